@@ -1,0 +1,287 @@
+//! Writing an archive: lines into chunks, chunks into frames, and the manifest that seals it.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use super::frame::Frames;
+use super::line::{Bookmarks, Checkpoint, Extent, Header, Manifest, schema_line};
+use super::value::Encoder;
+use super::{COLUMNS, CONTROL_LINE, HEAD_FRAME, RECORD_LINE, is_stream_name, sha256};
+use crate::error::{Code, Error, Result};
+use crate::record::{Batch, Stream, show};
+
+/// How an archive is compressed.
+#[derive(Debug, Clone)]
+pub struct WriterOptions {
+    /// The zstd level, 1 to 22.
+    pub level: i32,
+    /// The compressing threads.
+    pub threads: usize,
+    /// Whether a seek table is appended.
+    pub seek_table: bool,
+}
+
+impl Default for WriterOptions {
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(2, usize::from);
+        WriterOptions { level: 3, threads, seek_table: true }
+    }
+}
+
+/// What was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// The SHA-256 of the manifest line: through the chain it fixes every decompressed byte.
+    pub digest: String,
+    /// The manifest.
+    pub manifest: Manifest,
+    /// The bytes of the file.
+    pub compressed_bytes: u64,
+}
+
+/// Writes one archive. Streams follow each other whole, in the order of the header.
+pub struct ArchiveWriter<W> {
+    frames: Frames<W>,
+    options: WriterOptions,
+    chunk_target: usize,
+    streams: Vec<Stream>,
+    rows: Vec<u64>,
+    extents: Vec<Extent>,
+    times: Vec<Option<usize>>,
+    current: usize,
+    encoder: Encoder,
+    chunk: Vec<u8>,
+    chunk_rows: u64,
+    key: Vec<(usize, usize)>,
+    line: Vec<u8>,
+    checkpoints: u64,
+    prev: Option<String>,
+    bytes: u64,
+    bookmarks: Bookmarks,
+}
+
+impl<W: Write + Send + 'static> ArchiveWriter<W> {
+    /// Starts an archive: writes the header, the SCHEMA lines and the first checkpoint.
+    ///
+    /// `written` counts the compressed bytes as they leave.
+    ///
+    /// # Errors
+    /// A stream that breaks a limit of the format, or an output that cannot be written.
+    pub fn create(
+        out: W,
+        header: &Header,
+        streams: Vec<Stream>,
+        options: WriterOptions,
+        written: Arc<AtomicU64>,
+    ) -> Result<ArchiveWriter<W>> {
+        let Some(first) = streams.first() else {
+            return Err(Error::new(Code::Internal, "an archive needs a stream"));
+        };
+        let encoder = Encoder::new(first);
+        let mut head = header.to_line()?;
+        check_line(head.len(), "the header")?;
+        for stream in &streams {
+            check_stream(stream)?;
+            let line = schema_line(stream)?;
+            check_line(line.len(), &stream.name)?;
+            head.push_str(&line);
+        }
+        if head.len() > HEAD_FRAME - CONTROL_LINE {
+            return Err(limit("the schema of all streams", HEAD_FRAME));
+        }
+        let frames = Frames::start(out, options.level, options.threads, written)?;
+        let mut writer = ArchiveWriter {
+            frames,
+            options,
+            chunk_target: usize::try_from(header.chunk_target).unwrap_or(super::CHUNK_TARGET),
+            rows: vec![0; streams.len()],
+            extents: vec![Extent::default(); streams.len()],
+            times: streams.iter().map(time_column).collect(),
+            streams,
+            current: 0,
+            encoder,
+            chunk: head.into_bytes(),
+            chunk_rows: 0,
+            key: Vec::new(),
+            line: Vec::new(),
+            checkpoints: 0,
+            prev: None,
+            bytes: 0,
+            bookmarks: Bookmarks::default(),
+        };
+        writer.seal(None)?;
+        Ok(writer)
+    }
+
+    /// Writes the rows of a batch.
+    ///
+    /// # Errors
+    /// A row whose line is over the limit of the format, named by its key; a stream that comes
+    /// after a later one; an output that cannot be written.
+    pub fn write(&mut self, batch: &Batch) -> Result<()> {
+        if batch.stream() != self.current {
+            self.begin(batch.stream())?;
+        }
+        for row in 0..batch.rows() {
+            self.line.clear();
+            self.encoder.write(batch, row, &mut self.line);
+            if self.line.len() > RECORD_LINE {
+                return Err(self.too_long(batch, row));
+            }
+            if self.chunk_rows > 0 && self.chunk.len() + self.line.len() > self.chunk_target {
+                self.close_chunk()?;
+            }
+            self.append_line();
+        }
+        Ok(())
+    }
+
+    /// Writes the last chunk, the manifest and the seek table.
+    ///
+    /// # Errors
+    /// An output that cannot be written.
+    pub fn finish(mut self) -> Result<(W, Written)> {
+        let sealed = self.seal_all();
+        let seek_table = self.options.seek_table;
+        // the writer's own error says more than that it has stopped
+        let (out, compressed_bytes) = self.frames.finish(seek_table && sealed.is_ok())?;
+        let (digest, manifest) = sealed?;
+        Ok((out, Written { digest, manifest, compressed_bytes }))
+    }
+
+    fn seal_all(&mut self) -> Result<(String, Manifest)> {
+        self.close_chunk()?;
+        let rows = self.streams.iter().zip(&self.rows).map(|(s, r)| (s.name.clone(), *r));
+        let mut manifest = Manifest::new(
+            self.checkpoints,
+            self.bytes,
+            rows.collect(),
+            self.prev.clone().unwrap_or_default(),
+        );
+        manifest.seek_table = self.options.seek_table;
+        manifest.extents = (self.streams.iter().zip(&self.extents))
+            .map(|(stream, extent)| (stream.name.clone(), extent.clone()))
+            .collect();
+        let line = manifest.to_line(&self.bookmarks)?;
+        let digest = sha256(line.as_bytes());
+        self.frames.submit(line.into_bytes())?;
+        Ok((digest, manifest))
+    }
+
+    fn begin(&mut self, stream: usize) -> Result<()> {
+        self.close_chunk()?;
+        if stream < self.current || stream >= self.streams.len() {
+            return Err(Error::new(Code::Internal, "a stream out of the header's order"));
+        }
+        self.current = stream;
+        self.encoder = Encoder::new(&self.streams[stream]);
+        Ok(())
+    }
+
+    fn close_chunk(&mut self) -> Result<()> {
+        if self.chunk_rows == 0 {
+            return Ok(());
+        }
+        let last_key = self.last_key();
+        self.rows[self.current] += self.chunk_rows;
+        let extent = &mut self.extents[self.current];
+        extent.chunks += 1;
+        extent.bytes += self.chunk.len() as u64;
+        let name = self.streams[self.current].name.clone();
+        self.bookmarks.set(&name, self.rows[self.current], last_key);
+        self.seal(Some(&name))
+    }
+
+    /// Adds the line to the chunk and remembers where its key stands.
+    fn append_line(&mut self) {
+        let start = self.chunk.len();
+        self.key.clear();
+        for column in &self.streams[self.current].order {
+            let (from, to) = self.encoder.span(*column);
+            self.key.push((start + from, start + to));
+        }
+        self.chunk.extend_from_slice(&self.line);
+        self.chunk_rows += 1;
+        self.note_time();
+    }
+
+    /// The order columns of the chunk's last row as a JSON array; none if unsorted.
+    fn last_key(&self) -> Option<String> {
+        let values = (self.key.iter()).map(|(from, to)| {
+            String::from_utf8_lossy(self.chunk.get(*from..*to).unwrap_or(b"null"))
+        });
+        (!self.key.is_empty()).then(|| format!("[{}]", values.collect::<Vec<_>>().join(",")))
+    }
+
+    /// Ends the chunk with its checkpoint and hands it to the compressors.
+    fn seal(&mut self, stream: Option<&str>) -> Result<()> {
+        let checkpoint = Checkpoint::over(
+            &self.chunk,
+            self.checkpoints,
+            stream,
+            self.chunk_rows,
+            self.prev.take(),
+        );
+        let line = checkpoint.to_line(&self.bookmarks)?;
+        self.prev = Some(sha256(line.as_bytes()));
+        self.chunk.extend_from_slice(line.as_bytes());
+        self.checkpoints += 1;
+        self.bytes += self.chunk.len() as u64;
+        self.chunk_rows = 0;
+        let empty = self.frames.buffer();
+        self.frames.submit(std::mem::replace(&mut self.chunk, empty))
+    }
+
+    /// Widens the stream's time range by the row just written.
+    fn note_time(&mut self) {
+        let Some(column) = self.times[self.current] else { return };
+        let (start, end) = self.encoder.span(column);
+        let Some([b'"', text @ .., b'"']) = self.line.get(start..end) else { return };
+        let Ok(text) = std::str::from_utf8(text) else { return };
+        let extent = &mut self.extents[self.current];
+        if extent.first.as_deref().is_none_or(|first| text < first) {
+            extent.first = Some(text.to_owned());
+        }
+        if extent.last.as_deref().is_none_or(|last| text > last) {
+            extent.last = Some(text.to_owned());
+        }
+    }
+
+    fn too_long(&self, batch: &Batch, row: usize) -> Error {
+        let stream = &self.streams[self.current];
+        let key: Vec<String> = stream.key.iter().map(|k| show(batch.value(row, *k))).collect();
+        limit(&format!("{} with key {}", stream.name, key.join(", ")), RECORD_LINE)
+    }
+}
+
+/// The column whose range the manifest tells: the first instant among the order, else of all.
+fn time_column(stream: &Stream) -> Option<usize> {
+    let is_time = |n: &usize| {
+        stream.columns.get(*n).is_some_and(|c| c.instant || c.kind == crate::record::Kind::Time)
+    };
+    let mut all = 0..stream.columns.len();
+    stream.order.iter().copied().find(is_time).or_else(|| all.find(is_time))
+}
+
+fn check_stream(stream: &Stream) -> Result<()> {
+    let named = is_stream_name(&stream.name) && stream.columns.len() <= COLUMNS;
+    if named && stream.columns.iter().all(|c| c.name.len() <= super::COLUMN_NAME) {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::Source,
+        format!("{}: more columns or longer names than an archive holds", stream.table),
+    ))
+}
+
+fn check_line(len: usize, what: &str) -> Result<()> {
+    if len <= CONTROL_LINE { Ok(()) } else { Err(limit(what, CONTROL_LINE)) }
+}
+
+fn limit(what: &str, bytes: usize) -> Error {
+    Error::new(
+        Code::Source,
+        format!("{what} needs a line of more than {} MiB, the limit of the format", bytes >> 20),
+    )
+}

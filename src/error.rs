@@ -1,0 +1,264 @@
+//! The one error of the program: a stable code, a message for people, the next step, and the cause.
+
+use std::fmt;
+
+/// What went wrong, as a stable word and an exit code that scripts can rely on.
+///
+/// The words never change their meaning between versions; new ones may be added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Code {
+    /// The command line asks for something that cannot be.
+    Usage,
+    /// The bytes are not an archive of this format.
+    NotAnArchive,
+    /// A checksum, the chain, a limit or a rule of the format is violated.
+    ArchiveDamaged,
+    /// The archive ends before its manifest.
+    ArchiveTruncated,
+    /// A version or feature that this program does not know.
+    ArchiveUnsupported,
+    /// The archive is whole, but not the one that was expected.
+    DigestMismatch,
+    /// The data are whole; only the seek table is missing or wrong.
+    IndexDamaged,
+    /// No such database or file, or none could be found.
+    NotFound,
+    /// The server or file cannot be opened.
+    Connect,
+    /// Reading the source failed.
+    Source,
+    /// Writing the target failed.
+    Target,
+    /// The tables are of no known layout.
+    Layout,
+    /// The archive cannot be brought into this target's columns.
+    Plan,
+    /// A value that the target cannot hold.
+    Value,
+    /// A row exists already with other content.
+    Conflict,
+    /// A row refers to a row that is neither in the archive nor in the target.
+    Orphan,
+    /// The archive or a result could not be written.
+    Output,
+    /// Stopped by a signal.
+    Cancelled,
+    /// Whoever read our output has gone.
+    BrokenPipe,
+    /// A bug of this program.
+    Internal,
+}
+
+impl Code {
+    /// Every code, in the order of the documentation.
+    pub const ALL: [Code; 20] = [
+        Code::Usage,
+        Code::NotAnArchive,
+        Code::ArchiveDamaged,
+        Code::ArchiveTruncated,
+        Code::ArchiveUnsupported,
+        Code::DigestMismatch,
+        Code::IndexDamaged,
+        Code::NotFound,
+        Code::Connect,
+        Code::Source,
+        Code::Target,
+        Code::Layout,
+        Code::Plan,
+        Code::Value,
+        Code::Conflict,
+        Code::Orphan,
+        Code::Output,
+        Code::Cancelled,
+        Code::BrokenPipe,
+        Code::Internal,
+    ];
+
+    /// The stable word, as `--json` prints it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Code::Usage => "usage",
+            Code::NotAnArchive => "archive.not_an_archive",
+            Code::ArchiveDamaged => "archive.damaged",
+            Code::ArchiveTruncated => "archive.truncated",
+            Code::ArchiveUnsupported => "archive.unsupported",
+            Code::DigestMismatch => "archive.digest",
+            Code::IndexDamaged => "archive.index",
+            Code::NotFound => "location.not_found",
+            Code::Connect => "location.connect",
+            Code::Source => "source.failed",
+            Code::Target => "target.failed",
+            Code::Layout => "layout.unknown",
+            Code::Plan => "plan.refused",
+            Code::Value => "value.refused",
+            Code::Conflict => "row.conflict",
+            Code::Orphan => "row.orphan",
+            Code::Output => "output.failed",
+            Code::Cancelled => "cancelled",
+            Code::BrokenPipe => "output.closed",
+            Code::Internal => "internal",
+        }
+    }
+
+    /// The exit code of the process.
+    pub fn exit(self) -> u8 {
+        match self {
+            Code::Internal => 1,
+            Code::Usage => 2,
+            Code::NotAnArchive | Code::ArchiveDamaged | Code::ArchiveUnsupported => 3,
+            Code::ArchiveTruncated => 4,
+            Code::DigestMismatch => 5,
+            Code::IndexDamaged => 6,
+            Code::NotFound | Code::Connect => 7,
+            Code::Source | Code::Target => 8,
+            Code::Layout | Code::Plan => 9,
+            Code::Value => 10,
+            Code::Conflict => 11,
+            Code::Orphan => 12,
+            Code::Output => 13,
+            Code::Cancelled => 130,
+            Code::BrokenPipe => 141,
+        }
+    }
+
+    /// What an exit code means, for `--help` and the manual.
+    pub fn meaning(exit: u8) -> &'static str {
+        match exit {
+            0 => "done",
+            1 => "a bug of this program",
+            2 => "the command line cannot be understood",
+            3 => "not an archive, a damaged one, or one of a newer version",
+            4 => "the archive ends before its manifest",
+            5 => "the archive is whole but is not the expected one",
+            6 => "the archive is whole; only its seek table is damaged or missing",
+            7 => "a database or file was not found or could not be opened",
+            8 => "reading the source or writing the target failed",
+            9 => "the tables are of no known layout, or the archive does not fit them",
+            10 => "a value that the target cannot hold",
+            11 => "a row exists already with other content",
+            12 => "a row refers to a row that does not exist",
+            13 => "the output could not be written",
+            130 => "stopped by a signal, nothing changed",
+            141 => "the reader of our output has gone",
+            _ => "unknown",
+        }
+    }
+}
+
+/// An error with its code, its message, the way on, and the cause beneath it.
+///
+/// The message says who and where, what was found and what was expected; the hint says what to
+/// type next. Neither ever holds a secret or a payload.
+#[derive(Debug, thiserror::Error)]
+pub struct Error {
+    code: Code,
+    message: String,
+    hint: Option<String>,
+    #[source]
+    cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// The result of everything that can fail.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An error of `code` with a message.
+    pub fn new(code: Code, message: impl Into<String>) -> Error {
+        Error { code, message: message.into(), hint: None, cause: None }
+    }
+
+    /// The same error with the way on.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Error {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same error with what caused it; the cause is printed behind the message.
+    #[must_use]
+    pub fn because(mut self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+        self.cause = Some(cause.into());
+        self
+    }
+
+    /// The same error with `place` and a colon in front of its message.
+    #[must_use]
+    pub fn at(mut self, place: impl fmt::Display) -> Error {
+        self.message = format!("{place}: {}", self.message);
+        self
+    }
+
+    /// An error of writing: a closed pipe is told apart from every other failure.
+    pub fn writing(what: impl fmt::Display, cause: std::io::Error) -> Error {
+        match cause.kind() {
+            std::io::ErrorKind::BrokenPipe => {
+                Error::new(Code::BrokenPipe, format!("{what}: the reader has gone"))
+            }
+            std::io::ErrorKind::StorageFull => {
+                Error::new(Code::Output, format!("{what}: the disk is full"))
+                    .hint("free space or choose another place with -o; nothing was left behind")
+                    .because(cause)
+            }
+            _ => Error::new(Code::Output, format!("{what}: cannot write")).because(cause),
+        }
+    }
+
+    /// The code.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// What to do next, if anything is known to help.
+    pub fn next_step(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// The message with every cause behind it, each said once.
+    pub fn full(&self) -> String {
+        let mut text = self.message.clone();
+        let mut cause = std::error::Error::source(self);
+        while let Some(c) = cause {
+            let said = c.to_string();
+            if !text.contains(&said) {
+                text.push_str(": ");
+                text.push_str(&said);
+            }
+            cause = c.source();
+        }
+        text
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_its_own_word_and_a_documented_exit_code() {
+        let words: std::collections::HashSet<_> = Code::ALL.iter().map(|c| c.word()).collect();
+        assert_eq!(words.len(), Code::ALL.len());
+        for code in Code::ALL {
+            assert_ne!(Code::meaning(code.exit()), "unknown", "{code:?}");
+        }
+    }
+
+    #[test]
+    fn a_cause_is_printed_once() {
+        let inner = std::io::Error::other("disk on fire");
+        let error = Error::new(Code::Output, "cannot write").because(inner);
+        assert_eq!(error.full(), "cannot write: disk on fire");
+    }
+
+    #[test]
+    fn a_closed_pipe_is_not_an_error_of_the_disk() {
+        let pipe = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        assert_eq!(Error::writing("stdout", pipe).code(), Code::BrokenPipe);
+    }
+}
