@@ -1,0 +1,53 @@
+//! The near end of the line: what every database that is exported offers.
+
+use futures::future::BoxFuture;
+
+use crate::archive::Origin;
+use crate::error::Result;
+use crate::record::{Batch, Stream};
+
+/// How a source is read.
+#[derive(Debug, Clone, Copy)]
+pub struct SourceOptions {
+    /// Whether rows come in the order of the layout, so that the same data give the same bytes.
+    pub sorted: bool,
+    /// Whether what differs between two machines with the same data is left out of the header.
+    pub reproducible: bool,
+}
+
+/// Rows that refer to rows which are not there.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Orphans {
+    /// The stream of the rows.
+    pub stream: String,
+    /// The referring column.
+    pub column: String,
+    /// How many rows.
+    pub rows: u64,
+    /// The first few: the row's key and what it refers to.
+    pub first: Vec<(String, String)>,
+}
+
+/// How many orphans are named; all are counted.
+pub const ORPHANS_NAMED: usize = 5;
+
+/// A database that is read as one consistent moment.
+pub trait Source: Send {
+    /// Where the rows come from.
+    fn origin(&self) -> &Origin;
+
+    /// The streams, parents first.
+    fn streams(&self) -> &[Stream];
+
+    /// What people should know: tables that are left out, how the file had to be opened.
+    fn notices(&self) -> &[String];
+
+    /// The rows to come, for progress only.
+    fn expected_rows(&self) -> u64;
+
+    /// Fills `batch` with the next rows; false when there are no more.
+    fn next_batch<'a>(&'a mut self, batch: &'a mut Batch) -> BoxFuture<'a, Result<bool>>;
+
+    /// Ends the snapshot and tells the orphans that were in it.
+    fn close(self: Box<Self>) -> BoxFuture<'static, Result<Vec<Orphans>>>;
+}

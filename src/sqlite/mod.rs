@@ -1,0 +1,77 @@
+//! The SQLite room: the only place that names rusqlite.
+//!
+//! [`snapshot`] opens a file so that its writers are never held up, [`catalog`] looks at its
+//! tables, [`source`] reads them and [`target`] writes them.
+
+pub mod catalog;
+pub mod snapshot;
+pub mod source;
+pub mod target;
+
+use rusqlite::{ErrorCode, ffi};
+
+use crate::error::{Code, Error};
+use crate::record::Value;
+
+/// An error of SQLite in our words, with `code` for what is not more specific.
+pub(crate) fn failed(code: Code, what: impl Into<String>, cause: rusqlite::Error) -> Error {
+    let what = what.into();
+    match cause.sqlite_error_code() {
+        Some(ErrorCode::OperationInterrupted) => Error::new(Code::Cancelled, "stopped"),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            Error::new(code, format!("{what}: another process keeps the database locked"))
+                .hint("wait until it has ended, or stop Chronicle's server, and try again")
+        }
+        Some(ErrorCode::DiskFull) => {
+            Error::new(code, format!("{what}: the disk is full; nothing was changed"))
+                .hint("free space, or point TMPDIR at a larger disk, and try again")
+        }
+        Some(ErrorCode::NotADatabase) => Error::new(code, format!("{what}: not a SQLite database"))
+            .hint("if it is encrypted, decrypt it first; if it is an archive, import it"),
+        Some(ErrorCode::DatabaseCorrupt) => {
+            Error::new(code, format!("{what}: the database file is damaged")).because(cause).hint(
+                "look at it with `sqlite3 FILE 'PRAGMA integrity_check'` and recover it with \
+                 `sqlite3 FILE .recover`",
+            )
+        }
+        Some(ErrorCode::ReadOnly) => {
+            Error::new(code, format!("{what}: the file or its directory cannot be written"))
+        }
+        _ => Error::new(code, what).because(cause),
+    }
+}
+
+/// The extended result code of an error, or 0.
+pub(crate) fn extended_code(error: &rusqlite::Error) -> i32 {
+    error.sqlite_error().map_or(0, |e: &ffi::Error| e.extended_code)
+}
+
+/// A name as SQL writes it.
+pub(crate) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A value of SQLite as one of ours.
+pub(crate) fn from_sqlite(value: rusqlite::types::ValueRef<'_>) -> Value<'_> {
+    use rusqlite::types::ValueRef;
+    match value {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(v) => Value::Int(v),
+        ValueRef::Real(v) => Value::Real(v),
+        ValueRef::Text(bytes) => Value::Text(bytes),
+        ValueRef::Blob(bytes) => Value::Blob(bytes),
+    }
+}
+
+/// One of our values as one of SQLite. Text goes in byte for byte, also when it is not UTF-8.
+pub(crate) fn to_sqlite(value: Value<'_>) -> rusqlite::types::ToSqlOutput<'_> {
+    use rusqlite::types::{ToSqlOutput, ValueRef};
+    ToSqlOutput::Borrowed(match value {
+        Value::Int(v) => ValueRef::Integer(v),
+        Value::Real(v) => ValueRef::Real(v),
+        Value::Text(bytes) => ValueRef::Text(bytes),
+        Value::Blob(bytes) => ValueRef::Blob(bytes),
+        // the plan has turned these into one of the above
+        Value::Null | Value::Bool(_) | Value::Time(_) | Value::Uuid(_) => ValueRef::Null,
+    })
+}

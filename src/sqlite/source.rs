@@ -1,0 +1,315 @@
+//! A SQLite database as a source: a thread that reads its snapshot and hands batches over.
+
+use std::path::Path;
+use std::sync::mpsc as recycle;
+use std::thread::JoinHandle;
+
+use futures::future::BoxFuture;
+use rusqlite::Connection;
+use tokio::sync::mpsc;
+
+use super::catalog::{SqliteCatalog, SqliteTable, kind};
+use super::snapshot::{self, Snapshot};
+use super::{failed, from_sqlite, quoted};
+use crate::archive::Origin;
+use crate::cancel::Cancel;
+use crate::error::{Code, Error, Result};
+use crate::layout::{Layout, LayoutStream};
+use crate::record::{Batch, Kind, Stream, show};
+use crate::source::{ORPHANS_NAMED, Orphans, Source, SourceOptions};
+
+/// A batch is handed over when it holds this many bytes.
+const BATCH_BYTES: usize = 1 << 20;
+/// The batches that wait between the reading thread and the rest.
+const BATCHES_AHEAD: usize = 2;
+
+/// A SQLite database that is being read.
+pub struct SqliteSource {
+    origin: Origin,
+    streams: Vec<Stream>,
+    notices: Vec<String>,
+    expected_rows: u64,
+    batches: mpsc::Receiver<Batch>,
+    used: recycle::Sender<Batch>,
+    reader: Option<JoinHandle<Result<Vec<Orphans>>>>,
+    orphans: Vec<Orphans>,
+}
+
+impl SqliteSource {
+    /// Opens a snapshot of a file and starts to read it.
+    ///
+    /// # Errors
+    /// If the file cannot be opened or its tables are of no known layout.
+    pub fn open(path: &Path, options: SourceOptions, cancel: &Cancel) -> Result<SqliteSource> {
+        let Snapshot { connection, notice } = snapshot::open(path, cancel)?;
+        let catalog = SqliteCatalog::read(&connection)?;
+        let mut notices: Vec<String> = notice.into_iter().collect();
+        let read = |e| failed(Code::Source, "cannot read the database", e);
+        notices.extend(left_out(&connection, &catalog).map_err(read)?);
+        let mut streams = Vec::new();
+        let mut queries = Vec::new();
+        let mut expected_rows = 0;
+        for described in &catalog.layout.streams {
+            let Some(table) = catalog.table(described) else { continue };
+            let stream = describe(&connection, described, table, options.sorted)?;
+            queries.push(Query::new(&stream, table));
+            expected_rows += count(&connection, &table.name).map_err(read)?;
+            streams.push(stream);
+        }
+        let origin = origin(&catalog.layout, options.reproducible);
+        let (to_us, batches) = mpsc::channel(BATCHES_AHEAD);
+        let (used, to_reader) = recycle::channel();
+        let (layout, read_streams) = (catalog.layout, streams.clone());
+        let reader = std::thread::Builder::new()
+            .name("sqlite".into())
+            .spawn(move || {
+                for (n, query) in queries.iter().enumerate() {
+                    let mut output = Output { to_us: &to_us, used: &to_reader };
+                    if !query.run(&connection, n, &mut output)? {
+                        return Ok(Vec::new());
+                    }
+                }
+                orphans(&connection, &layout, &read_streams)
+            })
+            .map_err(|e| Error::new(Code::Internal, "cannot start a thread").because(e))?;
+        Ok(SqliteSource {
+            origin,
+            streams,
+            notices,
+            expected_rows,
+            batches,
+            used,
+            reader: Some(reader),
+            orphans: Vec::new(),
+        })
+    }
+
+    /// Waits for the thread, which has ended or is about to.
+    fn join(&mut self) -> Result<()> {
+        if let Some(reader) = self.reader.take() {
+            let failed = |_| Error::new(Code::Internal, "the reading thread has failed");
+            self.orphans = reader.join().map_err(failed)??;
+        }
+        Ok(())
+    }
+}
+
+impl Source for SqliteSource {
+    fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    fn streams(&self) -> &[Stream] {
+        &self.streams
+    }
+
+    fn notices(&self) -> &[String] {
+        &self.notices
+    }
+
+    fn expected_rows(&self) -> u64 {
+        self.expected_rows
+    }
+
+    fn next_batch<'a>(&'a mut self, batch: &'a mut Batch) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async move {
+            match self.batches.recv().await {
+                Some(next) => {
+                    let _ = self.used.send(std::mem::replace(batch, next));
+                    Ok(true)
+                }
+                // the thread has let go of the channel: everything was read, or it failed
+                None => self.join().map(|()| false),
+            }
+        })
+    }
+
+    fn close(mut self: Box<Self>) -> BoxFuture<'static, Result<Vec<Orphans>>> {
+        Box::pin(async move {
+            self.batches.close();
+            self.join()?;
+            Ok(std::mem::take(&mut self.orphans))
+        })
+    }
+}
+
+/// The archive's stream for a table, with what its key can promise.
+fn describe(
+    connection: &Connection,
+    described: &LayoutStream,
+    table: &SqliteTable,
+    sorted: bool,
+) -> Result<Stream> {
+    let columns =
+        table.stored().map(|c| described.archive_column(&c.name, kind(&c.declared))).collect();
+    let mut stream = described.archive_stream(columns, sorted)?;
+    for key in stream.key.clone() {
+        let column = &stream.columns[key];
+        // SQLite lets most keys be NULL and many be of any class; a record's key is null only then
+        let odd = match column.kind {
+            Kind::Int => format!("typeof({}) <> 'integer'", quoted(&column.physical)),
+            _ => format!("{} IS NULL", quoted(&column.physical)),
+        };
+        let sql = format!("SELECT EXISTS (SELECT 1 FROM {} WHERE {odd})", quoted(&table.name));
+        stream.columns[key].nullable = connection
+            .query_row(&sql, [], |row| row.get(0))
+            .map_err(|e| failed(Code::Source, format!("cannot read {}", table.name), e))?;
+    }
+    Ok(stream)
+}
+
+fn origin(layout: &Layout, reproducible: bool) -> Origin {
+    let machine = |text: Option<String>| text.filter(|_| !reproducible);
+    Origin {
+        backend: layout.backend.word().into(),
+        layout: Some(layout.name.clone()),
+        server: machine(Some(format!("SQLite {}", rusqlite::version()))),
+        time_zone: machine(iana_time_zone::get_timezone().ok()),
+        ..Origin::default()
+    }
+}
+
+fn count(connection: &Connection, table: &str) -> rusqlite::Result<u64> {
+    let sql = format!("SELECT count(*) FROM {}", quoted(table));
+    connection.query_row(&sql, [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs)
+}
+
+/// What is in the file and not in the archive, in words.
+fn left_out(connection: &Connection, catalog: &SqliteCatalog) -> rusqlite::Result<Vec<String>> {
+    let mut said = Vec::new();
+    for table in catalog.others() {
+        let rows = count(connection, &table.name)?;
+        said.push(format!("table {} is not exported ({rows} rows)", table.name));
+    }
+    for stream in &catalog.layout.streams {
+        for column in catalog.table(stream).into_iter().flat_map(|t| &t.columns) {
+            if column.generated {
+                said.push(format!(
+                    "column {}.{} is not exported: SQLite computes it",
+                    stream.table, column.name
+                ));
+            }
+        }
+    }
+    Ok(said)
+}
+
+/// Where batches go, and where used ones come back.
+struct Output<'a> {
+    to_us: &'a mpsc::Sender<Batch>,
+    used: &'a recycle::Receiver<Batch>,
+}
+
+impl Output<'_> {
+    fn fresh(&self, stream: usize, width: usize, first_row: u64) -> Batch {
+        let mut batch = self.used.try_recv().unwrap_or_default();
+        batch.start(stream, width, first_row);
+        batch
+    }
+
+    /// False when nobody wants batches any more.
+    fn send(&self, batch: Batch) -> bool {
+        self.to_us.blocking_send(batch).is_ok()
+    }
+}
+
+/// The reading of one table.
+struct Query {
+    table: String,
+    sql: String,
+    width: usize,
+}
+
+impl Query {
+    fn new(stream: &Stream, table: &SqliteTable) -> Query {
+        let columns: Vec<String> = stream.columns.iter().map(|c| quoted(&c.physical)).collect();
+        // byte order, whatever collation a column declares
+        let mut order: Vec<String> =
+            (stream.order.iter()).map(|n| format!("{} COLLATE BINARY", columns[*n])).collect();
+        // rows without a key, or with equal ones, in a stable order too
+        if table.has_rowid && !order.is_empty() {
+            order.push("rowid".into());
+        }
+        let mut sql = format!("SELECT {} FROM {}", columns.join(", "), quoted(&table.name));
+        if !order.is_empty() {
+            sql.push_str(&format!(" ORDER BY {}", order.join(", ")));
+        }
+        Query { table: table.name.clone(), sql, width: columns.len() }
+    }
+
+    /// Reads the table to its end; false if nobody wants the rest.
+    fn run(&self, connection: &Connection, stream: usize, output: &mut Output<'_>) -> Result<bool> {
+        let read = |e| failed(Code::Source, format!("cannot read {}", self.table), e);
+        let mut statement = connection.prepare(&self.sql).map_err(read)?;
+        let mut rows = statement.query([]).map_err(read)?;
+        let mut next_row = 1;
+        let mut batch = output.fresh(stream, self.width, next_row);
+        while let Some(row) = rows.next().map_err(read)? {
+            for column in 0..self.width {
+                batch.push(from_sqlite(row.get_ref(column).map_err(read)?));
+            }
+            next_row += 1;
+            if batch.size() >= BATCH_BYTES {
+                let full =
+                    std::mem::replace(&mut batch, output.fresh(stream, self.width, next_row));
+                if !output.send(full) {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(batch.rows() == 0 || output.send(batch))
+    }
+}
+
+/// Counts the rows whose parent is not there; they are exported all the same.
+fn orphans(connection: &Connection, layout: &Layout, streams: &[Stream]) -> Result<Vec<Orphans>> {
+    let mut found = Vec::new();
+    for described in &layout.streams {
+        for (column, parent) in &described.references {
+            let child = streams.iter().find(|s| s.name == described.name);
+            let parent = streams.iter().find(|s| s.name == *parent);
+            if let (Some(child), Some(parent)) = (child, parent) {
+                let counted = orphans_of(connection, child, column, parent).map_err(|e| {
+                    failed(Code::Source, format!("cannot check {}", child.table), e)
+                })?;
+                found.extend(counted);
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn orphans_of(
+    connection: &Connection,
+    child: &Stream,
+    column: &str,
+    parent: &Stream,
+) -> rusqlite::Result<Option<Orphans>> {
+    let physical = |stream: &Stream, n: Option<&usize>| {
+        n.and_then(|n| stream.columns.get(*n)).map_or_else(String::new, |c| quoted(&c.physical))
+    };
+    let refers = physical(child, child.column(column).as_ref());
+    let from = format!(
+        "FROM {} AS child WHERE {refers} IS NOT NULL AND NOT EXISTS \
+         (SELECT 1 FROM {} AS parent WHERE parent.{} = child.{refers})",
+        quoted(&child.table),
+        quoted(&parent.table),
+        physical(parent, parent.key.first()),
+    );
+    let rows: i64 = connection.query_row(&format!("SELECT count(*) {from}"), [], |r| r.get(0))?;
+    if rows == 0 {
+        return Ok(None);
+    }
+    let key = physical(child, child.key.first());
+    let sql = format!("SELECT {key}, {refers} {from} LIMIT {ORPHANS_NAMED}");
+    let mut statement = connection.prepare(&sql)?;
+    let first = statement.query_map([], |row| {
+        Ok((show(from_sqlite(row.get_ref(0)?)), show(from_sqlite(row.get_ref(1)?))))
+    })?;
+    Ok(Some(Orphans {
+        stream: child.name.clone(),
+        column: column.to_owned(),
+        rows: rows.unsigned_abs(),
+        first: first.collect::<rusqlite::Result<_>>()?,
+    }))
+}

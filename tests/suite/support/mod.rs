@@ -1,0 +1,8 @@
+//! What every test stands on: a PostgreSQL cluster, database files, the program itself, and data to move.
+
+#![allow(dead_code, reason = "a test takes what it needs; none needs everything")]
+
+pub(crate) mod cluster;
+pub(crate) mod files;
+pub(crate) mod generate;
+pub(crate) mod program;
