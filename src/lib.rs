@@ -1,14 +1,48 @@
 //! Moves Chronicle databases between SQLite and Postgres through one verified, portable archive.
+//!
+//! ```text
+//!  sqlite/   ─┐ Source                                                                Target ┌─ sqlite/
+//!             ├─▶ export ──▶ archive/writer ══ stdout | ssh | file ══▶ archive/reader ──▶ import ─┤
+//!  postgres/ ─┘                                                        plan, convert            └─ postgres/
+//! ```
+//!
+//! A row travels in a [`record::Batch`]: a room of one database fills it, [`export`] hands it to
+//! the archive, [`import`] takes it out again, and by the [`plan`] the room of the other database
+//! loads it. Export and import meet only in [`archive`] and [`record`]. What a database is called
+//! is the business of [`location`], which alone names both.
 
-pub mod archive;
 pub mod error;
-pub mod layout;
 pub mod record;
 pub mod time;
 
-pub mod cancel;
+pub mod source;
+pub use source::Source;
+
+pub mod export;
+pub use export::{ExportOptions, Exported, export};
+
+pub mod archive;
+
+pub mod verify;
+
+pub mod import;
+pub use import::{ImportOptions, Imported, Incoming, import};
+
 pub mod convert;
 pub mod plan;
-pub mod source;
-pub mod sqlite;
+
 pub mod target;
+pub use target::Target;
+
+pub mod layout;
+pub mod postgres;
+pub mod sqlite;
+
+pub mod discover;
+pub mod location;
+pub use location::Location;
+
+pub mod cancel;
+pub mod progress;
+
+pub use error::{Code, Error, Result};

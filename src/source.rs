@@ -3,7 +3,7 @@
 use futures::future::BoxFuture;
 
 use crate::archive::Origin;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::record::{Batch, Stream};
 
 /// How a source is read.
@@ -26,6 +26,27 @@ pub struct Orphans {
     pub rows: u64,
     /// The first few: the row's key and what it refers to.
     pub first: Vec<(String, String)>,
+}
+
+impl Orphans {
+    /// The error of orphans that may not be kept.
+    pub fn refused(&self) -> Error {
+        let first: Vec<String> =
+            self.first.iter().map(|(key, value)| format!("{key} -> {value}")).collect();
+        let more = if self.rows > first.len() as u64 { ", …" } else { "" };
+        Error::new(
+            Code::Orphan,
+            format!(
+                "{}: {} rows refer by \"{}\" to rows that are neither in the archive nor in the \
+                 target: {}{more}",
+                self.stream,
+                self.rows,
+                self.column,
+                first.join(", "),
+            ),
+        )
+        .hint("--orphans=keep loads them where the target does not enforce the reference")
+    }
 }
 
 /// How many orphans are named; all are counted.

@@ -150,6 +150,14 @@ impl<W: Write + Send + 'static> ArchiveWriter<W> {
         Ok((out, Written { digest, manifest, compressed_bytes }))
     }
 
+    /// Gives the archive up: what was written stays without a manifest and so is no archive.
+    ///
+    /// # Errors
+    /// Why the output could not be written, if that was the reason.
+    pub fn abandon(self) -> Result<()> {
+        self.frames.finish(false).map(|_| ())
+    }
+
     fn seal_all(&mut self) -> Result<(String, Manifest)> {
         self.close_chunk()?;
         let rows = self.streams.iter().zip(&self.rows).map(|(s, r)| (s.name.clone(), *r));

@@ -189,7 +189,7 @@ impl SqliteTarget {
         // at rest SQLite enforces nothing, and Chronicle's own files hold orphans: keep them
         // unless told otherwise
         if let (Some(OnOrphans::Fail), Some(first)) = (orphans, found.first()) {
-            return Err(orphans_refused(first));
+            return Err(first.refused());
         }
         Ok(Outcome {
             loaded: loading.loaded.clone(),
@@ -549,25 +549,6 @@ fn orphans_left(
         rows: rows.unsigned_abs(),
         first: first.collect::<rusqlite::Result<_>>()?,
     }))
-}
-
-/// The error of orphans that may not be kept.
-pub fn orphans_refused(orphans: &Orphans) -> Error {
-    let first: Vec<String> =
-        orphans.first.iter().map(|(key, value)| format!("{key} -> {value}")).collect();
-    Error::new(
-        Code::Orphan,
-        format!(
-            "{}: {} rows refer by \"{}\" to rows that are neither in the archive nor in the \
-             target: {}{}",
-            orphans.stream,
-            orphans.rows,
-            orphans.column,
-            first.join(", "),
-            if orphans.rows as usize > first.len() { ", …" } else { "" }
-        ),
-    )
-    .hint("--orphans=keep loads them where the target does not enforce the reference")
 }
 
 /// A new file that has its own name only when it is whole.

@@ -1,0 +1,211 @@
+//! Import: from an archive into a target, visible only after everything agreed.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc as recycle;
+use std::thread::JoinHandle;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::archive::{ArchiveReader, Header, Limits, Sealed};
+use crate::cancel::Cancel;
+use crate::error::{Code, Error, Result};
+use crate::plan::{Plan, PlanOptions, plan};
+use crate::progress::Progress;
+use crate::record::{Batch, Stream};
+use crate::target::{OnOrphans, Outcome, Target};
+
+/// The chunks that wait between the reading thread and the target.
+const BATCHES_AHEAD: usize = 2;
+
+/// What the user decides about an import.
+#[derive(Debug, Clone, Default)]
+pub struct ImportOptions {
+    /// Values that the target cannot hold, times without a zone.
+    pub plan: PlanOptions,
+    /// Rows that refer to missing rows; by default it depends on the target.
+    pub orphans: Option<OnOrphans>,
+    /// Do everything but commit.
+    pub dry_run: bool,
+    /// The digest that the archive must have: 64 hexadecimal digits.
+    pub expect: Option<String>,
+}
+
+/// What was imported.
+#[derive(Debug, Clone)]
+pub struct Imported {
+    /// Whether it was committed.
+    pub committed: bool,
+    /// The plan it followed.
+    pub plan: Arc<Plan>,
+    /// What was done.
+    pub outcome: Outcome,
+    /// What is known of the archive.
+    pub sealed: Sealed,
+}
+
+/// An archive that is being read by a thread of its own: decompressed, verified and decoded ahead
+/// of the target.
+pub struct Incoming {
+    /// The header.
+    pub header: Header,
+    /// The streams.
+    pub streams: Vec<Stream>,
+    batches: mpsc::Receiver<Batch>,
+    used: recycle::Sender<Batch>,
+    reader: Option<JoinHandle<Result<Option<Sealed>>>>,
+}
+
+struct Head {
+    header: Header,
+    streams: Vec<Stream>,
+}
+
+impl Incoming {
+    /// Starts to read an archive; returns when its head is verified.
+    ///
+    /// # Errors
+    /// If the bytes are no archive, or one that this program cannot read.
+    pub async fn open(
+        input: Box<dyn Read + Send>,
+        limits: Limits,
+        progress: &Progress,
+        cancel: &Cancel,
+    ) -> Result<Incoming> {
+        let (to_us, batches) = mpsc::channel(BATCHES_AHEAD);
+        let (used, to_reader) = recycle::channel();
+        let (head_to_us, head) = oneshot::channel();
+        let bytes = Arc::clone(&progress.bytes);
+        let reader = std::thread::Builder::new()
+            .name("archive".into())
+            .spawn(move || read(input, limits, head_to_us, &to_us, &to_reader, &bytes))
+            .map_err(|e| Error::new(Code::Internal, "cannot start a thread").because(e))?;
+        let Ok(Head { header, streams }) = cancel.or(async { Ok(head.await) }).await? else {
+            // the thread has ended without a head: its error says why
+            return Err(join(reader)
+                .err()
+                .unwrap_or_else(|| Error::new(Code::Internal, "the archive's head was not read")));
+        };
+        Ok(Incoming { header, streams, batches, used, reader: Some(reader) })
+    }
+
+    async fn next(&mut self, batch: &mut Batch) -> Result<Option<Sealed>> {
+        match self.batches.recv().await {
+            Some(next) => {
+                let _ = self.used.send(std::mem::replace(batch, next));
+                Ok(None)
+            }
+            None => match self.reader.take().map(join).transpose()?.flatten() {
+                Some(sealed) => Ok(Some(sealed)),
+                None => Err(Error::new(Code::Internal, "the archive has no end")),
+            },
+        }
+    }
+}
+
+fn join(reader: JoinHandle<Result<Option<Sealed>>>) -> Result<Option<Sealed>> {
+    reader.join().map_err(|_| Error::new(Code::Internal, "the reading thread has failed"))?
+}
+
+/// The reading thread: sends the head, then batch after batch; what it returns is the end.
+fn read(
+    input: Box<dyn Read + Send>,
+    limits: Limits,
+    head: oneshot::Sender<Head>,
+    batches: &mpsc::Sender<Batch>,
+    used: &recycle::Receiver<Batch>,
+    bytes: &AtomicU64,
+) -> Result<Option<Sealed>> {
+    let mut reader = ArchiveReader::open(input, limits)?;
+    for (n, stream) in reader.streams().iter().enumerate() {
+        if let Some(kind) = reader.unknown_kind(n) {
+            return Err(Error::new(
+                Code::ArchiveUnsupported,
+                format!(
+                    "stream {}: its columns are of a kind that this program does not know: {}",
+                    stream.name,
+                    crate::record::show_text(kind)
+                ),
+            )
+            .hint("install a newer chronicle-dump"));
+        }
+    }
+    let sent =
+        head.send(Head { header: reader.header().clone(), streams: reader.streams().to_vec() });
+    if sent.is_err() {
+        return Ok(None);
+    }
+    let mut batch = Batch::default();
+    while reader.next_batch(&mut batch)? {
+        bytes.store(reader.consumed(), Ordering::Relaxed);
+        let next = used.try_recv().unwrap_or_default();
+        // nobody listens any more: the other side has an error of its own
+        if batches.blocking_send(std::mem::replace(&mut batch, next)).is_err() {
+            return Ok(None);
+        }
+    }
+    bytes.store(reader.consumed(), Ordering::Relaxed);
+    Ok(reader.sealed().cloned())
+}
+
+/// Loads an archive into a target. Nothing is visible there before the manifest agreed, every
+/// reference was checked and the transaction was committed; on any error the target is as before.
+///
+/// # Errors
+/// A damaged or cut archive, a row or value that the target refuses, or a stop.
+pub async fn import(
+    mut incoming: Incoming,
+    mut target: Box<dyn Target>,
+    options: ImportOptions,
+    progress: &Progress,
+    cancel: &Cancel,
+) -> Result<Imported> {
+    let loaded = load(&mut incoming, target.as_mut(), &options, progress, cancel).await;
+    let (plan, sealed, outcome) = match loaded {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            target.abort().await;
+            return Err(error);
+        }
+    };
+    if options.dry_run {
+        target.abort().await;
+    } else {
+        // from here on a stop comes too late: a commit is not interrupted
+        target.commit().await?;
+    }
+    Ok(Imported { committed: !options.dry_run, plan, outcome, sealed })
+}
+
+async fn load(
+    incoming: &mut Incoming,
+    target: &mut dyn Target,
+    options: &ImportOptions,
+    progress: &Progress,
+    cancel: &Cancel,
+) -> Result<(Arc<Plan>, Sealed, Outcome)> {
+    let origin = &incoming.header.source;
+    let plan = Arc::new(plan(origin, &incoming.streams, target.catalog(), options.plan)?);
+    cancel.or(target.begin(Arc::clone(&plan))).await?;
+    let mut batch = Batch::default();
+    let sealed = loop {
+        if let Some(sealed) = cancel.or(incoming.next(&mut batch)).await? {
+            break sealed;
+        }
+        cancel.or(target.write_batch(&batch)).await?;
+        progress.add_rows(batch.rows());
+    };
+    if let Some(expected) = options.expect.as_ref().filter(|e| **e != sealed.digest) {
+        return Err(Error::new(
+            Code::DigestMismatch,
+            format!(
+                "the archive is whole, but it is sha256:{}, not the expected sha256:{expected}; \
+                 nothing was changed",
+                sealed.digest
+            ),
+        ));
+    }
+    let outcome = cancel.or(target.settle(options.orphans)).await?;
+    Ok((plan, sealed, outcome))
+}

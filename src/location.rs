@@ -1,0 +1,139 @@
+//! Where a database is: the only place that names both kinds.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::cancel::Cancel;
+use crate::error::{Code, Error, Result};
+use crate::layout::{self, Backend, Layout};
+use crate::postgres::conninfo::{ConnInfo, read_password_file};
+use crate::postgres::source::PgSource;
+use crate::postgres::target::PgTarget;
+use crate::source::{Source, SourceOptions};
+use crate::sqlite::source::SqliteSource;
+use crate::sqlite::target::SqliteTarget;
+use crate::target::Target;
+
+/// A database, by its file or its server. Its text never shows a password.
+#[derive(Clone, Debug)]
+pub enum Location {
+    /// A SQLite file.
+    Sqlite(PathBuf),
+    /// A PostgreSQL database.
+    Postgres(Box<ConnInfo>),
+}
+
+/// What surrounds the program: its variables and its user's home.
+pub struct Environment<'a> {
+    /// Looks a variable up.
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
+    /// The user's home directory.
+    pub home: Option<PathBuf>,
+}
+
+impl Location {
+    /// Reads a path, `sqlite:PATH`, a `postgresql://` URL or a libpq key=value string.
+    ///
+    /// # Errors
+    /// A text that is none of these, or a URL that cannot be read in one way only.
+    pub fn parse(
+        text: &str,
+        password_file: Option<&Path>,
+        environment: &Environment<'_>,
+    ) -> Result<Location> {
+        if text.is_empty() {
+            return Err(Error::new(Code::Usage, "the name of the database is empty")
+                .hint("give a .db file or a postgresql:// URL"));
+        }
+        if let Some(path) = text.strip_prefix("sqlite:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            return Ok(Location::Sqlite(path.into()));
+        }
+        if !ConnInfo::looks_like(text) {
+            return match scheme(text) {
+                // a file may be called anything, if it is there
+                Some(scheme) if !Path::new(text).exists() => Err(Error::new(
+                    Code::Usage,
+                    format!("{scheme}:// names no database that chronicle-dump knows"),
+                )
+                .hint("give a path, sqlite:PATH or postgresql://user@host/database")),
+                _ => Ok(Location::Sqlite(text.into())),
+            };
+        }
+        let given = password_file.map(read_password_file).transpose()?;
+        let mut info = ConnInfo::parse(text, environment.variable)?;
+        info.find_password(given, environment.variable, environment.home.as_deref())?;
+        Ok(Location::Postgres(Box::new(info)))
+    }
+
+    /// Opens the database for reading, as one consistent moment.
+    ///
+    /// # Errors
+    /// If it cannot be opened or is of no known layout.
+    pub async fn open_source(
+        &self,
+        options: SourceOptions,
+        cancel: &Cancel,
+    ) -> Result<Box<dyn Source>> {
+        match self {
+            Location::Sqlite(path) => {
+                let source = SqliteSource::open(path, options, cancel);
+                Ok(Box::new(source.map_err(|e| named(e, path))?))
+            }
+            Location::Postgres(info) => {
+                Ok(Box::new(cancel.or(PgSource::open(info, options)).await?))
+            }
+        }
+    }
+
+    /// Opens the database for writing; with `create` makes the layout that we make there.
+    ///
+    /// # Errors
+    /// If it cannot be opened or is of no known layout.
+    pub async fn open_target(&self, create: bool, cancel: &Cancel) -> Result<Box<dyn Target>> {
+        let layout = if create { Some(self.created_layout()?) } else { None };
+        match (self, layout) {
+            (Location::Sqlite(path), Some(layout)) => {
+                let target = SqliteTarget::create(path, &layout, cancel);
+                Ok(Box::new(target.map_err(|e| named(e, path))?))
+            }
+            (Location::Sqlite(path), None) => {
+                let target = SqliteTarget::open(path, cancel);
+                Ok(Box::new(target.map_err(|e| named(e, path))?))
+            }
+            (Location::Postgres(info), layout) => {
+                let target = PgTarget::open(info, layout.as_ref());
+                Ok(Box::new(cancel.or(target).await?))
+            }
+        }
+    }
+
+    fn created_layout(&self) -> Result<Layout> {
+        let backend = match self {
+            Location::Sqlite(_) => Backend::Sqlite,
+            Location::Postgres(_) => Backend::Postgres,
+        };
+        let created = layout::all(backend)?.into_iter().find(|l| l.ddl().is_some());
+        created.ok_or_else(|| Error::new(Code::Internal, "no layout to create"))
+    }
+}
+
+fn scheme(text: &str) -> Option<&str> {
+    let (scheme, _) = text.split_once("://")?;
+    scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b)).then_some(scheme)
+}
+
+/// An error that says which file it is about, once.
+fn named(error: Error, path: &Path) -> Error {
+    let shown = path.display().to_string();
+    if error.to_string().contains(&shown) { error } else { error.at(shown) }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Location::Sqlite(path) => write!(f, "{}", path.display()),
+            Location::Postgres(info) => write!(f, "{info}"),
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! What a Postgres database holds: Chronicle's tables, their columns, triggers and references.
+
+use super::connection::Connection;
+use super::{literal, quoted};
+use crate::error::{Code, Error, Result};
+use crate::layout::{Backend, Layout, LayoutStream, Table, all, recognise};
+use crate::record::{Kind, show_text};
+use crate::target::{Catalog, Reference, TargetColumn, TargetTable, TargetType};
+
+/// Schemas that belong to the server or to Supabase, never to Chronicle.
+const RESERVED: &str = "'information_schema', 'auth', 'storage', 'realtime', 'vault', \
+    'extensions', 'graphql', 'graphql_public', 'pgbouncer', 'net', 'cron', 'pgsodium', \
+    'supabase_functions', 'supabase_migrations', '_analytics', '_realtime', '_supavisor'";
+
+/// A column as Postgres describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PgColumn {
+    /// Its name.
+    pub name: String,
+    /// The name of its type, of a domain's base type.
+    pub type_name: String,
+    /// Its type as SQL writes it.
+    pub full_type: String,
+    /// The most characters, of a varchar.
+    pub most: Option<u32>,
+    /// Whether it refuses NULL.
+    pub not_null: bool,
+    /// Whether it has a default or an identity.
+    pub has_default: bool,
+}
+
+impl PgColumn {
+    /// What it holds, as the archive names it.
+    pub fn kind(&self) -> Kind {
+        match self.type_name.as_str() {
+            "int2" | "int4" | "int8" => Kind::Int,
+            "float4" | "float8" => Kind::Real,
+            "bool" => Kind::Bool,
+            "numeric" => Kind::Numeric,
+            "text" | "varchar" | "bpchar" | "name" => Kind::Text,
+            "timestamptz" => Kind::Time,
+            "date" => Kind::Date,
+            "uuid" => Kind::Uuid,
+            "bytea" => Kind::Bytes,
+            "json" => Kind::Json,
+            "jsonb" => Kind::Jsonb,
+            _ => Kind::Other,
+        }
+    }
+
+    /// What it can hold.
+    pub fn target_type(&self) -> TargetType {
+        match self.type_name.as_str() {
+            "int2" => TargetType::Int(2),
+            "int4" => TargetType::Int(4),
+            "int8" => TargetType::Int(8),
+            "float4" => TargetType::Float(4),
+            "float8" => TargetType::Float(8),
+            "bool" => TargetType::Bool,
+            "text" | "varchar" => TargetType::Text(self.most),
+            "timestamptz" => TargetType::Timestamptz,
+            "uuid" => TargetType::Uuid,
+            "bytea" => TargetType::Bytea,
+            "json" => TargetType::Json,
+            "jsonb" => TargetType::Jsonb,
+            _ => TargetType::Cast(self.full_type.clone()),
+        }
+    }
+}
+
+/// A table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PgTable {
+    /// Its name.
+    pub name: String,
+    /// Its object id.
+    pub oid: u32,
+    /// Its columns, without those that the server computes.
+    pub columns: Vec<PgColumn>,
+    /// The columns that the server computes.
+    pub computed: Vec<String>,
+    /// The server's guess at its rows.
+    pub rows: u64,
+}
+
+/// Chronicle's tables in one schema, and the layout they are recognised as.
+#[derive(Debug, Clone)]
+pub struct PgCatalog {
+    /// The schema.
+    pub schema: String,
+    /// The layout.
+    pub layout: Layout,
+    /// The tables of that schema.
+    pub tables: Vec<PgTable>,
+    /// Which references are foreign keys: (table, column).
+    pub foreign_keys: Vec<(String, String)>,
+}
+
+impl PgCatalog {
+    /// Looks for Chronicle's tables, in `wanted` if a schema is named, else in `public`, else in
+    /// the only other schema that has them.
+    ///
+    /// # Errors
+    /// If no schema has tables of a known layout, or several have and none is named.
+    pub async fn read(connection: &Connection, wanted: Option<&str>) -> Result<PgCatalog> {
+        let schemas = read_tables(connection).await?;
+        let named = |tables: &[PgTable]| -> Vec<Table> {
+            let names = |t: &PgTable| t.columns.iter().map(|c| c.name.clone()).collect();
+            tables.iter().map(|t| Table { name: t.name.clone(), columns: names(t) }).collect()
+        };
+        let mut fitting: Vec<(String, Vec<PgTable>, Layout)> = Vec::new();
+        let mut refused = None;
+        for (schema, tables) in schemas {
+            match recognise(Backend::Postgres, &named(&tables)) {
+                Ok(layout) => fitting.push((schema, tables, layout)),
+                Err(e) if wanted.unwrap_or("public") == schema => refused = Some(e),
+                Err(_) => {}
+            }
+        }
+        let several: Vec<String> = fitting.iter().map(|(schema, ..)| schema.clone()).collect();
+        let position = match wanted {
+            Some(wanted) => fitting.iter().position(|(schema, ..)| schema == wanted),
+            None if fitting.len() == 1 => Some(0),
+            None => fitting.iter().position(|(schema, ..)| schema == "public"),
+        };
+        let Some(position) = position else {
+            if wanted.is_none() && several.len() > 1 {
+                return Err(Error::new(
+                    Code::Layout,
+                    format!("several schemas hold Chronicle's tables: {}", several.join(", ")),
+                )
+                .hint("name one at the end of the URL: ?schema=NAME"));
+            }
+            return Err(match refused {
+                Some(refused) => refused,
+                // nothing at all: let recognition say so
+                None => recognise(Backend::Postgres, &[])
+                    .err()
+                    .unwrap_or_else(|| Error::new(Code::Layout, "no tables")),
+            });
+        };
+        let (schema, tables, layout) = fitting.swap_remove(position);
+        let foreign_keys = read_foreign_keys(connection, &schema).await?;
+        Ok(PgCatalog { schema, layout, tables, foreign_keys })
+    }
+
+    /// The table of a stream of the layout.
+    pub fn table(&self, stream: &LayoutStream) -> Option<&PgTable> {
+        self.tables.iter().find(|t| t.name == stream.table)
+    }
+
+    /// A table's full name as SQL writes it.
+    pub fn full_name(&self, table: &str) -> String {
+        format!("{}.{}", quoted(&self.schema), quoted(table))
+    }
+
+    /// What a plan needs to know.
+    pub fn describe(&self) -> Catalog {
+        let streams = &self.layout.streams;
+        let mut tables = Vec::new();
+        for stream in streams {
+            let Some(table) = self.table(stream) else { continue };
+            let columns: Vec<TargetColumn> = (table.columns.iter())
+                .map(|c| TargetColumn {
+                    name: stream.logical(&c.name).to_owned(),
+                    physical: c.name.clone(),
+                    ty: c.target_type(),
+                    not_null: c.not_null,
+                    has_default: c.has_default,
+                })
+                .collect();
+            let find = |name: &String| columns.iter().position(|c| c.name == *name);
+            let references = (stream.references.iter())
+                .filter_map(|(name, parent)| {
+                    let column = find(name)?;
+                    let key = (table.name.clone(), columns[column].physical.clone());
+                    let parent = streams.iter().position(|s| s.name == *parent)?;
+                    let enforced = self.foreign_keys.contains(&key);
+                    Some(Reference { column, table: parent, enforced })
+                })
+                .collect();
+            let key = stream.key.iter().filter_map(find).collect();
+            tables.push(TargetTable {
+                name: table.name.clone(),
+                stream: stream.name.clone(),
+                role: stream.role,
+                columns,
+                key,
+                references,
+            });
+        }
+        Catalog { backend: Backend::Postgres, layout: self.layout.title.clone(), tables }
+    }
+}
+
+/// Every schema with the tables that some layout knows by name.
+async fn read_tables(connection: &Connection) -> Result<Vec<(String, Vec<PgTable>)>> {
+    let mut names: Vec<String> = Vec::new();
+    for layout in all(Backend::Postgres)? {
+        names.extend(layout.streams.iter().map(|s| literal(&s.table)));
+    }
+    let sql = format!(
+        "SELECT n.nspname, c.relname, c.oid, greatest(c.reltuples, 0)::int8, a.attname, \
+                coalesce(b.typname, t.typname), \
+                pg_catalog.format_type(coalesce(b.oid, a.atttypid), a.atttypmod), \
+                CASE WHEN t.typname = 'varchar' AND a.atttypmod > 4 THEN a.atttypmod - 4 END, \
+                a.attnotnull, a.atthasdef OR a.attidentity <> '', a.attgenerated <> '' \
+           FROM pg_catalog.pg_class c \
+           JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+           JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid \
+           JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
+           LEFT JOIN pg_catalog.pg_type b ON b.oid = t.typbasetype AND t.typtype = 'd' \
+          WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition \
+            AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname NOT IN ({RESERVED}) \
+            AND (c.relname IN ({}) OR c.relname LIKE 'chronicle%') \
+            AND a.attnum > 0 AND NOT a.attisdropped \
+          ORDER BY n.nspname, c.relname, a.attnum",
+        names.join(", ")
+    );
+    let mut schemas: Vec<(String, Vec<PgTable>)> = Vec::new();
+    for row in connection.rows(Code::Source, "cannot read the catalog", &sql).await? {
+        let text = |n: usize| row.get(n).cloned().flatten().unwrap_or_default();
+        let yes = |n: usize| text(n) == "t";
+        if schemas.last().is_none_or(|(schema, _)| *schema != text(0)) {
+            schemas.push((text(0), Vec::new()));
+        }
+        let Some((_, tables)) = schemas.last_mut() else { continue };
+        if tables.last().is_none_or(|t| t.name != text(1)) {
+            tables.push(PgTable {
+                name: text(1),
+                oid: text(2).parse().unwrap_or(0),
+                columns: Vec::new(),
+                computed: Vec::new(),
+                rows: text(3).parse().unwrap_or(0),
+            });
+        }
+        let Some(table) = tables.last_mut() else { continue };
+        if yes(10) {
+            table.computed.push(text(4));
+            continue;
+        }
+        table.columns.push(PgColumn {
+            name: text(4),
+            type_name: text(5),
+            full_type: text(6),
+            most: text(7).parse().ok(),
+            not_null: yes(8),
+            has_default: yes(9),
+        });
+    }
+    Ok(schemas)
+}
+
+async fn read_foreign_keys(connection: &Connection, schema: &str) -> Result<Vec<(String, String)>> {
+    let sql = format!(
+        "SELECT c.relname, a.attname FROM pg_catalog.pg_constraint k \
+           JOIN pg_catalog.pg_class c ON c.oid = k.conrelid \
+           JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+           JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.conkey[1] \
+          WHERE k.contype = 'f' AND cardinality(k.conkey) = 1 AND n.nspname = {}",
+        literal(schema)
+    );
+    let rows = connection.rows(Code::Source, "cannot read the foreign keys", &sql).await?;
+    let pair = |row: Vec<Option<String>>| {
+        let mut texts = row.into_iter().flatten();
+        Some((texts.next()?, texts.next()?))
+    };
+    Ok(rows.into_iter().filter_map(pair).collect())
+}
+
+/// A trigger that would fire while rows are loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trigger {
+    /// Its table.
+    pub table: String,
+    /// Its name.
+    pub name: String,
+    /// When it fires: `O` with local changes, `R` in a replica, `A` always.
+    pub fires: char,
+}
+
+/// The triggers of some tables that fire at all, the server's own left out.
+pub async fn triggers(connection: &Connection, tables: &[&PgTable]) -> Result<Vec<Trigger>> {
+    let oids: Vec<String> = tables.iter().map(|t| t.oid.to_string()).collect();
+    let sql = format!(
+        "SELECT c.relname, t.tgname, t.tgenabled FROM pg_catalog.pg_trigger t \
+           JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid \
+          WHERE t.tgrelid IN ({}) AND NOT t.tgisinternal AND t.tgenabled <> 'D' \
+          ORDER BY c.relname, t.tgname",
+        oids.join(", ")
+    );
+    let rows = connection.rows(Code::Target, "cannot read the triggers", &sql).await?;
+    let trigger = |row: Vec<Option<String>>| {
+        let mut texts = row.into_iter().flatten();
+        let (table, name) = (texts.next()?, texts.next()?);
+        Some(Trigger { table, name, fires: texts.next()?.chars().next()? })
+    };
+    Ok(rows.into_iter().filter_map(trigger).collect())
+}
+
+/// Tables of the schema that look like Chronicle's and belong to no stream, with their rows as
+/// the server guesses them.
+pub fn others(catalog: &PgCatalog) -> Vec<String> {
+    let known = |name: &str| catalog.layout.streams.iter().any(|s| s.table == name);
+    (catalog.tables.iter())
+        .filter(|t| !known(&t.name))
+        .map(|t| format!("table {} is not exported", show_text(&t.name)))
+        .collect()
+}

@@ -1,0 +1,330 @@
+//! Getting into a Postgres server, and what its errors mean.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use tokio_postgres::config::{ChannelBinding, SslMode as Tls, TargetSessionAttrs};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Config};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::conninfo::{ConnInfo, SslMode};
+use crate::error::{Code, Error, Result};
+use crate::record::show_text;
+
+/// How long a login may take unless the connection string says otherwise.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long we wait for the server to stop what it is doing.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An open connection. Dropping it ends the session, and with it an open transaction.
+pub struct Connection {
+    /// The connection's front end.
+    pub client: Client,
+    /// The server's version as a number, for example 150004.
+    pub version: u32,
+    tls: MakeRustlsConnect,
+    info: ConnInfo,
+}
+
+impl Connection {
+    /// Logs in.
+    ///
+    /// # Errors
+    /// With what the server or the network said, what it most likely means and what helps.
+    pub async fn open(info: &ConnInfo) -> Result<Connection> {
+        let tls = MakeRustlsConnect::new(tls_config()?);
+        let config = config(info)?;
+        let (client, connection) =
+            config.connect(tls.clone()).await.map_err(|e| login_failed(info, e))?;
+        tokio::spawn(async move {
+            // its errors reach whoever waits for an answer of the client
+            let _ = connection.await;
+        });
+        let mut connection = Connection { client, version: 0, tls, info: info.clone() };
+        connection.version = connection.read_version().await?;
+        Ok(connection)
+    }
+
+    async fn read_version(&self) -> Result<u32> {
+        let rows = self
+            .client
+            .query_typed("SELECT current_setting('server_version_num')", &[])
+            .await
+            .map_err(|e| self.failed(Code::Connect, "cannot ask for the version", e))?;
+        let text: String = rows.first().map_or_else(String::new, |row| row.get(0));
+        let version = text.parse().unwrap_or(0);
+        if version < 130_000 {
+            return Err(Error::new(
+                Code::Connect,
+                format!("the server is PostgreSQL {}; 13 or later is needed", version / 10_000),
+            ));
+        }
+        Ok(version)
+    }
+
+    /// Runs statements without results.
+    pub async fn run(&self, code: Code, what: &str, sql: &str) -> Result<()> {
+        self.client.batch_execute(sql).await.map_err(|e| self.failed(code, what, e))
+    }
+
+    /// Runs a query and gives its rows as texts.
+    pub async fn rows(
+        &self,
+        code: Code,
+        what: &str,
+        sql: &str,
+    ) -> Result<Vec<Vec<Option<String>>>> {
+        use tokio_postgres::SimpleQueryMessage as Message;
+        let messages =
+            self.client.simple_query(sql).await.map_err(|e| self.failed(code, what, e))?;
+        let texts = messages.into_iter().filter_map(|message| match message {
+            Message::Row(row) => {
+                Some((0..row.len()).map(|n| row.get(n).map(str::to_owned)).collect())
+            }
+            _ => None,
+        });
+        Ok(texts.collect())
+    }
+
+    /// The settings of every transaction of ours: nothing is set for longer than that, so that
+    /// nothing is left behind in a pooled session.
+    pub fn settings(&self) -> String {
+        let mut sql = String::from(
+            "SET LOCAL statement_timeout = 0; \
+             SET LOCAL lock_timeout = '10s'; \
+             SET LOCAL idle_in_transaction_session_timeout = 0; \
+             SET LOCAL TimeZone = 'UTC'; \
+             SET LOCAL DateStyle = 'ISO, YMD'; \
+             SET LOCAL IntervalStyle = 'iso_8601'; \
+             SET LOCAL bytea_output = 'hex'; \
+             SET LOCAL extra_float_digits = 1; \
+             SET LOCAL lc_monetary = 'C'; \
+             SET LOCAL search_path = pg_catalog; \
+             SET LOCAL row_security = off;",
+        );
+        if self.version >= 170_000 {
+            sql.push_str(" SET LOCAL transaction_timeout = 0;");
+        }
+        sql
+    }
+
+    /// Stops what the server is doing for us and takes the transaction back.
+    pub async fn abort(self) {
+        // a busy server answers a rollback only after its statement: ask it to stop first
+        let token = self.client.cancel_token();
+        let cancel = token.cancel_query(self.tls.clone());
+        let _ = tokio::time::timeout(CANCEL_TIMEOUT, cancel).await;
+        // if this fails the session ends with the connection, and the transaction with it
+        let rollback = self.client.batch_execute("ROLLBACK");
+        let _ = tokio::time::timeout(CANCEL_TIMEOUT, rollback).await;
+    }
+
+    /// An error of the server in our words.
+    pub fn failed(&self, code: Code, what: impl Into<String>, e: tokio_postgres::Error) -> Error {
+        failed(&self.info, code, what.into(), &e)
+    }
+}
+
+/// What an error of the server says, without the rows that it likes to quote.
+pub fn failed(info: &ConnInfo, code: Code, what: String, e: &tokio_postgres::Error) -> Error {
+    let Some(server) = e.as_db_error() else {
+        let said = info.scrub(&chain(e));
+        return Error::new(code, format!("{what}: {said}"))
+            .hint("the connection to the server was lost; nothing was changed");
+    };
+    // details of unique and foreign keys name keys; all others may quote whole rows
+    let detail = match *server.code() {
+        SqlState::UNIQUE_VIOLATION | SqlState::FOREIGN_KEY_VIOLATION => server.detail(),
+        _ => None,
+    };
+    let said = info.scrub(&show_text(server.message()));
+    let detail = detail.map_or_else(String::new, |d| format!(" ({})", info.scrub(&show_text(d))));
+    let error =
+        Error::new(code, format!("{what}: {said}{detail} [SQLSTATE {}]", server.code().code()));
+    match hint_for(server.code(), server.message()) {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
+/// What helps against an error of the server.
+fn hint_for(state: &SqlState, message: &str) -> Option<&'static str> {
+    Some(match *state {
+        SqlState::INSUFFICIENT_PRIVILEGE if message.contains("row-level security") => {
+            "row-level security would hide rows from this role: connect as the tables' owner or \
+             as a role with BYPASSRLS (Supabase's postgres has it)"
+        }
+        SqlState::INSUFFICIENT_PRIVILEGE => "connect as the owner of Chronicle's tables",
+        SqlState::READ_ONLY_SQL_TRANSACTION => {
+            "the database is read-only: a replica, or a Supabase project over its disk quota"
+        }
+        SqlState::DISK_FULL => "the server's disk is full; nothing was changed",
+        SqlState::LOCK_NOT_AVAILABLE => {
+            "somebody else holds a lock on Chronicle's tables; try again when it is gone"
+        }
+        SqlState::QUERY_CANCELED => "the server stopped the statement; nothing was changed",
+        SqlState::TOO_MANY_CONNECTIONS => "the server has no connection left; try again later",
+        _ => return None,
+    })
+}
+
+fn login_failed(info: &ConnInfo, e: tokio_postgres::Error) -> Error {
+    let place = info.redacted();
+    if let Some(server) = e.as_db_error() {
+        let said = info.scrub(&show_text(server.message()));
+        let error = Error::new(
+            Code::Connect,
+            format!("{place}: the server says: {said} [SQLSTATE {}]", server.code().code()),
+        );
+        return match *server.code() {
+            SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION => error
+                .hint(
+                    "check the user and the password (PGPASSWORD or --password-file need no \
+                     percent-encoding); repeated wrong passwords may lock you out for a while",
+                ),
+            SqlState::INVALID_CATALOG_NAME => error.hint("check the name behind the last slash"),
+            _ => error,
+        };
+    }
+    let said = info.scrub(&chain(&e));
+    let error = Error::new(Code::Connect, format!("{place}: cannot connect: {said}"));
+    if said.contains("password missing") || said.contains("invalid configuration") {
+        return error.hint(
+            "the server asks for a password: give it by PGPASSWORD, --password-file or ~/.pgpass",
+        );
+    }
+    if said.contains("TLS") {
+        return error.hint("the server and --sslmode disagree: sslmode=disable, prefer or require");
+    }
+    error.hint("check host and port, and whether the server accepts connections from here")
+}
+
+/// An error with all its causes: the driver's own text names only the outermost.
+fn chain(e: &dyn std::error::Error) -> String {
+    let mut text = e.to_string();
+    let mut cause = e.source();
+    while let Some(c) = cause {
+        text.push_str(": ");
+        text.push_str(&c.to_string());
+        cause = c.source();
+    }
+    show_text(&text)
+}
+
+fn config(info: &ConnInfo) -> Result<Config> {
+    let mut config = Config::new();
+    config.user(&info.user).dbname(&info.database);
+    if let Some(password) = info.password() {
+        config.password(password);
+    }
+    // either every host has an address or none: the driver pairs them by position
+    let addressed = info.hosts.iter().all(|h| h.addr.is_some());
+    for host in &info.hosts {
+        config.host(&host.name).port(host.port);
+        if let (true, Some(address)) = (addressed, host.addr) {
+            config.hostaddr(address);
+        }
+    }
+    config.connect_timeout(info.connect_timeout.unwrap_or(CONNECT_TIMEOUT));
+    config.application_name(info.application_name.as_deref().unwrap_or("chronicle-dump"));
+    if let Some(options) = &info.options {
+        config.options(options);
+    }
+    config.ssl_mode(tls_mode(info)?);
+    if let Some(mode) = &info.channel_binding {
+        config.channel_binding(match mode.as_str() {
+            "disable" => ChannelBinding::Disable,
+            "require" => ChannelBinding::Require,
+            _ => ChannelBinding::Prefer,
+        });
+    }
+    if info.target_session_attrs.as_deref() == Some("read-write") {
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+    }
+    // a dead network must not hang an import for hours
+    config.keepalives(info.keepalives.on.unwrap_or(true));
+    config.keepalives_idle(info.keepalives.idle.unwrap_or(Duration::from_secs(30)));
+    config.keepalives_interval(info.keepalives.interval.unwrap_or(Duration::from_secs(10)));
+    config.keepalives_retries(info.keepalives.count.unwrap_or(3));
+    if let Some(timeout) = info.tcp_user_timeout {
+        config.tcp_user_timeout(timeout);
+    }
+    Ok(config)
+}
+
+/// Which encryption is asked for. Verified certificates need a verifier that knows the root.
+fn tls_mode(info: &ConnInfo) -> Result<Tls> {
+    let supabase = info.hosts.iter().any(super::conninfo::Host::is_supabase);
+    match info.sslmode {
+        _ if !info.sslmode_given && supabase => Ok(Tls::Require),
+        SslMode::Disable => Ok(Tls::Disable),
+        SslMode::Allow | SslMode::Prefer => Ok(Tls::Prefer),
+        SslMode::Require => Ok(Tls::Require),
+        SslMode::VerifyCa | SslMode::VerifyFull => Err(Error::new(
+            Code::Usage,
+            format!(
+                "sslmode={} is not in this version: it encrypts but does not check certificates",
+                info.sslmode.word()
+            ),
+        )
+        .hint("use sslmode=require on a network that you trust")),
+    }
+}
+
+fn tls_config() -> Result<ClientConfig> {
+    // named explicitly: with two providers in one build rustls could not choose
+    let provider = Arc::new(ring::default_provider());
+    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|e| Error::new(Code::Internal, "cannot set up TLS").because(e))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+        .with_no_client_auth();
+    Ok(config)
+}
+
+/// libpq's `require`: the connection is encrypted with whoever answers.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        let known = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, known)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        let known = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, known)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,23 @@
+//! The Postgres room: the only place that names tokio-postgres.
+//!
+//! [`conninfo`] reads how a server is named, [`connection`] gets in, [`catalog`] looks at the
+//! tables, [`source`] reads them and [`target`] writes them; [`binary`] is the form of COPY in
+//! which rows cross the wire, in both directions.
+
+pub mod binary;
+pub mod catalog;
+pub mod connection;
+pub mod conninfo;
+pub mod source;
+pub mod target;
+
+/// A name as SQL writes it.
+pub(crate) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A text as SQL writes it.
+pub(crate) fn literal(text: &str) -> String {
+    // E'' reads a backslash the same whatever standard_conforming_strings says
+    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}

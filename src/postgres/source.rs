@@ -1,0 +1,295 @@
+//! A Postgres database as a source: one read-only snapshot, its tables by binary COPY.
+
+use std::pin::Pin;
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use tokio_postgres::CopyOutStream;
+
+use super::binary::{Field, RowReader};
+use super::catalog::{PgCatalog, PgColumn, PgTable, others};
+use super::connection::Connection;
+use super::conninfo::ConnInfo;
+use super::quoted;
+use crate::archive::Origin;
+use crate::error::{Code, Result};
+use crate::layout::LayoutStream;
+use crate::record::{Batch, Kind, Stream};
+use crate::source::{ORPHANS_NAMED, Orphans, Source, SourceOptions};
+
+/// A batch is handed over when it holds this many bytes.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// A Postgres database that is being read.
+pub struct PgSource {
+    connection: Connection,
+    catalog: PgCatalog,
+    origin: Origin,
+    streams: Vec<Stream>,
+    tables: Vec<TableCopy>,
+    notices: Vec<String>,
+    expected_rows: u64,
+    running: Option<Running>,
+    next: usize,
+}
+
+/// How a table is read.
+struct TableCopy {
+    name: String,
+    sql: String,
+    fields: Vec<Field>,
+}
+
+/// The COPY of a table.
+struct Running {
+    table: usize,
+    stream: Pin<Box<CopyOutStream>>,
+    reader: RowReader,
+    rows: u64,
+}
+
+impl PgSource {
+    /// Connects and starts the snapshot.
+    ///
+    /// # Errors
+    /// If the server cannot be reached, or its tables are of no known layout.
+    pub async fn open(info: &ConnInfo, options: SourceOptions) -> Result<PgSource> {
+        let connection = Connection::open(info).await?;
+        let settings = connection.settings();
+        let begin = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {settings}");
+        connection.run(Code::Source, "cannot start a snapshot", &begin).await?;
+        let catalog = PgCatalog::read(&connection, info.schema.as_deref()).await?;
+        let mut notices = info.notes.clone();
+        notices.extend(others(&catalog));
+        let (mut streams, mut tables, mut expected_rows) = (Vec::new(), Vec::new(), 0);
+        for described in &catalog.layout.streams {
+            let Some(table) = catalog.table(described) else { continue };
+            for column in &table.computed {
+                notices.push(format!(
+                    "column {}.{column} is not exported: the server computes it",
+                    table.name
+                ));
+            }
+            let stream = describe(described, table, options.sorted)?;
+            expected_rows += table.rows;
+            tables.push(TableCopy::new(&catalog, table, &stream));
+            streams.push(stream);
+        }
+        let version = connection.version;
+        let origin = Origin {
+            backend: catalog.layout.backend.word().into(),
+            layout: Some(catalog.layout.name.clone()),
+            schema: Some(catalog.schema.clone()).filter(|_| !options.reproducible),
+            server: (!options.reproducible)
+                .then(|| format!("PostgreSQL {}.{}", version / 10_000, version % 10_000)),
+            ..Origin::default()
+        };
+        Ok(PgSource {
+            connection,
+            catalog,
+            origin,
+            streams,
+            tables,
+            notices,
+            expected_rows,
+            running: None,
+            next: 0,
+        })
+    }
+
+    async fn fill(&mut self, batch: &mut Batch) -> Result<bool> {
+        while self.running.is_some() || self.next < self.tables.len() {
+            let mut running = match self.running.take() {
+                Some(running) => running,
+                None => self.start_next().await?,
+            };
+            let table = &self.tables[running.table];
+            batch.start(running.table, table.fields.len(), running.rows + 1);
+            while !running.reader.ended() && batch.size() < BATCH_BYTES {
+                match running.stream.next().await {
+                    Some(Ok(bytes)) => running.reader.feed(&bytes),
+                    Some(Err(e)) => {
+                        let what = format!("cannot read {}", table.name);
+                        return Err(self.connection.failed(Code::Source, what, e));
+                    }
+                    None => break,
+                }
+                running.reader.read(&table.fields, batch)?;
+            }
+            running.rows += batch.rows() as u64;
+            if !running.reader.ended() && batch.size() >= BATCH_BYTES {
+                self.running = Some(running);
+                return Ok(true);
+            }
+            if !running.reader.ended() {
+                return Err(crate::error::Error::new(
+                    Code::Source,
+                    format!("{}: the server stopped in the middle", table.name),
+                ));
+            }
+            finish(&self.connection, &table.name, running.stream).await?;
+            if batch.rows() > 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn start_next(&mut self) -> Result<Running> {
+        let table = self.next;
+        self.next += 1;
+        let TableCopy { name, sql, .. } = &self.tables[table];
+        let stream =
+            self.connection.client.copy_out(sql.as_str()).await.map_err(|e| {
+                self.connection.failed(Code::Source, format!("cannot read {name}"), e)
+            })?;
+        Ok(Running { table, stream: Box::pin(stream), reader: RowReader::default(), rows: 0 })
+    }
+}
+
+/// Waits for the server's word that the COPY went well.
+async fn finish(
+    connection: &Connection,
+    table: &str,
+    mut stream: Pin<Box<CopyOutStream>>,
+) -> Result<()> {
+    while let Some(rest) = stream.next().await {
+        rest.map_err(|e| connection.failed(Code::Source, format!("cannot read {table}"), e))?;
+    }
+    Ok(())
+}
+
+impl TableCopy {
+    fn new(catalog: &PgCatalog, table: &PgTable, stream: &Stream) -> TableCopy {
+        let columns: Vec<String> = table.columns.iter().map(select).collect();
+        let mut sql =
+            format!("SELECT {} FROM {}", columns.join(", "), catalog.full_name(&table.name));
+        if !stream.order.is_empty() {
+            let order: Vec<String> = (stream.order.iter())
+                .filter_map(|n| table.columns.get(*n))
+                .map(|c| {
+                    // byte order, whatever the database's own collation is
+                    let collate = if c.kind() == Kind::Text { " COLLATE \"C\"" } else { "" };
+                    format!("{}{collate}", quoted(&c.name))
+                })
+                .collect();
+            sql.push_str(&format!(" ORDER BY {}", order.join(", ")));
+        }
+        TableCopy {
+            name: table.name.clone(),
+            sql: format!("COPY ({sql}) TO STDOUT (FORMAT binary)"),
+            fields: table.columns.iter().map(field).collect(),
+        }
+    }
+}
+
+/// Types whose binary form we do not read cross as the server's own text.
+fn select(column: &PgColumn) -> String {
+    match field(column) {
+        Field::Text if column.kind() != Kind::Text && column.kind() != Kind::Json => {
+            format!("{}::text", quoted(&column.name))
+        }
+        _ => quoted(&column.name),
+    }
+}
+
+fn field(column: &PgColumn) -> Field {
+    match column.kind() {
+        Kind::Int => Field::Int,
+        Kind::Real => Field::Float,
+        Kind::Bool => Field::Bool,
+        Kind::Time => Field::Time,
+        Kind::Uuid => Field::Uuid,
+        Kind::Bytes => Field::Bytes,
+        Kind::Jsonb => Field::Jsonb,
+        Kind::Numeric | Kind::Text | Kind::Date | Kind::Json | Kind::Other => Field::Text,
+    }
+}
+
+fn describe(described: &LayoutStream, table: &PgTable, sorted: bool) -> Result<Stream> {
+    let columns = table.columns.iter().map(|c| described.archive_column(&c.name, c.kind()));
+    let mut stream = described.archive_stream(columns.collect(), sorted)?;
+    for key in stream.key.clone() {
+        let column = &mut stream.columns[key];
+        // these three have a portable form for every value, so a key of them is never null
+        let whole = matches!(column.kind, Kind::Uuid | Kind::Int | Kind::Text);
+        column.nullable = !(whole && table.columns[key].not_null);
+    }
+    Ok(stream)
+}
+
+impl Source for PgSource {
+    fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    fn streams(&self) -> &[Stream] {
+        &self.streams
+    }
+
+    fn notices(&self) -> &[String] {
+        &self.notices
+    }
+
+    fn expected_rows(&self) -> u64 {
+        self.expected_rows
+    }
+
+    fn next_batch<'a>(&'a mut self, batch: &'a mut Batch) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(self.fill(batch))
+    }
+
+    fn close(self: Box<Self>) -> BoxFuture<'static, Result<Vec<Orphans>>> {
+        Box::pin(async move {
+            let mut found = Vec::new();
+            for stream in &self.catalog.layout.streams {
+                for (column, parent) in &stream.references {
+                    found.extend(self.orphans_of(stream, column, parent).await?);
+                }
+            }
+            self.connection.run(Code::Source, "cannot end the snapshot", "COMMIT").await?;
+            Ok(found)
+        })
+    }
+}
+
+impl PgSource {
+    async fn orphans_of(
+        &self,
+        child: &LayoutStream,
+        column: &str,
+        parent: &str,
+    ) -> Result<Option<Orphans>> {
+        let physical = |stream: &str, name: &str| {
+            let stream = self.streams.iter().find(|s| s.name == stream)?;
+            let column = stream.columns.get(stream.column(name)?)?;
+            Some((self.catalog.full_name(&stream.table), quoted(&column.physical)))
+        };
+        let described = self.catalog.layout.streams.iter().find(|s| s.name == parent);
+        let parent_key = described.and_then(|p| p.key.first());
+        let Some(((from, refers), (to, key))) =
+            physical(&child.name, column).zip(parent_key.and_then(|k| physical(parent, k)))
+        else {
+            return Ok(None);
+        };
+        let own = child.key.first().and_then(|k| physical(&child.name, k));
+        let own = own.map_or_else(|| "NULL".into(), |(_, name)| format!("c.{name}"));
+        let sql = format!(
+            "SELECT {own}::text, c.{refers}::text, count(*) OVER () FROM {from} c \
+              WHERE c.{refers} IS NOT NULL AND NOT EXISTS \
+                    (SELECT 1 FROM {to} p WHERE p.{key} = c.{refers}) LIMIT {ORPHANS_NAMED}"
+        );
+        let what = format!("cannot check {}", child.table);
+        let rows = self.connection.rows(Code::Source, &what, &sql).await?;
+        let text = |row: &[Option<String>], n: usize| row.get(n).cloned().flatten();
+        let Some(count) = rows.first().and_then(|row| text(row, 2)) else { return Ok(None) };
+        Ok(Some(Orphans {
+            stream: child.name.clone(),
+            column: column.to_owned(),
+            rows: count.parse().unwrap_or(0),
+            first: (rows.iter())
+                .map(|r| (text(r, 0).unwrap_or_default(), text(r, 1).unwrap_or_default()))
+                .collect(),
+        }))
+    }
+}

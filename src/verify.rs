@@ -1,0 +1,127 @@
+//! Verify and inspect: what an archive is, from all of its bytes or only from its ends.
+
+use std::fs::File;
+use std::io::{Cursor, Read, Seek, SeekFrom};
+use std::sync::atomic::Ordering;
+
+pub use crate::archive::Sealed;
+use crate::archive::line::Control;
+use crate::archive::{
+    ArchiveReader, CONTROL_LINE, Header, Limits, Manifest, container::Container, seek, sha256,
+};
+use crate::cancel::Cancel;
+use crate::error::Result;
+use crate::progress::Progress;
+use crate::record::{Batch, Stream};
+
+/// An archive that passed every check.
+#[derive(Debug, Clone)]
+pub struct Verified {
+    /// The header.
+    pub header: Header,
+    /// The streams.
+    pub streams: Vec<Stream>,
+    /// What the end says.
+    pub sealed: Sealed,
+    /// Streams whose rows could not be decoded, with the unknown kind; their checksums are right.
+    pub undecoded: Vec<(String, String)>,
+}
+
+/// Reads an archive from its first to its last byte and checks everything.
+///
+/// # Errors
+/// The first thing that is wrong, or a stop.
+pub fn verify(
+    input: impl Read,
+    limits: Limits,
+    progress: &Progress,
+    cancel: &Cancel,
+) -> Result<Verified> {
+    let mut reader = ArchiveReader::open(input, limits)?;
+    let mut batch = Batch::default();
+    while reader.next_batch(&mut batch)? {
+        progress.add_rows(batch.rows());
+        progress.bytes.store(reader.consumed(), Ordering::Relaxed);
+        cancel.check()?;
+    }
+    let undecoded = (reader.streams().iter().enumerate())
+        .filter_map(|(n, s)| Some((s.name.clone(), reader.unknown_kind(n)?.to_owned())))
+        .collect();
+    let sealed = reader.sealed().cloned().ok_or_else(|| {
+        crate::error::Error::new(crate::error::Code::Internal, "the archive has no end")
+    })?;
+    Ok(Verified {
+        header: reader.header().clone(),
+        streams: reader.streams().to_vec(),
+        sealed,
+        undecoded,
+    })
+}
+
+/// What the ends of an archive say. Nothing between them was looked at.
+#[derive(Debug, Clone)]
+pub struct Inspected {
+    /// The header.
+    pub header: Header,
+    /// The streams.
+    pub streams: Vec<Stream>,
+    /// The manifest.
+    pub manifest: Manifest,
+    /// The archive digest that the manifest gives.
+    pub digest: String,
+    /// The bytes of the file.
+    pub file_bytes: u64,
+}
+
+/// Reads only the head, the tail and the seek table of a file; None if it has no usable table.
+///
+/// # Errors
+/// If the head is that of no archive, or the file cannot be read.
+pub fn inspect(file: &mut File, limits: Limits) -> Result<Option<Inspected>> {
+    let Some((tail, file_bytes)) = read_tail(file) else { return Ok(None) };
+    // the file's first bytes, whatever was read before
+    if file.seek(SeekFrom::Start(0)).is_err() {
+        return Ok(None);
+    }
+    let head = ArchiveReader::open(&mut *file, limits.clone())?;
+    let mut line = Vec::new();
+    let whole = Container::open(Cursor::new(tail), limits)
+        .and_then(|mut container| container.next_piece(&mut line));
+    let manifest = match (whole, Control::parse(&line)) {
+        (Ok(true), Ok(Control::Manifest(manifest))) => manifest,
+        _ => return Ok(None),
+    };
+    let digest = sha256(&line);
+    Ok(Some(Inspected {
+        header: head.header().clone(),
+        streams: head.streams().to_vec(),
+        manifest,
+        digest,
+        file_bytes,
+    }))
+}
+
+/// The compressed bytes of the last frame, as the seek table places it.
+fn read_tail(file: &mut File) -> Option<(Vec<u8>, u64)> {
+    let file_bytes = file.seek(SeekFrom::End(0)).ok()?;
+    let footer =
+        read_at(file, file_bytes.checked_sub(seek::FOOTER_BYTES as u64)?, seek::FOOTER_BYTES)?;
+    let frames = seek::frames(&footer)?;
+    let size = seek::HEADER_BYTES + frames.checked_mul(seek::ENTRY_BYTES)? + seek::FOOTER_BYTES;
+    // a table is bounded by the file it stands in, whatever it claims
+    let start = file_bytes.checked_sub(u64::try_from(size).ok()?)?;
+    let entries = seek::read(&read_at(file, start, size)?)?;
+    let all: u64 = entries.iter().map(|e| u64::from(e.compressed)).sum();
+    let last = entries.last()?;
+    let plausible = all == start && last.decompressed as usize <= CONTROL_LINE;
+    let from = start.checked_sub(u64::from(last.compressed))?;
+    let length = usize::try_from(last.compressed).ok()?;
+    Some((read_at(file, from, length).filter(|_| plausible)?, file_bytes))
+}
+
+fn read_at(file: &mut File, at: u64, length: usize) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; length];
+    file.seek(SeekFrom::Start(at)).ok()?;
+    file.read_exact(&mut bytes).ok()?;
+    Some(bytes)
+}
