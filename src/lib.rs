@@ -42,6 +42,8 @@ pub mod discover;
 pub mod location;
 pub use location::Location;
 
+pub mod cli;
+
 pub mod cancel;
 pub mod progress;
 

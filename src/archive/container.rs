@@ -6,7 +6,7 @@ use std::io::Read;
 use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
 use zstd::zstd_safe::DParameter;
 
-use super::line::STATE_PREFIX;
+use super::line::{HEADER_PREFIX, STATE_PREFIX};
 use super::seek::Entry;
 use super::{CONTROL_LINE, FRAME_CONTENT, HEAD_FRAME, RECORD_LINE, WINDOW_LOG};
 use crate::error::{Code, Error, Result};
@@ -109,6 +109,13 @@ impl<R: Read> Container<R> {
             part if ZSTD_MAGIC.starts_with(part) => return Err(truncated("its first bytes")),
             _ => return Err(not_an_archive()),
         };
+        if framing == Framing::Bare {
+            // looked at here, because the head of another file may never end
+            let start = input.peek(HEADER_PREFIX.len())?;
+            if !HEADER_PREFIX.as_bytes().starts_with(start) {
+                return Err(foreign(framing));
+            }
+        }
         let decoder = match framing {
             Framing::Zstd => Some(decoder()?),
             Framing::Bare => None,
@@ -357,6 +364,15 @@ fn broken(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
 pub fn truncated(place: &str) -> Error {
     Error::new(Code::ArchiveTruncated, format!("the archive ends in {place}, before its manifest"))
         .hint("it was cut on its way or is still being written; fetch or make it again")
+}
+
+/// The error of an input whose first line is not a header.
+pub fn foreign(framing: Framing) -> Error {
+    let what = match framing {
+        Framing::Zstd => "this zstd file is not an archive of chronicle-dump",
+        Framing::Bare => "these JSON lines are not an archive of chronicle-dump",
+    };
+    Error::new(Code::NotAnArchive, format!("{what}: its first line is not a header"))
 }
 
 fn not_an_archive() -> Error {

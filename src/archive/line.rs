@@ -15,6 +15,8 @@ pub const HEADER_PREFIX: &str =
     r#"{"type":"STATE","value":{"chronicle":{"kind":"header","version":"#;
 /// How every control line starts.
 pub const STATE_PREFIX: &str = r#"{"type":"STATE","#;
+/// How every SCHEMA line starts.
+pub const SCHEMA_PREFIX: &str = r#"{"type":"SCHEMA","#;
 
 /// Where an archive's rows came from. Never a password, a URL or a host.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,30 +107,37 @@ impl Header {
     /// Reads a header line whose prefix, version and required features were looked at first, so
     /// that an archive of another version is refused before anything else of it is understood.
     pub fn parse(line: &[u8]) -> Result<Header> {
-        let damaged = || Error::new(Code::NotAnArchive, "the first line is not an archive header");
-        let rest = line.strip_prefix(HEADER_PREFIX.as_bytes()).ok_or_else(damaged)?;
+        let foreign = || Error::new(Code::NotAnArchive, "the first line is not an archive header");
+        let rest = line.strip_prefix(HEADER_PREFIX.as_bytes()).ok_or_else(foreign)?;
         let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
         let version = std::str::from_utf8(&rest[..digits]).unwrap_or("");
+        if version.is_empty() {
+            return Err(damaged("the header's version is no number".into()));
+        }
         if version != super::VERSION.to_string() {
-            return Err(Error::new(
-                Code::ArchiveUnsupported,
-                format!("the archive is of version {version}; this program reads version 1"),
-            )
-            .hint("install a newer chronicle-dump"));
+            return Err(unsupported(format!(
+                "the archive is of version {version}; this program reads version {}",
+                super::VERSION
+            )));
         }
-        let header: Header = parse_control(line, "header")?;
-        match header.requires.first() {
-            Some(feature) => Err(Error::new(
-                Code::ArchiveUnsupported,
-                format!(
-                    "the archive requires the feature \"{}\", which this program does not know",
-                    crate::record::show_text(feature)
-                ),
-            )
-            .hint("install a newer chronicle-dump")),
-            None => Ok(header),
+        // first and alone: what a feature changes may be the rest of the header
+        #[derive(Deserialize)]
+        struct Requires {
+            requires: Vec<String>,
         }
+        let Requires { requires } = parse_control(line, "header")?;
+        if let Some(feature) = requires.first() {
+            return Err(unsupported(format!(
+                "the archive requires the feature \"{}\", which this program does not know",
+                crate::record::show_text(feature)
+            )));
+        }
+        parse_control(line, "header")
     }
+}
+
+fn unsupported(message: String) -> Error {
+    Error::new(Code::ArchiveUnsupported, message).hint("install a newer chronicle-dump")
 }
 
 /// The last line of the head and of every chunk.
@@ -283,6 +292,9 @@ impl Control {
         struct KindOnly {
             kind: String,
         }
+        if !line.starts_with(STATE_PREFIX.as_bytes()) {
+            return Err(damaged("its last line is not a STATE line".into()));
+        }
         let KindOnly { kind } = parse_control(line, "control")?;
         match kind.as_str() {
             "checkpoint" => Ok(Control::Checkpoint(parse_control(line, "checkpoint")?)),
@@ -399,7 +411,10 @@ impl SchemaLine {
             #[serde(default, deserialize_with = "read_map")]
             names: Vec<(String, String)>,
         }
-        let raw: Raw<'_> = parse_object(line, "a SCHEMA line")?;
+        if !line.starts_with(SCHEMA_PREFIX.as_bytes()) {
+            return Err(damaged("a line of the head is not a SCHEMA line".into()));
+        }
+        let raw: Raw<'_> = parse_object(line, "SCHEMA")?;
         if raw.r#type != "SCHEMA" || !is_stream_name(&raw.stream) {
             return Err(damaged("a SCHEMA line without a proper stream name".into()));
         }

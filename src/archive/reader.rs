@@ -4,7 +4,7 @@
 use std::io::Read;
 
 pub use super::container::Limits;
-use super::container::{Container, Framing, truncated};
+use super::container::{Container, Framing, foreign, truncated};
 use super::line::{Checkpoint, Control, HEADER_PREFIX, Header, Manifest, SchemaLine};
 use super::seek;
 use super::value::Decoder;
@@ -48,6 +48,7 @@ pub struct ArchiveReader<R> {
     decoders: Vec<Decoder>,
     current: Option<usize>,
     rows: Vec<u64>,
+    extents: Vec<(u64, u64)>,
     chunk: u64,
     prev: String,
     bytes: u64,
@@ -73,6 +74,7 @@ impl<R: Read> ArchiveReader<R> {
             return Err(damaged("the head does not end with a checkpoint"));
         };
         check(&checkpoint, lines, 0, None)?;
+        check_text(&head)?;
         if checkpoint.rows != 0 || checkpoint.stream.is_some() {
             return Err(damaged("the head's checkpoint claims rows"));
         }
@@ -82,6 +84,7 @@ impl<R: Read> ArchiveReader<R> {
             container,
             limits,
             rows: vec![0; schemas.len()],
+            extents: vec![(0, 0); schemas.len()],
             unknown_kinds: schemas.iter().map(|s| s.unknown_kind.clone()).collect(),
             streams: schemas.into_iter().map(|s| s.stream).collect(),
             header,
@@ -160,6 +163,7 @@ impl<R: Read> ArchiveReader<R> {
                 if records != 0 {
                     return Err(damaged("the manifest does not stand alone").at(self.place()));
                 }
+                check_text(&piece)?;
                 self.check_manifest(&manifest)?;
                 self.sealed = Some(self.seal(manifest, control.digest)?);
                 batch.start(0, 0, 1);
@@ -189,9 +193,7 @@ impl<R: Read> ArchiveReader<R> {
         stream: usize,
         rows: u64,
     ) -> Result<()> {
-        if memchr::memchr(b'\r', &piece).is_some() || std::str::from_utf8(&piece).is_err() {
-            return Err(damaged("it holds a carriage return or is not UTF-8").at(self.place()));
-        }
+        check_text(&piece).map_err(|e| e.at(self.place()))?;
         let known = self.unknown_kinds[stream].is_none();
         batch.start(stream, self.streams[stream].columns.len(), self.rows[stream] + 1);
         self.spare = batch.adopt(piece);
@@ -205,15 +207,18 @@ impl<R: Read> ArchiveReader<R> {
                 return Err(damaged("a record line is over the limit").at(self.place()));
             }
             count += 1;
-            if known {
-                let row = self.rows[stream] + count;
-                self.decoders[stream].read(batch, start, end).map_err(|e| {
-                    e.at(format_args!(
-                        "chunk {}, row {row} of {}",
-                        self.chunk, self.streams[stream].name
-                    ))
-                })?;
-            }
+            let read = if known {
+                self.decoders[stream].read(batch, start, end)
+            } else {
+                self.decoders[stream].recognise(&batch.adopted()[start..end])
+            };
+            let row = self.rows[stream] + count;
+            read.map_err(|e| {
+                e.at(format_args!(
+                    "chunk {}, row {row} of {}",
+                    self.chunk, self.streams[stream].name
+                ))
+            })?;
             start = end + 1;
         }
         if count != rows || rows == 0 {
@@ -221,6 +226,8 @@ impl<R: Read> ArchiveReader<R> {
                 .at(self.place()));
         }
         self.rows[stream] += rows;
+        self.extents[stream].0 += 1;
+        self.extents[stream].1 += records as u64;
         Ok(())
     }
 
@@ -238,10 +245,24 @@ impl<R: Read> ArchiveReader<R> {
             "number of bytes"
         } else if !rows_agree {
             "number of rows"
+        } else if !self.extents_agree(manifest) {
+            "extent of a stream"
         } else {
             return Ok(());
         };
         Err(damaged(format!("the manifest disagrees with what was read: its {wrong}")))
+    }
+
+    /// The chunks and bytes that the manifest tells of each stream, if it does.
+    fn extents_agree(&self, manifest: &Manifest) -> bool {
+        let told = &manifest.extents;
+        told.is_empty()
+            || (told.len() == self.streams.len()
+                && told.iter().zip(self.streams.iter().zip(&self.extents)).all(
+                    |((name, told), (stream, read))| {
+                        *name == stream.name && (told.chunks, told.bytes) == *read
+                    },
+                ))
     }
 
     /// Looks at what follows the manifest: the seek table or nothing.
@@ -251,8 +272,11 @@ impl<R: Read> ArchiveReader<R> {
             Framing::Bare => Vec::new(),
         };
         let rest = self.container.rest(table.len() + 1)?;
-        // more than a table, or the start of another frame: nobody may take that for this archive
-        if rest.len() > table.len() || rest.starts_with(&[0x28, 0xB5, 0x2F, 0xFD]) {
+        // a table may be cut or damaged; anything else behind the manifest is not this archive's
+        let start = &rest[..rest.len().min(4)];
+        let table_like = seek::SKIPPABLE.to_le_bytes().starts_with(start)
+            || (rest.len() == table.len() && !start.starts_with(&[0x28, 0xB5, 0x2F, 0xFD]));
+        if rest.len() > table.len() || !table_like {
             return Err(damaged("data follow the manifest").hint(
                 "two archives in one file are not one archive: import them one after the other",
             ));
@@ -316,6 +340,14 @@ fn check(checkpoint: &Checkpoint, lines: &[u8], chunk: u64, prev: Option<&str>) 
     Err(damaged(wrong).at(format_args!("chunk {chunk}")))
 }
 
+/// Checks what holds for the bytes of every line.
+fn check_text(piece: &[u8]) -> Result<()> {
+    if memchr::memchr(b'\r', piece).is_some() || std::str::from_utf8(piece).is_err() {
+        return Err(damaged("it holds a carriage return or is not UTF-8"));
+    }
+    Ok(())
+}
+
 /// Reads the SCHEMA lines of the head: one for each stream of the header, in its order.
 fn read_schemas(header: &Header, lines: &[u8]) -> Result<Vec<SchemaLine>> {
     let mut schemas = Vec::new();
@@ -340,14 +372,6 @@ fn read_schemas(header: &Header, lines: &[u8]) -> Result<Vec<SchemaLine>> {
 fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = memchr::memchr(b'\n', bytes)?;
     Some(bytes.split_at(end + 1))
-}
-
-fn foreign(framing: Framing) -> Error {
-    let what = match framing {
-        Framing::Zstd => "this zstd file is not an archive of chronicle-dump",
-        Framing::Bare => "these JSON lines are not an archive of chronicle-dump",
-    };
-    Error::new(Code::NotAnArchive, format!("{what}: its first line is not a header"))
 }
 
 fn damaged(message: impl Into<String>) -> Error {

@@ -100,13 +100,20 @@ fn write_if<'a>(
     out: &mut Vec<u8>,
     text: &'a [u8],
 ) -> Option<Exact<'a>> {
-    let text = String::from_utf8_lossy(text);
-    if portable {
-        json::write_string(out, &text);
-        return None;
+    match std::str::from_utf8(text) {
+        Ok(text) if portable => {
+            json::write_string(out, text);
+            None
+        }
+        Ok(text) => {
+            null(out);
+            Some(Exact { tag, text: text.into() })
+        }
+        Err(_) => {
+            null(out);
+            Some(exact(Value::Text(text)))
+        }
     }
-    null(out);
-    Some(Exact { tag, text })
 }
 
 fn write_time<'a>(out: &mut Vec<u8>, instant: Instant) -> Option<Exact<'a>> {
@@ -174,11 +181,16 @@ fn is_decimal(text: &[u8]) -> bool {
 }
 
 fn is_date(text: &[u8]) -> bool {
-    std::str::from_utf8(text).is_ok_and(|text| {
-        text.len() == 10
-            && !text.starts_with("0000")
-            && chrono::NaiveDate::parse_from_str(text, "%Y-%m-%d").is_ok()
-    })
+    // chrono alone would let signs and blanks stand for digits
+    let shaped = text.len() == 10
+        && !text.starts_with(b"0000")
+        && text.iter().enumerate().all(|(n, byte)| match n {
+            4 | 7 => *byte == b'-',
+            _ => byte.is_ascii_digit(),
+        });
+    shaped
+        && std::str::from_utf8(text)
+            .is_ok_and(|text| chrono::NaiveDate::parse_from_str(text, "%Y-%m-%d").is_ok())
 }
 
 /// The portable form of a value, for a target that cannot hold the exact one; None is NULL.
@@ -187,7 +199,7 @@ fn is_date(text: &[u8]) -> bool {
 /// kind becomes NULL, as a record shows null.
 pub fn portable(kind: Kind, key: bool, value: Value<'_>) -> Option<Vec<u8>> {
     match (kind, value) {
-        (Kind::Text, Value::Text(text)) => {
+        (Kind::Text | Kind::Other, Value::Text(text)) => {
             Some(String::from_utf8_lossy(text).replace('\0', "\u{fffd}").into_bytes())
         }
         (Kind::Json | Kind::Jsonb, Value::Text(text)) => json::project(text),
@@ -341,6 +353,11 @@ impl Decoder {
         read
     }
 
+    /// Checks that a line (without its LF) is a RECORD of this stream, and nothing more of it.
+    pub fn recognise(&self, line: &[u8]) -> Result<()> {
+        expect(line, 0, &self.prefix, "a RECORD of this stream").map(|_| ())
+    }
+
     fn read_line(
         &mut self,
         batch: &mut Batch,
@@ -429,7 +446,8 @@ impl Decoder {
             exact: std::collections::BTreeMap<String, std::collections::BTreeMap<String, String>>,
         }
         let findings = self.scanner.scan(side);
-        if findings.contains(Findings::INVALID) || findings.contains(Findings::DUPLICATE) {
+        let refused = [Findings::INVALID, Findings::DUPLICATE, Findings::NOT_OBJECT];
+        if refused.into_iter().any(|finding| findings.contains(finding)) {
             return Err(wrong(
                 "something else",
                 "one object with distinct names beside the record",
@@ -558,13 +576,19 @@ fn from_bare(kind: Kind, token: &[u8]) -> Result<Value<'static>> {
         Kind::Int if proper && digits == number.len() && text != "-0" => {
             text.parse().ok().map(Value::Int)
         }
-        Kind::Real if proper && json::Scanner::default().scan_prefix(token).0 == token.len() => {
+        Kind::Real if proper && is_json_number(token) => {
             let real = text.bytes().any(|b| matches!(b, b'.' | b'e' | b'E'));
             text.parse::<f64>().ok().filter(|v| real && v.is_finite()).map(Value::Real)
         }
         _ => None,
     }
     .ok_or_else(|| wrong("something else", &format!("a value of kind {}", kind.word())))
+}
+
+/// Whether the whole token is a number as JSON writes it: `5.` is none.
+fn is_json_number(token: &[u8]) -> bool {
+    let (len, findings) = Scanner::default().scan_prefix(token);
+    len == token.len() && !findings.contains(Findings::INVALID)
 }
 
 /// What an exact value says, if its tag is one that may stand in a column of this kind.

@@ -7,9 +7,14 @@ use std::sync::atomic::AtomicU64;
 use super::frame::Frames;
 use super::line::{Bookmarks, Checkpoint, Extent, Header, Manifest, schema_line};
 use super::value::Encoder;
-use super::{COLUMNS, CONTROL_LINE, HEAD_FRAME, RECORD_LINE, is_stream_name, sha256};
+use super::{COLUMNS, CONTROL_LINE, HEAD_FRAME, RECORD_LINE, is_stream_name, json, sha256};
 use crate::error::{Code, Error, Result};
-use crate::record::{Batch, Stream, show};
+use crate::record::{Batch, Stream, show, show_text};
+
+/// The bytes of a control line that the order columns of all streams' last rows may take.
+const KEYS: usize = CONTROL_LINE - (256 << 10);
+/// The longest text that an extent notes as a time; a longer one is none.
+const TIME: usize = 64;
 
 /// How an archive is compressed.
 #[derive(Debug, Clone)]
@@ -55,6 +60,7 @@ pub struct ArchiveWriter<W> {
     chunk_rows: u64,
     key: Vec<(usize, usize)>,
     line: Vec<u8>,
+    time: Vec<u8>,
     checkpoints: u64,
     prev: Option<String>,
     bytes: u64,
@@ -105,6 +111,7 @@ impl<W: Write + Send + 'static> ArchiveWriter<W> {
             chunk_rows: 0,
             key: Vec::new(),
             line: Vec::new(),
+            time: Vec::new(),
             checkpoints: 0,
             prev: None,
             bytes: 0,
@@ -127,8 +134,9 @@ impl<W: Write + Send + 'static> ArchiveWriter<W> {
             self.line.clear();
             self.encoder.write(batch, row, &mut self.line);
             if self.line.len() > RECORD_LINE {
-                return Err(self.too_long(batch, row));
+                return Err(limit(&self.name(batch, row), RECORD_LINE));
             }
+            self.check_row(batch, row)?;
             if self.chunk_rows > 0 && self.chunk.len() + self.line.len() > self.chunk_target {
                 self.close_chunk()?;
             }
@@ -172,6 +180,7 @@ impl<W: Write + Send + 'static> ArchiveWriter<W> {
             .map(|(stream, extent)| (stream.name.clone(), extent.clone()))
             .collect();
         let line = manifest.to_line(&self.bookmarks)?;
+        check_line(line.len(), "the manifest")?;
         let digest = sha256(line.as_bytes());
         self.frames.submit(line.into_bytes())?;
         Ok((digest, manifest))
@@ -232,6 +241,7 @@ impl<W: Write + Send + 'static> ArchiveWriter<W> {
             self.prev.take(),
         );
         let line = checkpoint.to_line(&self.bookmarks)?;
+        check_line(line.len(), "a checkpoint")?;
         self.prev = Some(sha256(line.as_bytes()));
         self.chunk.extend_from_slice(line.as_bytes());
         self.checkpoints += 1;
@@ -245,8 +255,16 @@ impl<W: Write + Send + 'static> ArchiveWriter<W> {
     fn note_time(&mut self) {
         let Some(column) = self.times[self.current] else { return };
         let (start, end) = self.encoder.span(column);
-        let Some([b'"', text @ .., b'"']) = self.line.get(start..end) else { return };
-        let Ok(text) = std::str::from_utf8(text) else { return };
+        let token = self.line.get(start..end).unwrap_or(&[]);
+        self.time.clear();
+        let text = match json::plain_string(token) {
+            Some(len) => token.get(1..=len),
+            None => json::read_string(token, &mut self.time).map(|_| &self.time[..]),
+        };
+        let Some(Ok(text)) = text.map(std::str::from_utf8) else { return };
+        if text.len() > TIME {
+            return;
+        }
         let extent = &mut self.extents[self.current];
         if extent.first.as_deref().is_none_or(|first| text < first) {
             extent.first = Some(text.to_owned());
@@ -256,10 +274,36 @@ impl<W: Write + Send + 'static> ArchiveWriter<W> {
         }
     }
 
-    fn too_long(&self, batch: &Batch, row: usize) -> Error {
+    /// Refuses a row that a reader would refuse: one whose order columns do not fit into the
+    /// bookmarks of a control line, or that shows null where the SCHEMA line allows none.
+    fn check_row(&self, batch: &Batch, row: usize) -> Result<()> {
+        let stream = &self.streams[self.current];
+        let spans = stream.order.iter().map(|column| self.encoder.span(*column));
+        if spans.map(|(from, to)| to - from).sum::<usize>() > KEYS / self.streams.len() {
+            return Err(limit(&self.name(batch, row), CONTROL_LINE));
+        }
+        for (n, column) in stream.columns.iter().enumerate().filter(|(_, c)| !c.nullable) {
+            let (from, to) = self.encoder.span(n);
+            if self.line.get(from..to) == Some(b"null") {
+                return Err(Error::new(
+                    Code::Source,
+                    format!(
+                        "{}: column {} is no {} though it is said to be never null",
+                        self.name(batch, row),
+                        show_text(&column.name),
+                        column.kind.word()
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// A row by its key.
+    fn name(&self, batch: &Batch, row: usize) -> String {
         let stream = &self.streams[self.current];
         let key: Vec<String> = stream.key.iter().map(|k| show(batch.value(row, *k))).collect();
-        limit(&format!("{} with key {}", stream.name, key.join(", ")), RECORD_LINE)
+        format!("{} with key {}", stream.name, key.join(", "))
     }
 }
 

@@ -1,0 +1,204 @@
+//! What can be typed: every command, option and its help.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Moves Chronicle databases between SQLite and Postgres through one verified, portable archive.
+#[derive(Debug, Parser)]
+#[command(name = "chronicle-dump", version, after_long_help = EXIT_CODES)]
+pub struct Args {
+    /// Say nothing but errors
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+
+    /// Print the result as one JSON object: on stdout, for `export` on stderr
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The exit codes, as the help shows them; a test compares them with the code.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    a bug of this program
+  2    the command line cannot be understood
+  3    not an archive, a damaged one, or one of a newer version
+  4    the archive ends before its manifest
+  5    the archive is whole but is not the expected one
+  6    the archive is whole; only its seek table is damaged or missing
+  7    a database or file was not found or could not be opened
+  8    reading the source or writing the target failed
+  9    the tables are of no known layout, or the archive does not fit them
+  10   a value that the target cannot hold
+  11   a row exists already with other content
+  12   a row refers to a row that does not exist
+  13   the output could not be written
+  130  stopped by a signal, nothing changed
+  141  the reader of our output has gone";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Write everything a database holds into one archive, on stdout or into a file
+    Export(ExportArgs),
+    /// Load an archive into a database: all of it or nothing
+    Import(ImportArgs),
+    /// Read archives from the first to the last byte and check everything
+    Verify(VerifyArgs),
+    /// Show what an archive holds, from its ends alone where that is possible
+    Inspect(InspectArgs),
+    /// Print the manual page
+    #[command(hide = true)]
+    Man,
+}
+
+/// Where a command's JSON result goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JsonTo {
+    /// Standard output.
+    Stdout,
+    /// Standard error, because standard output carries the archive.
+    Stderr,
+}
+
+impl Command {
+    /// The command's name, in front of every message.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Command::Export(_) => "export",
+            Command::Import(_) => "import",
+            Command::Verify(_) => "verify",
+            Command::Inspect(_) => "inspect",
+            Command::Man => "man",
+        }
+    }
+
+    /// Where its JSON result goes.
+    pub fn json_to(&self) -> JsonTo {
+        match self {
+            Command::Export(_) => JsonTo::Stderr,
+            _ => JsonTo::Stdout,
+        }
+    }
+}
+
+/// `export`
+#[derive(Debug, clap::Args)]
+pub struct ExportArgs {
+    /// The database: a .db file, sqlite:PATH, a postgresql:// URL or a libpq key=value string;
+    /// without it, the file is looked for where Chronicle keeps it
+    pub source: Option<String>,
+
+    /// Write into FILE instead of stdout; it gets its name only when it is whole
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// The zstd level
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=22))]
+    pub level: i32,
+
+    /// The compressing threads [default: the processors of this machine]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub threads: Option<u16>,
+
+    /// Read rows in the order of the disk: a little faster, but the same data may give another
+    /// digest
+    #[arg(long)]
+    pub unsorted: bool,
+
+    /// No clock, no random id, nothing of this machine: the same data give the same bytes
+    #[arg(long, conflicts_with = "unsorted")]
+    pub reproducible: bool,
+
+    /// A name to put into the archive's header
+    #[arg(long, value_name = "TEXT")]
+    pub label: Option<String>,
+
+    /// A file with the database's password
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+}
+
+/// `import`
+#[derive(Debug, clap::Args)]
+pub struct ImportArgs {
+    /// The archive; stdin if it is missing or `-`
+    pub archive: Option<PathBuf>,
+
+    /// The database to load into: a .db file, sqlite:PATH, a postgresql:// URL or a libpq
+    /// key=value string
+    #[arg(long, value_name = "TARGET")]
+    pub to: String,
+
+    /// Make a new SQLite file in the hooks' layout, or Chronicle's own tables in Postgres
+    #[arg(long)]
+    pub create: bool,
+
+    /// Do everything but commit
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// What becomes of rows that refer to missing rows [default: fail where the target enforces
+    /// the reference, else keep]
+    #[arg(long, value_enum)]
+    pub orphans: Option<OrphansArg>,
+
+    /// What becomes of values that the target cannot hold
+    #[arg(long, value_enum, default_value = "fail")]
+    pub on_unrepresentable: UnrepresentableArg,
+
+    /// The time zone of times that were written without one: Europe/Berlin, UTC, +02:00, or
+    /// `archive` for the zone of the machine that exported
+    #[arg(long, value_name = "ZONE")]
+    pub assume_tz: Option<String>,
+
+    /// Load only the archive with this digest
+    #[arg(long, value_name = "sha256:…")]
+    pub expect: Option<String>,
+
+    /// A file with the database's password
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+}
+
+/// `--orphans`
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum OrphansArg {
+    /// They stop the import
+    Fail,
+    /// They are loaded and counted
+    Keep,
+}
+
+/// `--on-unrepresentable`
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum UnrepresentableArg {
+    /// They stop the import
+    Fail,
+    /// The nearest value that the target holds is loaded and counted
+    Adapt,
+}
+
+/// `verify`
+#[derive(Debug, clap::Args)]
+pub struct VerifyArgs {
+    /// The archives; `-` is stdin
+    #[arg(required = true)]
+    pub archives: Vec<PathBuf>,
+
+    /// The digest that the archive must have
+    #[arg(long, value_name = "sha256:…")]
+    pub expect: Option<String>,
+}
+
+/// `inspect`
+#[derive(Debug, clap::Args)]
+pub struct InspectArgs {
+    /// The archive; `-` is stdin
+    pub archive: PathBuf,
+}

@@ -1,0 +1,210 @@
+//! `export`: a source, an output, and what came of it.
+
+use std::fs::File;
+use std::io::IsTerminal;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde_json::json;
+use tempfile::TempPath;
+
+use super::args::ExportArgs;
+use super::report::Report;
+use crate::archive::WriterOptions;
+use crate::archive::reader::shown_digest;
+use crate::cancel::Cancel;
+use crate::discover::discover;
+use crate::error::{Code, Error, Result};
+use crate::export::{ExportOptions, Exported, export};
+use crate::location::{Environment, Location};
+use crate::progress::Progress;
+use crate::source::{Orphans, SourceOptions};
+
+pub(super) async fn run(
+    args: &ExportArgs,
+    environment: &Environment<'_>,
+    report: &Report,
+    cancel: &Cancel,
+) -> Result<u8> {
+    let started = Instant::now();
+    let output = Output::open(args.output.as_deref())?;
+    let location = source(args, environment, report)?;
+    let reading = SourceOptions { sorted: !args.unsorted, reproducible: args.reproducible };
+    let source = location.open_source(reading, cancel).await?;
+    let notices = source.notices().to_vec();
+    notices.iter().for_each(|n| report.notice(n));
+    let progress = Progress::default();
+    let watch = report.watch(&progress);
+    let (file, place) = output.split();
+    let exported = export(source, file, options(args), &progress, cancel).await;
+    drop(watch);
+    let (file, exported) = exported?;
+    place.finish(file)?;
+    say(&exported, &location, &notices, started, report)?;
+    Ok(0)
+}
+
+fn source(args: &ExportArgs, env: &Environment<'_>, report: &Report) -> Result<Location> {
+    if let Some(text) = &args.source {
+        return Location::parse(text, args.password_file.as_deref(), env);
+    }
+    let found = discover(env)?;
+    report.notice(&format!("taking {} ({})", found.path.display(), found.why));
+    Ok(Location::Sqlite(found.path))
+}
+
+fn options(args: &ExportArgs) -> ExportOptions {
+    let mut writer = WriterOptions { level: args.level, ..WriterOptions::default() };
+    if let Some(threads) = args.threads {
+        writer.threads = threads.into();
+    }
+    ExportOptions {
+        writer,
+        reproducible: args.reproducible,
+        label: args.label.clone(),
+        ..ExportOptions::default()
+    }
+}
+
+fn say(
+    exported: &Exported,
+    location: &Location,
+    notices: &[String],
+    started: Instant,
+    report: &Report,
+) -> Result<()> {
+    let manifest = &exported.written.manifest;
+    for orphans in &exported.orphans {
+        report.notice(&orphans_line(orphans, "exported all the same"));
+    }
+    if report.is_json() {
+        return report.result_json(&json!({
+            "command": "export",
+            "source": location.to_string(),
+            "archive_id": exported.archive_id,
+            "digest": shown_digest(&exported.written.digest),
+            "rows": rows_object(&manifest.rows),
+            "bytes": manifest.bytes,
+            "compressed_bytes": exported.written.compressed_bytes,
+            "orphans": exported.orphans,
+            "notices": notices,
+            "seconds": started.elapsed().as_secs_f64(),
+        }));
+    }
+    report.result(&format!(
+        "{} in {} bytes, {}",
+        rows_text(&manifest.rows),
+        exported.written.compressed_bytes,
+        shown_digest(&exported.written.digest)
+    ))
+}
+
+/// Rows per stream as JSON.
+pub(super) fn rows_object(rows: &[(String, u64)]) -> serde_json::Value {
+    rows.iter()
+        .map(|(name, rows)| (name.clone(), json!(rows)))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+/// Rows per stream in words.
+pub(super) fn rows_text(rows: &[(String, u64)]) -> String {
+    rows.iter().map(|(name, rows)| format!("{rows} {name}")).collect::<Vec<_>>().join(", ")
+}
+
+/// Orphans in words.
+pub(super) fn orphans_line(orphans: &Orphans, what: &str) -> String {
+    let first: Vec<String> =
+        orphans.first.iter().map(|(key, parent)| format!("{key} -> {parent}")).collect();
+    let more = if orphans.rows > first.len() as u64 { ", …" } else { "" };
+    format!(
+        "{} {} refer by \"{}\" to rows that are not there ({what}): {}{more}",
+        orphans.rows,
+        orphans.stream,
+        orphans.column,
+        first.join(", ")
+    )
+}
+
+/// Where the archive goes.
+struct Output {
+    file: File,
+    place: Place,
+}
+
+/// What is left to do when the archive is whole.
+enum Place {
+    /// Nothing: stdout, a pipe, a device.
+    Stream,
+    /// Give the file its name.
+    File { partial: TempPath, path: PathBuf },
+}
+
+impl Output {
+    fn open(path: Option<&Path>) -> Result<Output> {
+        match path {
+            Some(path) if path != Path::new("-") => Output::file(path),
+            _ => Output::stdout(),
+        }
+    }
+
+    fn stdout() -> Result<Output> {
+        let stdout = std::io::stdout();
+        if stdout.is_terminal() {
+            return Err(Error::new(Code::Usage, "an archive is not written to a terminal")
+                .hint("say where it goes: chronicle-dump export > backup.ndjson.zst, or -o FILE"));
+        }
+        let file = stdout.as_fd().try_clone_to_owned().map(File::from);
+        let file = file.map_err(|e| Error::writing("stdout", e))?;
+        Ok(Output { file, place: Place::Stream })
+    }
+
+    fn file(path: &Path) -> Result<Output> {
+        let cannot = |e| Error::writing(path.display(), e);
+        if let Ok(there) = std::fs::metadata(path)
+            && !there.is_file()
+        {
+            if there.is_dir() {
+                return Err(Error::new(
+                    Code::Usage,
+                    format!("-o: {} is a directory", path.display()),
+                ));
+            }
+            // a pipe or a device has no name to be given
+            let file = File::options().write(true).open(path).map_err(cannot)?;
+            return Ok(Output { file, place: Place::Stream });
+        }
+        let directory = match path.parent() {
+            Some(parent) if parent != Path::new("") => parent,
+            _ => Path::new("."),
+        };
+        // only its user may read it: it holds prompts, code and what commands printed
+        let partial = tempfile::Builder::new()
+            .prefix(".chronicle-dump-")
+            .suffix(".partial")
+            .tempfile_in(directory)
+            .map_err(cannot)?;
+        let (file, partial) = partial.into_parts();
+        Ok(Output { file, place: Place::File { partial, path: path.to_owned() } })
+    }
+
+    fn split(self) -> (File, Place) {
+        (self.file, self.place)
+    }
+}
+
+impl Place {
+    /// Makes the archive durable and gives it its name.
+    fn finish(self, file: File) -> Result<()> {
+        let Place::File { partial, path } = self else { return Ok(()) };
+        let cannot = |e| Error::writing(path.display(), e);
+        file.sync_all().map_err(cannot)?;
+        partial.persist(&path).map_err(|e| cannot(e.error))?;
+        // the name is durable only with its directory; some file systems cannot say so
+        if let Some(directory) = path.parent().filter(|p| *p != Path::new("")) {
+            let _ = File::open(directory).and_then(|d| d.sync_all());
+        }
+        Ok(())
+    }
+}

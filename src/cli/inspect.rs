@@ -1,0 +1,160 @@
+//! `inspect`: what an archive holds.
+
+use std::fs::File;
+use std::path::Path;
+
+use indicatif::HumanBytes;
+use serde_json::json;
+
+use super::args::InspectArgs;
+use super::import::open_archive;
+use super::report::Report;
+use crate::archive::reader::shown_digest;
+use crate::archive::{Extent, Limits};
+use crate::cancel::Cancel;
+use crate::error::Result;
+use crate::progress::Progress;
+use crate::record::show_text;
+use crate::verify::{Inspected, inspect, verify};
+
+pub(super) fn run(args: &InspectArgs, report: &Report, cancel: &Cancel) -> Result<u8> {
+    let path = args.archive.as_path();
+    let (inspected, verified) = match from_ends(path).map_err(|e| e.at(path.display()))? {
+        Some(inspected) => (inspected, false),
+        None => (from_all(path, report, cancel).map_err(|e| e.at(path.display()))?, true),
+    };
+    if report.is_json() {
+        report.result_json(&as_json(path, &inspected, verified))?;
+    } else {
+        report.result(&as_text(path, &inspected, verified))?;
+    }
+    Ok(0)
+}
+
+/// From the head, the tail and the seek table, if it is a file that has one.
+fn from_ends(path: &Path) -> Result<Option<Inspected>> {
+    if path == Path::new("-") {
+        return Ok(None);
+    }
+    match File::open(path) {
+        Ok(mut file) if file.metadata().is_ok_and(|d| d.is_file()) => {
+            inspect(&mut file, Limits::default())
+        }
+        // a pipe has only one way through it; what cannot be opened is told by the full read
+        _ => Ok(None),
+    }
+}
+
+fn from_all(path: &Path, report: &Report, cancel: &Cancel) -> Result<Inspected> {
+    let progress = Progress::default();
+    let input = open_archive(Some(path), &progress)?;
+    let watch = report.watch(&progress);
+    let verified = verify(input, Limits::default(), &progress, cancel);
+    drop(watch);
+    let verified = verified?;
+    Ok(Inspected {
+        header: verified.header,
+        streams: verified.streams,
+        digest: verified.sealed.digest,
+        file_bytes: verified.sealed.file_bytes,
+        manifest: verified.sealed.manifest,
+    })
+}
+
+fn extent(inspected: &Inspected, stream: &str) -> Option<Extent> {
+    let mut extents = inspected.manifest.extents.iter();
+    extents.find(|(name, _)| name == stream).map(|(_, extent)| extent.clone())
+}
+
+fn as_json(path: &Path, inspected: &Inspected, verified: bool) -> serde_json::Value {
+    let Inspected { header, manifest, .. } = inspected;
+    let streams: Vec<_> = (inspected.streams.iter().zip(&manifest.rows))
+        .map(|(stream, (_, rows))| {
+            let extent = extent(inspected, &stream.name);
+            json!({
+                "stream": stream.name,
+                "table": stream.table,
+                "rows": rows,
+                "chunks": extent.as_ref().map(|e| e.chunks),
+                "bytes": extent.as_ref().map(|e| e.bytes),
+                "first": extent.as_ref().and_then(|e| e.first.clone()),
+                "last": extent.as_ref().and_then(|e| e.last.clone()),
+                "columns": stream.columns.iter()
+                    .map(|c| (c.name.clone(), json!(c.kind.word())))
+                    .collect::<serde_json::Map<_, _>>(),
+            })
+        })
+        .collect();
+    json!({
+        "command": "inspect",
+        "archive": path.display().to_string(),
+        "verified": verified,
+        "digest": shown_digest(&inspected.digest),
+        "version": header.version,
+        "archive_id": header.archive_id,
+        "created_at": header.created_at,
+        "writer": header.writer,
+        "source": header.source,
+        "consistency": manifest.consistency.as_ref().unwrap_or(&header.consistency),
+        "filters": header.filters,
+        "base": header.base,
+        "streams": streams,
+        "chunks": manifest.chunks,
+        "bytes": manifest.bytes,
+        "compressed_bytes": inspected.file_bytes,
+    })
+}
+
+fn as_text(path: &Path, inspected: &Inspected, verified: bool) -> String {
+    let Inspected { header, manifest, .. } = inspected;
+    let source = &header.source;
+    let mut lines = vec![format!(
+        "{}: {} of {}",
+        path.display(),
+        HumanBytes(inspected.file_bytes),
+        HumanBytes(manifest.bytes)
+    )];
+    let mut line = |name: &str, text: String| lines.push(format!("  {name:<9} {text}"));
+    line("digest", shown_digest(&inspected.digest));
+    line("id", show_text(&header.archive_id));
+    let created = header.created_at.as_deref().unwrap_or("at no time said (reproducible)");
+    line("made", format!("{} by {}", show_text(created), show_text(&header.writer)));
+    let from = [
+        Some(source.backend.as_str()),
+        source.layout.as_deref(),
+        source.schema.as_deref(),
+        source.server.as_deref(),
+        source.time_zone.as_deref(),
+        source.label.as_deref(),
+    ];
+    let from: Vec<String> = from.into_iter().flatten().map(show_text).collect();
+    line("from", from.join(", "));
+    let consistency = manifest.consistency.as_ref().unwrap_or(&header.consistency);
+    line(
+        "moment",
+        match consistency.as_str() {
+            "snapshot" => "one consistent snapshot".into(),
+            other => format!("not one consistent snapshot ({})", show_text(other)),
+        },
+    );
+    for (name, value) in header.filters.iter().flatten() {
+        line("only", format!("{} {}", show_text(name), show_text(value)));
+    }
+    for (stream, rows) in &manifest.rows {
+        let mut text = format!("{rows} {stream}");
+        if let Some(extent) = extent(inspected, stream) {
+            text.push_str(&format!(", {}", HumanBytes(extent.bytes)));
+            if let (Some(first), Some(last)) = (extent.first, extent.last) {
+                text.push_str(&format!(", {} to {}", show_text(&first), show_text(&last)));
+            }
+        }
+        line("holds", text);
+    }
+    let checked = if verified {
+        "all of it was read and every check passed"
+    } else {
+        "only its ends were read; `chronicle-dump verify` reads it all"
+    };
+    line("checked", checked.into());
+    lines.join("\n")
+}

@@ -1,0 +1,91 @@
+//! The command line: arguments to options, one library call per command, and the report.
+
+pub mod args;
+mod export;
+mod import;
+mod inspect;
+mod report;
+mod verify;
+
+use std::ffi::OsString;
+
+use clap::{CommandFactory, Parser};
+
+use crate::cancel::Cancel;
+use crate::error::{Code, Error, Result};
+use crate::location::Environment;
+use args::{Args, Command};
+use report::Report;
+
+/// Runs the program with its arguments; returns the exit code.
+pub fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
+    let args = match Args::try_parse_from(arguments) {
+        Ok(args) => args,
+        // help and version are results; everything else is a mistake
+        Err(said) => {
+            let _ = said.print();
+            return if said.use_stderr() { Code::Usage.exit() } else { 0 };
+        }
+    };
+    let report = Report::new(args.command.name(), args.quiet, args.json, args.command.json_to());
+    match work(&args, &report) {
+        Ok(code) => code,
+        Err(error) => {
+            report.error(&error);
+            error.code().exit()
+        }
+    }
+}
+
+fn work(args: &Args, report: &Report) -> Result<u8> {
+    if let Command::Man = args.command {
+        return man(report).map(|()| 0);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|e| Error::new(Code::Internal, "cannot start the runtime").because(e))?;
+    let cancel = Cancel::default();
+    runtime.spawn(stop_on_signal(cancel.clone()));
+    let variable = |name: &str| std::env::var(name).ok();
+    let environment = Environment { variable: &variable, home: std::env::home_dir() };
+    let result = runtime.block_on(async {
+        match &args.command {
+            Command::Export(args) => export::run(args, &environment, report, &cancel).await,
+            Command::Import(args) => import::run(args, &environment, report, &cancel).await,
+            Command::Verify(args) => verify::run(args, report, &cancel),
+            Command::Inspect(args) => inspect::run(args, report, &cancel),
+            Command::Man => Ok(0),
+        }
+    });
+    // a thread that waits for a pipe must not keep the process alive
+    runtime.shutdown_background();
+    result
+}
+
+/// Ctrl-C and a plain kill ask everyone to stop; a second one is not waited for.
+async fn stop_on_signal(cancel: Cancel) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    let (Ok(mut interrupt), Ok(mut terminate)) = signals else { return };
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        if cancel.is_set() {
+            std::process::exit(i32::from(Code::Cancelled.exit()));
+        }
+        cancel.stop();
+    }
+}
+
+/// Prints the manual page.
+fn man(report: &Report) -> Result<()> {
+    let mut page = Vec::new();
+    clap_mangen::Man::new(Args::command())
+        .render(&mut page)
+        .map_err(|e| Error::new(Code::Internal, "cannot make the page").because(e))?;
+    report.raw(&page)
+}

@@ -1,0 +1,186 @@
+//! Every word for people on stderr, every result on stdout, and the progress of long work.
+
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::{Value, json};
+
+use super::args::JsonTo;
+use crate::error::{Code, Error, Result};
+use crate::progress::Progress;
+
+/// How often progress is said where there is no terminal to draw on.
+const SAID_EVERY: Duration = Duration::from_secs(10);
+/// How often it is drawn.
+const DRAWN_EVERY: Duration = Duration::from_millis(200);
+
+/// The only way out for words.
+pub(super) struct Report {
+    command: &'static str,
+    quiet: bool,
+    json: bool,
+    json_to: JsonTo,
+}
+
+impl Report {
+    pub(super) fn new(command: &'static str, quiet: bool, json: bool, json_to: JsonTo) -> Report {
+        Report { command, quiet, json, json_to }
+    }
+
+    /// Whether the result is wanted as JSON.
+    pub(super) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Says something that people should know.
+    pub(super) fn notice(&self, text: &str) {
+        if !self.quiet {
+            self.say(text);
+        }
+    }
+
+    /// Says what is not as it should be, although the work goes on.
+    pub(super) fn warning(&self, text: &str) {
+        self.say(&format!("warning: {text}"));
+    }
+
+    /// Says an error and the way on. A reader who has gone is told nothing.
+    pub(super) fn error(&self, error: &Error) {
+        if self.json && error.code() != Code::BrokenPipe {
+            let mut object = json!({
+                "command": self.command,
+                "error": {
+                    "code": error.code().word(),
+                    "exit": error.code().exit(),
+                    "message": error.full(),
+                },
+            });
+            if let Some(hint) = error.next_step() {
+                object["error"]["hint"] = hint.into();
+            }
+            let _ = self.result_json(&object);
+        }
+        if error.code() == Code::BrokenPipe {
+            return;
+        }
+        self.say(&error.full());
+        if let Some(hint) = error.next_step() {
+            let _ = writeln!(std::io::stderr().lock(), "hint: {hint}");
+        }
+    }
+
+    /// Prints the result for people: on stdout, but for `export` on stderr.
+    pub(super) fn result(&self, text: &str) -> Result<()> {
+        match self.json_to {
+            JsonTo::Stdout => self.raw(format!("{text}\n").as_bytes()),
+            JsonTo::Stderr => {
+                self.notice(text);
+                Ok(())
+            }
+        }
+    }
+
+    /// Prints the result as one line of JSON.
+    pub(super) fn result_json(&self, result: &Value) -> Result<()> {
+        let line = format!("{result}\n");
+        match self.json_to {
+            JsonTo::Stdout => self.raw(line.as_bytes()),
+            JsonTo::Stderr => {
+                let _ = std::io::stderr().lock().write_all(line.as_bytes());
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes bytes to stdout.
+    pub(super) fn raw(&self, bytes: &[u8]) -> Result<()> {
+        let mut stdout = std::io::stdout().lock();
+        stdout
+            .write_all(bytes)
+            .and_then(|()| stdout.flush())
+            .map_err(|e| Error::writing("stdout", e))
+    }
+
+    fn say(&self, text: &str) {
+        // stderr may be closed; there is nobody left to tell
+        let _ = writeln!(std::io::stderr().lock(), "chronicle-dump {}: {text}", self.command);
+    }
+
+    /// Shows progress until the returned guard is dropped.
+    pub(super) fn watch(&self, progress: &Progress) -> Watch {
+        let stop = Arc::new(AtomicBool::new(false));
+        if self.quiet {
+            return Watch { stop, thread: None };
+        }
+        let (seen, command, ended) = (progress.clone(), self.command, Arc::clone(&stop));
+        let draws = std::io::stderr().is_terminal();
+        let thread = std::thread::Builder::new()
+            .name("progress".into())
+            .spawn(move || if draws { draw(&seen, &ended) } else { tell(command, &seen, &ended) });
+        Watch { stop, thread: thread.ok() }
+    }
+}
+
+/// Ends the display of progress when dropped.
+pub(super) struct Watch {
+    stop: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            let _ = thread.join();
+        }
+    }
+}
+
+fn draw(progress: &Progress, ended: &AtomicBool) {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+        bar.set_style(style);
+    }
+    let started = Instant::now();
+    while !ended.load(Ordering::Relaxed) {
+        bar.set_message(state(progress, started.elapsed()));
+        bar.tick();
+        std::thread::park_timeout(DRAWN_EVERY);
+    }
+    bar.finish_and_clear();
+}
+
+fn tell(command: &str, progress: &Progress, ended: &AtomicBool) {
+    let started = Instant::now();
+    let mut said = started;
+    while !ended.load(Ordering::Relaxed) {
+        std::thread::park_timeout(SAID_EVERY.saturating_sub(said.elapsed()));
+        if said.elapsed() >= SAID_EVERY {
+            said = Instant::now();
+            let state = state(progress, started.elapsed());
+            let _ = writeln!(std::io::stderr().lock(), "chronicle-dump {command}: {state}");
+        }
+    }
+}
+
+/// Rows, bytes, rate and the time that is left, as far as they are known.
+fn state(progress: &Progress, elapsed: Duration) -> String {
+    let rows = progress.rows.load(Ordering::Relaxed);
+    let bytes = progress.bytes.load(Ordering::Relaxed);
+    let seconds = elapsed.as_secs_f64().max(0.001);
+    let mut text = format!(
+        "{rows} rows, {}, {:.0} rows/s, {}/s",
+        HumanBytes(bytes),
+        rows as f64 / seconds,
+        HumanBytes((bytes as f64 / seconds) as u64)
+    );
+    if let Some(done) = progress.fraction().filter(|done| *done > 0.01) {
+        let left = Duration::from_secs_f64(seconds * (1.0 - done) / done);
+        text.push_str(&format!(", {:.0} %, {} left", done * 100.0, HumanDuration(left)));
+    }
+    text
+}

@@ -1,0 +1,110 @@
+//! `verify`: every check on every archive named.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::args::VerifyArgs;
+use super::export::{rows_object, rows_text};
+use super::import::{expected_digest, index_warning, open_archive};
+use super::report::Report;
+use crate::archive::reader::shown_digest;
+use crate::archive::{Index, Limits};
+use crate::cancel::Cancel;
+use crate::error::{Code, Error, Result};
+use crate::progress::Progress;
+use crate::verify::{Verified, verify};
+
+pub(super) fn run(args: &VerifyArgs, report: &Report, cancel: &Cancel) -> Result<u8> {
+    let expected = args.expect.as_deref().map(expected_digest).transpose()?;
+    if expected.is_some() && args.archives.len() > 1 {
+        return Err(Error::new(Code::Usage, "--expect is for one archive")
+            .hint("verify the archives one by one"));
+    }
+    // every archive is looked at, whatever the others are; the worst one decides
+    let mut worst = 0;
+    for path in &args.archives {
+        match one(path, expected.as_deref(), report, cancel) {
+            Ok(code) => worst = worse(worst, code),
+            Err(e) if matches!(e.code(), Code::Cancelled | Code::BrokenPipe) => return Err(e),
+            Err(e) => {
+                let e = e.at(path.display());
+                report.error(&e);
+                worst = worse(worst, e.code().exit());
+            }
+        }
+    }
+    Ok(worst)
+}
+
+/// Damage counts more than a missing index, and that more than nothing.
+fn worse(a: u8, b: u8) -> u8 {
+    let index = Code::IndexDamaged.exit();
+    match (a, b) {
+        (0, other) | (other, 0) => other,
+        (a, b) if a == index => b,
+        (a, _) => a,
+    }
+}
+
+fn one(path: &Path, expected: Option<&str>, report: &Report, cancel: &Cancel) -> Result<u8> {
+    let progress = Progress::default();
+    let input = open_archive(Some(path), &progress)?;
+    let watch = report.watch(&progress);
+    let verified = verify(input, Limits::default(), &progress, cancel);
+    drop(watch);
+    let verified = verified?;
+    let digest = shown_digest(&verified.sealed.digest);
+    if expected.is_some_and(|expected| expected != verified.sealed.digest) {
+        return Err(Error::new(
+            Code::DigestMismatch,
+            format!("the archive is whole, but it is {digest}, not the expected one"),
+        )
+        .hint("this is another archive, or the digest belongs to another one"));
+    }
+    say(path, &verified, &digest, report)?;
+    if let Some((stream, kind)) = verified.undecoded.first() {
+        return Err(Error::new(
+            Code::ArchiveUnsupported,
+            format!(
+                "the checksums are right, but the rows of {stream} hold the kind \"{}\", which \
+                 this program does not know",
+                crate::record::show_text(kind)
+            ),
+        )
+        .hint("install a newer chronicle-dump"));
+    }
+    match index_warning(verified.sealed.index) {
+        Some(warning) => {
+            report.warning(&format!("{}: {warning}", path.display()));
+            Ok(Code::IndexDamaged.exit())
+        }
+        None => Ok(0),
+    }
+}
+
+fn say(path: &Path, verified: &Verified, digest: &str, report: &Report) -> Result<()> {
+    let Verified { header, sealed, .. } = verified;
+    let manifest = &sealed.manifest;
+    let consistency = manifest.consistency.as_ref().unwrap_or(&header.consistency);
+    if report.is_json() {
+        return report.result_json(&json!({
+            "command": "verify",
+            "archive": path.display().to_string(),
+            "archive_id": header.archive_id,
+            "digest": digest,
+            "rows": rows_object(&manifest.rows),
+            "chunks": manifest.chunks,
+            "bytes": manifest.bytes,
+            "compressed_bytes": sealed.file_bytes,
+            "consistency": consistency,
+            "seek_table": match sealed.index {
+                Index::Good => "good",
+                Index::None => "none",
+                Index::Missing => "missing",
+                Index::Damaged => "damaged",
+            },
+        }));
+    }
+    report.result(&format!("{}: whole, {}, {digest}", path.display(), rows_text(&manifest.rows)))
+}
