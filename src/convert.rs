@@ -136,14 +136,13 @@ fn refused(
     Error::new(
         Code::Value,
         format!(
-            "{}: row {} (key {}), column \"{}\": {}; {} is {}",
+            "{}: row {} (key {}), column \"{}\" ({} in the target): {}",
             stream.table_name,
             batch.first_row() + row as u64,
             key_of(stream, batch, row),
             column.name,
-            refusal.reason,
-            column.name,
-            column.ty.name()
+            column.ty.name(),
+            refusal.reason
         ),
     )
     .hint(hint)

@@ -129,9 +129,17 @@ impl LayoutStream {
         self.columns.iter().find(|c| c.physical().eq_ignore_ascii_case(physical))
     }
 
-    /// The logical name of a physical column: its own, unless the layout says another.
-    pub fn logical<'a>(&'a self, physical: &'a str) -> &'a str {
-        self.column(physical).map_or(physical, |c| &c.name)
+    /// The logical name of a physical column: its own, unless the layout says another. A column
+    /// whose own name means another one here (`data` beside a payload that is called `metadata`)
+    /// is numbered, so that both travel.
+    pub fn logical(&self, physical: &str) -> String {
+        match self.column(physical) {
+            Some(said) => said.name.clone(),
+            None if self.columns.iter().any(|c| c.name.eq_ignore_ascii_case(physical)) => {
+                format!("{physical}_2")
+            }
+            None => physical.to_owned(),
+        }
     }
 
     /// Whether a logical column can be made anew from the rest.
@@ -144,7 +152,7 @@ impl LayoutStream {
         let said = self.column(physical);
         let instant = said.and_then(|c| c.instant);
         Column {
-            name: self.logical(physical).to_owned(),
+            name: self.logical(physical),
             physical: physical.to_owned(),
             kind: said.and_then(|c| c.kind).unwrap_or(kind),
             nullable: true,

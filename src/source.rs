@@ -29,23 +29,35 @@ pub struct Orphans {
 }
 
 impl Orphans {
-    /// The error of orphans that may not be kept.
-    pub fn refused(&self) -> Error {
+    /// What is wrong, with the first few rows.
+    pub fn sentence(&self) -> String {
         let first: Vec<String> =
-            self.first.iter().map(|(key, value)| format!("{key} -> {value}")).collect();
+            self.first.iter().map(|(key, parent)| format!("{key} -> {parent}")).collect();
         let more = if self.rows > first.len() as u64 { ", …" } else { "" };
-        Error::new(
-            Code::Orphan,
-            format!(
-                "{}: {} rows refer by \"{}\" to rows that are neither in the archive nor in the \
-                 target: {}{more}",
-                self.stream,
-                self.rows,
-                self.column,
-                first.join(", "),
-            ),
+        let (rows, refer) = if self.rows == 1 { ("row", "refers") } else { ("rows", "refer") };
+        format!(
+            "{}: {} {rows} {refer} by \"{}\" to what is not there: {}{more}",
+            self.stream,
+            self.rows,
+            self.column,
+            first.join(", ")
         )
-        .hint("--orphans=keep loads them where the target does not enforce the reference")
+    }
+
+    /// The error of orphans that stop an import. `enforced` says that the target's own rules do.
+    pub fn refused(&self, enforced: bool) -> Error {
+        let error = Error::new(
+            Code::Orphan,
+            format!("{}; it is neither in the archive nor in the target", self.sentence()),
+        );
+        if enforced {
+            error.hint(
+                "the target enforces this reference, so such rows cannot be kept there: remove \
+                 them from the source, or import into a database that does not enforce it",
+            )
+        } else {
+            error.hint("--orphans=keep loads them and counts them")
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use crate::error::{Code, Error, Result};
 use crate::export::{ExportOptions, Exported, export};
 use crate::location::{Environment, Location};
 use crate::progress::Progress;
-use crate::source::{Orphans, SourceOptions};
+use crate::source::SourceOptions;
 
 pub(super) async fn run(
     args: &ExportArgs,
@@ -76,7 +76,7 @@ fn say(
 ) -> Result<()> {
     let manifest = &exported.written.manifest;
     for orphans in &exported.orphans {
-        report.notice(&orphans_line(orphans, "exported all the same"));
+        report.notice(&format!("{} (exported all the same)", orphans.sentence()));
     }
     if report.is_json() {
         return report.result_json(&json!({
@@ -111,20 +111,6 @@ pub(super) fn rows_object(rows: &[(String, u64)]) -> serde_json::Value {
 /// Rows per stream in words.
 pub(super) fn rows_text(rows: &[(String, u64)]) -> String {
     rows.iter().map(|(name, rows)| format!("{rows} {name}")).collect::<Vec<_>>().join(", ")
-}
-
-/// Orphans in words.
-pub(super) fn orphans_line(orphans: &Orphans, what: &str) -> String {
-    let first: Vec<String> =
-        orphans.first.iter().map(|(key, parent)| format!("{key} -> {parent}")).collect();
-    let more = if orphans.rows > first.len() as u64 { ", …" } else { "" };
-    format!(
-        "{} {} refer by \"{}\" to rows that are not there ({what}): {}{more}",
-        orphans.rows,
-        orphans.stream,
-        orphans.column,
-        first.join(", ")
-    )
 }
 
 /// Where the archive goes.

@@ -9,7 +9,6 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::args::{ImportArgs, OrphansArg, UnrepresentableArg};
-use super::export::orphans_line;
 use super::report::Report;
 use crate::archive::reader::{parse_digest, shown_digest};
 use crate::archive::{Index, Limits};
@@ -117,12 +116,12 @@ fn say(
     let notices = notices(imported);
     notices.iter().for_each(|n| report.notice(n));
     for orphans in &outcome.orphans {
-        report.notice(&orphans_line(orphans, "loaded all the same"));
+        report.notice(&format!("{} (loaded all the same)", orphans.sentence()));
     }
     for adapted in &outcome.adapted {
         report.warning(&format!(
-            "{}: {} values of \"{}\" were adapted, {}; the first in the row with key {}",
-            adapted.stream, adapted.values, adapted.column, adapted.reason, adapted.first
+            "{}: column \"{}\": {} values adapted: {}; the first is in the row with key {}",
+            adapted.stream, adapted.column, adapted.values, adapted.reason, adapted.first
         ));
     }
     if let Some(warning) = index_warning(imported.sealed.index) {

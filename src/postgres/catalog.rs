@@ -162,7 +162,7 @@ impl PgCatalog {
             let Some(table) = self.table(stream) else { continue };
             let columns: Vec<TargetColumn> = (table.columns.iter())
                 .map(|c| TargetColumn {
-                    name: stream.logical(&c.name).to_owned(),
+                    name: stream.logical(&c.name),
                     physical: c.name.clone(),
                     ty: c.target_type(),
                     not_null: c.not_null,

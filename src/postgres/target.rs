@@ -301,15 +301,8 @@ impl PgTarget {
                     let Some(left) = self.orphans_of(load, stream, reference).await? else {
                         continue;
                     };
-                    if orphans == Some(OnOrphans::Fail) || (orphans.is_none() && reference.enforced)
-                    {
-                        return Err(left.refused());
-                    }
-                    if reference.enforced {
-                        return Err(left.refused().hint(
-                            "the target enforces this reference, so --orphans=keep cannot hold \
-                             there; import into a database that does not enforce it",
-                        ));
+                    if reference.enforced || orphans == Some(OnOrphans::Fail) {
+                        return Err(left.refused(reference.enforced));
                     }
                     found.push(left);
                 }

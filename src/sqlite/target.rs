@@ -189,7 +189,7 @@ impl SqliteTarget {
         // at rest SQLite enforces nothing, and Chronicle's own files hold orphans: keep them
         // unless told otherwise
         if let (Some(OnOrphans::Fail), Some(first)) = (orphans, found.first()) {
-            return Err(first.refused());
+            return Err(first.refused(false));
         }
         Ok(Outcome {
             loaded: loading.loaded.clone(),
@@ -260,7 +260,7 @@ fn describe(found: &SqliteCatalog) -> Catalog {
         let Some(table) = found.table(stream) else { continue };
         let columns: Vec<TargetColumn> = (table.stored())
             .map(|c| TargetColumn {
-                name: stream.logical(&c.name).to_owned(),
+                name: stream.logical(&c.name),
                 physical: c.name.clone(),
                 ty: TargetType::Sqlite(affinity(&c.declared)),
                 not_null: c.not_null,
