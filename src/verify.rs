@@ -23,21 +23,28 @@ pub struct Verified {
     pub streams: Vec<Stream>,
     /// What the end says.
     pub sealed: Sealed,
+    /// The row digest of each stream, if it was asked for.
+    pub row_digests: Vec<(String, String)>,
     /// Streams whose rows could not be decoded, with the unknown kind; their checksums are right.
     pub undecoded: Vec<(String, String)>,
 }
 
-/// Reads an archive from its first to its last byte and checks everything.
+/// Reads an archive from its first to its last byte and checks everything; `row_digests` also
+/// computes those and compares them with the manifest's.
 ///
 /// # Errors
 /// The first thing that is wrong, or a stop.
 pub fn verify(
     input: impl Read,
     limits: Limits,
+    row_digests: bool,
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<Verified> {
     let mut reader = ArchiveReader::open(input, limits)?;
+    if row_digests {
+        reader.digest_rows();
+    }
     let mut batch = Batch::default();
     while reader.next_batch(&mut batch)? {
         progress.add_rows(batch.rows());
@@ -54,6 +61,7 @@ pub fn verify(
         header: reader.header().clone(),
         streams: reader.streams().to_vec(),
         sealed,
+        row_digests: reader.row_digests(),
         undecoded,
     })
 }

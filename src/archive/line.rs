@@ -199,6 +199,19 @@ pub struct Extent {
     pub last: Option<String>,
 }
 
+/// Digests of the rows of each stream, by algorithm.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Digests {
+    /// [`super::digest`]: the stream and 64 hexadecimal digits.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        serialize_with = "write_map",
+        deserialize_with = "read_map"
+    )]
+    pub lrd1: Vec<(String, String)>,
+}
+
 /// The last line of an archive: without it, it is none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -219,6 +232,9 @@ pub struct Manifest {
     /// Overrides the header's, if given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consistency: Option<String>,
+    /// Digests of the rows, by algorithm and stream; an algorithm that is not known is ignored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digests: Option<Digests>,
     /// What each stream amounts to. Since the first version; a reader may ignore it.
     #[serde(
         default,
@@ -241,6 +257,7 @@ impl Manifest {
             prev,
             seek_table: true,
             consistency: None,
+            digests: None,
             extents: Vec::new(),
         }
     }

@@ -8,6 +8,7 @@
 //! [`container`] reads frames, [`reader`] verifies each chunk before [`value`] decodes it.
 
 pub mod container;
+pub mod digest;
 pub mod frame;
 pub mod json;
 pub mod line;

@@ -5,6 +5,7 @@ use std::io::Read;
 
 pub use super::container::Limits;
 use super::container::{Container, Framing, foreign, truncated};
+use super::digest::RowDigest;
 use super::line::{Checkpoint, Control, HEADER_PREFIX, Header, Manifest, SchemaLine};
 use super::seek;
 use super::value::Decoder;
@@ -46,6 +47,7 @@ pub struct ArchiveReader<R> {
     streams: Vec<Stream>,
     unknown_kinds: Vec<Option<String>>,
     decoders: Vec<Decoder>,
+    digests: Option<Vec<RowDigest>>,
     current: Option<usize>,
     rows: Vec<u64>,
     extents: Vec<(u64, u64)>,
@@ -89,6 +91,7 @@ impl<R: Read> ArchiveReader<R> {
             streams: schemas.into_iter().map(|s| s.stream).collect(),
             header,
             decoders,
+            digests: None,
             current: None,
             chunk: 1,
             prev: control.digest,
@@ -111,6 +114,18 @@ impl<R: Read> ArchiveReader<R> {
     /// The kind of a stream that this program does not know, if any: its rows cannot be read.
     pub fn unknown_kind(&self, stream: usize) -> Option<&str> {
         self.unknown_kinds.get(stream)?.as_deref()
+    }
+
+    /// Asks for the row digests: they are computed from here on, and compared with those of the
+    /// manifest if it has any. It costs about as much again as reading does.
+    pub fn digest_rows(&mut self) {
+        self.digests = Some(self.streams.iter().map(RowDigest::new).collect());
+    }
+
+    /// The row digest of each stream read so far, if they were asked for.
+    pub fn row_digests(&self) -> Vec<(String, String)> {
+        let digests = self.digests.iter().flatten().map(RowDigest::hex);
+        self.streams.iter().map(|s| s.name.clone()).zip(digests).collect()
     }
 
     /// The bytes of the file read so far.
@@ -219,6 +234,9 @@ impl<R: Read> ArchiveReader<R> {
                     self.chunk, self.streams[stream].name
                 ))
             })?;
+            if let (true, Some(digests)) = (known, &mut self.digests) {
+                digests[stream].add(self.decoders[stream].values(batch.adopted()));
+            }
             start = end + 1;
         }
         if count != rows || rows == 0 {
@@ -247,10 +265,19 @@ impl<R: Read> ArchiveReader<R> {
             "number of rows"
         } else if !self.extents_agree(manifest) {
             "extent of a stream"
+        } else if !self.digests_agree(manifest) {
+            "digest of the rows"
         } else {
             return Ok(());
         };
         Err(damaged(format!("the manifest disagrees with what was read: its {wrong}")))
+    }
+
+    /// The row digests, if they were asked for and the manifest tells any.
+    fn digests_agree(&self, manifest: &Manifest) -> bool {
+        let told = manifest.digests.as_ref().map_or(&[][..], |d| &d.lrd1);
+        let known = self.unknown_kinds.iter().all(Option::is_none);
+        told.is_empty() || self.digests.is_none() || !known || told == self.row_digests()
     }
 
     /// The chunks and bytes that the manifest tells of each stream, if it does.

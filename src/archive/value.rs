@@ -358,6 +358,11 @@ impl Decoder {
         expect(line, 0, &self.prefix, "a RECORD of this stream").map(|_| ())
     }
 
+    /// The record values of the line read last, as JSON text; `chunk` is the buffer it stood in.
+    pub fn values<'a>(&'a self, chunk: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        self.spans.iter().map(|(from, to)| chunk.get(*from..*to).unwrap_or(b"null"))
+    }
+
     fn read_line(
         &mut self,
         batch: &mut Batch,

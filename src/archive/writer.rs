@@ -4,8 +4,9 @@ use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use super::digest::RowDigest;
 use super::frame::Frames;
-use super::line::{Bookmarks, Checkpoint, Extent, Header, Manifest, schema_line};
+use super::line::{Bookmarks, Checkpoint, Digests, Extent, Header, Manifest, schema_line};
 use super::value::Encoder;
 use super::{COLUMNS, CONTROL_LINE, HEAD_FRAME, RECORD_LINE, is_stream_name, json, sha256};
 use crate::error::{Code, Error, Result};
@@ -25,12 +26,14 @@ pub struct WriterOptions {
     pub threads: usize,
     /// Whether a seek table is appended.
     pub seek_table: bool,
+    /// Whether the manifest carries a digest of the rows that does not depend on their order.
+    pub row_digests: bool,
 }
 
 impl Default for WriterOptions {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
-        WriterOptions { level: 3, threads, seek_table: true }
+        WriterOptions { level: 3, threads, seek_table: true, row_digests: false }
     }
 }
 
@@ -45,22 +48,103 @@ pub struct Written {
     pub compressed_bytes: u64,
 }
 
+/// What is kept of one stream while its rows are written.
+struct StreamWriter {
+    stream: Stream,
+    encoder: Encoder,
+    rows: u64,
+    extent: Extent,
+    /// The column whose range the manifest tells.
+    time: Option<usize>,
+    scratch: Vec<u8>,
+    digest: Option<RowDigest>,
+}
+
+impl StreamWriter {
+    fn new(stream: Stream, row_digests: bool) -> StreamWriter {
+        StreamWriter {
+            encoder: Encoder::new(&stream),
+            rows: 0,
+            extent: Extent::default(),
+            time: time_column(&stream),
+            scratch: Vec::new(),
+            digest: row_digests.then(|| RowDigest::new(&stream)),
+            stream,
+        }
+    }
+
+    /// The record value of a column in the line written last.
+    fn value<'a>(&self, line: &'a [u8], column: usize) -> &'a [u8] {
+        let (from, to) = self.encoder.span(column);
+        line.get(from..to).unwrap_or(b"null")
+    }
+
+    /// Widens the time range and the digest by the row of `line`.
+    fn note(&mut self, line: &[u8]) {
+        if let Some(column) = self.time {
+            self.note_time(self.value(line, column));
+        }
+        if let Some(mut digest) = self.digest.take() {
+            digest.add((0..self.stream.columns.len()).map(|n| self.value(line, n)));
+            self.digest = Some(digest);
+        }
+    }
+
+    fn note_time(&mut self, token: &[u8]) {
+        self.scratch.clear();
+        let text = match json::plain_string(token) {
+            Some(len) => token.get(1..=len),
+            None => json::read_string(token, &mut self.scratch).map(|_| &self.scratch[..]),
+        };
+        let Some(Ok(text)) = text.map(std::str::from_utf8) else { return };
+        if text.len() > TIME {
+            return;
+        }
+        let extent = &mut self.extent;
+        if extent.first.as_deref().is_none_or(|first| text < first) {
+            extent.first = Some(text.to_owned());
+        }
+        if extent.last.as_deref().is_none_or(|last| text > last) {
+            extent.last = Some(text.to_owned());
+        }
+    }
+
+    /// Refuses a row that shows null where the SCHEMA line allows none: no reader would take it.
+    fn check(&self, line: &[u8], batch: &Batch, row: usize) -> Result<()> {
+        for (n, column) in self.stream.columns.iter().enumerate().filter(|(_, c)| !c.nullable) {
+            if self.value(line, n) == b"null" {
+                return Err(Error::new(
+                    Code::Source,
+                    format!(
+                        "{}: column {} is no {} though it is said to be never null",
+                        self.name(batch, row),
+                        show_text(&column.name),
+                        column.kind.word()
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// A row by its key.
+    fn name(&self, batch: &Batch, row: usize) -> String {
+        let key: Vec<String> = self.stream.key.iter().map(|k| show(batch.value(row, *k))).collect();
+        format!("{} with key {}", self.stream.name, key.join(", "))
+    }
+}
+
 /// Writes one archive. Streams follow each other whole, in the order of the header.
 pub struct ArchiveWriter<W> {
     frames: Frames<W>,
     options: WriterOptions,
     chunk_target: usize,
-    streams: Vec<Stream>,
-    rows: Vec<u64>,
-    extents: Vec<Extent>,
-    times: Vec<Option<usize>>,
+    streams: Vec<StreamWriter>,
     current: usize,
-    encoder: Encoder,
     chunk: Vec<u8>,
     chunk_rows: u64,
     key: Vec<(usize, usize)>,
     line: Vec<u8>,
-    time: Vec<u8>,
     checkpoints: u64,
     prev: Option<String>,
     bytes: u64,
@@ -81,10 +165,9 @@ impl<W: Write + Send + 'static> ArchiveWriter<W> {
         options: WriterOptions,
         written: Arc<AtomicU64>,
     ) -> Result<ArchiveWriter<W>> {
-        let Some(first) = streams.first() else {
+        if streams.is_empty() {
             return Err(Error::new(Code::Internal, "an archive needs a stream"));
-        };
-        let encoder = Encoder::new(first);
+        }
         let mut head = header.to_line()?;
         check_line(head.len(), "the header")?;
         for stream in &streams {
@@ -97,21 +180,17 @@ impl<W: Write + Send + 'static> ArchiveWriter<W> {
             return Err(limit("the schema of all streams", HEAD_FRAME));
         }
         let frames = Frames::start(out, options.level, options.threads, written)?;
+        let row_digests = options.row_digests;
         let mut writer = ArchiveWriter {
             frames,
             options,
             chunk_target: usize::try_from(header.chunk_target).unwrap_or(super::CHUNK_TARGET),
-            rows: vec![0; streams.len()],
-            extents: vec![Extent::default(); streams.len()],
-            times: streams.iter().map(time_column).collect(),
-            streams,
+            streams: streams.into_iter().map(|s| StreamWriter::new(s, row_digests)).collect(),
             current: 0,
-            encoder,
             chunk: head.into_bytes(),
             chunk_rows: 0,
             key: Vec::new(),
             line: Vec::new(),
-            time: Vec::new(),
             checkpoints: 0,
             prev: None,
             bytes: 0,
@@ -131,12 +210,14 @@ impl<W: Write + Send + 'static> ArchiveWriter<W> {
             self.begin(batch.stream())?;
         }
         for row in 0..batch.rows() {
+            let stream = &mut self.streams[self.current];
             self.line.clear();
-            self.encoder.write(batch, row, &mut self.line);
+            stream.encoder.write(batch, row, &mut self.line);
             if self.line.len() > RECORD_LINE {
-                return Err(limit(&self.name(batch, row), RECORD_LINE));
+                return Err(limit(&stream.name(batch, row), RECORD_LINE));
             }
-            self.check_row(batch, row)?;
+            stream.check(&self.line, batch, row)?;
+            stream.note(&self.line);
             if self.chunk_rows > 0 && self.chunk.len() + self.line.len() > self.chunk_target {
                 self.close_chunk()?;
             }
@@ -168,17 +249,18 @@ impl<W: Write + Send + 'static> ArchiveWriter<W> {
 
     fn seal_all(&mut self) -> Result<(String, Manifest)> {
         self.close_chunk()?;
-        let rows = self.streams.iter().zip(&self.rows).map(|(s, r)| (s.name.clone(), *r));
+        let name = |s: &StreamWriter| s.stream.name.clone();
         let mut manifest = Manifest::new(
             self.checkpoints,
             self.bytes,
-            rows.collect(),
+            self.streams.iter().map(|s| (name(s), s.rows)).collect(),
             self.prev.clone().unwrap_or_default(),
         );
         manifest.seek_table = self.options.seek_table;
-        manifest.extents = (self.streams.iter().zip(&self.extents))
-            .map(|(stream, extent)| (stream.name.clone(), extent.clone()))
-            .collect();
+        manifest.extents = self.streams.iter().map(|s| (name(s), s.extent.clone())).collect();
+        let digests: Option<Vec<_>> =
+            self.streams.iter().map(|s| Some((name(s), s.digest.as_ref()?.hex()))).collect();
+        manifest.digests = digests.map(|lrd1| Digests { lrd1 });
         let line = manifest.to_line(&self.bookmarks)?;
         check_line(line.len(), "the manifest")?;
         let digest = sha256(line.as_bytes());
@@ -192,7 +274,6 @@ impl<W: Write + Send + 'static> ArchiveWriter<W> {
             return Err(Error::new(Code::Internal, "a stream out of the header's order"));
         }
         self.current = stream;
-        self.encoder = Encoder::new(&self.streams[stream]);
         Ok(())
     }
 
@@ -201,12 +282,12 @@ impl<W: Write + Send + 'static> ArchiveWriter<W> {
             return Ok(());
         }
         let last_key = self.last_key();
-        self.rows[self.current] += self.chunk_rows;
-        let extent = &mut self.extents[self.current];
-        extent.chunks += 1;
-        extent.bytes += self.chunk.len() as u64;
-        let name = self.streams[self.current].name.clone();
-        self.bookmarks.set(&name, self.rows[self.current], last_key);
+        let stream = &mut self.streams[self.current];
+        stream.rows += self.chunk_rows;
+        stream.extent.chunks += 1;
+        stream.extent.bytes += self.chunk.len() as u64;
+        let name = stream.stream.name.clone();
+        self.bookmarks.set(&name, stream.rows, last_key);
         self.seal(Some(&name))
     }
 
@@ -214,17 +295,22 @@ impl<W: Write + Send + 'static> ArchiveWriter<W> {
     fn append_line(&mut self) {
         let start = self.chunk.len();
         self.key.clear();
-        for column in &self.streams[self.current].order {
-            let (from, to) = self.encoder.span(*column);
+        let stream = &self.streams[self.current];
+        for column in &stream.stream.order {
+            let (from, to) = stream.encoder.span(*column);
             self.key.push((start + from, start + to));
         }
         self.chunk.extend_from_slice(&self.line);
         self.chunk_rows += 1;
-        self.note_time();
     }
 
-    /// The order columns of the chunk's last row as a JSON array; none if unsorted.
+    /// The order columns of the chunk's last row as a JSON array; none if unsorted, or if it is
+    /// too long for the bookmarks of a control line: they are a hint, the row travels all the same.
     fn last_key(&self) -> Option<String> {
+        let length: usize = self.key.iter().map(|(from, to)| to - from).sum();
+        if length > KEYS / self.streams.len() {
+            return None;
+        }
         let values = (self.key.iter()).map(|(from, to)| {
             String::from_utf8_lossy(self.chunk.get(*from..*to).unwrap_or(b"null"))
         });
@@ -249,61 +335,6 @@ impl<W: Write + Send + 'static> ArchiveWriter<W> {
         self.chunk_rows = 0;
         let empty = self.frames.buffer();
         self.frames.submit(std::mem::replace(&mut self.chunk, empty))
-    }
-
-    /// Widens the stream's time range by the row just written.
-    fn note_time(&mut self) {
-        let Some(column) = self.times[self.current] else { return };
-        let (start, end) = self.encoder.span(column);
-        let token = self.line.get(start..end).unwrap_or(&[]);
-        self.time.clear();
-        let text = match json::plain_string(token) {
-            Some(len) => token.get(1..=len),
-            None => json::read_string(token, &mut self.time).map(|_| &self.time[..]),
-        };
-        let Some(Ok(text)) = text.map(std::str::from_utf8) else { return };
-        if text.len() > TIME {
-            return;
-        }
-        let extent = &mut self.extents[self.current];
-        if extent.first.as_deref().is_none_or(|first| text < first) {
-            extent.first = Some(text.to_owned());
-        }
-        if extent.last.as_deref().is_none_or(|last| text > last) {
-            extent.last = Some(text.to_owned());
-        }
-    }
-
-    /// Refuses a row that a reader would refuse: one whose order columns do not fit into the
-    /// bookmarks of a control line, or that shows null where the SCHEMA line allows none.
-    fn check_row(&self, batch: &Batch, row: usize) -> Result<()> {
-        let stream = &self.streams[self.current];
-        let spans = stream.order.iter().map(|column| self.encoder.span(*column));
-        if spans.map(|(from, to)| to - from).sum::<usize>() > KEYS / self.streams.len() {
-            return Err(limit(&self.name(batch, row), CONTROL_LINE));
-        }
-        for (n, column) in stream.columns.iter().enumerate().filter(|(_, c)| !c.nullable) {
-            let (from, to) = self.encoder.span(n);
-            if self.line.get(from..to) == Some(b"null") {
-                return Err(Error::new(
-                    Code::Source,
-                    format!(
-                        "{}: column {} is no {} though it is said to be never null",
-                        self.name(batch, row),
-                        show_text(&column.name),
-                        column.kind.word()
-                    ),
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// A row by its key.
-    fn name(&self, batch: &Batch, row: usize) -> String {
-        let stream = &self.streams[self.current];
-        let key: Vec<String> = stream.key.iter().map(|k| show(batch.value(row, *k))).collect();
-        format!("{} with key {}", stream.name, key.join(", "))
     }
 }
 

@@ -115,6 +115,11 @@ pub struct ExportArgs {
     #[arg(long, conflicts_with = "unsorted")]
     pub reproducible: bool,
 
+    /// Put a digest of each stream's rows into the manifest that is the same for the same content
+    /// whatever its order and its engine; costs time
+    #[arg(long)]
+    pub row_digests: bool,
+
     /// A name to put into the archive's header
     #[arg(long, value_name = "TEXT")]
     pub label: Option<String>,
@@ -194,6 +199,10 @@ pub struct VerifyArgs {
     /// The digest that the archive must have
     #[arg(long, value_name = "sha256:…")]
     pub expect: Option<String>,
+
+    /// Compute the digest of each stream's rows, and compare it with the manifest's if it has one
+    #[arg(long)]
+    pub row_digests: bool,
 }
 
 /// `inspect`

@@ -55,7 +55,11 @@ fn source(args: &ExportArgs, env: &Environment<'_>, report: &Report) -> Result<L
 }
 
 fn options(args: &ExportArgs) -> ExportOptions {
-    let mut writer = WriterOptions { level: args.level, ..WriterOptions::default() };
+    let mut writer = WriterOptions {
+        level: args.level,
+        row_digests: args.row_digests,
+        ..WriterOptions::default()
+    };
     if let Some(threads) = args.threads {
         writer.threads = threads.into();
     }

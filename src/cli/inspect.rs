@@ -49,7 +49,7 @@ fn from_all(path: &Path, report: &Report, cancel: &Cancel) -> Result<Inspected> 
     let progress = Progress::default();
     let input = open_archive(Some(path), &progress)?;
     let watch = report.watch(&progress);
-    let verified = verify(input, Limits::default(), &progress, cancel);
+    let verified = verify(input, Limits::default(), false, &progress, cancel);
     drop(watch);
     let verified = verified?;
     Ok(Inspected {

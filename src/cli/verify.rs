@@ -24,7 +24,7 @@ pub(super) fn run(args: &VerifyArgs, report: &Report, cancel: &Cancel) -> Result
     // every archive is looked at, whatever the others are; the worst one decides
     let mut worst = 0;
     for path in &args.archives {
-        match one(path, expected.as_deref(), report, cancel) {
+        match one(path, args.row_digests, expected.as_deref(), report, cancel) {
             Ok(code) => worst = worse(worst, code),
             Err(e) if matches!(e.code(), Code::Cancelled | Code::BrokenPipe) => return Err(e),
             Err(e) => {
@@ -47,11 +47,17 @@ fn worse(a: u8, b: u8) -> u8 {
     }
 }
 
-fn one(path: &Path, expected: Option<&str>, report: &Report, cancel: &Cancel) -> Result<u8> {
+fn one(
+    path: &Path,
+    row_digests: bool,
+    expected: Option<&str>,
+    report: &Report,
+    cancel: &Cancel,
+) -> Result<u8> {
     let progress = Progress::default();
     let input = open_archive(Some(path), &progress)?;
     let watch = report.watch(&progress);
-    let verified = verify(input, Limits::default(), &progress, cancel);
+    let verified = verify(input, Limits::default(), row_digests, &progress, cancel);
     drop(watch);
     let verified = verified?;
     let digest = shown_digest(&verified.sealed.digest);
@@ -98,6 +104,9 @@ fn say(path: &Path, verified: &Verified, digest: &str, report: &Report) -> Resul
             "bytes": manifest.bytes,
             "compressed_bytes": sealed.file_bytes,
             "consistency": consistency,
+            "row_digests": (verified.row_digests.iter())
+                .map(|(stream, digest)| (stream.clone(), json!(format!("lrd1:{digest}"))))
+                .collect::<serde_json::Map<_, _>>(),
             "seek_table": match sealed.index {
                 Index::Good => "good",
                 Index::None => "none",
@@ -106,5 +115,13 @@ fn say(path: &Path, verified: &Verified, digest: &str, report: &Report) -> Resul
             },
         }));
     }
-    report.result(&format!("{}: whole, {}, {digest}", path.display(), rows_text(&manifest.rows)))
+    report.result(&format!(
+        "{}: whole, {}, {digest}",
+        path.display(),
+        rows_text(&manifest.rows)
+    ))?;
+    for (stream, digest) in &verified.row_digests {
+        report.result(&format!("{}: rows of {stream}: lrd1:{digest}", path.display()))?;
+    }
+    Ok(())
 }

@@ -65,7 +65,7 @@ type Row<'a> = Vec<Value<'a>>;
 
 /// Writes an archive and takes it apart again.
 fn archive(header: &Header, streams: &[Stream], rows: &[Vec<Row<'_>>]) -> Archive {
-    let options = WriterOptions { level: 3, threads: 1, seek_table: true };
+    let options = WriterOptions { level: 3, threads: 1, seek_table: true, row_digests: true };
     let mut writer =
         ArchiveWriter::create(Vec::new(), header, streams.to_vec(), options, Arc::default())
             .unwrap();
