@@ -91,6 +91,7 @@ pub(crate) struct Found {
 /// Reads an archive to its end.
 pub(crate) fn read(input: impl Read) -> Result<Found> {
     let mut reader = ArchiveReader::open(input, Limits::default())?;
+    reader.digest_rows();
     let mut rows = vec![Vec::new(); reader.streams().len()];
     let mut batch = Batch::default();
     while reader.next_batch(&mut batch)? {
