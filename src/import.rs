@@ -187,14 +187,17 @@ async fn load(
 ) -> Result<(Arc<Plan>, Sealed, Outcome)> {
     let origin = &incoming.header.source;
     let plan = Arc::new(plan(origin, &incoming.streams, target.catalog(), options.plan)?);
-    cancel.or(target.begin(Arc::clone(&plan))).await?;
     let mut batch = Batch::default();
+    // the first rows before the transaction: a slow sender keeps nobody waiting for our locks
+    let mut end = cancel.or(incoming.next(&mut batch)).await?;
+    cancel.or(target.begin(Arc::clone(&plan))).await?;
     let sealed = loop {
-        if let Some(sealed) = cancel.or(incoming.next(&mut batch)).await? {
+        if let Some(sealed) = end {
             break sealed;
         }
         cancel.or(target.write_batch(&batch)).await?;
         progress.add_rows(batch.rows());
+        end = cancel.or(incoming.next(&mut batch)).await?;
     };
     if let Some(expected) = options.expect.as_ref().filter(|e| **e != sealed.digest) {
         return Err(Error::new(

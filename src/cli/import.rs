@@ -42,7 +42,10 @@ pub(super) async fn run(
     .await;
     drop(watch);
     let (archive_id, imported) = loaded?;
-    say(&archive_id, &imported, &location, started, report)?;
+    // whoever read our result may have gone; what is committed stays committed
+    if let Err(error) = say(&archive_id, &imported, &location, started, report) {
+        report.warning(&format!("the result could not be printed: {}", error.full()));
+    }
     Ok(0)
 }
 

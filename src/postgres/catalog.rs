@@ -92,8 +92,23 @@ pub struct PgCatalog {
     pub layout: Layout,
     /// The tables of that schema.
     pub tables: Vec<PgTable>,
-    /// Which references are foreign keys: (table, column).
-    pub foreign_keys: Vec<(String, String)>,
+    /// The foreign keys of those tables.
+    pub foreign_keys: Vec<ForeignKey>,
+}
+
+/// A foreign key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignKey {
+    /// The table that refers.
+    pub table: String,
+    /// The constraint's name.
+    pub name: String,
+    /// Its columns.
+    pub columns: Vec<String>,
+    /// The table referred to, as SQL writes it.
+    pub parent: String,
+    /// The columns referred to.
+    pub keys: Vec<String>,
 }
 
 impl PgCatalog {
@@ -173,9 +188,11 @@ impl PgCatalog {
             let references = (stream.references.iter())
                 .filter_map(|(name, parent)| {
                     let column = find(name)?;
-                    let key = (table.name.clone(), columns[column].physical.clone());
+                    let refers = |key: &ForeignKey| {
+                        key.table == table.name && key.columns == [columns[column].physical.clone()]
+                    };
+                    let enforced = self.foreign_keys.iter().any(refers);
                     let parent = streams.iter().position(|s| s.name == *parent)?;
-                    let enforced = self.foreign_keys.contains(&key);
                     Some(Reference { column, table: parent, enforced })
                 })
                 .collect();
@@ -251,21 +268,34 @@ async fn read_tables(connection: &Connection) -> Result<Vec<(String, Vec<PgTable
     Ok(schemas)
 }
 
-async fn read_foreign_keys(connection: &Connection, schema: &str) -> Result<Vec<(String, String)>> {
+async fn read_foreign_keys(connection: &Connection, schema: &str) -> Result<Vec<ForeignKey>> {
     let sql = format!(
-        "SELECT c.relname, a.attname FROM pg_catalog.pg_constraint k \
+        "SELECT c.relname, k.conname, a.attname, k.confrelid::regclass::text, p.attname \
+           FROM pg_catalog.pg_constraint k \
            JOIN pg_catalog.pg_class c ON c.oid = k.conrelid \
            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-           JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.conkey[1] \
-          WHERE k.contype = 'f' AND cardinality(k.conkey) = 1 AND n.nspname = {}",
+          CROSS JOIN LATERAL unnest(k.conkey, k.confkey) WITH ORDINALITY AS u(own, other, n) \
+           JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.own \
+           JOIN pg_catalog.pg_attribute p ON p.attrelid = k.confrelid AND p.attnum = u.other \
+          WHERE k.contype = 'f' AND n.nspname = {} \
+          ORDER BY k.oid, u.n",
         literal(schema)
     );
     let rows = connection.rows(Code::Source, "cannot read the foreign keys", &sql).await?;
-    let pair = |row: Vec<Option<String>>| {
-        let mut texts = row.into_iter().flatten();
-        Some((texts.next()?, texts.next()?))
-    };
-    Ok(rows.into_iter().filter_map(pair).collect())
+    let mut keys: Vec<ForeignKey> = Vec::new();
+    for row in rows {
+        let text = |n: usize| row.get(n).cloned().flatten().unwrap_or_default();
+        let (table, name) = (text(0), text(1));
+        if keys.last().is_none_or(|k| (&k.table, &k.name) != (&table, &name)) {
+            let (columns, keys_of) = (Vec::new(), Vec::new());
+            keys.push(ForeignKey { table, name, columns, parent: text(3), keys: keys_of });
+        }
+        if let Some(key) = keys.last_mut() {
+            key.columns.push(text(2));
+            key.keys.push(text(4));
+        }
+    }
+    Ok(keys)
 }
 
 /// A trigger that would fire while rows are loaded.

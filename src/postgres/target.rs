@@ -9,7 +9,7 @@ use futures::{SinkExt, pin_mut};
 use tokio_postgres::Statement;
 use tokio_postgres::error::SqlState;
 
-use super::catalog::{PgCatalog, PgTable, Trigger, triggers};
+use super::catalog::{ForeignKey, PgCatalog, PgTable, Trigger, triggers};
 use super::connection::{Connection, failed};
 use super::conninfo::ConnInfo;
 use super::{binary, literal, quoted};
@@ -292,6 +292,7 @@ impl PgTarget {
 
     async fn settle_now(&mut self, orphans: Option<OnOrphans>) -> Result<Outcome> {
         self.finish_stream().await?;
+        self.check_foreign_keys().await?;
         let mut found = Vec::new();
         {
             let loading = self.loading.as_ref().ok_or_else(not_begun)?;
@@ -316,6 +317,59 @@ impl PgTarget {
             orphans: found,
             notices: self.notices.clone(),
         })
+    }
+
+    /// Checks the foreign keys that no layout knows of: while triggers are silenced the server may
+    /// not check them itself.
+    async fn check_foreign_keys(&self) -> Result<()> {
+        let Some(loading) = &self.loading else { return Ok(()) };
+        for load in &loading.done {
+            let stream = &loading.plan.streams[load.stream];
+            let table = &self.catalog.tables[stream.table];
+            let known = |column: &str| {
+                table.references.iter().any(|r| table.columns[r.column].physical == column)
+            };
+            let loaded = |column: &String| {
+                stream.columns.iter().any(|c| table.columns[c.target].physical == *column)
+            };
+            for key in self.found.foreign_keys.iter().filter(|k| k.table == table.name) {
+                let ours = key.columns.len() == 1 && known(&key.columns[0]);
+                if !ours && key.columns.iter().all(loaded) {
+                    self.check_foreign_key(key, &load.place(&self.found, &table.name)).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn check_foreign_key(&self, key: &ForeignKey, place: &str) -> Result<()> {
+        let given: Vec<String> =
+            key.columns.iter().map(|c| format!("c.{} IS NOT NULL", quoted(c))).collect();
+        let same: Vec<String> = (key.columns.iter().zip(&key.keys))
+            .map(|(own, other)| format!("p.{} = c.{}", quoted(other), quoted(own)))
+            .collect();
+        let sql = format!(
+            "SELECT count(*) FROM {place} c WHERE {} AND NOT EXISTS \
+             (SELECT 1 FROM {} p WHERE {}) HAVING count(*) > 0",
+            given.join(" AND "),
+            key.parent,
+            same.join(" AND ")
+        );
+        let rows = self.connection.rows(Code::Target, "cannot check the references", &sql).await?;
+        match rows.first().and_then(|r| r.first().cloned().flatten()) {
+            None => Ok(()),
+            Some(count) => Err(Error::new(
+                Code::Orphan,
+                format!(
+                    "{}: {count} rows violate the foreign key {}: {} is not in {}",
+                    key.table,
+                    show_text(&key.name),
+                    key.columns.join(", "),
+                    key.parent
+                ),
+            )
+            .hint("load what they refer to first, or remove them from the source")),
+        }
     }
 
     async fn orphans_of(
