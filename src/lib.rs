@@ -6,8 +6,8 @@
 //!  postgres/ ─┘                                                        plan, convert            └─ postgres/
 //! ```
 //!
-//! A row travels in a [`record::Batch`]: a room of one database fills it, [`export`] hands it to
-//! the archive, [`import`] takes it out again, and by the [`plan`] the room of the other database
+//! A row travels in a [`record::Batch`]: a room of one database fills it, [`mod@export`] hands it to
+//! the archive, [`mod@import`] takes it out again, and by the [`plan`] the room of the other database
 //! loads it. Export and import meet only in [`archive`] and [`record`]. What a database is called
 //! is the business of [`location`], which alone names both.
 
