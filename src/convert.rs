@@ -186,6 +186,7 @@ fn fits(
                 ],
             };
             match cannot.iter().find(|f| findings.contains(**f)) {
+                Some(&Findings::INVALID) => refuse("it is not valid JSON"),
                 Some(finding) => {
                     refuse(format!("it holds {}", finding.names().next().unwrap_or("odd JSON")))
                 }

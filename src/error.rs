@@ -189,6 +189,13 @@ impl Error {
         self
     }
 
+    /// The same error with `subject` in front of its message, unless it is named there already.
+    #[must_use]
+    pub fn about(self, subject: impl fmt::Display) -> Error {
+        let subject = crate::record::show_path(subject);
+        if self.message.contains(&subject) { self } else { self.at(subject) }
+    }
+
     /// An error of writing: a closed pipe is told apart from every other failure.
     pub fn writing(what: impl fmt::Display, cause: std::io::Error) -> Error {
         match cause.kind() {

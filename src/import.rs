@@ -63,11 +63,12 @@ struct Head {
 }
 
 impl Incoming {
-    /// Starts to read an archive; returns when its head is verified.
+    /// Starts to read an archive, called `name` in errors; returns when its head is verified.
     ///
     /// # Errors
     /// If the bytes are no archive, or one that this program cannot read.
     pub async fn open(
+        name: String,
         input: Box<dyn Read + Send>,
         limits: Limits,
         progress: &Progress,
@@ -79,7 +80,10 @@ impl Incoming {
         let bytes = Arc::clone(&progress.bytes);
         let reader = std::thread::Builder::new()
             .name("archive".into())
-            .spawn(move || read(input, limits, head_to_us, &to_us, &to_reader, &bytes))
+            .spawn(move || {
+                read(input, limits, head_to_us, &to_us, &to_reader, &bytes)
+                    .map_err(|e| e.about(name))
+            })
             .map_err(|e| Error::new(Code::Internal, "cannot start a thread").because(e))?;
         let Ok(Head { header, streams }) = cancel.or(async { Ok(head.await) }).await? else {
             // the thread has ended without a head: its error says why

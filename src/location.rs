@@ -9,6 +9,7 @@ use crate::layout::{self, Backend, Layout};
 use crate::postgres::conninfo::{ConnInfo, read_password_file};
 use crate::postgres::source::PgSource;
 use crate::postgres::target::PgTarget;
+use crate::record::show_path;
 use crate::source::{Source, SourceOptions};
 use crate::sqlite::source::SqliteSource;
 use crate::sqlite::target::SqliteTarget;
@@ -78,7 +79,7 @@ impl Location {
         match self {
             Location::Sqlite(path) => {
                 let source = SqliteSource::open(path, options, cancel);
-                Ok(Box::new(source.map_err(|e| named(e, path))?))
+                Ok(Box::new(source.map_err(|e| e.about(path.display()))?))
             }
             Location::Postgres(info) => {
                 Ok(Box::new(cancel.or(PgSource::open(info, options)).await?))
@@ -95,11 +96,11 @@ impl Location {
         match (self, layout) {
             (Location::Sqlite(path), Some(layout)) => {
                 let target = SqliteTarget::create(path, &layout, cancel);
-                Ok(Box::new(target.map_err(|e| named(e, path))?))
+                Ok(Box::new(target.map_err(|e| e.about(path.display()))?))
             }
             (Location::Sqlite(path), None) => {
                 let target = SqliteTarget::open(path, cancel);
-                Ok(Box::new(target.map_err(|e| named(e, path))?))
+                Ok(Box::new(target.map_err(|e| e.about(path.display()))?))
             }
             (Location::Postgres(info), layout) => {
                 let target = PgTarget::open(info, layout.as_ref());
@@ -123,16 +124,10 @@ fn scheme(text: &str) -> Option<&str> {
     scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b)).then_some(scheme)
 }
 
-/// An error that says which file it is about, once.
-fn named(error: Error, path: &Path) -> Error {
-    let shown = path.display().to_string();
-    if error.to_string().contains(&shown) { error } else { error.at(shown) }
-}
-
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Location::Sqlite(path) => write!(f, "{}", path.display()),
+            Location::Sqlite(path) => f.write_str(&show_path(path.display())),
             Location::Postgres(info) => write!(f, "{info}"),
         }
     }

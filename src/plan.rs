@@ -128,7 +128,7 @@ pub fn plan(
     let mut problems = Vec::new();
     let mut plans = Vec::new();
     for stream in streams {
-        match table_for(stream, streams, catalog) {
+        match table_for(stream, catalog) {
             Some(table) => {
                 plans.push(plan_stream(stream, table, catalog, naive, &mut problems)?);
             }
@@ -150,12 +150,12 @@ pub fn plan(
 }
 
 /// The target's table of the same name, else the only one of the same role.
-fn table_for(stream: &Stream, streams: &[Stream], catalog: &Catalog) -> Option<usize> {
+fn table_for(stream: &Stream, catalog: &Catalog) -> Option<usize> {
     let tables = &catalog.tables;
     if let Some(same) = tables.iter().position(|t| t.stream == stream.name) {
         return Some(same);
     }
-    let role = role_of(stream, streams)?;
+    let role = role_of(stream)?;
     let mut of_role = tables.iter().enumerate().filter(|(_, t)| t.role == role);
     match (of_role.next(), of_role.next()) {
         (Some((table, _)), None) => Some(table),
@@ -164,7 +164,7 @@ fn table_for(stream: &Stream, streams: &[Stream], catalog: &Catalog) -> Option<u
 }
 
 /// What the rows of a stream are: by its name, else as the layouts that know it say.
-fn role_of(stream: &Stream, _streams: &[Stream]) -> Option<Role> {
+fn role_of(stream: &Stream) -> Option<Role> {
     known_streams().into_iter().find(|s| s.name == stream.name).map(|s| s.role)
 }
 

@@ -269,6 +269,12 @@ pub fn show(value: Value<'_>) -> String {
     }
 }
 
+/// A path as messages show it: whole, control characters escaped.
+pub fn show_path(path: impl std::fmt::Display) -> String {
+    let escape = |c: char| if c.is_control() { c.escape_debug().collect() } else { c.to_string() };
+    path.to_string().chars().map(escape).collect()
+}
+
 /// Text as messages show it: at most 80 characters, control characters escaped.
 pub fn show_text(text: &str) -> String {
     let mut shown: String = text.chars().take(80).flat_map(char::escape_debug).collect();

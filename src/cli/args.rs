@@ -115,8 +115,8 @@ pub struct ExportArgs {
     #[arg(long, conflicts_with = "unsorted")]
     pub reproducible: bool,
 
-    /// Put a digest of each stream's rows into the manifest that is the same for the same content
-    /// whatever its order and its engine; costs time
+    /// Put a digest of each stream's rows into the manifest that does not depend on their order;
+    /// comparable where the columns are the same and times without a zone are UTC. Costs time
     #[arg(long)]
     pub row_digests: bool,
 

@@ -33,7 +33,8 @@ pub(super) async fn run(
     let input = open_archive(args.archive.as_deref(), &progress)?;
     let watch = report.watch(&progress);
     let loaded = async {
-        let incoming = Incoming::open(input, Limits::default(), &progress, cancel).await?;
+        let name = args.archive.as_deref().map_or("stdin".into(), |p| p.display().to_string());
+        let incoming = Incoming::open(name, input, Limits::default(), &progress, cancel).await?;
         let archive_id = incoming.header.archive_id.clone();
         let target = location.open_target(args.create, cancel).await?;
         let imported = import(incoming, target, options, &progress, cancel).await?;
@@ -119,12 +120,13 @@ fn say(
     let notices = notices(imported);
     notices.iter().for_each(|n| report.notice(n));
     for orphans in &outcome.orphans {
-        report.notice(&format!("{} (loaded all the same)", orphans.sentence()));
+        let done = if imported.committed { "loaded" } else { "would be loaded" };
+        report.notice(&format!("{} ({done} all the same)", orphans.sentence()));
     }
     for adapted in &outcome.adapted {
         report.warning(&format!(
-            "{}: column \"{}\": {} values adapted: {}; the first is in the row with key {}",
-            adapted.stream, adapted.column, adapted.values, adapted.reason, adapted.first
+            "{}: column \"{}\": {} (values adapted: {}, the first in the row with key {})",
+            adapted.stream, adapted.column, adapted.reason, adapted.values, adapted.first
         ));
     }
     if let Some(warning) = index_warning(imported.sealed.index) {

@@ -19,9 +19,9 @@ use crate::verify::{Inspected, inspect, verify};
 
 pub(super) fn run(args: &InspectArgs, report: &Report, cancel: &Cancel) -> Result<u8> {
     let path = args.archive.as_path();
-    let (inspected, verified) = match from_ends(path).map_err(|e| e.at(path.display()))? {
+    let (inspected, verified) = match from_ends(path).map_err(|e| e.about(path.display()))? {
         Some(inspected) => (inspected, false),
-        None => (from_all(path, report, cancel).map_err(|e| e.at(path.display()))?, true),
+        None => (from_all(path, report, cancel).map_err(|e| e.about(path.display()))?, true),
     };
     if report.is_json() {
         report.result_json(&as_json(path, &inspected, verified))?;

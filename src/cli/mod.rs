@@ -83,9 +83,34 @@ async fn stop_on_signal(cancel: Cancel) {
 
 /// Prints the manual page.
 fn man(report: &Report) -> Result<()> {
+    let page = page().map_err(|e| Error::new(Code::Internal, "cannot make the page").because(e))?;
+    report.raw(page.as_bytes())
+}
+
+/// The manual page: the program, then every command under a heading of its own.
+fn page() -> std::io::Result<String> {
+    let mut program = Args::command();
+    program.build();
     let mut page = Vec::new();
-    clap_mangen::Man::new(Args::command())
-        .render(&mut page)
-        .map_err(|e| Error::new(Code::Internal, "cannot make the page").because(e))?;
-    report.raw(&page)
+    let whole = clap_mangen::Man::new(program.clone());
+    whole.render_title(&mut page)?;
+    whole.render_name_section(&mut page)?;
+    whole.render_synopsis_section(&mut page)?;
+    whole.render_description_section(&mut page)?;
+    whole.render_options_section(&mut page)?;
+    let shown = |c: &&clap::Command| !c.is_hide_set() && c.get_name() != "help";
+    for command in program.get_subcommands().filter(shown) {
+        let mut part = Vec::new();
+        let man = clap_mangen::Man::new(command.clone());
+        man.render_description_section(&mut part)?;
+        man.render_synopsis_section(&mut part)?;
+        man.render_options_section(&mut part)?;
+        let part = String::from_utf8_lossy(&part).replace(".SH ", ".SS ");
+        page.extend_from_slice(
+            format!(".SH {}\n{part}", command.get_name().to_uppercase()).as_bytes(),
+        );
+    }
+    whole.render_extra_section(&mut page)?;
+    whole.render_version_section(&mut page)?;
+    Ok(String::from_utf8_lossy(&page).replace(".SH EXTRA", ".SH \"EXIT STATUS\""))
 }

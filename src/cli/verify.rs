@@ -28,7 +28,7 @@ pub(super) fn run(args: &VerifyArgs, report: &Report, cancel: &Cancel) -> Result
             Ok(code) => worst = worse(worst, code),
             Err(e) if matches!(e.code(), Code::Cancelled | Code::BrokenPipe) => return Err(e),
             Err(e) => {
-                let e = e.at(path.display());
+                let e = e.about(path.display());
                 report.error(&e);
                 worst = worse(worst, e.code().exit());
             }

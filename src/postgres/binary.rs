@@ -1,5 +1,5 @@
 //! The binary form of COPY: rows of the server to values and back
-//! (https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format").
+//! (<https://www.postgresql.org/docs/current/sql-copy.html>, "Binary Format").
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 

@@ -199,7 +199,7 @@ fn login_failed(info: &ConnInfo, e: tokio_postgres::Error) -> Error {
         );
     }
     if said.contains("TLS") {
-        return error.hint("the server and --sslmode disagree: sslmode=disable, prefer or require");
+        return error.hint("the server and sslmode= in the connection string disagree: try disable, prefer or require");
     }
     error.hint("check host and port, and whether the server accepts connections from here")
 }

@@ -336,6 +336,19 @@ impl ConnInfo {
         self.password.as_ref().map(Secret::reveal)
     }
 
+    /// What people should know of how the string was read.
+    pub fn notices(&self) -> Vec<String> {
+        let mut notices = self.notes.clone();
+        if self.pooled {
+            notices.push(
+                "this looks like a transaction pooler; if it fails, use the direct connection or \
+                 the session pooler on port 5432"
+                    .into(),
+            );
+        }
+        notices
+    }
+
     /// `postgresql://user@host:port/database` without any secret, as `Display` prints it.
     ///
     /// What is not a letter, a digit or one of `-._~` is percent-encoded, so no control character

@@ -59,7 +59,7 @@ impl PgSource {
         let begin = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {settings}");
         connection.run(Code::Source, "cannot start a snapshot", &begin).await?;
         let catalog = PgCatalog::read(&connection, info.schema.as_deref()).await?;
-        let mut notices = info.notes.clone();
+        let mut notices = info.notices();
         notices.extend(others(&catalog));
         let (mut streams, mut tables, mut expected_rows) = (Vec::new(), Vec::new(), 0);
         for described in &catalog.layout.streams {

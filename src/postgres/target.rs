@@ -87,7 +87,7 @@ impl PgTarget {
             info: info.clone(),
             catalog: found.describe(),
             found,
-            notices: info.notes.clone(),
+            notices: info.notices(),
             disabled: Vec::new(),
             loading: None,
         })

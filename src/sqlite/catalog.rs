@@ -110,7 +110,7 @@ fn read_columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Sq
     columns.collect()
 }
 
-/// What a declared type does to values (https://www.sqlite.org/datatype3.html, 3.1).
+/// What a declared type does to values (<https://www.sqlite.org/datatype3.html>, 3.1).
 pub fn affinity(declared: &str) -> Affinity {
     let declared = declared.to_ascii_uppercase();
     let has = |word: &str| declared.contains(word);

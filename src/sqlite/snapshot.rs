@@ -77,7 +77,7 @@ pub fn resolve(path: &Path) -> Result<PathBuf> {
     Ok(resolved)
 }
 
-/// What the first bytes of a database file say (https://www.sqlite.org/fileformat.html, 1.3).
+/// What the first bytes of a database file say (<https://www.sqlite.org/fileformat.html>, 1.3).
 pub(super) struct Head {
     pub(super) empty: bool,
     wal: bool,

@@ -8,3 +8,8 @@ mod support;
 mod archive;
 mod damage;
 mod format_document;
+
+// what is said of the program, and how it is built
+mod architecture;
+mod help;
+mod readme;

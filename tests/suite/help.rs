@@ -1,0 +1,373 @@
+//! The help, the manual page, README.md and docs/json.md say what the program does.
+//!
+//! `UPDATE_DOCS=1 tests/run help::` writes the captured help and the manual page anew.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use chronicle_dump::archive::line::Base;
+use chronicle_dump::archive::{ArchiveWriter, Header, Origin, WriterOptions};
+use chronicle_dump::error::Code;
+use chronicle_dump::layout::{self, Backend};
+use chronicle_dump::record::{Batch, Column, Kind, Stream, Value};
+use serde_json::Value as Json;
+
+use crate::support::cluster::Cluster;
+use crate::support::files::{fixture, workdir};
+use crate::support::program::Program;
+
+const COMMANDS: [&str; 4] = ["export", "import", "verify", "inspect"];
+
+fn file(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn read(path: &str) -> String {
+    let path = file(path);
+    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// The help of a command at a fixed width; of the program itself without one.
+fn help(command: Option<&str>) -> String {
+    let program = Program::new(command).arg("--help").env("COLUMNS", "100");
+    program.run().success().text().to_owned()
+}
+
+/// Compares a file with what the program says, or writes it anew.
+fn same_as_file(path: &str, real: &str) {
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::create_dir_all(file(path).parent().unwrap()).unwrap();
+        fs::write(file(path), real).unwrap();
+    }
+    assert!(
+        read(path) == real,
+        "{path} is not what the program says; UPDATE_DOCS=1 tests/run help:: writes it anew"
+    );
+}
+
+#[test]
+fn the_captured_help_is_the_real_one() {
+    same_as_file("fixtures/help/chronicle-dump.txt", &help(None));
+    for command in COMMANDS {
+        same_as_file(&format!("fixtures/help/{command}.txt"), &help(Some(command)));
+    }
+    let kept: BTreeSet<String> = fs::read_dir(file("fixtures/help"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(kept.len(), COMMANDS.len() + 1, "{kept:?}");
+}
+
+#[test]
+fn every_command_of_the_program_is_in_the_captured_help() {
+    let help = help(None);
+    let listed: Vec<&str> = (help.lines().skip_while(|line| *line != "Commands:").skip(1))
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|command| *command != "help")
+        .collect();
+    assert_eq!(listed, COMMANDS);
+}
+
+#[test]
+fn the_manual_page_is_the_real_one() {
+    let page = Program::new(["man"]).run().success();
+    same_as_file("docs/chronicle-dump.1", page.text());
+}
+
+/// The long options in a text.
+fn options(text: &str) -> BTreeSet<String> {
+    let is_option = |c: char| c.is_ascii_lowercase() || c == '-';
+    (text.match_indices("--"))
+        .filter(|(at, _)| !text[..*at].ends_with(|c: char| c.is_alphanumeric() || c == '-'))
+        .map(|(at, _)| text[at..].split(|c| !is_option(c)).next().unwrap().to_owned())
+        .filter(|option| option.len() > 3)
+        .collect()
+}
+
+#[test]
+fn readme_names_every_option_and_no_other() {
+    let known: BTreeSet<String> = COMMANDS
+        .into_iter()
+        .map(Some)
+        .chain([None])
+        .flat_map(|command| options(&help(command)))
+        .collect();
+    // of cargo and of benches/run
+    let foreign = ["--release", "--path", "--small"].map(str::to_owned);
+    let mut named = options(&read("README.md"));
+    named.retain(|option| !foreign.contains(option));
+    assert_eq!(named, known);
+}
+
+#[test]
+fn every_exit_code_means_the_same_everywhere() {
+    let codes: BTreeMap<u8, &str> = (Code::ALL.iter().map(|code| code.exit()).chain([0]))
+        .map(|exit| (exit, Code::meaning(exit)))
+        .collect();
+    let (help, page, readme) =
+        (help(None), Program::new(["man"]).run().success(), read("README.md"));
+    let listed = |text: &str| -> BTreeMap<u8, String> {
+        (text.lines().skip_while(|line| *line != "Exit codes:").skip(1))
+            .map_while(|line| {
+                let (code, meaning) = line.trim().split_once(' ')?;
+                Some((code.parse().ok()?, meaning.trim().to_owned()))
+            })
+            .collect()
+    };
+    let rows: BTreeMap<u8, String> = (readme.lines())
+        .filter_map(|line| {
+            let mut cells = line.strip_prefix("| ")?.split(" | ");
+            Some((
+                cells.next()?.parse().ok()?,
+                cells.next()?.trim_end_matches([' ', '|']).to_owned(),
+            ))
+        })
+        .collect();
+    let codes: BTreeMap<u8, String> = codes.into_iter().map(|(c, m)| (c, m.to_owned())).collect();
+    assert_eq!(listed(&help), codes, "--help");
+    assert_eq!(listed(page.text()), codes, "the manual page");
+    assert_eq!(rows, codes, "README.md");
+}
+
+#[test]
+fn the_layouts_of_readme_are_those_that_are_compiled_in() {
+    let readme = read("README.md");
+    let rows: BTreeSet<(String, String, bool)> = (readme.lines())
+        .filter_map(|line| {
+            let cells: Vec<&str> = line.strip_prefix("| `")?.split('|').map(str::trim).collect();
+            let [name, kind @ ("SQLite" | "Postgres"), _, "yes", "yes", create, ""] = cells[..]
+            else {
+                return None;
+            };
+            Some((name.trim_end_matches('`').to_owned(), kind.to_owned(), create == "yes"))
+        })
+        .collect();
+    let mut layouts = BTreeSet::new();
+    for (backend, kind) in [(Backend::Sqlite, "SQLite"), (Backend::Postgres, "Postgres")] {
+        for layout in layout::all(backend).unwrap() {
+            layouts.insert((layout.name.clone(), kind.to_owned(), layout.ddl.is_some()));
+        }
+    }
+    assert_eq!(rows, layouts);
+}
+
+#[test]
+fn readme_tells_every_place_where_chronicles_file_is_looked_for() {
+    let empty = workdir("places");
+    let output = Program::new(["export", "-o", "x"]).current_dir(empty.path()).run().fails_with(7);
+    let (_, places) = output.stderr.split_once("looked at ").expect("the list of places");
+    let readme = read("README.md");
+    for place in places.trim().split(", ").map(|place| place.trim_start_matches("./")) {
+        assert!(readme.contains(&format!("`{place}`")), "README.md does not name {place}");
+    }
+}
+
+// ---- docs/json.md -----------------------------------------------------------------------------
+
+/// What a section of docs/json.md says of a key: its types, and whether it may be missing.
+#[derive(Debug)]
+struct Documented {
+    types: BTreeSet<String>,
+    optional: bool,
+}
+
+/// The keys of a section.
+fn documented(section: &str) -> BTreeMap<String, Documented> {
+    let document = read("docs/json.md");
+    let (_, text) = document.split_once(&format!("\n## {section}\n")).expect("the section");
+    let text = text.split("\n## ").next().unwrap();
+    let keys = (text.lines())
+        .skip_while(|line| *line != "| key | type | meaning |")
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| {
+            let mut cells = line.split('|').skip(1).map(str::trim);
+            let key = cells.next().unwrap().trim_matches('`').to_owned();
+            let types = cells.next().unwrap();
+            let optional = types.ends_with(", optional");
+            let types =
+                types.trim_end_matches(", optional").split(" or ").map(str::to_owned).collect();
+            assert!(!cells.next().unwrap().is_empty(), "{key} has no meaning");
+            (key, Documented { types, optional })
+        });
+    keys.collect()
+}
+
+/// Adds every key below a value, with the types it was seen with. The children of `open` have names of the archive.
+fn keys_of(
+    path: &str,
+    value: &Json,
+    open: &[&str],
+    found: &mut BTreeMap<String, BTreeSet<String>>,
+) {
+    let kind = match value {
+        Json::Null => "null",
+        Json::Bool(_) => "boolean",
+        Json::Number(number) if number.is_f64() => "number",
+        Json::Number(_) => "integer",
+        Json::String(_) => "string",
+        Json::Array(_) => "array",
+        Json::Object(_) => "object",
+    };
+    if !path.is_empty() && !path.ends_with("[]") {
+        found.entry(path.to_owned()).or_default().insert(kind.to_owned());
+    }
+    match value {
+        Json::Object(object) => {
+            for (key, below) in object {
+                let key = if open.contains(&path) { "*" } else { key };
+                let dot = if path.is_empty() { "" } else { "." };
+                keys_of(&format!("{path}{dot}{key}"), below, open, found);
+            }
+        }
+        Json::Array(elements) => {
+            for element in elements.iter().filter(|element| element.is_object()) {
+                keys_of(&format!("{path}[]"), element, open, found);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Compares results of a command with its section: the same keys, each with a documented type.
+fn as_documented(section: &str, open: &[&str], results: &[Json]) {
+    let documented = documented(section);
+    let mut seen: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for result in results {
+        let mut found = BTreeMap::new();
+        keys_of("", result, open, &mut found);
+        let top = documented.iter().filter(|(key, _)| !key.contains(['.', '[']));
+        for (key, _) in top.filter(|(_, documented)| !documented.optional) {
+            assert!(found.contains_key(key), "{section}: {key} is missing in {result}");
+        }
+        for (key, types) in found {
+            seen.entry(key).or_default().extend(types);
+        }
+    }
+    for (key, types) in &seen {
+        let documented =
+            documented.get(key).unwrap_or_else(|| panic!("{section}: {key} is not documented"));
+        assert!(
+            types.is_subset(&documented.types),
+            "{section}: {key} is {types:?}, not {documented:?}"
+        );
+    }
+    for key in documented.keys() {
+        assert!(seen.contains_key(key), "{section}: no result has {key}");
+    }
+}
+
+fn json(text: &str) -> Json {
+    let line = text
+        .lines()
+        .find(|line| line.starts_with('{'))
+        .unwrap_or_else(|| panic!("no JSON: {text}"));
+    serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))
+}
+
+#[test]
+fn the_json_results_are_as_documented() {
+    let folder = workdir("json");
+    let run = |args: &[&str]| {
+        Program::new(["--json"].iter().chain(args)).current_dir(folder.path()).run()
+    };
+    let result = |args: &[&str]| json(run(args).success().text());
+
+    let sample = fixture("sample-hooks.db");
+    let archive = "sample.ndjson.zst";
+    let exported = run(&["export", sample.to_str().unwrap(), "-o", archive]).success();
+    assert!(exported.stdout.is_empty(), "the result of export is on stderr");
+    as_documented("export", &["rows"], &[json(&exported.stderr)]);
+    let verified = [result(&["verify", archive]), result(&["verify", "--row-digests", archive])];
+    as_documented("verify", &["rows", "row_digests"], &verified);
+
+    // without the one event that Postgres would refuse, but with the payload that it must adapt
+    let whole = folder.path().join("whole.db");
+    fs::copy(&sample, &whole).unwrap();
+    let orphans = "DELETE FROM events WHERE session_id NOT IN (SELECT id FROM sessions)";
+    assert_eq!(rusqlite::Connection::open(&whole).unwrap().execute(orphans, []).unwrap(), 1);
+    run(&["export", "whole.db", "-o", "whole.ndjson.zst", "--label", "a name"]).success();
+    let database = Cluster::get().database("json");
+    let url = database.url();
+    let adapt = ["--create", "--assume-tz", "UTC", "--on-unrepresentable", "adapt"];
+    let results = [
+        result(&["import", archive, "--to", "new.db", "--create"]),
+        result(&["import", archive, "--to", "new.db", "--dry-run"]),
+        result(&[&["import", "whole.ndjson.zst", "--to", &url], adapt.as_slice()].concat()),
+    ];
+    as_documented("import", &[], &results);
+
+    run(&["export", &url, "-o", "postgres.ndjson.zst"]).success();
+    fs::write(folder.path().join("part.ndjson.zst"), part_of_a_chain()).unwrap();
+    let inspected = ["whole.ndjson.zst", "postgres.ndjson.zst", "part.ndjson.zst"]
+        .map(|name| result(&["inspect", name]));
+    as_documented("inspect", &["filters", "streams[].columns"], &inspected);
+
+    let bytes = fs::read(folder.path().join(archive)).unwrap();
+    fs::write(folder.path().join("cut.ndjson.zst"), &bytes[..bytes.len() / 2]).unwrap();
+    let errors = [
+        json(run(&["verify", "cut.ndjson.zst"]).fails_with(4).text()),
+        json(run(&["inspect", "missing.ndjson.zst"]).fails_with(7).text()),
+        json(run(&["import", "cut.ndjson.zst", "--to", "new.db"]).fails_with(4).text()),
+        json(&run(&["export", "missing.db", "-o", "x"]).fails_with(7).stderr),
+    ];
+    as_documented("error", &[], &errors);
+    for (error, command) in errors.iter().zip(["verify", "inspect", "import", "export"]) {
+        assert_eq!(error["command"], command);
+        let (word, exit) = (&error["error"]["code"], &error["error"]["exit"]);
+        let known = |code: &Code| *word == code.word() && *exit == code.exit();
+        assert!(Code::ALL.iter().any(known), "{error}");
+    }
+}
+
+/// An archive that says it is a part of something and continues another.
+fn part_of_a_chain() -> Vec<u8> {
+    let columns = [("id", Kind::Int), ("name", Kind::Text)].map(|(name, kind)| Column {
+        name: name.into(),
+        physical: name.into(),
+        kind,
+        nullable: true,
+        instant: false,
+        utc: false,
+    });
+    let stream = Stream {
+        name: "sessions".into(),
+        table: "sessions".into(),
+        columns: columns.into(),
+        key: vec![0],
+        order: vec![0],
+    };
+    let origin = Origin { backend: "sqlite".into(), ..Origin::default() };
+    let mut header = Header::new(origin, std::slice::from_ref(&stream), 1 << 22);
+    header.filters = Some([("since".to_owned(), "2025-01-01".to_owned())].into());
+    header.base = Some(Base {
+        digest: format!("sha256:{}", "0".repeat(64)),
+        archive_id: "00000000-0000-0000-0000-000000000000".into(),
+    });
+    let options = WriterOptions::default();
+    let mut writer =
+        ArchiveWriter::create(Vec::new(), &header, vec![stream], options, Default::default())
+            .unwrap();
+    let mut batch = Batch::default();
+    batch.start(0, 2, 1);
+    batch.push(Value::Int(1));
+    batch.push(Value::Text(b"one"));
+    writer.write(&batch).unwrap();
+    writer.finish().unwrap().0
+}
+
+#[test]
+fn every_word_of_an_error_is_documented_with_its_exit_code() {
+    let document = read("docs/json.md");
+    let rows: BTreeMap<&str, u8> = (document.lines())
+        .filter_map(|line| {
+            let (word, rest) = line.strip_prefix("| `")?.split_once("` | ")?;
+            Some((word, rest.split_once(" | ")?.0.parse().ok()?))
+        })
+        .collect();
+    let codes: BTreeMap<&str, u8> =
+        Code::ALL.iter().map(|code| (code.word(), code.exit())).collect();
+    assert_eq!(rows, codes);
+}
