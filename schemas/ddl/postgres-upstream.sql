@@ -87,3 +87,23 @@ CREATE VIEW chronicle_recent_events AS
       FROM chronicle_events AS e JOIN chronicle_sessions AS s ON s.id = e.session_id
      WHERE e.created_at >= now() - interval '24 hours'
      ORDER BY e.timestamp DESC;
+
+-- What Chronicle's dashboard needs on Supabase: its roles may use the tables, changes are sent live.
+-- Elsewhere neither the roles nor the publication exist; who may not alter the publication goes without.
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'anon')
+       AND EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'authenticated') THEN
+        GRANT ALL ON chronicle_sessions, chronicle_events TO anon, authenticated;
+        GRANT SELECT ON chronicle_active_sessions, chronicle_recent_events TO anon, authenticated;
+    END IF;
+    BEGIN
+        IF EXISTS (SELECT FROM pg_catalog.pg_publication
+                    WHERE pubname = 'supabase_realtime' AND NOT puballtables) THEN
+            ALTER PUBLICATION supabase_realtime ADD TABLE chronicle_sessions, chronicle_events;
+        END IF;
+    EXCEPTION WHEN insufficient_privilege THEN
+        RAISE WARNING 'the tables are not in the publication supabase_realtime: %', SQLERRM;
+    END;
+END
+$$;

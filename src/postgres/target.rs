@@ -72,8 +72,10 @@ impl PgTarget {
         let connection = Connection::open(info).await?;
         let begin = format!("BEGIN; {}", connection.settings());
         connection.run(Code::Target, "cannot start to write", &begin).await?;
+        let mut notices = info.notices();
         if let Some(layout) = create {
             create_tables(&connection, info, layout).await?;
+            notices.extend(who_may_read(&connection).await?);
         }
         let found = PgCatalog::read(&connection, info.schema.as_deref()).await.map_err(|e| {
             if create.is_some() || e.code() != Code::Layout {
@@ -87,7 +89,7 @@ impl PgTarget {
             info: info.clone(),
             catalog: found.describe(),
             found,
-            notices: info.notices(),
+            notices,
             disabled: Vec::new(),
             loading: None,
         })
@@ -488,6 +490,17 @@ async fn create_tables(connection: &Connection, info: &ConnInfo, layout: &Layout
         quoted(schema)
     );
     connection.run(Code::Target, "cannot create Chronicle's tables", &sql).await
+}
+
+/// On Supabase, a word on who else may use the new tables.
+async fn who_may_read(connection: &Connection) -> Result<Option<String>> {
+    let sql = "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = 'anon'";
+    let rows = connection.rows(Code::Target, "cannot read the roles", sql).await?;
+    Ok((!rows.is_empty()).then(|| {
+        "the new tables are as open as Chronicle's own schema makes them: who has the project's \
+         anon key can read and write them"
+            .into()
+    }))
 }
 
 fn not_begun() -> Error {
