@@ -3,10 +3,13 @@
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc as recycle;
+
+use tokio::sync::{mpsc, oneshot};
 
 use crate::archive::{ArchiveWriter, CHUNK_TARGET, Header, WriterOptions, Written};
-use crate::cancel::Cancel;
-use crate::error::{Error, Result};
+use crate::cancel::{Cancel, cancelled};
+use crate::error::{Code, Error, Result};
 use crate::progress::Progress;
 use crate::record::Batch;
 use crate::source::{Orphans, Source};
@@ -46,57 +49,120 @@ pub struct Exported {
     pub orphans: Vec<Orphans>,
 }
 
+/// The batches that wait between the source and the archive.
+const BATCHES_AHEAD: usize = 2;
+
+/// What the writing thread is told.
+enum Order {
+    /// Write these rows.
+    Rows(Batch),
+    /// There are no more, and nothing went wrong: seal the archive.
+    Seal,
+}
+
 /// Writes everything that `source` holds into an archive.
+///
+/// The archive is written by a thread of its own: whatever its output waits for, a stop is seen.
 ///
 /// # Errors
 /// Whatever keeps the source from being read or the archive from being written, or a stop.
 pub async fn export<W: Write + Send + 'static>(
-    mut source: Box<dyn Source>,
+    source: Box<dyn Source>,
     out: W,
     options: ExportOptions,
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<(W, Exported)> {
     progress.expected_rows.store(source.expected_rows(), Ordering::Relaxed);
+    let header = header(source.as_ref(), &options);
+    let archive_id = header.archive_id.clone();
+    let streams = source.streams().to_vec();
+    let bytes = Arc::clone(&progress.bytes);
+    let (orders, to_writer) = mpsc::channel(BATCHES_AHEAD);
+    let (used, from_writer) = recycle::channel();
+    let (end, ended) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("archive".into())
+        .spawn(move || {
+            let writer = ArchiveWriter::create(out, &header, streams, options.writer, bytes);
+            // nobody waits for the end if the other side has failed first
+            let _ = end.send(writer.and_then(|writer| write(writer, to_writer, &used)));
+        })
+        .map_err(|e| Error::new(Code::Internal, "cannot start a thread").because(e))?;
+    let sent = send(source, &orders, &from_writer, progress, cancel).await;
+    drop(orders);
+    let orphans = match sent {
+        Ok(orphans) => orphans,
+        // an output that failed says itself why, below
+        Err(error) if error.code() == Code::Output => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    let ended = cancel.or(async { Ok(ended.await) }).await?;
+    let (out, written) = ended.map_err(|_| writer_gone())??;
+    Ok((out, Exported { archive_id, written, orphans }))
+}
+
+fn header(source: &dyn Source, options: &ExportOptions) -> Header {
     let mut origin = source.origin().clone();
-    origin.label = options.label;
+    origin.label.clone_from(&options.label);
     let mut header = Header::new(origin, source.streams(), options.chunk_target);
     if !options.reproducible {
         header.archive_id = uuid::Uuid::new_v4().to_string();
-        header.created_at =
-            Some(chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true));
+        let now = chrono::Utc::now();
+        header.created_at = Some(now.to_rfc3339_opts(chrono::SecondsFormat::Micros, true));
     }
-    let streams = source.streams().to_vec();
-    let bytes = Arc::clone(&progress.bytes);
-    let mut writer = ArchiveWriter::create(out, &header, streams, options.writer, bytes)?;
-    let copied = copy(source.as_mut(), &mut writer, progress, cancel).await;
-    if let Err(error) = copied {
-        return Err(writer_error(writer, error));
+    header
+}
+
+/// Hands all rows to the writing thread, and the order to seal once the source agreed.
+async fn send(
+    mut source: Box<dyn Source>,
+    orders: &mpsc::Sender<Order>,
+    used: &recycle::Receiver<Batch>,
+    progress: &Progress,
+    cancel: &Cancel,
+) -> Result<Vec<Orphans>> {
+    let mut batch = Batch::default();
+    while cancel.or(source.next_batch(&mut batch)).await? {
+        progress.add_rows(batch.rows());
+        let rows = std::mem::replace(&mut batch, used.try_recv().unwrap_or_default());
+        cancel.or(order(orders, Order::Rows(rows))).await?;
     }
     // before the archive is sealed: whatever fails in the source must not leave a whole archive
     let orphans = cancel.or(source.close()).await?;
-    let (out, written) = writer.finish()?;
-    Ok((out, Exported { archive_id: header.archive_id, written, orphans }))
+    cancel.or(order(orders, Order::Seal)).await?;
+    Ok(orphans)
 }
 
-async fn copy<W: Write + Send + 'static>(
-    source: &mut dyn Source,
-    writer: &mut ArchiveWriter<W>,
-    progress: &Progress,
-    cancel: &Cancel,
-) -> Result<()> {
-    let mut batch = Batch::default();
-    while cancel.or(source.next_batch(&mut batch)).await? {
-        writer.write(&batch)?;
-        progress.add_rows(batch.rows());
-    }
-    Ok(())
+async fn order(orders: &mpsc::Sender<Order>, order: Order) -> Result<()> {
+    orders.send(order).await.map_err(|_| writer_gone())
 }
 
-/// If the writing side failed, its own error says why; the archive stays without a manifest.
-fn writer_error<W: Write + Send + 'static>(writer: ArchiveWriter<W>, error: Error) -> Error {
-    match error.code() {
-        crate::error::Code::Output => writer.abandon().err().unwrap_or(error),
-        _ => error,
+/// Stands for the writing thread's own error, which says why.
+fn writer_gone() -> Error {
+    Error::new(Code::Output, "the archive cannot be written any further")
+}
+
+/// The writing thread: rows as they come, and the manifest only when it is told to seal.
+fn write<W: Write + Send + 'static>(
+    mut writer: ArchiveWriter<W>,
+    mut orders: mpsc::Receiver<Order>,
+    used: &recycle::Sender<Batch>,
+) -> Result<(W, Written)> {
+    loop {
+        match orders.blocking_recv() {
+            Some(Order::Seal) => return writer.finish(),
+            Some(Order::Rows(batch)) => {
+                if let Err(error) = writer.write(&batch) {
+                    return Err(match error.code() {
+                        Code::Output => writer.abandon().err().unwrap_or(error),
+                        _ => error,
+                    });
+                }
+                let _ = used.send(batch);
+            }
+            // the other side failed: what was written stays without a manifest
+            None => return Err(writer.abandon().err().unwrap_or_else(cancelled)),
+        }
     }
 }

@@ -7,6 +7,7 @@ use indicatif::HumanBytes;
 use serde_json::json;
 
 use super::args::InspectArgs;
+use super::aside;
 use super::import::open_archive;
 use super::report::Report;
 use crate::archive::reader::shown_digest;
@@ -17,11 +18,11 @@ use crate::progress::Progress;
 use crate::record::show_text;
 use crate::verify::{Inspected, inspect, verify};
 
-pub(super) fn run(args: &InspectArgs, report: &Report, cancel: &Cancel) -> Result<u8> {
+pub(super) async fn run(args: &InspectArgs, report: &Report, cancel: &Cancel) -> Result<u8> {
     let path = args.archive.as_path();
     let (inspected, verified) = match from_ends(path).map_err(|e| e.about(path.display()))? {
         Some(inspected) => (inspected, false),
-        None => (from_all(path, report, cancel).map_err(|e| e.about(path.display()))?, true),
+        None => (from_all(path, report, cancel).await.map_err(|e| e.about(path.display()))?, true),
     };
     if report.is_json() {
         report.result_json(&as_json(path, &inspected, verified))?;
@@ -45,11 +46,13 @@ fn from_ends(path: &Path) -> Result<Option<Inspected>> {
     }
 }
 
-fn from_all(path: &Path, report: &Report, cancel: &Cancel) -> Result<Inspected> {
+async fn from_all(path: &Path, report: &Report, cancel: &Cancel) -> Result<Inspected> {
     let progress = Progress::default();
     let input = open_archive(Some(path), &progress)?;
     let watch = report.watch(&progress);
-    let verified = verify(input, Limits::default(), false, &progress, cancel);
+    let (counted, stop) = (progress.clone(), cancel.clone());
+    let verified =
+        aside(cancel, move || verify(input, Limits::default(), false, &counted, &stop)).await;
     drop(watch);
     let verified = verified?;
     Ok(Inspected {

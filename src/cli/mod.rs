@@ -54,14 +54,29 @@ fn work(args: &Args, report: &Report) -> Result<u8> {
         match &args.command {
             Command::Export(args) => export::run(args, &environment, report, &cancel).await,
             Command::Import(args) => import::run(args, &environment, report, &cancel).await,
-            Command::Verify(args) => verify::run(args, report, &cancel),
-            Command::Inspect(args) => inspect::run(args, report, &cancel),
+            Command::Verify(args) => verify::run(args, report, &cancel).await,
+            Command::Inspect(args) => inspect::run(args, report, &cancel).await,
             Command::Man => Ok(0),
         }
     });
     // a thread that waits for a pipe must not keep the process alive
     runtime.shutdown_background();
     result
+}
+
+/// Does work that may wait for an input on a thread of its own, so that a stop is seen.
+async fn aside<T: Send + 'static>(
+    cancel: &Cancel,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let failed = || Error::new(Code::Internal, "a thread has failed");
+    let (done, result) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new()
+        .spawn(move || {
+            let _ = done.send(work());
+        })
+        .map_err(|e| failed().because(e))?;
+    cancel.or(async { result.await.map_err(|_| failed())? }).await
 }
 
 /// Ctrl-C and a plain kill ask everyone to stop; a second one is not waited for.

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::args::VerifyArgs;
+use super::aside;
 use super::export::{rows_object, rows_text};
 use super::import::{expected_digest, index_warning, open_archive};
 use super::report::Report;
@@ -15,7 +16,7 @@ use crate::error::{Code, Error, Result};
 use crate::progress::Progress;
 use crate::verify::{Verified, verify};
 
-pub(super) fn run(args: &VerifyArgs, report: &Report, cancel: &Cancel) -> Result<u8> {
+pub(super) async fn run(args: &VerifyArgs, report: &Report, cancel: &Cancel) -> Result<u8> {
     let expected = args.expect.as_deref().map(expected_digest).transpose()?;
     if expected.is_some() && args.archives.len() > 1 {
         return Err(Error::new(Code::Usage, "--expect is for one archive")
@@ -24,7 +25,7 @@ pub(super) fn run(args: &VerifyArgs, report: &Report, cancel: &Cancel) -> Result
     // every archive is looked at, whatever the others are; the worst one decides
     let mut worst = 0;
     for path in &args.archives {
-        match one(path, args.row_digests, expected.as_deref(), report, cancel) {
+        match one(path, args.row_digests, expected.as_deref(), report, cancel).await {
             Ok(code) => worst = worse(worst, code),
             Err(e) if matches!(e.code(), Code::Cancelled | Code::BrokenPipe) => return Err(e),
             Err(e) => {
@@ -47,7 +48,7 @@ fn worse(a: u8, b: u8) -> u8 {
     }
 }
 
-fn one(
+async fn one(
     path: &Path,
     row_digests: bool,
     expected: Option<&str>,
@@ -57,7 +58,9 @@ fn one(
     let progress = Progress::default();
     let input = open_archive(Some(path), &progress)?;
     let watch = report.watch(&progress);
-    let verified = verify(input, Limits::default(), row_digests, &progress, cancel);
+    let (counted, stop) = (progress.clone(), cancel.clone());
+    let verified =
+        aside(cancel, move || verify(input, Limits::default(), row_digests, &counted, &stop)).await;
     drop(watch);
     let verified = verified?;
     let digest = shown_digest(&verified.sealed.digest);
