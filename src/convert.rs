@@ -255,6 +255,9 @@ fn class(value: Value<'_>) -> &'static str {
     }
 }
 
+/// From here on SQLite keeps a real number without a fraction as it is, on either side of zero.
+const TWO_TO_THE_63: f64 = 9_223_372_036_854_775_808.0;
+
 fn to_sqlite<'v>(
     affinity: Affinity,
     kind: Kind,
@@ -273,7 +276,7 @@ fn to_sqlite<'v>(
         (Affinity::Text, foreign @ (Value::Int(_) | Value::Real(_))) => {
             refuse(format!("{} would become text", class(foreign)))
         }
-        (Affinity::Numeric, Value::Real(v)) if v.trunc() == v && v.abs() < 9.3e18 => {
+        (Affinity::Numeric, Value::Real(v)) if v.trunc() == v && v.abs() < TWO_TO_THE_63 => {
             refuse("a real number without a fraction would become an integer")
         }
         (Affinity::Real, Value::Int(_)) => refuse("an integer would become a real number"),

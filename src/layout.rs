@@ -264,14 +264,27 @@ pub fn recognise(backend: Backend, tables: &[Table]) -> Result<Layout> {
     fitting.max_by_key(asks).ok_or_else(|| unknown(backend, tables))
 }
 
+/// How many tables a message shows.
+const TABLES_SHOWN: usize = 6;
+
+/// The first tables by their names: they tell people which database this is.
+fn names(tables: &[Table]) -> String {
+    let mut names: Vec<String> =
+        tables.iter().take(TABLES_SHOWN).map(|t| show_text(&t.name)).collect();
+    if tables.len() > names.len() {
+        names.push("…".into());
+    }
+    names.join(", ")
+}
+
 fn unknown(backend: Backend, tables: &[Table]) -> Error {
     let related = |t: &&Table| t.name.contains("session") || t.name.contains("event");
-    let shown: Vec<String> = (tables.iter().filter(related).take(6))
+    let shown: Vec<String> = (tables.iter().filter(related).take(TABLES_SHOWN))
         .map(|t| show_text(&format!("{} ({})", t.name, t.columns.join(", "))))
         .collect();
     let found = match (tables.len(), shown.is_empty()) {
         (0, _) => "it has no tables".to_owned(),
-        (n, true) => format!("none of its {n} tables holds sessions or events"),
+        (n, true) => format!("none of its {n} tables holds sessions or events: {}", names(tables)),
         (_, false) => format!("found {}", shown.join("; ")),
     };
     let known: Vec<String> = all(backend)

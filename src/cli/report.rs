@@ -1,5 +1,6 @@
 //! Every word for people on stderr, every result on stdout, and the progress of long work.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -68,14 +69,14 @@ impl Report {
         }
         self.say(&error.full());
         if let Some(hint) = error.next_step() {
-            let _ = writeln!(std::io::stderr().lock(), "hint: {hint}");
+            let _ = writeln!(std::io::stderr().lock(), "hint: {}", plain(hint));
         }
     }
 
     /// Prints the result for people: on stdout, but for `export` on stderr.
     pub(super) fn result(&self, text: &str) -> Result<()> {
         match self.json_to {
-            JsonTo::Stdout => self.raw(format!("{text}\n").as_bytes()),
+            JsonTo::Stdout => self.raw(format!("{}\n", plain(text)).as_bytes()),
             JsonTo::Stderr => {
                 self.notice(text);
                 Ok(())
@@ -106,7 +107,8 @@ impl Report {
 
     fn say(&self, text: &str) {
         // stderr may be closed; there is nobody left to tell
-        let _ = writeln!(std::io::stderr().lock(), "chronicle-dump {}: {text}", self.command);
+        let _ =
+            writeln!(std::io::stderr().lock(), "chronicle-dump {}: {}", self.command, plain(text));
     }
 
     /// Shows progress until the returned guard is dropped.
@@ -122,6 +124,17 @@ impl Report {
             .spawn(move || if draws { draw(&seen, &ended) } else { tell(command, &seen, &ended) });
         Watch { stop, thread: thread.ok() }
     }
+}
+
+/// Text without control characters but line ends: whatever a database, an archive or a server put
+/// into it, a terminal is not told what to do.
+fn plain(text: &str) -> Cow<'_, str> {
+    let control = |c: char| c.is_control() && c != '\n';
+    if !text.contains(control) {
+        return text.into();
+    }
+    let escape = |c: char| if control(c) { c.escape_debug().to_string() } else { c.to_string() };
+    text.chars().map(escape).collect::<String>().into()
 }
 
 /// Ends the display of progress when dropped.

@@ -1,6 +1,6 @@
 //! The one test binary: each module holds the laws of one thing.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod support;
 
@@ -8,6 +8,9 @@ mod support;
 mod archive;
 mod damage;
 mod format_document;
+
+// databases and processes, for real
+mod snapshot;
 
 // what is said of the program, and how it is built
 mod architecture;

@@ -1,0 +1,540 @@
+//! A SQLite or Postgres source is read as one moment, its writers go on, and not a byte of it changes.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use serde_json::Value as Json;
+
+use crate::archive::{Found, Owned, read};
+use crate::support::cluster::Cluster;
+use crate::support::files::{sqlite_from, workdir};
+use crate::support::generate::hooks_database;
+use crate::support::program::{Output, Program};
+
+/// The session whose metadata count its events.
+const COUNTED: &str = "11111111-2222-4333-8444-555555555555";
+/// A writer that waits longer than this for one insert is held up.
+const HELD_UP: Duration = Duration::from_secs(2);
+const SAMPLE: [&str; 2] = ["sqlite-hooks.sql", "sample-hooks.sql"];
+
+// ---- what the tests look at ------------------------------------------------------------------
+
+fn export<A: Into<OsString>>(args: impl IntoIterator<Item = A>) -> Program {
+    let words = args.into_iter().map(Into::into);
+    Program::new(std::iter::once(OsString::from("export")).chain(words))
+}
+
+#[track_caller]
+fn rows_of(output: &Output) -> BTreeMap<String, usize> {
+    let found = read(output.stdout.as_slice()).unwrap();
+    found.streams.iter().map(|s| s.name.clone()).zip(found.rows.iter().map(Vec::len)).collect()
+}
+
+/// The rows of the sample, and what a test added to its events.
+fn sample_and(more_events: usize) -> BTreeMap<String, usize> {
+    BTreeMap::from([("sessions".into(), 8), ("events".into(), 120 + more_events)])
+}
+
+/// The values of a column, with the stream's ids.
+fn column<'a>(found: &'a Found, stream: &str, column: &str) -> Vec<(String, &'a Owned)> {
+    let at = found.streams.iter().position(|s| s.name == stream).unwrap();
+    let (id, value) =
+        (found.streams[at].column("id").unwrap(), found.streams[at].column(column).unwrap());
+    found.rows[at].iter().map(|row| (text(&row[id]), &row[value])).collect()
+}
+
+fn text(value: &Owned) -> String {
+    match value {
+        Owned::Text(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        Owned::Uuid(bytes) => uuid::Uuid::from_bytes(*bytes).to_string(),
+        other => format!("{other:?}"),
+    }
+}
+
+/// The counter of the counted session and the events that it has, as the archive tells them.
+fn counted(archive: &[u8], sessions: &str, events: &str) -> (u64, u64) {
+    let found = read(archive).unwrap();
+    let counters = column(&found, sessions, "metadata");
+    let (_, metadata) = counters.iter().find(|(id, _)| id == COUNTED).unwrap();
+    let metadata: Json = serde_json::from_str(&text(metadata)).unwrap();
+    let refers = column(&found, events, "session_id");
+    let has = refers.iter().filter(|(_, session)| text(session) == COUNTED).count();
+    (metadata["count"].as_u64().unwrap(), has as u64)
+}
+
+/// Every file of a folder with its bytes and the time of its last change.
+fn contents(folder: &Path) -> BTreeMap<PathBuf, (Vec<u8>, i64, i64)> {
+    fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file())
+        .map(|path| {
+            let data = fs::metadata(&path).unwrap();
+            (path.clone(), (fs::read(&path).unwrap(), data.mtime(), data.mtime_nsec()))
+        })
+        .collect()
+}
+
+#[track_caller]
+fn assert_untouched(folder: &Path, before: &BTreeMap<PathBuf, (Vec<u8>, i64, i64)>) {
+    let after = contents(folder);
+    assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>(), "the files");
+    for (path, was) in before {
+        assert!(after[path] == *was, "{} was changed", path.display());
+    }
+}
+
+fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}
+
+// ---- a writer that never stops ---------------------------------------------------------------
+
+/// What a writer did.
+#[derive(Debug, Default)]
+struct Written {
+    inserts: u64,
+    longest: Duration,
+}
+
+/// Calls `insert` with 1, 2, 3, … until it is told to stop.
+fn keep_inserting(stop: &AtomicBool, pause: Duration, mut insert: impl FnMut(u64)) -> Written {
+    let mut written = Written::default();
+    while !stop.load(Ordering::Relaxed) {
+        let started = Instant::now();
+        insert(written.inserts + 1);
+        written.longest = written.longest.max(started.elapsed());
+        written.inserts += 1;
+        std::thread::sleep(pause);
+    }
+    written
+}
+
+/// Exports while a writer inserts before, during and after; stdout is read slowly.
+fn export_beside(
+    source: &str,
+    insert: impl FnMut(u64) + Send,
+    pause: Duration,
+) -> (Vec<u8>, Written) {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| keep_inserting(&stop, pause, insert));
+        std::thread::sleep(Duration::from_millis(100));
+        let mut running = export([source]).stdout_by_hand().spawn();
+        let mut stdout = running.take_stdout();
+        let (mut archive, mut piece) = (Vec::new(), vec![0; 48 << 10]);
+        loop {
+            let size = stdout.read(&mut piece).unwrap();
+            if size == 0 {
+                break;
+            }
+            archive.extend_from_slice(&piece[..size]);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        running.wait().success();
+        std::thread::sleep(Duration::from_millis(100));
+        stop.store(true, Ordering::Relaxed);
+        (archive, writer.join().unwrap())
+    })
+}
+
+/// The counter in the archive equals the events in the archive, and the writer wrote before and after that moment.
+#[track_caller]
+fn assert_one_moment(archive: &[u8], written: &Written, sessions: &str, events: &str) {
+    let (counter, has) = counted(archive, sessions, events);
+    assert_eq!(counter, has, "the counter and the events that it counts");
+    assert!(
+        (1..written.inserts).contains(&counter),
+        "{counter} of {} inserts: the moment lies amid the writing",
+        written.inserts
+    );
+}
+
+fn moment_of_sqlite(journal_mode: &str) {
+    let folder = workdir(&format!("moment-{journal_mode}"));
+    let path = folder.path().join("chronicle.db");
+    hooks_database(&path, 40, 16_000, 5).unwrap();
+    let database = Connection::open(&path).unwrap();
+    database.busy_timeout(Duration::from_secs(60)).unwrap();
+    let set: String = database
+        .pragma_update_and_check(None, "journal_mode", journal_mode, |row| row.get(0))
+        .unwrap();
+    assert_eq!(set, journal_mode);
+    let counted = format!(
+        "INSERT INTO sessions (id, claude_session_id, start_time, metadata) \
+         VALUES ('{COUNTED}', 'counted', '2025-09-08T09:58:05', '{{\"count\": 0}}')"
+    );
+    database.execute_batch(&counted).unwrap();
+    let insert = move |number: u64| {
+        let sql = format!(
+            "BEGIN IMMEDIATE;\
+             INSERT INTO events (id, session_id, event_type, timestamp) VALUES \
+             ('counted-{number}', '{COUNTED}', 'notification', '2025-09-08T09:58:05');\
+             UPDATE sessions SET metadata = '{{\"count\": {number}}}' WHERE id = '{COUNTED}';\
+             COMMIT"
+        );
+        database.execute_batch(&sql).unwrap();
+    };
+    let source = path.to_str().unwrap();
+    let (archive, written) = export_beside(source, insert, Duration::from_millis(2));
+    println!("{journal_mode}: {} inserts, the longest took {:?}", written.inserts, written.longest);
+    assert_one_moment(&archive, &written, "sessions", "events");
+    assert!(written.longest < HELD_UP, "an insert took {:?}", written.longest);
+}
+
+#[test]
+fn an_export_in_delete_mode_is_one_moment_and_its_writer_goes_on() {
+    moment_of_sqlite("delete");
+}
+
+#[test]
+fn an_export_in_wal_mode_is_one_moment_and_its_writer_goes_on() {
+    moment_of_sqlite("wal");
+}
+
+#[test]
+fn an_export_of_postgres_is_one_moment_and_its_writer_goes_on() {
+    let database = Cluster::get().database("moment of postgres");
+    database.apply_file(crate::support::files::fixture("postgres-upstream.sql"));
+    database.psql(&format!(
+        "INSERT INTO chronicle_sessions (id, claude_session_id, start_time, metadata) \
+         VALUES ('{COUNTED}', 'counted', now(), '{{\"count\": 0}}'), \
+                (gen_random_uuid(), 'many', now(), '{{}}');\
+         INSERT INTO chronicle_events (session_id, event_type, timestamp, metadata) \
+         SELECT (SELECT id FROM chronicle_sessions WHERE claude_session_id = 'many'), 'notification', now(), \
+                jsonb_build_object('text', (SELECT string_agg(md5(n::text || m::text), '') \
+                                            FROM generate_series(1, 20) AS m)) \
+         FROM generate_series(1, 12000) AS n"
+    ));
+    let insert = |number: u64| {
+        database.psql(&format!(
+            "INSERT INTO chronicle_events (session_id, event_type, timestamp) \
+             VALUES ('{COUNTED}', 'notification', now());\
+             UPDATE chronicle_sessions SET metadata = '{{\"count\": {number}}}' WHERE id = '{COUNTED}'"
+        ));
+    };
+    let (archive, written) = export_beside(&database.url(), insert, Duration::from_millis(2));
+    println!("postgres: {} inserts, the longest took {:?}", written.inserts, written.longest);
+    assert_one_moment(&archive, &written, "sessions", "events");
+}
+
+// ---- what a writer left behind ----------------------------------------------------------------
+
+/// Adds events to an open database.
+fn add_events(database: &Connection, prefix: &str, count: usize, payload: &str) {
+    let session: String =
+        database.query_row("SELECT min(id) FROM sessions", [], |row| row.get(0)).unwrap();
+    let mut insert = database
+        .prepare(
+            "INSERT INTO events (id, session_id, event_type, timestamp, data) \
+             VALUES (?1, ?2, 'notification', '2025-09-08T09:58:05', ?3)",
+        )
+        .unwrap();
+    for number in 0..count {
+        let data = format!("{{\"text\": \"{payload}\"}}");
+        insert.execute((format!("{prefix}-{number}"), &session, data)).unwrap();
+    }
+}
+
+/// A WAL database whose last rows are in the -wal alone, as its open connection keeps it.
+fn pending_wal(path: &Path) -> Connection {
+    sqlite_from(&SAMPLE, path, "wal");
+    let database = Connection::open(path).unwrap();
+    database.execute_batch("PRAGMA wal_autocheckpoint = 0").unwrap();
+    add_events(&database, "pending", 7, "x");
+    assert!(fs::metadata(beside(path, "-wal")).unwrap().len() > 0);
+    database
+}
+
+#[test]
+fn rows_that_are_only_in_the_wal_are_in_the_archive() {
+    let folder = workdir("pending-wal");
+    let path = folder.path().join("open.db");
+    let open = pending_wal(&path);
+    assert_eq!(rows_of(&export([&path]).run().success()), sample_and(7));
+
+    // as a crash leaves it: nobody has it open, and the -shm may be gone
+    let crashed = folder.path().join("crashed.db");
+    for end in ["", "-wal"] {
+        fs::copy(beside(&path, end), beside(&crashed, end)).unwrap();
+    }
+    drop(open);
+    let before = (fs::read(&crashed).unwrap(), fs::read(beside(&crashed, "-wal")).unwrap());
+    assert_eq!(rows_of(&export([&crashed]).run().success()), sample_and(7));
+    let after = (fs::read(&crashed).unwrap(), fs::read(beside(&crashed, "-wal")).unwrap());
+    assert!(before == after, "the database or its -wal was changed");
+}
+
+#[test]
+fn rows_of_an_unfinished_transaction_are_not_in_the_archive_and_the_journal_stays() {
+    let folder = workdir("hot-journal");
+    let (open, crashed) = (folder.path().join("open"), folder.path().join("crashed"));
+    fs::create_dir(&open).unwrap();
+    fs::create_dir(&crashed).unwrap();
+    let (path, copy) = (open.join("chronicle.db"), crashed.join("chronicle.db"));
+    sqlite_from(&SAMPLE, &path, "delete");
+    let whole = fs::read(&path).unwrap();
+    {
+        // a cache this small spills pages of the transaction into the file; then the writer dies
+        let database = Connection::open(&path).unwrap();
+        database
+            .execute_batch(
+                "PRAGMA cache_size = 2; BEGIN IMMEDIATE; DELETE FROM events WHERE rowid < 50",
+            )
+            .unwrap();
+        add_events(&database, "unfinished", 500, &"z".repeat(2000));
+        for end in ["", "-journal"] {
+            fs::copy(beside(&path, end), beside(&copy, end)).unwrap();
+        }
+        database.execute_batch("ROLLBACK").unwrap();
+    }
+    let spilled = fs::read(&copy).unwrap();
+    assert!(spilled.len() > whole.len() + 500_000, "pages were spilled");
+    let before = contents(&crashed);
+    let output = export([&copy]).run().success();
+    assert_eq!(rows_of(&output), sample_and(0));
+    let output = output.stderr_has("private copy");
+    let archive = read(output.stdout.as_slice()).unwrap();
+    assert!(column(&archive, "events", "data").iter().all(|(id, _)| !id.starts_with("unfinished")));
+    assert_untouched(&crashed, &before);
+}
+
+#[test]
+fn an_export_in_delete_mode_changes_no_byte_and_adds_no_file() {
+    for journal_mode in ["delete", "truncate", "persist"] {
+        let folder = workdir("untouched");
+        let path = folder.path().join("chronicle.db");
+        sqlite_from(&SAMPLE, &path, journal_mode);
+        let before = contents(folder.path());
+        let output = export([&path]).run().success();
+        assert_eq!(rows_of(&output), sample_and(0), "{journal_mode}");
+        assert_untouched(folder.path(), &before);
+    }
+}
+
+// ---- a directory that cannot be written -------------------------------------------------------
+
+/// Exports as a user whom permissions concern: root is asked to become somebody else first.
+fn export_as_anybody(program: &Path, database: &Path) -> std::process::Output {
+    let root = fs::metadata(database).unwrap().uid() == 0;
+    let mut command = if root {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program);
+        command
+    } else {
+        Command::new(program)
+    };
+    let home = database.parent().unwrap();
+    command.arg("export").arg(database).env("HOME", home).output().unwrap_or_else(|error| {
+        panic!("{command:?}: {error} (as root this test needs setpriv of util-linux)")
+    })
+}
+
+#[test]
+fn a_wal_database_in_a_directory_that_cannot_be_written_is_exported_whole() {
+    let folder = workdir("read-only");
+    let mode = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode(folder.path(), 0o755);
+    // the program's own place may be closed to that somebody else
+    let program = folder.path().join("chronicle-dump");
+    fs::copy(env!("CARGO_BIN_EXE_chronicle-dump"), &program).unwrap();
+    mode(&program, 0o755);
+    let origin = folder.path().join("origin.db");
+    let open = pending_wal(&origin);
+    let clean = folder.path().join("clean.db");
+    sqlite_from(&SAMPLE, &clean, "wal");
+    for (name, from, ends, more) in [
+        ("without-wal", &clean, &[""][..], 0),
+        ("with-wal", &origin, &["", "-wal"], 7),
+        ("with-wal-and-shm", &origin, &["", "-wal", "-shm"], 7),
+    ] {
+        let closed = folder.path().join(name);
+        fs::create_dir(&closed).unwrap();
+        let path = closed.join("chronicle.db");
+        for end in ends {
+            fs::copy(beside(from, end), beside(&path, end)).unwrap();
+            mode(&beside(&path, end), 0o444);
+        }
+        mode(&closed, 0o555);
+        let before = contents(&closed);
+        let output = export_as_anybody(&program, &path);
+        let after = contents(&closed);
+        mode(&closed, 0o755);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{name}: {:?}\n{said}", output.status);
+        let found = read(output.stdout.as_slice()).unwrap();
+        let rows: Vec<usize> = found.rows.iter().map(Vec::len).collect();
+        assert_eq!(rows, [8, 120 + more], "{name}");
+        assert!(before == after, "{name}: something beside it was changed");
+    }
+    drop(open);
+}
+
+// ---- names ------------------------------------------------------------------------------------
+
+#[test]
+fn a_file_may_have_any_name() {
+    let folder = workdir("names");
+    fs::create_dir(folder.path().join("~")).unwrap();
+    let names = [
+        ":memory:",
+        "file:x",
+        "file:x?mode=memory",
+        "a b#?.db",
+        "100%25.db",
+        "~/chronicle.db",
+        "it's \"quoted\".db",
+        "größe 数.db",
+    ];
+    let sample = folder.path().join("sample");
+    sqlite_from(&SAMPLE, &sample, "delete");
+    for name in names {
+        fs::copy(&sample, folder.path().join(name)).unwrap();
+        for spelling in [name.to_owned(), format!("./{name}"), format!("sqlite:{name}")] {
+            let output = export([&spelling]).current_dir(folder.path()).run().success();
+            assert_eq!(rows_of(&output), sample_and(0), "{spelling}");
+        }
+    }
+    let there: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
+    assert_eq!(there.len(), names.len() + 1, "no other file was made: {there:?}");
+}
+
+#[test]
+fn a_symlink_is_followed_also_to_its_wal() {
+    let folder = workdir("symlink");
+    let (real, links) = (folder.path().join("real"), folder.path().join("links"));
+    fs::create_dir(&real).unwrap();
+    fs::create_dir(&links).unwrap();
+    let path = real.join("chronicle.db");
+    let open = pending_wal(&path);
+    let link = links.join("link.db");
+    symlink(&path, &link).unwrap();
+    assert_eq!(rows_of(&export([&link]).run().success()), sample_and(7));
+    assert_eq!(fs::read_dir(&links).unwrap().count(), 1, "nothing is made beside the link");
+    drop(open);
+    let lost = links.join("lost.db");
+    symlink(real.join("gone.db"), &lost).unwrap();
+    export([&lost]).run().fails_with(7).stderr_has("lost.db: no such file");
+}
+
+// ---- what is no database of Chronicle's -------------------------------------------------------
+
+/// Refuses the file with an exit code, naming it and saying why, and writes nothing.
+#[track_caller]
+fn assert_refused(path: &Path, code: i32, says: &[&str]) {
+    let before = contents(path.parent().unwrap());
+    let mut output = export([path]).run().fails_with(code);
+    output = output.stderr_has("chronicle-dump export: ").stderr_has(&path.display().to_string());
+    for words in says {
+        output = output.stderr_has(words);
+    }
+    assert!(output.stdout.is_empty(), "nothing is written for {}", path.display());
+    assert_untouched(path.parent().unwrap(), &before);
+}
+
+#[test]
+fn what_is_no_database_is_refused_by_its_name() {
+    let folder = workdir("no-database");
+    let file = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    };
+    let sample = folder.path().join("sample.db");
+    sqlite_from(&SAMPLE, &sample, "delete");
+    let archive = export([&sample]).run().success().stdout;
+    let plain = crate::archive::decompress(&archive);
+    assert_refused(&file("empty.db", b""), 9, &["the file is empty"]);
+    assert_refused(&file("text.db", b"Dear diary,\n"), 7, &["not a SQLite database", "hint: "]);
+    for (name, bytes) in [("backup.ndjson.zst", &archive), ("backup.ndjson", &plain)] {
+        assert_refused(&file(name, bytes), 7, &["this is an archive", "hint: ", "import"]);
+    }
+    assert_refused(&folder.path().join("gone.db"), 7, &["no such file"]);
+    let directory = folder.path().join("directory.db");
+    fs::create_dir(&directory).unwrap();
+    assert_refused(&directory, 7, &["is a directory"]);
+}
+
+#[test]
+fn a_damaged_database_is_refused_and_leaves_no_whole_archive() {
+    let folder = workdir("damaged");
+    let sample = folder.path().join("sample.db");
+    sqlite_from(&SAMPLE, &sample, "delete");
+    let bytes = fs::read(&sample).unwrap();
+    let damaged = |name: &str, damage: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = bytes.clone();
+        damage(&mut bytes);
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    };
+    let schema = damaged("schema.db", &|bytes| bytes[100..4096].fill(0xee));
+    assert_refused(&schema, 7, &["damaged", "hint: ", ".recover"]);
+    let cut = damaged("cut.db", &|bytes| bytes.truncate(bytes.len() / 2));
+    let output = export([&cut]).run();
+    assert!(matches!(output.code, Some(7 | 8)), "{output:?}");
+    let output = output.stderr_has("cut.db").stderr_has("damaged").stderr_has(".recover");
+    assert!(read(output.stdout.as_slice()).is_err(), "an archive of a part is not whole");
+    let pages = damaged("pages.db", &|bytes| {
+        let end = bytes.len();
+        bytes[8192..end].fill(0xee);
+    });
+    let output = export([&pages]).run().fails_with(8);
+    let output = output.stderr_has("pages.db").stderr_has("damaged").stderr_has(".recover");
+    assert!(read(output.stdout.as_slice()).is_err(), "an archive of a part is not whole");
+}
+
+#[test]
+fn a_foreign_database_is_refused_and_its_tables_are_shown() {
+    let folder = workdir("foreign");
+    let make = |name: &str, sql: &str| {
+        let path = folder.path().join(name);
+        Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+        path
+    };
+    let near = make(
+        "near.db",
+        "CREATE TABLE sessions (token TEXT, expires INTEGER); CREATE TABLE users (id)",
+    );
+    assert_refused(&near, 9, &["sessions (token, expires)", "hint: layouts that are known"]);
+    let far = make("far.db", "CREATE TABLE albums (id); CREATE TABLE artists (id)");
+    assert_refused(&far, 9, &["none of its 2 tables", "albums", "artists", "hint: "]);
+    let bare = make("bare.db", "PRAGMA user_version = 3");
+    assert_refused(&bare, 9, &["it has no tables", "hint: "]);
+}
+
+#[test]
+fn rows_without_their_parent_are_exported_and_counted() {
+    let folder = workdir("orphans");
+    let path = folder.path().join("chronicle.db");
+    sqlite_from(&["sqlite-hooks.sql"], &path, "delete");
+    let database = Connection::open(&path).unwrap();
+    database
+        .execute_batch(
+            "PRAGMA foreign_keys = off;
+             INSERT INTO sessions (id) VALUES ('there');
+             INSERT INTO events (id, session_id, event_type, timestamp) VALUES
+             ('a', 'there', 'stop', 't'), ('b', 'gone', 'stop', 't'), ('c', 'gone too', 'stop', 't')",
+        )
+        .unwrap();
+    drop(database);
+    let output = export([&path]).run().success().stderr_has("2 rows refer by \"session_id\"");
+    assert_eq!(rows_of(&output), BTreeMap::from([("sessions".into(), 1), ("events".into(), 3)]));
+    let output = export([path.as_os_str(), "--json".as_ref(), "--quiet".as_ref()]).run().success();
+    let result: Json = serde_json::from_str(&output.stderr).unwrap();
+    assert_eq!(result["orphans"][0]["stream"], "events");
+    assert_eq!(result["orphans"][0]["rows"], 2);
+    assert_eq!(result["rows"]["events"], 3);
+}
