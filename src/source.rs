@@ -51,15 +51,16 @@ impl Orphans {
             format!("{}; it is neither in the archive nor in the target", self.sentence()),
         );
         if enforced {
-            error.hint(
-                "the target enforces this reference, so such rows cannot be kept there: remove \
-                 them from the source, or import into a database that does not enforce it",
-            )
+            error.hint(ENFORCED)
         } else {
             error.hint("--orphans=keep loads them and counts them")
         }
     }
 }
+
+/// What to do about a reference that the target enforces.
+pub const ENFORCED: &str = "the target enforces this reference, so such rows cannot be kept \
+    there: remove them from the source, or import into a database that does not enforce it";
 
 /// How many orphans are named; all are counted.
 pub const ORPHANS_NAMED: usize = 5;

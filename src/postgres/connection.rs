@@ -14,7 +14,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::conninfo::{ConnInfo, SslMode};
 use crate::error::{Code, Error, Result};
-use crate::record::show_text;
+use crate::record::{show_path, show_text};
 
 /// How long a login may take unless the connection string says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -142,14 +142,21 @@ pub fn failed(info: &ConnInfo, code: Code, what: String, e: &tokio_postgres::Err
         SqlState::UNIQUE_VIOLATION | SqlState::FOREIGN_KEY_VIOLATION => server.detail(),
         _ => None,
     };
-    let said = info.scrub(&show_text(server.message()));
-    let detail = detail.map_or_else(String::new, |d| format!(" ({})", info.scrub(&show_text(d))));
+    let said = info.scrub(&show_said(server.message()));
+    let detail = detail.map_or_else(String::new, |d| format!(" ({})", info.scrub(&show_said(d))));
     let error =
         Error::new(code, format!("{what}: {said}{detail} [SQLSTATE {}]", server.code().code()));
     match hint_for(server.code(), server.message()) {
         Some(hint) => error.hint(hint),
         None => error,
     }
+}
+
+/// What the server says, longer than a key: the names of constraints stand at the end.
+fn show_said(text: &str) -> String {
+    const MOST: usize = 400;
+    let more = if text.chars().nth(MOST).is_some() { "…" } else { "" };
+    show_path(text.chars().take(MOST).chain(more.chars()).collect::<String>())
 }
 
 /// What helps against an error of the server.
@@ -176,7 +183,7 @@ fn hint_for(state: &SqlState, message: &str) -> Option<&'static str> {
 fn login_failed(info: &ConnInfo, e: tokio_postgres::Error) -> Error {
     let place = info.redacted();
     if let Some(server) = e.as_db_error() {
-        let said = info.scrub(&show_text(server.message()));
+        let said = info.scrub(&show_said(server.message()));
         let error = Error::new(
             Code::Connect,
             format!("{place}: the server says: {said} [SQLSTATE {}]", server.code().code()),

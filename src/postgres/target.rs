@@ -17,8 +17,8 @@ use crate::convert::{Converter, key_of};
 use crate::error::{Code, Error, Result};
 use crate::layout::Layout;
 use crate::plan::{Plan, StreamPlan};
-use crate::record::{Batch, show_text};
-use crate::source::{ORPHANS_NAMED, Orphans};
+use crate::record::{Batch, Value, show_text};
+use crate::source::{ENFORCED, ORPHANS_NAMED, Orphans};
 use crate::target::{
     Catalog, Loaded, OnOrphans, Outcome, Reference, Target, TargetTable, TargetType,
 };
@@ -300,8 +300,10 @@ impl PgTarget {
             let loading = self.loading.as_ref().ok_or_else(not_begun)?;
             for load in &loading.done {
                 let stream = &loading.plan.streams[load.stream];
-                for reference in &self.catalog.tables[stream.table].references {
-                    let Some(left) = self.orphans_of(load, stream, reference).await? else {
+                let table = &self.catalog.tables[stream.table];
+                let place = load.place(&self.found, &table.name);
+                for reference in &table.references {
+                    let Some(left) = self.orphans_in(&place, stream, reference).await? else {
                         continue;
                     };
                     if reference.enforced || orphans == Some(OnOrphans::Fail) {
@@ -374,9 +376,10 @@ impl PgTarget {
         }
     }
 
-    async fn orphans_of(
+    /// The rows of a place, the table itself or a staging table, that refer to no row.
+    async fn orphans_in(
         &self,
-        load: &Load,
+        place: &str,
         stream: &StreamPlan,
         reference: &Reference,
     ) -> Result<Option<Orphans>> {
@@ -395,7 +398,7 @@ impl PgTarget {
               WHERE c.{refers} IS NOT NULL AND NOT EXISTS \
                     (SELECT 1 FROM {} p WHERE p.{} = c.{refers}) LIMIT {ORPHANS_NAMED}",
             name(table, *own),
-            load.place(&self.found, &table.name),
+            place,
             self.found.full_name(&parent.name),
             name(parent, *key),
         );
@@ -515,7 +518,13 @@ fn refused(
     e: &tokio_postgres::Error,
 ) -> Error {
     let server = e.as_db_error();
-    let place = server.and_then(|s| s.where_()).and_then(line_of);
+    let place = match server.map(|s| s.code()) {
+        // checked after the last row: the server names the value, not the line
+        Some(&SqlState::FOREIGN_KEY_VIOLATION) => {
+            server.and_then(|s| s.detail()).and_then(|d| line_with(d, stream, batch))
+        }
+        _ => server.and_then(|s| s.where_()).and_then(line_of),
+    };
     let what = match place {
         Some((line, column)) if (1..=batch.rows()).contains(&line) => {
             let row = line - 1;
@@ -539,12 +548,35 @@ fn refused(
     };
     let error = failed(info, code, what, e);
     match code {
+        Code::Conflict => error.hint("two rows of the archive cannot both be there"),
+        _ => with_hint(code, error),
+    }
+}
+
+/// The way on from a row that the server refused.
+fn with_hint(code: Code, error: Error) -> Error {
+    match code {
         Code::Value if error.next_step().is_none() => {
             error.hint("mend the value in the source and export again; nothing was changed")
         }
-        Code::Conflict => error.hint("two rows of the archive cannot both be there"),
+        Code::Orphan => error.hint(ENFORCED),
         _ => error,
     }
+}
+
+/// The line and column of the first row with the value that a detail quotes: `Key (column)=(value)
+/// …`. Words are translated on some servers, the parentheses are not.
+fn line_with(detail: &str, stream: &StreamPlan, batch: &Batch) -> Option<(usize, Option<String>)> {
+    let (before, after) = detail.split_once(")=(")?;
+    let (name, wanted) = (before.split_once('(')?.1, after.split_once(')')?.0);
+    let column = stream.columns.iter().find(|c| c.name == name)?;
+    let is_it = |row: &usize| match batch.value(*row, column.source) {
+        // a UUID may be spelled otherwise in the archive
+        Value::Text(text) => text.eq_ignore_ascii_case(wanted.as_bytes()),
+        other => crate::record::show(other) == wanted,
+    };
+    let row = (0..batch.rows()).find(is_it)?;
+    Some((row + 1, Some(show_text(name))))
 }
 
 /// The line and column in a COPY's context: `COPY t, line 7, column c: …`. Words are translated
@@ -689,22 +721,85 @@ impl Merge<'_> {
             Some(s) if s.code().starts_with("22") || s.code().starts_with("23") => Code::Value,
             _ => Code::Target,
         };
-        let error = failed(&self.target.info, code, what, &e);
-        let key = match (state, constraint) {
-            (Some(s), Some(constraint)) if s == SqlState::CHECK_VIOLATION => {
-                self.first_against(&constraint).await
-            }
+        let error = with_hint(code, failed(&self.target.info, code, what, &e));
+        let Some(constraint) = constraint else { return error };
+        // only behind the savepoint does the server answer questions again
+        if self.target.run("cannot go back", "ROLLBACK TO SAVEPOINT merge").await.is_err() {
+            return error;
+        }
+        let better = match code {
+            Code::Conflict => self.taken(&constraint).await,
+            Code::Orphan => self.orphaned(&constraint).await,
+            Code::Value => match self.first_against(&constraint).await {
+                Some(key) => {
+                    return error.at(format_args!("row with key {}", show_text(&key)));
+                }
+                None => None,
+            },
             _ => None,
         };
-        match key {
-            Some(key) => error.at(format_args!("row with key {}", show_text(&key))),
-            None => error,
+        better.unwrap_or(error)
+    }
+
+    /// The error of the first staged row that takes another row's unique value.
+    async fn taken(&self, constraint: &str) -> Option<Error> {
+        let full = self.target.found.full_name(&self.table.name);
+        let sql = format!(
+            "SELECT a.attname FROM pg_catalog.pg_index i \
+               JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid \
+               JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey) \
+              WHERE c.relname = {} AND i.indrelid = {}::regclass ORDER BY a.attnum",
+            literal(constraint),
+            literal(&full)
+        );
+        let columns: Vec<String> =
+            self.rows(&sql).await.ok()?.into_iter().flatten().flatten().collect();
+        let same: Vec<String> =
+            columns.iter().map(|c| format!("o.{0} = s.{0}", quoted(c))).collect();
+        if same.is_empty() {
+            return None;
         }
+        let key = self.key();
+        for others in [full.as_str(), self.staging] {
+            let sql = format!(
+                "SELECT s.{key}::text, o.{key}::text FROM {} s JOIN {others} o ON {} \
+                  WHERE o.{key} <> s.{key} LIMIT 1",
+                self.staging,
+                same.join(" AND ")
+            );
+            if let Some([Some(own), Some(other)]) =
+                self.rows(&sql).await.ok()?.first().map(|r| &r[..])
+            {
+                let what = format!(
+                    "its {} belongs to the row with key {} already",
+                    columns.join(", "),
+                    show_text(other)
+                );
+                return Some(self.conflict(own, &what));
+            }
+        }
+        None
+    }
+
+    /// The error of the staged rows that violate a foreign key.
+    async fn orphaned(&self, constraint: &str) -> Option<Error> {
+        let key = self
+            .target
+            .found
+            .foreign_keys
+            .iter()
+            .find(|k| k.table == self.table.name && k.name == constraint)?;
+        for reference in &self.table.references {
+            if key.columns == [self.table.columns[reference.column].physical.clone()] {
+                let left = self.target.orphans_in(self.staging, self.stream, reference).await;
+                return Some(left.ok()??.refused(true));
+            }
+        }
+        self.target.check_foreign_key(key, self.staging).await.err()
     }
 
     /// The first staged row that violates a check of the table.
     async fn first_against(&self, constraint: &str) -> Option<String> {
-        self.target.run("cannot go back", "ROLLBACK TO SAVEPOINT merge").await.ok()?;
         let sql = format!(
             "SELECT pg_catalog.pg_get_expr(conbin, conrelid) FROM pg_catalog.pg_constraint \
               WHERE conname = {} AND conrelid = {}::regclass",

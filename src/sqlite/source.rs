@@ -164,9 +164,17 @@ fn origin(layout: &Layout, reproducible: bool) -> Origin {
         backend: layout.backend.word().into(),
         layout: Some(layout.name.clone()),
         server: machine(Some(format!("SQLite {}", rusqlite::version()))),
-        time_zone: machine(iana_time_zone::get_timezone().ok()),
+        time_zone: machine(time_zone()),
         ..Origin::default()
     }
+}
+
+/// The zone whose wall time Chronicle's hooks write: `TZ` goes before the machine's own.
+fn time_zone() -> Option<String> {
+    let named = std::env::var("TZ").ok().map(|tz| tz.trim_start_matches(':').to_owned());
+    named
+        .filter(|tz| crate::time::parse_zone(tz).is_some())
+        .or_else(|| iana_time_zone::get_timezone().ok())
 }
 
 fn count(connection: &Connection, table: &str) -> rusqlite::Result<u64> {

@@ -10,6 +10,7 @@ mod damage;
 mod format_document;
 
 // databases and processes, for real
+mod import_laws;
 mod snapshot;
 
 // what is said of the program, and how it is built

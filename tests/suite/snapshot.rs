@@ -1,5 +1,7 @@
 //! A SQLite or Postgres source is read as one moment, its writers go on, and not a byte of it changes.
 
+#![allow(clippy::print_stdout, reason = "a test tells how long the writer waited")]
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
