@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Code, Error, Result};
 use crate::location::Environment;
+use crate::record::show_path;
 use crate::sqlite::probe;
 
 /// The hooks' own settings, relative to the home directory.
@@ -72,7 +73,7 @@ pub fn discover(environment: &Environment<'_>) -> Result<Found> {
 impl Found {
     fn line(&self) -> String {
         let rows = self.rows.map_or("rows unknown".into(), |n| format!("{n} rows"));
-        format!("  {} ({rows}; {})", self.path.display(), self.why)
+        format!("  {} ({rows}; {})", show_path(self.path.display()), self.why)
     }
 }
 

@@ -198,6 +198,7 @@ impl Error {
 
     /// An error of writing: a closed pipe is told apart from every other failure.
     pub fn writing(what: impl fmt::Display, cause: std::io::Error) -> Error {
+        let what = crate::record::show_path(what);
         match cause.kind() {
             std::io::ErrorKind::BrokenPipe => {
                 Error::new(Code::BrokenPipe, format!("{what}: the reader has gone"))

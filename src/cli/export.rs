@@ -19,6 +19,7 @@ use crate::error::{Code, Error, Result};
 use crate::export::{ExportOptions, Exported, export};
 use crate::location::{Environment, Location};
 use crate::progress::Progress;
+use crate::record::show_path;
 use crate::source::SourceOptions;
 
 pub(super) async fn run(
@@ -50,7 +51,7 @@ fn source(args: &ExportArgs, env: &Environment<'_>, report: &Report) -> Result<L
         return Location::parse(text, args.password_file.as_deref(), env);
     }
     let found = discover(env)?;
-    report.notice(&format!("taking {} ({})", found.path.display(), found.why));
+    report.notice(&format!("taking {} ({})", show_path(found.path.display()), found.why));
     Ok(Location::Sqlite(found.path))
 }
 
@@ -158,7 +159,7 @@ impl Output {
             if there.is_dir() {
                 return Err(Error::new(
                     Code::Usage,
-                    format!("-o: {} is a directory", path.display()),
+                    format!("-o: {} is a directory", show_path(path.display())),
                 ));
             }
             // a pipe or a device has no name to be given

@@ -18,6 +18,7 @@ use crate::import::{ImportOptions, Imported, Incoming, import};
 use crate::location::{Environment, Location};
 use crate::plan::{AssumeZone, OnUnrepresentable, PlanOptions};
 use crate::progress::Progress;
+use crate::record::show_path;
 use crate::target::OnOrphans;
 
 pub(super) async fn run(
@@ -33,7 +34,7 @@ pub(super) async fn run(
     let input = open_archive(args.archive.as_deref(), &progress)?;
     let watch = report.watch(&progress);
     let loaded = async {
-        let name = args.archive.as_deref().map_or("stdin".into(), |p| p.display().to_string());
+        let name = args.archive.as_deref().map_or("stdin".into(), |p| show_path(p.display()));
         let incoming = Incoming::open(name, input, Limits::default(), &progress, cancel).await?;
         let archive_id = incoming.header.archive_id.clone();
         let target = location.open_target(args.create, cancel).await?;
@@ -92,7 +93,7 @@ pub(super) fn open_archive(
         }
         return Ok(Box::new(std::io::stdin()));
     };
-    let shown = path.display();
+    let shown = show_path(path.display());
     let file = File::open(path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => {
             Error::new(Code::NotFound, format!("{shown}: no such file"))

@@ -15,7 +15,7 @@ use crate::archive::{Extent, Limits};
 use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::progress::Progress;
-use crate::record::show_text;
+use crate::record::{show_path, show_text};
 use crate::verify::{Inspected, inspect, verify};
 
 pub(super) async fn run(args: &InspectArgs, report: &Report, cancel: &Cancel) -> Result<u8> {
@@ -113,7 +113,7 @@ fn as_text(path: &Path, inspected: &Inspected, verified: bool) -> String {
     let source = &header.source;
     let mut lines = vec![format!(
         "{}: {} of {}",
-        path.display(),
+        show_path(path.display()),
         HumanBytes(inspected.file_bytes),
         HumanBytes(manifest.bytes)
     )];

@@ -86,7 +86,7 @@ impl Report {
 
     /// Prints the result as one line of JSON.
     pub(super) fn result_json(&self, result: &Value) -> Result<()> {
-        let line = format!("{result}\n");
+        let line = format!("{}\n", plain_json(&result.to_string()));
         match self.json_to {
             JsonTo::Stdout => self.raw(line.as_bytes()),
             JsonTo::Stderr => {
@@ -135,6 +135,19 @@ fn plain(text: &str) -> Cow<'_, str> {
     }
     let escape = |c: char| if control(c) { c.escape_debug().to_string() } else { c.to_string() };
     text.chars().map(escape).collect::<String>().into()
+}
+
+/// JSON that is ASCII where a terminal would listen: JSON itself escapes only what is below U+0020.
+fn plain_json(json: &str) -> Cow<'_, str> {
+    if !json.contains(char::is_control) {
+        return json.into();
+    }
+    // they stand in strings only, where an escape means the same
+    let escape = |c: char| match c.is_control() {
+        true => format!("\\u{:04x}", u32::from(c)),
+        false => c.to_string(),
+    };
+    json.chars().map(escape).collect::<String>().into()
 }
 
 /// Ends the display of progress when dropped.

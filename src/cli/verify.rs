@@ -14,6 +14,7 @@ use crate::archive::{Index, Limits};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::progress::Progress;
+use crate::record::{show_path, show_text};
 use crate::verify::{Verified, verify};
 
 pub(super) async fn run(args: &VerifyArgs, report: &Report, cancel: &Cancel) -> Result<u8> {
@@ -78,14 +79,14 @@ async fn one(
             format!(
                 "the checksums are right, but the rows of {stream} hold the kind \"{}\", which \
                  this program does not know",
-                crate::record::show_text(kind)
+                show_text(kind)
             ),
         )
         .hint("install a newer chronicle-dump"));
     }
     match index_warning(verified.sealed.index) {
         Some(warning) => {
-            report.warning(&format!("{}: {warning}", path.display()));
+            report.warning(&format!("{}: {warning}", show_path(path.display())));
             Ok(Code::IndexDamaged.exit())
         }
         None => Ok(0),
@@ -118,13 +119,10 @@ fn say(path: &Path, verified: &Verified, digest: &str, report: &Report) -> Resul
             },
         }));
     }
-    report.result(&format!(
-        "{}: whole, {}, {digest}",
-        path.display(),
-        rows_text(&manifest.rows)
-    ))?;
+    let shown = show_path(path.display());
+    report.result(&format!("{shown}: whole, {}, {digest}", rows_text(&manifest.rows)))?;
     for (stream, digest) in &verified.row_digests {
-        report.result(&format!("{}: rows of {stream}: lrd1:{digest}", path.display()))?;
+        report.result(&format!("{shown}: rows of {stream}: lrd1:{digest}"))?;
     }
     Ok(())
 }

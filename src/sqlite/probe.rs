@@ -6,11 +6,13 @@ use rusqlite::OpenFlags;
 
 use super::catalog::SqliteCatalog;
 use super::quoted;
-use super::snapshot::connect;
+use super::snapshot::{Head, connect};
 
 /// The rows of Chronicle's tables in a file, or None if it is none of Chronicle's; inside, None
 /// if they cannot be counted now, for example while the file is locked.
 pub fn rows(path: &Path) -> Option<Option<u64>> {
+    // a text or an archive by that name is no database, not one that cannot be counted
+    Head::read(path).ok()?;
     // a path is used as it is: no name has a meaning of its own once it is absolute
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
     let _ = connection.busy_timeout(std::time::Duration::from_millis(200));

@@ -18,6 +18,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 use super::{extended_code, failed};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
+use crate::record::show_path;
 
 /// How long we wait for a lock that a writer holds.
 pub const BUSY: Duration = Duration::from_secs(10);
@@ -63,15 +64,16 @@ pub fn open(path: &Path, cancel: &Cancel) -> Result<Snapshot> {
 pub fn resolve(path: &Path) -> Result<PathBuf> {
     let missing = |e: std::io::Error| match e.kind() {
         std::io::ErrorKind::NotFound => {
-            Error::new(Code::NotFound, format!("{}: no such file", path.display()))
+            Error::new(Code::NotFound, format!("{}: no such file", show_path(path.display())))
         }
-        _ => Error::new(Code::NotFound, format!("{}: cannot be opened", path.display())).because(e),
+        _ => Error::new(Code::NotFound, format!("{}: cannot be opened", show_path(path.display())))
+            .because(e),
     };
     let resolved = fs::canonicalize(path).map_err(missing)?;
     if resolved.is_dir() {
         return Err(Error::new(
             Code::NotFound,
-            format!("{} is a directory, not a database file", path.display()),
+            format!("{} is a directory, not a database file", show_path(path.display())),
         ));
     }
     Ok(resolved)

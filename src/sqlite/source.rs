@@ -15,7 +15,7 @@ use crate::archive::Origin;
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::layout::{Layout, LayoutStream};
-use crate::record::{Batch, Kind, Stream, show};
+use crate::record::{Batch, Kind, Stream, show, show_text};
 use crate::source::{ORPHANS_NAMED, Orphans, Source, SourceOptions};
 
 /// A batch is handed over when it holds this many bytes.
@@ -187,14 +187,15 @@ fn left_out(connection: &Connection, catalog: &SqliteCatalog) -> rusqlite::Resul
     let mut said = Vec::new();
     for table in catalog.others() {
         let rows = count(connection, &table.name)?;
-        said.push(format!("table {} is not exported ({rows} rows)", table.name));
+        said.push(format!("table {} is not exported ({rows} rows)", show_text(&table.name)));
     }
     for stream in &catalog.layout.streams {
         for column in catalog.table(stream).into_iter().flat_map(|t| &t.columns) {
             if column.generated {
                 said.push(format!(
                     "column {}.{} is not exported: SQLite computes it",
-                    stream.table, column.name
+                    stream.table,
+                    show_text(&column.name)
                 ));
             }
         }

@@ -18,7 +18,7 @@ use crate::convert::{Converter, key_of};
 use crate::error::{Code, Error, Result};
 use crate::layout::{Backend, Layout};
 use crate::plan::{Plan, StreamPlan};
-use crate::record::{Batch, Value, show};
+use crate::record::{Batch, Value, show, show_path};
 use crate::source::{ORPHANS_NAMED, Orphans};
 use crate::target::{
     Catalog, Loaded, OnOrphans, Outcome, Reference, Target, TargetColumn, TargetTable, TargetType,
@@ -67,10 +67,13 @@ impl SqliteTarget {
     /// If there is none, it cannot be written, or its tables are of no known layout.
     pub fn open(path: &Path, cancel: &Cancel) -> Result<SqliteTarget> {
         if !path.exists() {
-            return Err(Error::new(Code::NotFound, format!("{}: no such file", path.display()))
-                .hint("--create makes a new database in the layout of Chronicle's hooks"));
+            return Err(Error::new(
+                Code::NotFound,
+                format!("{}: no such file", show_path(path.display())),
+            )
+            .hint("--create makes a new database in the layout of Chronicle's hooks"));
         }
-        let shown = path.display().to_string();
+        let shown = show_path(path.display());
         let path = resolve(path)?;
         if Head::read(&path)?.empty {
             return Err(Error::new(Code::Layout, "the file is empty, not a Chronicle database")
@@ -100,7 +103,7 @@ impl SqliteTarget {
                 Ok(c)
             })
             .map_err(|e| failed(Code::Target, "cannot create the database", e))?;
-        SqliteTarget::over(connection, Some(file), path.display().to_string())
+        SqliteTarget::over(connection, Some(file), show_path(path.display()))
     }
 
     fn over(
@@ -564,7 +567,7 @@ impl NewFile {
         if path.exists() {
             return Err(Error::new(
                 Code::Usage,
-                format!("--create: {} exists already", path.display()),
+                format!("--create: {} exists already", show_path(path.display())),
             )
             .hint("leave --create out to import into it, or name another file"));
         }
@@ -574,7 +577,8 @@ impl NewFile {
         partial.push(PARTIAL);
         let partial = PathBuf::from(partial);
         let cannot = |e: std::io::Error| {
-            Error::new(Code::Target, format!("{}: cannot be created", path.display())).because(e)
+            Error::new(Code::Target, format!("{}: cannot be created", show_path(path.display())))
+                .because(e)
         };
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
@@ -587,9 +591,18 @@ impl NewFile {
         lock.try_lock().map_err(|_| {
             Error::new(
                 Code::Target,
-                format!("another import is creating {} right now", path.display()),
+                format!("another import is creating {} right now", show_path(path.display())),
             )
         })?;
+        // between our open and our lock another import may have given this file its name, or removed
+        // it: what we hold is then a finished database, which must not be emptied
+        if !is_at(&lock, &partial) {
+            return Err(Error::new(
+                Code::Target,
+                format!("another import of {} has just ended", path.display()),
+            )
+            .hint("look whether the file is there now; if it is not, try again"));
+        }
         // what a killed import left behind
         lock.set_len(0).map_err(cannot)?;
         Ok(NewFile { path: absolute, partial, _lock: lock })
@@ -604,7 +617,10 @@ impl NewFile {
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
                 return Err(Error::new(
                     Code::Target,
-                    format!("{} was created by somebody else meanwhile", self.path.display()),
+                    format!(
+                        "{} was created by somebody else meanwhile",
+                        show_path(self.path.display())
+                    ),
                 ));
             }
             // a file system without links: the name was free a moment ago
@@ -616,6 +632,14 @@ impl NewFile {
         }
         Ok(())
     }
+}
+
+/// Whether `path` is still a name of the open `file`.
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let id = |data: fs::Metadata| (data.dev(), data.ino());
+    let (open, named) = (file.metadata().map(id), fs::symlink_metadata(path).map(id));
+    matches!((open, named), (Ok(open), Ok(named)) if open == named)
 }
 
 impl Drop for NewFile {

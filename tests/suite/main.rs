@@ -11,6 +11,7 @@ mod format_document;
 
 // databases and processes, for real
 mod import_laws;
+mod manners;
 mod snapshot;
 
 // what is said of the program, and how it is built
