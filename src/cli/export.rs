@@ -40,10 +40,19 @@ pub(super) async fn run(
     let (file, place) = output.split();
     let exported = export(source, file, options(args), &progress, cancel).await;
     drop(watch);
-    let (file, exported) = exported?;
+    // the archive's writer does not know where its bytes go
+    let (file, exported) = exported.map_err(|e| at_output(e, args.output.as_deref()))?;
     place.finish(file)?;
     say(&exported, &location, &notices, started, report)?;
     Ok(0)
+}
+
+/// Names the output in an error of writing it.
+fn at_output(error: Error, path: Option<&Path>) -> Error {
+    match path {
+        Some(path) if error.code() == Code::Output => error.about(path.display()),
+        _ => error,
+    }
 }
 
 fn source(args: &ExportArgs, env: &Environment<'_>, report: &Report) -> Result<Location> {

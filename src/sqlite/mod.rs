@@ -18,7 +18,7 @@ use crate::record::Value;
 pub(crate) fn failed(code: Code, what: impl Into<String>, cause: rusqlite::Error) -> Error {
     let what = what.into();
     match cause.sqlite_error_code() {
-        Some(ErrorCode::OperationInterrupted) => Error::new(Code::Cancelled, "stopped"),
+        Some(ErrorCode::OperationInterrupted) => crate::cancel::cancelled(),
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             Error::new(code, format!("{what}: another process keeps the database locked"))
                 .hint("wait until it has ended, or stop Chronicle's server, and try again")

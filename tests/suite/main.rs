@@ -12,6 +12,8 @@ mod format_document;
 // databases and processes, for real
 mod import_laws;
 mod manners;
+mod pipes;
+mod round_trip;
 mod snapshot;
 
 // what is said of the program, and how it is built
