@@ -8,6 +8,7 @@ pub mod binary;
 pub mod catalog;
 pub mod connection;
 pub mod conninfo;
+mod merge;
 pub mod source;
 pub mod target;
 

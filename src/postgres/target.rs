@@ -12,6 +12,7 @@ use tokio_postgres::error::SqlState;
 use super::catalog::{ForeignKey, PgCatalog, PgTable, Trigger, triggers};
 use super::connection::{Connection, failed};
 use super::conninfo::ConnInfo;
+use super::merge::Merge;
 use super::{binary, literal, quoted};
 use crate::convert::{Converter, key_of};
 use crate::error::{Code, Error, Result};
@@ -28,9 +29,9 @@ const MESSAGE: usize = 256 << 10;
 
 /// A Postgres database that rows are loaded into.
 pub struct PgTarget {
-    connection: Connection,
-    info: ConnInfo,
-    found: PgCatalog,
+    pub(super) connection: Connection,
+    pub(super) info: ConnInfo,
+    pub(super) found: PgCatalog,
     catalog: Catalog,
     notices: Vec<String>,
     disabled: Vec<Trigger>,
@@ -175,7 +176,7 @@ impl PgTarget {
         Ok(())
     }
 
-    async fn run(&self, what: &str, sql: &str) -> Result<()> {
+    pub(super) async fn run(&self, what: &str, sql: &str) -> Result<()> {
         self.connection.run(Code::Target, what, sql).await
     }
 
@@ -346,7 +347,7 @@ impl PgTarget {
         Ok(())
     }
 
-    async fn check_foreign_key(&self, key: &ForeignKey, place: &str) -> Result<()> {
+    pub(super) async fn check_foreign_key(&self, key: &ForeignKey, place: &str) -> Result<()> {
         let given: Vec<String> =
             key.columns.iter().map(|c| format!("c.{} IS NOT NULL", quoted(c))).collect();
         let same: Vec<String> = (key.columns.iter().zip(&key.keys))
@@ -377,7 +378,7 @@ impl PgTarget {
     }
 
     /// The rows of a place, the table itself or a staging table, that refer to no row.
-    async fn orphans_in(
+    pub(super) async fn orphans_in(
         &self,
         place: &str,
         stream: &StreamPlan,
@@ -554,7 +555,7 @@ fn refused(
 }
 
 /// The way on from a row that the server refused.
-fn with_hint(code: Code, error: Error) -> Error {
+pub(super) fn with_hint(code: Code, error: Error) -> Error {
     match code {
         Code::Value if error.next_step().is_none() => {
             error.hint("mend the value in the source and export again; nothing was changed")
@@ -586,229 +587,4 @@ fn line_of(context: &str) -> Option<(usize, Option<String>)> {
     let digits: String = parts.next()?.chars().filter(char::is_ascii_digit).take(12).collect();
     let column = parts.next().and_then(|p| p.split([':', ' ']).nth(1)).map(show_text);
     Some((digits.parse().ok()?, column.filter(|c| !c.is_empty())))
-}
-
-/// Bringing what was staged into its table: equal rows are skipped, different ones refused.
-struct Merge<'a> {
-    target: &'a PgTarget,
-    stream: &'a StreamPlan,
-    table: &'a TargetTable,
-    staging: &'a str,
-}
-
-impl Merge<'_> {
-    fn name(&self, column: usize) -> String {
-        quoted(&self.table.columns[self.stream.columns[column].target].physical)
-    }
-
-    fn key(&self) -> String {
-        self.stream.key.first().map_or_else(String::new, |k| self.name(*k))
-    }
-
-    async fn run(&self) -> Result<u64> {
-        self.refuse_doubles().await?;
-        self.refuse_different().await?;
-        self.insert().await
-    }
-
-    async fn rows(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
-        let what = format!("cannot compare with {}", self.table.name);
-        self.target.connection.rows(Code::Target, &what, sql).await
-    }
-
-    fn conflict(&self, key: &str, what: &str) -> Error {
-        Error::new(
-            Code::Conflict,
-            format!("{}: row with key {}: {what}", self.table.name, show_text(key)),
-        )
-        .hint("import into an empty database, or remove that row from the target first")
-    }
-
-    async fn refuse_doubles(&self) -> Result<()> {
-        let key = self.key();
-        let sql = format!(
-            "SELECT {key}::text FROM {} GROUP BY {key} HAVING count(*) > 1 LIMIT 1",
-            self.staging
-        );
-        match self.rows(&sql).await?.first().and_then(|r| r.first().cloned().flatten()) {
-            Some(key) => Err(self.conflict(&key, "the archive holds it twice")),
-            None => Ok(()),
-        }
-    }
-
-    async fn refuse_different(&self) -> Result<()> {
-        let differs: Vec<(String, String)> = (self.stream.columns.iter().enumerate())
-            .filter(|(n, _)| !self.stream.key.contains(n))
-            .map(|(n, column)| (column.name.clone(), self.differs(n, &column.ty)))
-            .collect();
-        if differs.is_empty() {
-            return Ok(());
-        }
-        let first: Vec<String> = (differs.iter())
-            .map(|(name, condition)| format!("WHEN {condition} THEN {}", literal(name)))
-            .collect();
-        let any: Vec<String> = differs.iter().map(|(_, condition)| condition.clone()).collect();
-        let key = self.key();
-        let sql = format!(
-            "SELECT s.{key}::text, CASE {} END, count(*) OVER () FROM {} s JOIN {} t \
-               ON t.{key} = s.{key} WHERE {} LIMIT 1",
-            first.join(" "),
-            self.staging,
-            self.target.found.full_name(&self.table.name),
-            any.join(" OR ")
-        );
-        let rows = self.rows(&sql).await?;
-        let Some(row) = rows.first() else { return Ok(()) };
-        let text = |n: usize| row.get(n).cloned().flatten().unwrap_or_default();
-        Err(self.conflict(
-            &text(0),
-            &format!(
-                "the target has this row already, with another value in \"{}\" ({} rows differ)",
-                text(1),
-                text(2)
-            ),
-        ))
-    }
-
-    /// SQL that is true if a column of the two rows is not the same.
-    fn differs(&self, column: usize, ty: &TargetType) -> String {
-        let name = self.name(column);
-        match ty {
-            // no equality of their own, or one that is too lenient: their texts decide
-            TargetType::Cast(_) => format!("t.{name}::text IS DISTINCT FROM s.{name}"),
-            TargetType::Json => format!("t.{name}::text IS DISTINCT FROM s.{name}::text"),
-            TargetType::Text(_) => {
-                format!("t.{name} COLLATE \"C\" IS DISTINCT FROM s.{name} COLLATE \"C\"")
-            }
-            _ => format!("t.{name} IS DISTINCT FROM s.{name}"),
-        }
-    }
-
-    async fn insert(&self) -> Result<u64> {
-        let columns: Vec<String> = (0..self.stream.columns.len()).map(|n| self.name(n)).collect();
-        let values: Vec<String> = (self.stream.columns.iter().zip(&columns))
-            .map(|(column, name)| match &column.ty {
-                TargetType::Cast(ty) => format!("s.{name}::{ty}"),
-                _ => format!("s.{name}"),
-            })
-            .collect();
-        let key = self.key();
-        let full = self.target.found.full_name(&self.table.name);
-        let sql = format!(
-            "INSERT INTO {full} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} s \
-              WHERE NOT EXISTS (SELECT 1 FROM {full} t WHERE t.{key} = s.{key})",
-            columns.join(", "),
-            values.join(", "),
-            self.staging
-        );
-        let connection = &self.target.connection;
-        self.target.run("cannot set a savepoint", "SAVEPOINT merge").await?;
-        match connection.client.execute_typed(&sql, &[]).await {
-            Ok(rows) => Ok(rows),
-            Err(e) => Err(self.explain(e).await),
-        }
-    }
-
-    /// Says which row the server refused, where it does not say so itself.
-    async fn explain(&self, e: tokio_postgres::Error) -> Error {
-        let server = e.as_db_error();
-        let what = format!("{}: cannot be written", self.table.name);
-        let state = server.map(|s| s.code().clone());
-        let constraint = server.and_then(|s| s.constraint()).map(str::to_owned);
-        let code = match &state {
-            Some(s) if *s == SqlState::UNIQUE_VIOLATION => Code::Conflict,
-            Some(s) if *s == SqlState::FOREIGN_KEY_VIOLATION => Code::Orphan,
-            Some(s) if s.code().starts_with("22") || s.code().starts_with("23") => Code::Value,
-            _ => Code::Target,
-        };
-        let error = with_hint(code, failed(&self.target.info, code, what, &e));
-        let Some(constraint) = constraint else { return error };
-        // only behind the savepoint does the server answer questions again
-        if self.target.run("cannot go back", "ROLLBACK TO SAVEPOINT merge").await.is_err() {
-            return error;
-        }
-        let better = match code {
-            Code::Conflict => self.taken(&constraint).await,
-            Code::Orphan => self.orphaned(&constraint).await,
-            Code::Value => match self.first_against(&constraint).await {
-                Some(key) => {
-                    return error.at(format_args!("row with key {}", show_text(&key)));
-                }
-                None => None,
-            },
-            _ => None,
-        };
-        better.unwrap_or(error)
-    }
-
-    /// The error of the first staged row that takes another row's unique value.
-    async fn taken(&self, constraint: &str) -> Option<Error> {
-        let full = self.target.found.full_name(&self.table.name);
-        let sql = format!(
-            "SELECT a.attname FROM pg_catalog.pg_index i \
-               JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid \
-               JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey) \
-              WHERE c.relname = {} AND i.indrelid = {}::regclass ORDER BY a.attnum",
-            literal(constraint),
-            literal(&full)
-        );
-        let columns: Vec<String> =
-            self.rows(&sql).await.ok()?.into_iter().flatten().flatten().collect();
-        let same: Vec<String> =
-            columns.iter().map(|c| format!("o.{0} = s.{0}", quoted(c))).collect();
-        if same.is_empty() {
-            return None;
-        }
-        let key = self.key();
-        for others in [full.as_str(), self.staging] {
-            let sql = format!(
-                "SELECT s.{key}::text, o.{key}::text FROM {} s JOIN {others} o ON {} \
-                  WHERE o.{key} <> s.{key} LIMIT 1",
-                self.staging,
-                same.join(" AND ")
-            );
-            if let Some([Some(own), Some(other)]) =
-                self.rows(&sql).await.ok()?.first().map(|r| &r[..])
-            {
-                let what = format!(
-                    "its {} belongs to the row with key {} already",
-                    columns.join(", "),
-                    show_text(other)
-                );
-                return Some(self.conflict(own, &what));
-            }
-        }
-        None
-    }
-
-    /// The error of the staged rows that violate a foreign key.
-    async fn orphaned(&self, constraint: &str) -> Option<Error> {
-        let key = self
-            .target
-            .found
-            .foreign_keys
-            .iter()
-            .find(|k| k.table == self.table.name && k.name == constraint)?;
-        for reference in &self.table.references {
-            if key.columns == [self.table.columns[reference.column].physical.clone()] {
-                let left = self.target.orphans_in(self.staging, self.stream, reference).await;
-                return Some(left.ok()??.refused(true));
-            }
-        }
-        self.target.check_foreign_key(key, self.staging).await.err()
-    }
-
-    /// The first staged row that violates a check of the table.
-    async fn first_against(&self, constraint: &str) -> Option<String> {
-        let sql = format!(
-            "SELECT pg_catalog.pg_get_expr(conbin, conrelid) FROM pg_catalog.pg_constraint \
-              WHERE conname = {} AND conrelid = {}::regclass",
-            literal(constraint),
-            literal(&self.target.found.full_name(&self.table.name))
-        );
-        let check = self.rows(&sql).await.ok()?.first()?.first()?.clone()?;
-        let key = self.key();
-        let sql = format!("SELECT {key}::text FROM {} WHERE NOT ({check}) LIMIT 1", self.staging);
-        self.rows(&sql).await.ok()?.first()?.first()?.clone()
-    }
 }

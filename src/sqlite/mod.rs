@@ -4,6 +4,7 @@
 //! tables, [`source`] reads them and [`target`] writes them.
 
 pub mod catalog;
+mod new_file;
 pub mod probe;
 pub mod snapshot;
 pub mod source;

@@ -2,8 +2,7 @@
 //! name only when it is whole.
 
 use std::collections::HashSet;
-use std::fs::{self, File, OpenOptions};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -11,6 +10,7 @@ use rusqlite::types::ToSqlOutput;
 use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags, ToSql, ffi};
 
 use super::catalog::{SqliteCatalog, affinity};
+use super::new_file::NewFile;
 use super::snapshot::{Head, connect, harden, resolve};
 use super::{extended_code, failed, from_sqlite, quoted, to_sqlite};
 use crate::cancel::Cancel;
@@ -28,8 +28,6 @@ use crate::target::{
 const CACHE_KIB: i64 = 64 << 10;
 /// The parents remembered as there, so that most references need no look-up.
 const PARENTS: usize = 8192;
-/// What an unfinished new file is called.
-const PARTIAL: &str = ".chronicle-dump-partial";
 
 /// A SQLite file that rows are loaded into.
 pub struct SqliteTarget {
@@ -552,98 +550,4 @@ fn orphans_left(
         rows: rows.unsigned_abs(),
         first: first.collect::<rusqlite::Result<_>>()?,
     }))
-}
-
-/// A new file that has its own name only when it is whole.
-struct NewFile {
-    path: PathBuf,
-    partial: PathBuf,
-    /// Holds a lock, so that two imports do not write one file.
-    _lock: File,
-}
-
-impl NewFile {
-    fn reserve(path: &Path) -> Result<NewFile> {
-        if path.exists() {
-            return Err(Error::new(
-                Code::Usage,
-                format!("--create: {} exists already", show_path(path.display())),
-            )
-            .hint("leave --create out to import into it, or name another file"));
-        }
-        let absolute = std::path::absolute(path)
-            .map_err(|e| Error::new(Code::NotFound, "not a usable path").because(e))?;
-        let mut partial = absolute.clone().into_os_string();
-        partial.push(PARTIAL);
-        let partial = PathBuf::from(partial);
-        let cannot = |e: std::io::Error| {
-            Error::new(Code::Target, format!("{}: cannot be created", show_path(path.display())))
-                .because(e)
-        };
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        {
-            use std::os::unix::fs::OpenOptionsExt;
-            // prompts and command output are nobody else's business
-            options.mode(0o600);
-        }
-        let lock = options.open(&partial).map_err(cannot)?;
-        lock.try_lock().map_err(|_| {
-            Error::new(
-                Code::Target,
-                format!("another import is creating {} right now", show_path(path.display())),
-            )
-        })?;
-        // between our open and our lock another import may have given this file its name, or removed
-        // it: what we hold is then a finished database, which must not be emptied
-        if !is_at(&lock, &partial) {
-            return Err(Error::new(
-                Code::Target,
-                format!("another import of {} has just ended", path.display()),
-            )
-            .hint("look whether the file is there now; if it is not, try again"));
-        }
-        // what a killed import left behind
-        lock.set_len(0).map_err(cannot)?;
-        Ok(NewFile { path: absolute, partial, _lock: lock })
-    }
-
-    /// Gives the file its name, without ever replacing another one.
-    fn publish(self) -> Result<()> {
-        let cannot = |e: std::io::Error| Error::writing(self.path.display(), e);
-        File::open(&self.partial).and_then(|f| f.sync_all()).map_err(cannot)?;
-        match fs::hard_link(&self.partial, &self.path) {
-            Ok(()) => {}
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
-                return Err(Error::new(
-                    Code::Target,
-                    format!(
-                        "{} was created by somebody else meanwhile",
-                        show_path(self.path.display())
-                    ),
-                ));
-            }
-            // a file system without links: the name was free a moment ago
-            Err(_) => fs::rename(&self.partial, &self.path).map_err(cannot)?,
-        }
-        if let Some(directory) = self.path.parent() {
-            // the name itself is durable only with its directory
-            let _ = File::open(directory).and_then(|d| d.sync_all());
-        }
-        Ok(())
-    }
-}
-
-/// Whether `path` is still a name of the open `file`.
-fn is_at(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let id = |data: fs::Metadata| (data.dev(), data.ino());
-    let (open, named) = (file.metadata().map(id), fs::symlink_metadata(path).map(id));
-    matches!((open, named), (Ok(open), Ok(named)) if open == named)
-}
-
-impl Drop for NewFile {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.partial);
-    }
 }
