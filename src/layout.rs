@@ -138,7 +138,10 @@ impl LayoutStream {
             None if self.columns.iter().any(|c| c.name.eq_ignore_ascii_case(physical)) => {
                 format!("{physical}_2")
             }
-            None => physical.to_owned(),
+            // SQLite's names have no case: the names that this layout speaks of keep ours
+            None => (self.key.iter().chain(&self.order).chain(self.references.keys()))
+                .find(|name| name.eq_ignore_ascii_case(physical))
+                .map_or_else(|| physical.to_owned(), Clone::clone),
         }
     }
 

@@ -1,7 +1,7 @@
 //! `export`: a source, an output, and what came of it.
 
 use std::fs::File;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Read};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -175,6 +175,7 @@ impl Output {
             let file = File::options().write(true).open(path).map_err(cannot)?;
             return Ok(Output { file, place: Place::Stream });
         }
+        refuse_database(path)?;
         let directory = match path.parent() {
             Some(parent) if parent != Path::new("") => parent,
             _ => Path::new("."),
@@ -189,9 +190,33 @@ impl Output {
         Ok(Output { file, place: Place::File { partial, path: path.to_owned() } })
     }
 
+    /// Takes the two apart.
     fn split(self) -> (File, Place) {
         (self.file, self.place)
     }
+}
+
+/// Refuses to replace a database, or what SQLite keeps beside it: `-o` is mistyped then, and what
+/// would be lost may be the only copy.
+fn refuse_database(path: &Path) -> Result<()> {
+    // https://www.sqlite.org/fileformat.html: the database, the two byte orders of a write-ahead
+    // log, the rollback journal
+    const STARTS: [&[u8]; 4] = [
+        b"SQLite format 3\0",
+        &[0x37, 0x7f, 0x06, 0x82],
+        &[0x37, 0x7f, 0x06, 0x83],
+        &[0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7],
+    ];
+    let mut start = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(16).read_to_end(&mut start));
+    if read.is_ok() && STARTS.iter().any(|s| start.starts_with(s)) {
+        return Err(Error::new(
+            Code::Usage,
+            format!("-o: {} is a SQLite database, it is not replaced", show_path(path.display())),
+        )
+        .hint("name another file for the archive, for example -o backup.ndjson.zst"));
+    }
+    Ok(())
 }
 
 impl Place {

@@ -37,7 +37,8 @@ impl PgColumn {
             "float4" | "float8" => Kind::Real,
             "bool" => Kind::Bool,
             "numeric" => Kind::Numeric,
-            "text" | "varchar" | "bpchar" | "name" => Kind::Text,
+            // not bpchar: its blanks come and go with the form it is asked in
+            "text" | "varchar" | "name" => Kind::Text,
             "timestamptz" => Kind::Time,
             "date" => Kind::Date,
             "uuid" => Kind::Uuid,

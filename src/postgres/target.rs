@@ -482,6 +482,15 @@ async fn create_tables(connection: &Connection, info: &ConnInfo, layout: &Layout
         Error::new(Code::Usage, format!("--create cannot make the layout {}", layout.name))
     })?;
     let schema = info.schema.as_deref().unwrap_or("public");
+    let exists =
+        format!("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = {}", literal(schema));
+    if connection.rows(Code::Target, "cannot read the schemas", &exists).await?.is_empty() {
+        return Err(Error::new(
+            Code::NotFound,
+            format!("--create: there is no schema {}", show_text(schema)),
+        )
+        .hint("create it first: CREATE SCHEMA, as the owner of the database"));
+    }
     if PgCatalog::read(connection, Some(schema)).await.is_ok() {
         return Err(Error::new(
             Code::Usage,

@@ -126,6 +126,7 @@ impl SqliteTarget {
         begun.map_err(|e| failed(Code::Target, "cannot start to write", e))?;
         let mut last_rowid = Vec::new();
         for stream in &plan.streams {
+            self.require_key(stream)?;
             let sql = format!("SELECT max(rowid) FROM {}", quoted(&stream.table_name));
             // a table WITHOUT ROWID has no rows without a key, the only use of this number
             last_rowid.push(self.connection.query_row(&sql, [], |r| r.get(0)).unwrap_or(None));
@@ -142,6 +143,33 @@ impl SqliteTarget {
             last_rowid,
         });
         Ok(())
+    }
+
+    /// Refuses a table with rows whose key SQLite does not keep unique: rows that are there already
+    /// could not be recognised and would be doubled.
+    fn require_key(&self, stream: &StreamPlan) -> Result<()> {
+        let table = &self.catalog.tables[stream.table];
+        let key = table.key.first().map_or("", |k| &table.columns[*k].physical);
+        let indexed = self.unique[stream.table].iter().any(|columns| columns == &[key]);
+        let sql = format!(
+            "SELECT (SELECT group_concat(name) FROM pragma_table_info(?1) WHERE pk > 0) IS ?2 \
+                 OR NOT EXISTS (SELECT 1 FROM {})",
+            quoted(&table.name)
+        );
+        let fine = || self.connection.query_row(&sql, [&table.name[..], key], |row| row.get(0));
+        let read = |e| failed(Code::Target, format!("cannot read {}", table.name), e);
+        if indexed || fine().map_err(read)? {
+            return Ok(());
+        }
+        Err(Error::new(
+            Code::Plan,
+            format!(
+                "{}: \"{key}\" is not a unique key in this database, so rows that are there \
+                 already could not be recognised; nothing was changed",
+                table.name
+            ),
+        )
+        .hint("import into a new file with --create, or make the key unique: CREATE UNIQUE INDEX"))
     }
 
     fn write(&mut self, batch: &Batch) -> Result<()> {

@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 use tempfile::TempDir;
 
 use crate::archive::{frames, read};
-use crate::support::files::{sqlite_from, workdir};
+use crate::support::files::{fixture, sqlite_from, workdir};
 use crate::support::generate::hooks_database;
 use crate::support::program::{Output, Program, pipe};
 
@@ -522,4 +522,43 @@ fn where_nothing_is_found_the_places_are_told() {
         .stderr_has("hint: ")
         .stderr_has("$CLAUDE_HOOKS_DB_PATH")
         .stderr_has("~/.chronicle/fallback.db");
+}
+
+#[test]
+fn an_archive_never_replaces_a_database() {
+    let folder = workdir("replace-database");
+    let database = folder.path().join("x.db");
+    std::fs::copy(fixture("sample-hooks.db"), &database).unwrap();
+    let before = std::fs::read(&database).unwrap();
+    let args = ["export".into(), database.clone().into_os_string(), "-o".into()];
+    let run = Program::new(args).arg(&database).run();
+    run.fails_with(2).stderr_has("is not replaced");
+    assert_eq!(std::fs::read(&database).unwrap(), before);
+}
+
+#[test]
+fn rows_are_not_doubled_in_a_table_without_a_key() {
+    let folder = workdir("no-key");
+    let database = folder.path().join("x.db");
+    let sql = format!(
+        "ATTACH '{}' AS o; CREATE TABLE sessions AS SELECT * FROM o.sessions; \
+         CREATE TABLE events AS SELECT * FROM o.events;",
+        fixture("sample-hooks.db").display()
+    );
+    rusqlite::Connection::open(&database).unwrap().execute_batch(&sql).unwrap();
+    let archive = folder.path().join("x.ndjson.zst");
+    Program::new(["export"]).arg(&database).arg("-o").arg(&archive).run().success();
+    let run = Program::new(["import"]).arg(&archive).arg("--to").arg(&database).run();
+    run.fails_with(9).stderr_has("is not a unique key");
+}
+
+#[test]
+fn a_key_may_be_spelled_in_any_case() {
+    let folder = workdir("upper-key");
+    let database = folder.path().join("x.db");
+    let ddl = std::fs::read_to_string(fixture("sqlite-hooks.sql")).unwrap();
+    let ddl = ddl.replace("    id TEXT PRIMARY KEY", "    ID TEXT PRIMARY KEY");
+    rusqlite::Connection::open(&database).unwrap().execute_batch(&ddl).unwrap();
+    let run = Program::new(["export", "--quiet"]).arg(&database).run();
+    run.success();
 }
