@@ -222,7 +222,7 @@ fn session(number: u32, claude: &str) -> String {
 fn session_of(id: &str, claude: &str) -> String {
     format!(
         "INSERT INTO sessions (id, claude_session_id, start_time, project_path, created_at, updated_at) \
-         VALUES ('{id}', '{claude}', '2025-08-19T10:00:00Z', '/work', '2025-08-19 10:00:00', \
+         VALUES ('{id}', '{claude}', '2025-08-19T10:00:00Z', '/home/kim/greenhouse', '2025-08-19 10:00:00', \
          '2025-08-19 10:00:00');"
     )
 }
