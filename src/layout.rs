@@ -34,6 +34,8 @@ pub enum Role {
     Sessions,
     /// Events of a session.
     Events,
+    /// Anything else that Chronicle keeps beside them; it meets only a stream of its own name.
+    Side,
 }
 
 /// What the texts of an instant column without a zone mean.
@@ -85,6 +87,10 @@ pub struct LayoutStream {
     /// The logical columns that name rows of other streams.
     #[serde(default)]
     pub references: std::collections::BTreeMap<String, String>,
+    /// The logical column that keeps the id which a row had in the database it came from.
+    pub origin: Option<String>,
+    /// The logical JSON column that can carry what this table has no column for.
+    pub fold: Option<String>,
     /// What is to be said of single columns. All others travel as they are.
     #[serde(default)]
     pub columns: Vec<LayoutColumn>,
@@ -106,6 +112,11 @@ pub struct LayoutColumn {
     /// That it can be made anew from the rest, so that a target may lack it.
     #[serde(default)]
     pub derived: bool,
+    /// The logical column whose text stands here when an archive lacks this one and the table
+    /// requires it.
+    pub made_from: Option<String>,
+    /// The text that stands here when there is nothing else and the table requires a value.
+    pub otherwise: Option<String>,
 }
 
 fn read_kind<'de, D: serde::Deserializer<'de>>(
