@@ -7,6 +7,7 @@
 //! checkpoint of [`line`](mod@line), and [`frame`] compresses and writes it. Its way in:
 //! [`container`] reads frames, [`reader`] verifies each chunk before [`value`] decodes it.
 
+pub mod canonical;
 pub mod container;
 pub mod digest;
 pub mod frame;
