@@ -1,166 +1,60 @@
 //! A value of the archive to a value that the target's column holds, or the reason why not.
 
-use std::collections::BTreeMap;
-
 use crate::archive::json::{Findings, Scanner};
 use crate::archive::value::{portable, real_text};
-use crate::error::{Code, Error, Result};
-use crate::plan::{ColumnPlan, OnUnrepresentable, Plan, StreamPlan};
-use crate::record::{Batch, Kind, Value, show};
-use crate::target::{Affinity, TargetType};
-use crate::time::{NotInstant, read_text, read_text_nearest};
-
-/// Values that were changed because the target cannot hold them.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Adapted {
-    /// The stream.
-    pub stream: String,
-    /// The column.
-    pub column: String,
-    /// Why.
-    pub reason: String,
-    /// How many values.
-    pub values: u64,
-    /// The key of the first row.
-    pub first: String,
-}
+use crate::plan::ColumnPlan;
+use crate::record::{Kind, Value};
+use crate::target::{Affinity, Check, TargetType};
+use crate::time::{Instant, NotInstant, read_text, read_text_nearest};
 
 /// Why a target's column cannot hold a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    reason: String,
-    zone: bool,
+    /// Why, in words.
+    pub reason: String,
+    /// Whether a time zone would settle it.
+    pub zone: bool,
 }
 
-fn refuse<T>(reason: impl Into<String>) -> std::result::Result<T, Refusal> {
+/// A refusal for a reason.
+pub fn refuse<T>(reason: impl Into<String>) -> std::result::Result<T, Refusal> {
     Err(Refusal { reason: reason.into(), zone: false })
 }
 
-/// Converts the rows of an import and counts the values it had to change.
-#[derive(Default)]
-pub struct Converter {
-    scanner: Scanner,
-    scratch: Vec<u8>,
-    changed: Vec<(usize, String)>,
-    adapted: BTreeMap<(String, String, String), (u64, String)>,
-}
-
-impl Converter {
-    /// Appends the row to `out` in the order of the plan's columns and the types of the target.
-    ///
-    /// # Errors
-    /// A value that the target cannot hold, with table, key, column and reason.
-    pub fn row(
-        &mut self,
-        plan: &Plan,
-        stream: &StreamPlan,
-        batch: &Batch,
-        row: usize,
-        out: &mut Batch,
-    ) -> Result<()> {
-        self.changed.clear();
-        for (n, column) in stream.columns.iter().enumerate() {
-            let value = batch.value(row, column.source);
-            match convert(&mut self.scanner, column, value, &mut self.scratch) {
-                Ok(held) => out.push(held.borrow(&self.scratch)),
-                Err(refusal) => {
-                    let may = plan.options.on_unrepresentable == OnUnrepresentable::Adapt;
-                    let nearest = if may && !refusal.zone {
-                        adapt(&mut self.scanner, column, value)
-                    } else {
-                        None
-                    };
-                    match nearest {
-                        Some(nearest) => out.push(nearest.borrow()),
-                        None => return Err(refused(plan, stream, column, batch, row, &refusal)),
-                    }
-                    self.changed.push((n, refusal.reason));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Counts what the last [`Converter::row`] changed: the row was loaded.
-    pub fn count(&mut self, stream: &StreamPlan, batch: &Batch, row: usize) {
-        for (column, reason) in self.changed.drain(..) {
-            let place = (stream.stream.clone(), stream.columns[column].name.clone(), reason);
-            self.adapted.entry(place).or_insert_with(|| (0, key_of(stream, batch, row))).0 += 1;
-        }
-    }
-
-    /// What was changed so far.
-    pub fn adapted(&self) -> Vec<Adapted> {
-        (self.adapted.iter())
-            .map(|((stream, column, reason), (values, first))| Adapted {
-                stream: stream.clone(),
-                column: column.clone(),
-                reason: reason.clone(),
-                values: *values,
-                first: first.clone(),
-            })
-            .collect()
-    }
-}
-
-/// The key of a row, for messages.
-pub fn key_of(stream: &StreamPlan, batch: &Batch, row: usize) -> String {
-    let parts = stream.key.iter().filter_map(|k| stream.columns.get(*k));
-    parts.map(|c| show(batch.value(row, c.source))).collect::<Vec<_>>().join(", ")
-}
-
-fn refused(
-    plan: &Plan,
-    stream: &StreamPlan,
-    column: &ColumnPlan,
-    batch: &Batch,
-    row: usize,
-    refusal: &Refusal,
-) -> Error {
-    let hint = match (&plan.zone_hint, refusal.zone) {
-        (Some(zone), true) => format!(
-            "say in which time zone these times were written: --assume-tz ZONE; the archive was \
-             made on a machine in {zone}: --assume-tz archive"
-        ),
-        (None, true) => "say in which time zone these times were written: --assume-tz ZONE, for \
-                         example --assume-tz Europe/Berlin"
-            .into(),
-        (_, false) if plan.options.on_unrepresentable == OnUnrepresentable::Adapt => {
-            "this value has no form that the column holds; mend it in the source and export again"
-                .into()
-        }
-        (_, false) => "--on-unrepresentable=adapt loads the nearest value that the target holds \
-                       and counts it; the archive keeps the original"
-            .into(),
-    };
-    Error::new(
-        Code::Value,
-        format!(
-            "{}: row {} (key {}), column \"{}\" ({} in the target): {}",
-            stream.table_name,
-            batch.first_row() + row as u64,
-            key_of(stream, batch, row),
-            column.name,
-            column.ty.name(),
-            refusal.reason
-        ),
-    )
-    .hint(hint)
-}
-
 /// The value in the target's type, if the column holds it without change.
-fn convert<'v>(
+///
+/// # Errors
+/// Why the column does not.
+pub fn convert<'v>(
     scanner: &mut Scanner,
     column: &ColumnPlan,
     value: Value<'v>,
     scratch: &mut Vec<u8>,
 ) -> Fit<'v> {
     fits(scanner, column, value)?;
-    match exact(column, value, scratch)? {
-        Held::Value(Value::Null) if column.not_null => {
-            refuse("NULL where the target requires a value")
+    let held = exact(column, value, scratch)?;
+    match held.borrow(scratch) {
+        Value::Null if column.not_null => refuse("NULL where the target requires a value"),
+        loaded => obeys(column, loaded).map(|()| held),
+    }
+}
+
+/// Checks a value against the rule that the target has for its column.
+fn obeys(column: &ColumnPlan, value: Value<'_>) -> std::result::Result<(), Refusal> {
+    match (&column.check, value) {
+        (Some(Check::OneOf(texts)), Value::Text(text))
+            if !texts.iter().any(|t| t.as_bytes() == text) =>
+        {
+            let shown = crate::record::show(value);
+            refuse(format!("\"{shown}\" is none of what the target allows: {}", texts.join(", ")))
         }
-        held => Ok(held),
+        (Some(Check::AtLeast(least)), Value::Int(v)) if v < *least => {
+            refuse(format!("{v} is below {least}, the least that the target allows"))
+        }
+        (Some(Check::AtLeast(least)), Value::Real(v)) if v < *least as f64 => {
+            refuse(format!("{v} is below {least}, the least that the target allows"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -198,13 +92,16 @@ fn fits(
 }
 
 /// A converted value: itself, another one without bytes, or the text in the scratch buffer.
-enum Held<'v> {
+pub enum Held<'v> {
+    /// A value, perhaps the one that was given.
     Value(Value<'v>),
+    /// The text in the scratch buffer.
     Scratch,
 }
 
 impl<'v> Held<'v> {
-    fn borrow<'a>(&self, scratch: &'a [u8]) -> Value<'a>
+    /// The value, wherever it stands.
+    pub fn borrow<'a>(&self, scratch: &'a [u8]) -> Value<'a>
     where
         'v: 'a,
     {
@@ -215,7 +112,8 @@ impl<'v> Held<'v> {
     }
 }
 
-type Fit<'v> = std::result::Result<Held<'v>, Refusal>;
+/// A converted value, or why there is none.
+pub type Fit<'v> = std::result::Result<Held<'v>, Refusal>;
 
 /// The value itself in the target's type, if the type holds it without change.
 fn exact<'v>(column: &ColumnPlan, value: Value<'v>, scratch: &mut Vec<u8>) -> Fit<'v> {
@@ -407,38 +305,53 @@ fn to_instant<'v>(column: &ColumnPlan, value: Value<'v>) -> Fit<'v> {
 }
 
 /// The value that is loaded in the place of one that the target cannot hold.
-enum Nearest {
+pub enum Nearest {
+    /// Nothing.
     Null,
-    Time(crate::time::Instant),
+    /// An instant.
+    Time(Instant),
+    /// An integer.
+    Int(i64),
+    /// A text.
     Text(Vec<u8>),
 }
 
 impl Nearest {
-    fn borrow(&self) -> Value<'_> {
+    /// The value.
+    pub fn borrow(&self) -> Value<'_> {
         match self {
             Nearest::Null => Value::Null,
             Nearest::Time(instant) => Value::Time(*instant),
+            Nearest::Int(v) => Value::Int(*v),
             Nearest::Text(text) => Value::Text(text),
         }
     }
 }
 
 /// The nearest value that the target holds: the one that the archive's record shows, an instant
-/// rounded to the microsecond, and where the column allows no NULL a payload that is no JSON as
-/// one JSON string.
-fn adapt(scanner: &mut Scanner, column: &ColumnPlan, value: Value<'_>) -> Option<Nearest> {
-    if let (TargetType::Timestamptz, Value::Text(text)) = (&column.ty, value) {
-        let nearest = read_text_nearest(text, column.naive).ok().map(Nearest::Time);
-        return nearest.or((!column.not_null).then_some(Nearest::Null));
+/// rounded to the microsecond or read from a count of units since 1970, and where the column allows
+/// no NULL a payload that is no JSON as one JSON string. None if there is no such value.
+pub fn adapt(scanner: &mut Scanner, column: &ColumnPlan, value: Value<'_>) -> Option<Nearest> {
+    let null = || (!column.not_null).then_some(Nearest::Null);
+    if column.ty == TargetType::Timestamptz {
+        return nearest_instant(column, value).map(Nearest::Time).or_else(null);
+    }
+    if let (TargetType::Int(_), Value::Real(v)) = (&column.ty, value) {
+        let whole = v.round();
+        let held = (v.is_finite() && whole.abs() < TWO_TO_THE_63).then_some(whole as i64)?;
+        let fits = exact(column, Value::Int(held), &mut Vec::new()).is_ok();
+        return (fits && obeys(column, Value::Int(held)).is_ok())
+            .then_some(Nearest::Int(held))
+            .or_else(null);
     }
     if let Some(text) = portable(column.kind, column.key, value) {
-        let plan = ColumnPlan { kind: column.kind, ..column.clone() };
         let mut unused = Vec::new();
-        let holds = fits(scanner, &plan, Value::Text(&text)).is_ok()
+        let holds = fits(scanner, column, Value::Text(&text)).is_ok()
             && matches!(
-                exact(&plan, Value::Text(&text), &mut unused),
+                exact(column, Value::Text(&text), &mut unused),
                 Ok(Held::Value(Value::Text(_)))
-            );
+            )
+            && obeys(column, Value::Text(&text)).is_ok();
         if holds {
             return Some(Nearest::Text(text));
         }
@@ -454,5 +367,59 @@ fn adapt(scanner: &mut Scanner, column: &ColumnPlan, value: Value<'_>) -> Option
             Some(Nearest::Text(string))
         }
         _ => None,
+    }
+}
+
+/// The instant that a text or a number most likely means.
+fn nearest_instant(column: &ColumnPlan, value: Value<'_>) -> Option<Instant> {
+    let number = match value {
+        Value::Text(text) => {
+            if let Ok(read) = read_text_nearest(text, column.naive) {
+                return Some(read);
+            }
+            let text = std::str::from_utf8(text).ok()?;
+            let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+            text.parse().ok().filter(|_| plain)?
+        }
+        Value::Int(v) => v as f64,
+        Value::Real(v) => v,
+        _ => return None,
+    };
+    instant_of_number(number)
+}
+
+/// The instant of a count of seconds, milliseconds, microseconds or nanoseconds since 1970, whichever
+/// puts it between 1973 and 5138: no number is within that range in two units.
+fn instant_of_number(number: f64) -> Option<Instant> {
+    const EPOCH_2000: f64 = 946_684_800e6;
+    let micros = match number {
+        n if (1e8..1e11).contains(&n) => n * 1e6,
+        n if (1e11..1e14).contains(&n) => n * 1e3,
+        n if (1e14..1e17).contains(&n) => n,
+        n if (1e17..1e20).contains(&n) => n / 1e3,
+        _ => return None,
+    };
+    Some(Instant((micros - EPOCH_2000).round() as i64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_unit_of_a_unix_time_is_decided_by_its_size() {
+        let shown = |number: f64| {
+            let mut text = Vec::new();
+            instant_of_number(number).map(|i| i.write_portable(&mut text));
+            String::from_utf8(text).unwrap()
+        };
+        let expected = "2025-08-19T12:00:00.000000Z";
+        for number in [1_755_604_800.0, 1_755_604_800e3, 1_755_604_800e6, 1_755_604_800e9] {
+            assert_eq!(shown(number), expected, "{number}");
+        }
+        assert_eq!(shown(1_755_604_800.25), "2025-08-19T12:00:00.250000Z");
+        for no in [0.0, 2025.0, 20_250_102.0, -1.0, f64::NAN, 1e30] {
+            assert_eq!(instant_of_number(no), None, "{no}");
+        }
     }
 }

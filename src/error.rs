@@ -40,6 +40,10 @@ pub enum Code {
     Conflict,
     /// A row refers to a row that is neither in the archive nor in the target.
     Orphan,
+    /// The target does not hold what was loaded into it.
+    Readback,
+    /// Everything was done but for rows that were set aside.
+    Rejected,
     /// The archive or a result could not be written.
     Output,
     /// Stopped by a signal.
@@ -52,7 +56,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the documentation.
-    pub const ALL: [Code; 20] = [
+    pub const ALL: [Code; 22] = [
         Code::Usage,
         Code::NotAnArchive,
         Code::ArchiveDamaged,
@@ -69,6 +73,8 @@ impl Code {
         Code::Value,
         Code::Conflict,
         Code::Orphan,
+        Code::Readback,
+        Code::Rejected,
         Code::Output,
         Code::Cancelled,
         Code::BrokenPipe,
@@ -94,6 +100,8 @@ impl Code {
             Code::Value => "value.refused",
             Code::Conflict => "row.conflict",
             Code::Orphan => "row.orphan",
+            Code::Readback => "target.readback",
+            Code::Rejected => "row.rejected",
             Code::Output => "output.failed",
             Code::Cancelled => "cancelled",
             Code::BrokenPipe => "output.closed",
@@ -111,12 +119,13 @@ impl Code {
             Code::DigestMismatch => 5,
             Code::IndexDamaged => 6,
             Code::NotFound | Code::Connect => 7,
-            Code::Source | Code::Target => 8,
+            Code::Source | Code::Target | Code::Readback => 8,
             Code::Layout | Code::Plan => 9,
             Code::Value => 10,
             Code::Conflict => 11,
             Code::Orphan => 12,
             Code::Output => 13,
+            Code::Rejected => 14,
             Code::Cancelled => 130,
             Code::BrokenPipe => 141,
         }
@@ -139,6 +148,7 @@ impl Code {
             11 => "a row exists already with other content",
             12 => "a row refers to a row that does not exist",
             13 => "the output could not be written",
+            14 => "done, but some rows were left out and set aside",
             130 => "stopped by a signal, nothing changed",
             141 => "the reader of our output has gone",
             _ => "unknown",

@@ -1,5 +1,6 @@
 //! Import: from an archive into a target, visible only after everything agreed.
 
+use std::fs::File;
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,13 +9,15 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::archive::{ArchiveReader, Header, Limits, Sealed};
+use crate::archive::{ArchiveReader, Header, Limits, Sealed, Written};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
-use crate::plan::{Plan, PlanOptions, plan};
+use crate::plan::{OnUnrepresentable, Plan, PlanOptions, plan};
 use crate::progress::Progress;
 use crate::record::{Batch, Stream};
-use crate::target::{OnOrphans, Outcome, Target};
+use crate::rejects::Rejects;
+use crate::shape::{Change, Rejected, Shaped, Shaper, key_of};
+use crate::target::{Outcome, Problem, Problems, Purpose, Refused, Rows, Target};
 
 /// The chunks that wait between the reading thread and the target.
 const BATCHES_AHEAD: usize = 2;
@@ -24,8 +27,8 @@ const BATCHES_AHEAD: usize = 2;
 pub struct ImportOptions {
     /// Values that the target cannot hold, times without a zone.
     pub plan: PlanOptions,
-    /// Rows that refer to missing rows; by default it depends on the target.
-    pub orphans: Option<OnOrphans>,
+    /// To load, or to find everything that would keep the rows from being loaded.
+    pub purpose: Purpose,
     /// Do everything but commit.
     pub dry_run: bool,
     /// The digest that the archive must have: 64 hexadecimal digits.
@@ -33,7 +36,7 @@ pub struct ImportOptions {
 }
 
 /// What was imported.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Imported {
     /// Whether it was committed.
     pub committed: bool,
@@ -41,6 +44,14 @@ pub struct Imported {
     pub plan: Arc<Plan>,
     /// What was done.
     pub outcome: Outcome,
+    /// The values that are not in the target as they are in the archive.
+    pub changes: Vec<Change>,
+    /// What would stop an import, found by a check.
+    pub problems: Vec<Problem>,
+    /// Rows that were left out, per stream and reason.
+    pub rejected: Vec<Problem>,
+    /// The archive of the rows that were left out, if there are any.
+    pub rejects: Option<(File, Written)>,
     /// What is known of the archive.
     pub sealed: Sealed,
 }
@@ -94,7 +105,11 @@ impl Incoming {
         Ok(Incoming { header, streams, batches, used, reader: Some(reader) })
     }
 
-    async fn next(&mut self, batch: &mut Batch) -> Result<Option<Sealed>> {
+    /// The next rows in `batch`, or what is known of the archive when there are no more.
+    ///
+    /// # Errors
+    /// A damaged or cut archive.
+    pub async fn next(&mut self, batch: &mut Batch) -> Result<Option<Sealed>> {
         match self.batches.recv().await {
             Some(next) => {
                 let _ = self.used.send(std::mem::replace(batch, next));
@@ -154,7 +169,8 @@ fn read(
 }
 
 /// Loads an archive into a target. Nothing is visible there before the manifest agreed, every
-/// reference was checked and the transaction was committed; on any error the target is as before.
+/// reference was checked, what was loaded was read back, and the transaction was committed; on any
+/// error the target is as before. Rows that are left out go into `rejects`.
 ///
 /// # Errors
 /// A damaged or cut archive, a row or value that the target refuses, or a stop.
@@ -162,44 +178,64 @@ pub async fn import(
     mut incoming: Incoming,
     mut target: Box<dyn Target>,
     options: ImportOptions,
+    rejects: Option<File>,
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<Imported> {
-    let loaded = load(&mut incoming, target.as_mut(), &options, progress, cancel).await;
-    let (plan, sealed, outcome) = match loaded {
+    let loaded = load(&mut incoming, target.as_mut(), &options, rejects, progress, cancel).await;
+    let mut imported = match loaded {
         Ok(loaded) => loaded,
         Err(error) => {
             target.abort().await;
             return Err(error);
         }
     };
-    if options.dry_run {
+    if options.dry_run || options.purpose == Purpose::Check {
         target.abort().await;
     } else {
         // from here on a stop comes too late: a commit is not interrupted
         target.commit().await?;
+        imported.committed = true;
     }
-    Ok(Imported { committed: !options.dry_run, plan, outcome, sealed })
+    Ok(imported)
 }
 
 async fn load(
     incoming: &mut Incoming,
     target: &mut dyn Target,
     options: &ImportOptions,
+    rejects: Option<File>,
     progress: &Progress,
     cancel: &Cancel,
-) -> Result<(Arc<Plan>, Sealed, Outcome)> {
+) -> Result<Imported> {
     let origin = &incoming.header.source;
     let plan = Arc::new(plan(origin, &incoming.streams, target.catalog(), options.plan)?);
+    let rejects = rejects
+        .map(|file| Rejects::start(file, &incoming.header, &incoming.streams))
+        .transpose()?;
+    let mut loading = Loading {
+        shaper: Shaper::new(Arc::clone(&plan), options.purpose),
+        shaped: Shaped::default(),
+        rejects,
+        rejected: Problems::default(),
+        problems: Problems::default(),
+        plan,
+        checks: options.purpose == Purpose::Check,
+    };
     let mut batch = Batch::default();
     // the first rows before the transaction: a slow sender keeps nobody waiting for our locks
     let mut end = cancel.or(incoming.next(&mut batch)).await?;
-    cancel.or(target.begin(Arc::clone(&plan))).await?;
+    cancel.or(target.begin(Arc::clone(&loading.plan))).await?;
+    for (of, table) in loading.shaper.numbered() {
+        for (original, id) in cancel.or(target.known_ids(table)).await? {
+            loading.shaper.know(&of, original, id);
+        }
+    }
     let sealed = loop {
         if let Some(sealed) = end {
             break sealed;
         }
-        cancel.or(target.write_batch(&batch)).await?;
+        cancel.or(loading.batch(target, &batch)).await?;
         progress.add_rows(batch.rows());
         end = cancel.or(incoming.next(&mut batch)).await?;
     };
@@ -213,6 +249,86 @@ async fn load(
             ),
         ));
     }
-    let outcome = cancel.or(target.settle(options.orphans)).await?;
-    Ok((plan, sealed, outcome))
+    let outcome = cancel.or(target.settle()).await?;
+    loading.finish(outcome, sealed)
+}
+
+/// What is kept while rows are loaded.
+struct Loading {
+    plan: Arc<Plan>,
+    shaper: Shaper,
+    shaped: Shaped,
+    rejects: Option<Rejects>,
+    rejected: Problems,
+    problems: Problems,
+    checks: bool,
+}
+
+impl Loading {
+    async fn batch(&mut self, target: &mut dyn Target, batch: &Batch) -> Result<()> {
+        self.shaper.shape(batch, &mut self.shaped)?;
+        let rows = Rows {
+            stream: batch.stream(),
+            source: batch,
+            shaped: &self.shaped.rows,
+            from: &self.shaped.from,
+            residue: &self.shaped.residue,
+        };
+        let refused = target.write_rows(&rows).await?;
+        self.set_aside(batch, refused)
+    }
+
+    /// Decides about the rows that are not loaded: those that no value was found for, and those
+    /// that the target refused by a rule of its own.
+    fn set_aside(&mut self, batch: &Batch, refused: Vec<Refused>) -> Result<()> {
+        let plan = Arc::clone(&self.plan);
+        let stream = &plan.streams[batch.stream()];
+        let rejects = plan.options.on_unrepresentable == OnUnrepresentable::Reject;
+        for Refused { row, error } in refused {
+            let row = self.shaped.from.get(row).copied().unwrap_or(0);
+            let key = key_of(stream, batch, row);
+            if self.checks {
+                self.problems.add(stream, None, &error, &key);
+            } else if !rejects {
+                return Err(error);
+            }
+            self.shaper.unload(stream, batch, row);
+            let reason = error.full();
+            self.shaped.rejected.push(Rejected { row, key, column: None, reason });
+        }
+        if self.checks || self.shaped.rejected.is_empty() {
+            return Ok(());
+        }
+        self.shaped.rejected.sort_by_key(|r| r.row);
+        for why in self.shaped.rejected.chunk_by(|a, b| a.row == b.row) {
+            let [first, ..] = why else { continue };
+            if let Some(rejects) = &mut self.rejects {
+                rejects.write(batch, first.row, &why.iter().collect::<Vec<_>>())?;
+            }
+            let error = Error::new(Code::Rejected, "");
+            self.rejected.note(stream, first.column.clone(), &error, &first.reason, &first.key);
+        }
+        Ok(())
+    }
+
+    fn finish(self, mut outcome: Outcome, sealed: Sealed) -> Result<Imported> {
+        outcome.notices.extend(self.shaper.clocks());
+        let mut problems = self.shaper.problems();
+        problems.extend(self.problems.all());
+        problems.append(&mut outcome.problems);
+        let rejects = match self.rejects {
+            Some(rejects) if rejects.rows() > 0 => Some(rejects.finish()?),
+            _ => None,
+        };
+        Ok(Imported {
+            committed: false,
+            changes: self.shaper.changes(),
+            plan: self.plan,
+            outcome,
+            problems,
+            rejected: self.rejected.all(),
+            rejects,
+            sealed,
+        })
+    }
 }

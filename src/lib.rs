@@ -29,7 +29,14 @@ pub mod import;
 pub use import::{ImportOptions, Imported, Incoming, import};
 
 pub mod convert;
+pub mod event_type;
+pub mod ids;
 pub mod plan;
+pub mod readback;
+pub mod rejects;
+pub mod residue;
+pub mod shape;
+pub mod survey;
 
 pub mod target;
 pub use target::Target;

@@ -13,7 +13,7 @@ use crate::record::show_path;
 use crate::source::{Source, SourceOptions};
 use crate::sqlite::source::SqliteSource;
 use crate::sqlite::target::SqliteTarget;
-use crate::target::Target;
+use crate::target::{Target, TargetOptions};
 
 /// A database, by its file or its server. Its text never shows a password.
 #[derive(Clone, Debug)]
@@ -91,19 +91,24 @@ impl Location {
     ///
     /// # Errors
     /// If it cannot be opened or is of no known layout.
-    pub async fn open_target(&self, create: bool, cancel: &Cancel) -> Result<Box<dyn Target>> {
+    pub async fn open_target(
+        &self,
+        create: bool,
+        options: &TargetOptions,
+        cancel: &Cancel,
+    ) -> Result<Box<dyn Target>> {
         let layout = if create { Some(self.created_layout()?) } else { None };
         match (self, layout) {
             (Location::Sqlite(path), Some(layout)) => {
-                let target = SqliteTarget::create(path, &layout, cancel);
+                let target = SqliteTarget::create(path, &layout, options, cancel);
                 Ok(Box::new(target.map_err(|e| e.about(path.display()))?))
             }
             (Location::Sqlite(path), None) => {
-                let target = SqliteTarget::open(path, cancel);
+                let target = SqliteTarget::open(path, options, cancel);
                 Ok(Box::new(target.map_err(|e| e.about(path.display()))?))
             }
             (Location::Postgres(info), layout) => {
-                let target = PgTarget::open(info, layout.as_ref());
+                let target = PgTarget::open(info, layout.as_ref(), options);
                 Ok(Box::new(cancel.or(target).await?))
             }
         }

@@ -1,11 +1,13 @@
 //! The plan of an import: which column of the archive goes where and how, decided from plain
 //! values before any row is read.
 
+use uuid::Uuid;
+
 use crate::archive::Origin;
 use crate::error::{Code, Error, Result};
 use crate::layout::{self, Backend, Role};
 use crate::record::{Column, Kind, Stream};
-use crate::target::{Catalog, TargetColumn, TargetTable, TargetType};
+use crate::target::{Affinity, Catalog, Check, OnOrphans, TargetColumn, TargetTable, TargetType};
 use crate::time::{Naive, parse_zone};
 
 /// What becomes of a value that the target cannot hold.
@@ -16,6 +18,34 @@ pub enum OnUnrepresentable {
     Fail,
     /// Its portable form is loaded instead and counted.
     Adapt,
+    /// Its portable form is loaded and counted, and the original is kept beside it.
+    Preserve,
+    /// Its row is not loaded but written into an archive of its own.
+    Reject,
+}
+
+/// What becomes of a column that the target lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnMissingColumn {
+    /// It stops the import, unless it can be made anew from the rest.
+    #[default]
+    Fail,
+    /// Its values go under one key of the row's JSON column, or are kept beside the row.
+    Fold,
+    /// Its values are lost, and counted.
+    Drop,
+    /// The target gets the column.
+    Add,
+}
+
+/// What becomes of the types of events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EventTypes {
+    /// They stay as they are.
+    #[default]
+    Keep,
+    /// Old ones become those of today, by Chronicle's own rule.
+    Upstream,
 }
 
 /// How local times without a zone are read where the target needs instants.
@@ -50,21 +80,66 @@ impl AssumeZone {
 pub struct PlanOptions {
     /// Values that the target cannot hold.
     pub on_unrepresentable: OnUnrepresentable,
+    /// Columns that the target lacks.
+    pub on_missing_column: OnMissingColumn,
+    /// The types of events.
+    pub event_types: EventTypes,
     /// Local times without a zone.
     pub assume_zone: AssumeZone,
+    /// Rows that refer to missing rows; by default it depends on the target.
+    pub orphans: Option<OnOrphans>,
+    /// The name of the database that the ids are of, if the archive's own is not meant.
+    pub instance: Option<Uuid>,
+}
+
+/// Where the value of a column comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taken {
+    /// A column of the archive, by its position.
+    Column(usize),
+    /// The text of a column of the archive that has another name.
+    TextOf(usize),
+    /// Always the same text.
+    Text(String),
+}
+
+/// How ids of one kind become ids of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdRule {
+    /// They stay; a text is spelled as it was.
+    Keep,
+    /// A UUID: the same one if the id is one, else one made from the id and where it comes from.
+    Uuid,
+    /// An integer: the one it had before if that is free, else the next one.
+    Integer,
+}
+
+/// What a column of ids is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ids {
+    /// The stream whose rows the ids name.
+    pub of: String,
+    /// The target's table of that stream.
+    pub table: usize,
+    /// How they are mapped.
+    pub rule: IdRule,
+    /// Whether they name the rows of this stream, not of another one.
+    pub own: bool,
 }
 
 /// Where a column goes.
 #[derive(Debug, Clone)]
 pub struct ColumnPlan {
-    /// Its position in the archive's records.
-    pub source: usize,
+    /// Where its value comes from.
+    pub taken: Taken,
     /// Its position in the target's table.
     pub target: usize,
     /// Its logical name.
     pub name: String,
     /// What the archive holds.
     pub kind: Kind,
+    /// Whether the archive holds instants as text.
+    pub instant: bool,
     /// What the target can hold.
     pub ty: TargetType,
     /// How texts without a zone are read.
@@ -73,6 +148,38 @@ pub struct ColumnPlan {
     pub not_null: bool,
     /// Whether it is part of the key.
     pub key: bool,
+    /// The rule of the target for its values.
+    pub check: Option<Check>,
+    /// What stands there in the place of NULL where the target refuses it.
+    pub otherwise: Option<Taken>,
+    /// If it holds ids.
+    pub ids: Option<Ids>,
+    /// If it is the type of an event: how it is mapped.
+    pub event_type: Option<EventTypes>,
+}
+
+/// What becomes of a column of the archive that the target lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It can be made anew from the rest.
+    Derived,
+    /// Its values are lost, and counted.
+    Dropped,
+    /// Its values are kept under the reserved key of the JSON column, or beside the row.
+    Folded,
+    /// Its values are ids that rows had before: they are always kept beside the row.
+    Kept,
+}
+
+/// A column of the archive that the target lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// Its position in the archive's records.
+    pub source: usize,
+    /// Its name.
+    pub name: String,
+    /// What becomes of it.
+    pub fate: Fate,
 }
 
 /// Where a stream goes.
@@ -80,18 +187,111 @@ pub struct ColumnPlan {
 pub struct StreamPlan {
     /// Its name.
     pub stream: String,
+    /// What its rows are.
+    pub role: Role,
     /// The position of the target's table.
     pub table: usize,
     /// The name of the target's table.
     pub table_name: String,
-    /// The columns that travel.
+    /// What the archive holds, as it says itself.
+    pub source: Stream,
+    /// The columns that are written.
     pub columns: Vec<ColumnPlan>,
     /// The key among them.
     pub key: Vec<usize>,
-    /// Columns of the archive that the target lacks and can do without.
-    pub dropped: Vec<String>,
+    /// The columns of the archive that the target lacks.
+    pub missing: Vec<Missing>,
+    /// The columns that the target gets.
+    pub added: Vec<TargetColumn>,
     /// Columns of the target that the archive lacks: the database fills them.
     pub defaulted: Vec<String>,
+    /// The JSON column that carries what has no column, among those that are written.
+    pub fold: Option<usize>,
+    /// The column of the archive with the id that a row had in a database like the target.
+    pub former_id: Option<usize>,
+    /// The columns that are remembered beside the rows, with their places in the archive.
+    pub remembered: Vec<(usize, Column)>,
+    /// The name under which the id that a row has in the archive is kept, if the target has no
+    /// column for it.
+    pub origin: Option<String>,
+    /// Whether anything is kept beside the rows.
+    pub remembers: bool,
+}
+
+impl StreamPlan {
+    /// The plan of every column that is not taken as it is, in words; one line says how many are.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines: Vec<String> = self.columns.iter().filter_map(ColumnPlan::line).collect();
+        let direct = self.columns.len() - lines.len();
+        lines.insert(0, format!("{direct} columns as they are"));
+        for missing in &self.missing {
+            let fate = match missing.fate {
+                Fate::Derived => "left out: it can be made anew from the rest",
+                Fate::Dropped => "lost: the target has no column for it",
+                Fate::Folded => "kept with its row: the target has no column for it",
+                Fate::Kept => "kept with its row",
+            };
+            lines.push(format!("{}: {fate}", missing.name));
+        }
+        lines.extend(self.added.iter().map(|a| format!("{}: the target gets the column", a.name)));
+        lines.extend(self.defaulted.iter().map(|name| {
+            format!("{name}: the archive lacks it, the target's default stands there")
+        }));
+        lines
+    }
+}
+
+impl ColumnPlan {
+    /// How the column is filled, in words; None if its values are taken as they are.
+    fn line(&self) -> Option<String> {
+        let how = match (&self.taken, self.ids.as_ref().map(|ids| ids.rule)) {
+            (Taken::TextOf(_), _) => "made from another column".into(),
+            (Taken::Text(text), _) => format!("always \"{text}\""),
+            (Taken::Column(_), Some(IdRule::Uuid)) => {
+                format!("{} to uuid; what is no UUID becomes one made from it", self.kind.word())
+            }
+            (Taken::Column(_), Some(IdRule::Integer)) => {
+                format!("{} to numbers", self.kind.word())
+            }
+            (Taken::Column(_), _) if self.event_type == Some(EventTypes::Upstream) => {
+                "old types become those of today".into()
+            }
+            (Taken::Column(_), _) if self.converts() => {
+                format!("{} to {}", self.kind.word(), self.ty.name())
+            }
+            (Taken::Column(_), _) => return None,
+        };
+        Some(format!("{}: {how}", self.name))
+    }
+
+    /// Whether values are of another type in the target.
+    fn converts(&self) -> bool {
+        !matches!(
+            (self.kind, &self.ty),
+            (Kind::Uuid, TargetType::Uuid)
+                | (Kind::Time, TargetType::Timestamptz)
+                | (Kind::Int, TargetType::Int(_))
+                | (Kind::Real, TargetType::Float(_))
+                | (Kind::Bool, TargetType::Bool)
+                | (Kind::Bytes, TargetType::Bytea)
+                | (Kind::Json, TargetType::Json)
+                | (Kind::Jsonb, TargetType::Jsonb)
+                | (Kind::Text, TargetType::Text(_))
+                | (_, TargetType::Cast(_))
+                | (
+                    Kind::Text
+                        | Kind::Json
+                        | Kind::Jsonb
+                        | Kind::Int
+                        | Kind::Real
+                        | Kind::Bytes
+                        | Kind::Numeric
+                        | Kind::Other
+                        | Kind::Date,
+                    TargetType::Sqlite(_)
+                )
+        )
+    }
 }
 
 /// Where everything goes. The loading code obeys it and decides nothing of its own.
@@ -101,6 +301,8 @@ pub struct Plan {
     pub streams: Vec<StreamPlan>,
     /// What the user decided about values.
     pub options: PlanOptions,
+    /// The name of the database that the archive's ids are of.
+    pub instance: Uuid,
     /// The zone that the archive hints at, for messages.
     pub zone_hint: Option<String>,
 }
@@ -115,55 +317,59 @@ pub fn plan(
     catalog: &Catalog,
     options: PlanOptions,
 ) -> Result<Plan> {
-    let naive = match options.assume_zone {
-        AssumeZone::Refuse => Naive::Refuse,
-        AssumeZone::Zone(zone) => zone,
-        AssumeZone::Archive => {
-            origin.time_zone.as_deref().and_then(parse_zone).ok_or_else(|| {
-                Error::new(Code::Plan, "the archive does not say in which time zone it was made")
-                    .hint("name the zone: --assume-tz Europe/Berlin")
-            })?
-        }
-    };
-    let mut problems = Vec::new();
-    let mut plans = Vec::new();
-    for stream in streams {
-        match table_for(stream, catalog) {
-            Some(table) => {
-                plans.push(plan_stream(stream, table, catalog, naive, &mut problems)?);
-            }
-            None => problems.push(format!("{}: the target has no table for it", stream.name)),
-        }
+    let naive = zone(origin, options.assume_zone)?;
+    let mut joiner = Joiner { origin, catalog, options, naive, problems: Vec::new() };
+    let plans = streams.iter().filter_map(|stream| joiner.stream(stream)).collect();
+    if joiner.problems.is_empty() {
+        let told = origin.instance.as_deref().and_then(|text| Uuid::parse_str(text).ok());
+        return Ok(Plan {
+            streams: plans,
+            options,
+            instance: options.instance.or(told).unwrap_or(Uuid::nil()),
+            zone_hint: origin.time_zone.clone(),
+        });
     }
-    if problems.is_empty() {
-        return Ok(Plan { streams: plans, options, zone_hint: origin.time_zone.clone() });
-    }
-    Err(Error::new(
+    let error = Error::new(
         Code::Plan,
         format!(
             "the archive does not fit {}; nothing was changed:\n  {}",
             catalog.layout,
-            problems.join("\n  ")
+            joiner.problems.join("\n  ")
         ),
-    )
-    .hint("import it into a database of the layout it came from, or of one that has these columns"))
+    );
+    Err(error.hint(
+        "import it into a database of the layout it came from, or say what becomes of columns that \
+         the target lacks: --on-missing-column=fold keeps their values in the row's JSON, =add \
+         gives the target the columns, =drop loses them",
+    ))
+}
+
+fn zone(origin: &Origin, assume: AssumeZone) -> Result<Naive> {
+    match assume {
+        AssumeZone::Refuse => Ok(Naive::Refuse),
+        AssumeZone::Zone(zone) => Ok(zone),
+        AssumeZone::Archive => origin.time_zone.as_deref().and_then(parse_zone).ok_or_else(|| {
+            Error::new(Code::Plan, "the archive does not say in which time zone it was made")
+                .hint("name the zone: --assume-tz Europe/Berlin")
+        }),
+    }
 }
 
 /// The target's table of the same name, else the only one of the same role.
-fn table_for(stream: &Stream, catalog: &Catalog) -> Option<usize> {
+pub fn table_for(stream: &Stream, catalog: &Catalog) -> Option<usize> {
     let tables = &catalog.tables;
     if let Some(same) = tables.iter().position(|t| t.stream == stream.name) {
         return Some(same);
     }
     let role = role_of(stream)?;
     let mut of_role = tables.iter().enumerate().filter(|(_, t)| t.role == role);
-    match (of_role.next(), of_role.next()) {
-        (Some((table, _)), None) => Some(table),
+    match (role, of_role.next(), of_role.next()) {
+        (Role::Sessions | Role::Events, Some((table, _)), None) => Some(table),
         _ => None,
     }
 }
 
-/// What the rows of a stream are: by its name, else as the layouts that know it say.
+/// What the rows of a stream are: by its name, as the layouts that know it say.
 fn role_of(stream: &Stream) -> Option<Role> {
     known_streams().into_iter().find(|s| s.name == stream.name).map(|s| s.role)
 }
@@ -176,69 +382,291 @@ fn known_streams() -> Vec<layout::LayoutStream> {
         .collect()
 }
 
-fn plan_stream(
-    stream: &Stream,
-    table: usize,
-    catalog: &Catalog,
+/// Joins one stream after the other and collects what does not fit.
+struct Joiner<'a> {
+    origin: &'a Origin,
+    catalog: &'a Catalog,
+    options: PlanOptions,
     naive: Naive,
-    problems: &mut Vec<String>,
-) -> Result<StreamPlan> {
-    let target = &catalog.tables[table];
-    let mut plan = StreamPlan {
-        stream: stream.name.clone(),
-        table,
-        table_name: target.name.clone(),
-        columns: Vec::new(),
-        key: Vec::new(),
-        dropped: Vec::new(),
-        defaulted: Vec::new(),
-    };
-    for (source, column) in stream.columns.iter().enumerate() {
-        match target.columns.iter().position(|c| same_name(&c.name, &column.name)) {
-            Some(place) => {
-                let to = &target.columns[place];
-                if !possible(column.kind, &to.ty) {
-                    problems.push(impossible(stream, column, target, to));
-                }
-                let zoneless = if column.utc { Naive::Utc } else { naive };
-                let key = target.key.contains(&place);
-                plan.columns.push(ColumnPlan {
-                    source,
-                    target: place,
-                    name: column.name.clone(),
-                    kind: column.kind,
-                    ty: to.ty.clone(),
-                    naive: zoneless,
-                    not_null: to.not_null,
-                    key,
-                });
+    problems: Vec<String>,
+}
+
+impl Joiner<'_> {
+    fn stream(&mut self, stream: &Stream) -> Option<StreamPlan> {
+        let Some(place) = table_for(stream, self.catalog) else {
+            self.problems.push(format!("{}: the target has no table for it", stream.name));
+            return None;
+        };
+        let table = &self.catalog.tables[place];
+        let mut plan = StreamPlan {
+            stream: stream.name.clone(),
+            role: table.role,
+            table: place,
+            table_name: table.name.clone(),
+            source: stream.clone(),
+            columns: Vec::new(),
+            key: Vec::new(),
+            missing: Vec::new(),
+            added: Vec::new(),
+            defaulted: Vec::new(),
+            fold: None,
+            former_id: self.former_id(stream),
+            remembered: Vec::new(),
+            origin: None,
+            remembers: false,
+        };
+        for source in 0..stream.columns.len() {
+            self.column(&mut plan, table, source);
+        }
+        for target in 0..table.columns.len() {
+            if !plan.columns.iter().any(|c| c.target == target) {
+                self.absent(&mut plan, table, target);
             }
-            None if derived(stream, column) => plan.dropped.push(column.name.clone()),
-            None => problems.push(format!(
-                "{}: {} has no column for \"{}\"",
-                stream.name, target.name, column.name
-            )),
+        }
+        for key in &table.key {
+            match plan.columns.iter().position(|c| c.target == *key) {
+                Some(position) => plan.key.push(position),
+                None => self.problems.push(format!("{}: the archive lacks the key", stream.name)),
+            }
+        }
+        plan.fold = plan.columns.iter().position(|c| Some(c.target) == table.fold);
+        self.remember(&mut plan, table);
+        Some(plan)
+    }
+
+    /// Decides what is remembered of the archive beside the rows.
+    fn remember(&self, plan: &mut StreamPlan, table: &TargetTable) {
+        let preserves = self.options.on_unrepresentable == OnUnrepresentable::Preserve;
+        let source = &plan.source.columns;
+        for (place, column) in source.iter().enumerate() {
+            let fate = plan.missing.iter().find(|m| m.source == place).map(|m| m.fate);
+            let travels = plan.columns.iter().any(|c| c.taken == Taken::Column(place));
+            let wanted = match fate {
+                Some(Fate::Folded | Fate::Kept) => true,
+                Some(Fate::Derived | Fate::Dropped) => false,
+                None => preserves && travels,
+            };
+            if wanted {
+                plan.remembered.push((place, column.clone()));
+            }
+        }
+        let mapped =
+            |c: &ColumnPlan| c.ids.as_ref().is_some_and(|ids| ids.own && ids.rule != IdRule::Keep);
+        if plan.columns.iter().any(mapped) && !self.keeps_origin(table) {
+            let name = format!("original_{}_id", self.origin.name_of_backend());
+            if plan.source.column(&name).is_none() {
+                plan.remembered.push((source.len(), text_column(&name)));
+            }
+            plan.origin = Some(name);
+        }
+        plan.remembers =
+            !plan.remembered.is_empty() || plan.columns.iter().any(|c| made_key(c, table));
+    }
+
+    /// Whether the target itself keeps the id that a row of the archive has.
+    fn keeps_origin(&self, table: &TargetTable) -> bool {
+        table.origin.is_some() && self.origin.backend != self.catalog.backend.word()
+    }
+
+    /// The column with the id that a row had in a database like the target, before it went where
+    /// the archive was made.
+    fn former_id(&self, stream: &Stream) -> Option<usize> {
+        if self.origin.backend == self.catalog.backend.word() {
+            return None;
+        }
+        let names = self.origins();
+        stream.columns.iter().position(|c| names.contains(&c.name))
+    }
+
+    /// The names of the columns that keep ids which rows had before.
+    fn origins(&self) -> Vec<String> {
+        known_streams()
+            .into_iter()
+            .filter_map(|s| s.origin)
+            .chain(ORIGINS.map(Into::into))
+            .collect()
+    }
+
+    /// Finds the place of a column of the archive.
+    fn column(&mut self, plan: &mut StreamPlan, table: &TargetTable, source: usize) {
+        let column = &plan.source.columns[source];
+        let found = table.columns.iter().position(|c| same_name(&c.name, &column.name));
+        let Some(place) = found else {
+            self.missing(plan, table, source);
+            return;
+        };
+        let planned = self.planned(&plan.source, table, place, Taken::Column(source), column);
+        let to = &table.columns[place];
+        let mapped = planned.ids.as_ref().is_some_and(|ids| ids.rule != IdRule::Keep);
+        if !mapped && !possible(column.kind, &to.ty) {
+            self.problems.push(impossible(&plan.source, column, table, to));
+        }
+        plan.columns.push(planned);
+    }
+
+    fn planned(
+        &self,
+        stream: &Stream,
+        table: &TargetTable,
+        place: usize,
+        taken: Taken,
+        column: &Column,
+    ) -> ColumnPlan {
+        let to = &table.columns[place];
+        let is_type = table.role == Role::Events && to.name == "event_type";
+        ColumnPlan {
+            taken,
+            target: place,
+            name: to.name.clone(),
+            kind: column.kind,
+            instant: column.instant,
+            ty: to.ty.clone(),
+            naive: if column.utc { Naive::Utc } else { self.naive },
+            not_null: to.not_null,
+            key: table.key.contains(&place),
+            check: to.check.clone(),
+            otherwise: if to.not_null { made(stream, to) } else { None },
+            ids: self.ids(table, place, column.kind),
+            event_type: is_type.then_some(self.options.event_types),
         }
     }
-    for (place, column) in target.columns.iter().enumerate() {
-        if plan.columns.iter().any(|c| c.target == place) {
-            continue;
+
+    /// What the ids in a column of the target are about, if it holds any.
+    fn ids(&self, table: &TargetTable, place: usize, kind: Kind) -> Option<Ids> {
+        let rule = match table.columns[place].ty {
+            TargetType::Uuid if kind != Kind::Uuid => IdRule::Uuid,
+            TargetType::Int(_) | TargetType::Sqlite(Affinity::Numeric) if kind != Kind::Int => {
+                IdRule::Integer
+            }
+            _ => IdRule::Keep,
+        };
+        let own = table.key == [place];
+        let reference = table.references.iter().find(|r| r.column == place);
+        let of = match (own, reference) {
+            (true, _) => self.catalog.tables.iter().position(|t| t.name == table.name)?,
+            (false, reference) => reference?.table,
+        };
+        Some(Ids { of: self.catalog.tables[of].stream.clone(), table: of, rule, own })
+    }
+
+    /// Decides about a column that the target lacks.
+    fn missing(&mut self, plan: &mut StreamPlan, table: &TargetTable, source: usize) {
+        if plan.former_id == Some(source) {
+            // it is used up: the row gets back the id that it had
+            return;
         }
-        if column.not_null && !column.has_default {
-            problems.push(format!(
+        let column = plan.source.columns[source].clone();
+        let fate = match self.options.on_missing_column {
+            _ if self.origins().contains(&column.name) => Fate::Kept,
+            OnMissingColumn::Fold => Fate::Folded,
+            OnMissingColumn::Drop => Fate::Dropped,
+            OnMissingColumn::Add => {
+                let place = table.columns.len() + plan.added.len();
+                let added = added(&column, self.catalog.backend);
+                let with = TargetTable {
+                    columns: [&table.columns[..], &plan.added[..], &[added.clone()]].concat(),
+                    ..table.clone()
+                };
+                plan.added.push(added);
+                let taken = Taken::Column(source);
+                plan.columns.push(self.planned(&plan.source, &with, place, taken, &column));
+                return;
+            }
+            OnMissingColumn::Fail if derived(&plan.source, &column) => Fate::Derived,
+            OnMissingColumn::Fail => {
+                self.problems.push(format!(
+                    "{}: {} has no column for \"{}\"",
+                    plan.stream, table.name, column.name
+                ));
+                return;
+            }
+        };
+        plan.missing.push(Missing { source, name: column.name, fate });
+    }
+
+    /// Decides about a column of the target that the archive lacks.
+    fn absent(&mut self, plan: &mut StreamPlan, table: &TargetTable, target: usize) {
+        let column = &table.columns[target];
+        if Some(target) == table.origin {
+            if let (true, [key]) = (self.keeps_origin(table), &plan.source.key[..]) {
+                let (from, taken) = (&plan.source.columns[*key], Taken::TextOf(*key));
+                let planned = self.planned(&plan.source, table, target, taken, from);
+                plan.columns.push(ColumnPlan { ids: None, ..planned });
+            }
+            return;
+        }
+        if !column.not_null || column.has_default {
+            plan.defaulted.push(column.name.clone());
+            return;
+        }
+        let Some(taken) = made(&plan.source, column) else {
+            self.problems.push(format!(
                 "{}: {} needs \"{}\", which the archive lacks",
-                stream.name, target.name, column.name
+                plan.stream, table.name, column.name
             ));
-        }
-        plan.defaulted.push(column.name.clone());
+            return;
+        };
+        let text = text_column(&column.name);
+        let planned = self.planned(&plan.source, table, target, taken, &text);
+        plan.columns.push(ColumnPlan { ids: None, otherwise: None, ..planned });
     }
-    for key in &target.key {
-        match plan.columns.iter().position(|c| c.target == *key) {
-            Some(position) => plan.key.push(position),
-            None => problems.push(format!("{}: the archive lacks the key", stream.name)),
-        }
+}
+
+/// The columns of Chronicle's migration tutorial that keep ids which rows had before.
+const ORIGINS: [&str; 2] = ["original_sqlite_id", "original_supabase_id"];
+
+/// Whether a column is not in the archive and stands in the target only because it must.
+fn made_key(column: &ColumnPlan, table: &TargetTable) -> bool {
+    !matches!(column.taken, Taken::Column(_)) && Some(column.target) != table.origin
+}
+
+fn text_column(name: &str) -> Column {
+    Column {
+        name: name.to_owned(),
+        physical: name.to_owned(),
+        kind: Kind::Text,
+        nullable: true,
+        instant: false,
+        utc: false,
     }
-    Ok(plan)
+}
+
+/// What stands in a column of the target where the archive has nothing for it.
+fn made(stream: &Stream, column: &TargetColumn) -> Option<Taken> {
+    let from = column.made_from.as_deref().and_then(|name| stream.column(name));
+    from.map(Taken::TextOf).or_else(|| column.otherwise.clone().map(Taken::Text))
+}
+
+/// The column that a target gets for one that it lacks: of a type that holds every value as it is.
+fn added(column: &Column, backend: Backend) -> TargetColumn {
+    let ty = match (backend, column.kind) {
+        (Backend::Sqlite, Kind::Int | Kind::Bool) => TargetType::Sqlite(Affinity::Numeric),
+        (Backend::Sqlite, Kind::Real) => TargetType::Sqlite(Affinity::Real),
+        (Backend::Sqlite, Kind::Bytes) => TargetType::Sqlite(Affinity::Blob),
+        (Backend::Sqlite, _) => TargetType::Sqlite(Affinity::Text),
+        (Backend::Postgres, Kind::Int) => TargetType::Int(8),
+        (Backend::Postgres, Kind::Real) => TargetType::Float(8),
+        (Backend::Postgres, Kind::Bool) => TargetType::Bool,
+        (Backend::Postgres, Kind::Time) => TargetType::Timestamptz,
+        (Backend::Postgres, Kind::Uuid) => TargetType::Uuid,
+        (Backend::Postgres, Kind::Bytes) => TargetType::Bytea,
+        // json keeps the text, jsonb does not
+        (Backend::Postgres, Kind::Json) => TargetType::Json,
+        (Backend::Postgres, Kind::Jsonb) => TargetType::Jsonb,
+        (Backend::Postgres, Kind::Numeric | Kind::Date | Kind::Text | Kind::Other) => {
+            TargetType::Text(None)
+        }
+    };
+    TargetColumn {
+        name: column.name.clone(),
+        physical: column.name.clone(),
+        ty,
+        not_null: false,
+        has_default: false,
+        check: None,
+        made_from: None,
+        otherwise: None,
+    }
 }
 
 /// SQLite compares names without regard to case, so do we.
@@ -259,7 +687,7 @@ fn possible(kind: Kind, ty: &TargetType) -> bool {
         TargetType::Int(_) => kind == Kind::Int,
         TargetType::Float(_) => matches!(kind, Kind::Real | Kind::Int),
         TargetType::Bool => matches!(kind, Kind::Bool | Kind::Int),
-        TargetType::Timestamptz => matches!(kind, Kind::Time | Kind::Text),
+        TargetType::Timestamptz => matches!(kind, Kind::Time | Kind::Text | Kind::Int | Kind::Real),
         TargetType::Json | TargetType::Jsonb => {
             matches!(kind, Kind::Json | Kind::Jsonb | Kind::Text)
         }

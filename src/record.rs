@@ -210,6 +210,11 @@ impl Batch {
         self.cells.push(Cell::Adopted(start, len));
     }
 
+    /// Takes back everything behind the first `rows` rows. Their bytes stay until the next start.
+    pub fn truncate(&mut self, rows: usize) {
+        self.cells.truncate(rows * self.width);
+    }
+
     /// The number of values so far; the next one pushed has this position.
     pub fn cells(&self) -> usize {
         self.cells.len()

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-use crate::convert::Adapted;
-use crate::error::Result;
-use crate::layout::{Backend, Role};
-use crate::plan::Plan;
+use crate::error::{Error, Result};
+use crate::layout::{Backend, LayoutStream, Role};
+use crate::plan::{Plan, StreamPlan};
 use crate::record::Batch;
+use crate::residue::Residue;
 use crate::source::Orphans;
 
 /// What SQLite does with a value that is stored in a column (its "type affinity").
@@ -74,8 +74,71 @@ impl TargetType {
     }
 }
 
+/// A rule of the target for one column that we can foresee.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Check {
+    /// One of these texts.
+    OneOf(Vec<String>),
+    /// A number that is not below this one.
+    AtLeast(i64),
+}
+
+impl Check {
+    /// Reads the condition of a CHECK if it is of a form that we can foresee: a column and a list of
+    /// texts, or a column and its least value, as SQLite keeps them or PostgreSQL prints them.
+    pub fn parse(condition: &str) -> Option<(String, Check)> {
+        let text = condition.trim();
+        let text = text.strip_prefix("CHECK").unwrap_or(text).trim();
+        let text = unwrapped(text);
+        let end = text.find(|c: char| !(c.is_alphanumeric() || "_\"".contains(c)))?;
+        let (column, rest) = text.split_at(end);
+        // a text column that is no text is cast before it is compared
+        let rest = rest.strip_prefix("::text").unwrap_or(rest).trim();
+        let column = column.trim_matches('"').to_owned();
+        if column.is_empty() {
+            return None;
+        }
+        if let Some(least) = rest.strip_prefix(">=") {
+            return Some((column, Check::AtLeast(least.trim().parse().ok()?)));
+        }
+        let list = rest
+            .strip_prefix("= ANY")
+            .or_else(|| rest.strip_prefix("IN"))
+            .or_else(|| rest.strip_prefix("in"))?;
+        let list = unwrapped(list.trim());
+        let list = list.split("::text[]").next()?;
+        let list = unwrapped(list).strip_prefix("ARRAY[").unwrap_or(unwrapped(list));
+        let texts: Option<Vec<String>> =
+            list.trim_end_matches(']').split(',').map(quoted_text).collect();
+        Some((column, Check::OneOf(texts?)))
+    }
+}
+
+/// A text without the parentheses that enclose all of it.
+fn unwrapped(text: &str) -> &str {
+    let mut text = text.trim();
+    while let Some(inner) = text.strip_prefix('(').and_then(|t| t.strip_suffix(')')) {
+        let mut depth = 0_i32;
+        let closes_early = inner.chars().any(|c| {
+            depth += i32::from(c == '(') - i32::from(c == ')');
+            depth < 0
+        });
+        if closes_early {
+            break;
+        }
+        text = inner.trim();
+    }
+    text
+}
+
+/// A text between quotes, perhaps with a cast behind it.
+fn quoted_text(item: &str) -> Option<String> {
+    let (text, cast) = item.trim().strip_prefix('\'')?.rsplit_once('\'')?;
+    (cast.is_empty() || cast.starts_with("::")).then(|| text.replace("''", "'"))
+}
+
 /// A column of the target.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetColumn {
     /// The logical name.
     pub name: String,
@@ -87,6 +150,35 @@ pub struct TargetColumn {
     pub not_null: bool,
     /// Whether the database fills it when nothing is given.
     pub has_default: bool,
+    /// A rule for its values.
+    pub check: Option<Check>,
+    /// The logical column whose text stands here where nothing else does.
+    pub made_from: Option<String>,
+    /// The text that stands here where nothing else does.
+    pub otherwise: Option<String>,
+}
+
+impl TargetColumn {
+    /// A column as its layout speaks of it.
+    pub fn new(
+        stream: &LayoutStream,
+        physical: &str,
+        ty: TargetType,
+        not_null: bool,
+        has_default: bool,
+    ) -> TargetColumn {
+        let said = stream.column(physical);
+        TargetColumn {
+            name: stream.logical(physical),
+            physical: physical.to_owned(),
+            ty,
+            not_null,
+            has_default,
+            check: None,
+            made_from: said.and_then(|c| c.made_from.clone()),
+            otherwise: said.and_then(|c| c.otherwise.clone()),
+        }
+    }
 }
 
 /// A reference from a column of a table to the key of another.
@@ -115,6 +207,10 @@ pub struct TargetTable {
     pub key: Vec<usize>,
     /// Its references.
     pub references: Vec<Reference>,
+    /// The column that keeps the id which a row had in the database it came from.
+    pub origin: Option<usize>,
+    /// The JSON column that can carry what the table has no column for.
+    pub fold: Option<usize>,
 }
 
 /// What is known of a target before anything is planned.
@@ -135,6 +231,27 @@ pub enum OnOrphans {
     Fail,
     /// They are loaded and counted.
     Keep,
+    /// They are left out and counted.
+    Skip,
+    /// They are loaded, and the session they refer to is made for them.
+    Adopt,
+}
+
+/// What an import is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Purpose {
+    /// To load: the first thing that is wrong stops it.
+    #[default]
+    Load,
+    /// To find everything that would be wrong; nothing is locked and nothing stays.
+    Check,
+}
+
+/// How a target is opened.
+#[derive(Debug, Clone, Default)]
+pub struct TargetOptions {
+    /// What for.
+    pub purpose: Purpose,
 }
 
 /// What was done to one stream.
@@ -146,6 +263,10 @@ pub struct Loaded {
     pub inserted_rows: u64,
     /// Rows that were there already with the same content.
     pub skipped_rows: u64,
+    /// Rows that were left out because they refer to nothing.
+    pub orphans_skipped: u64,
+    /// Sessions that were made for rows which refer to nothing.
+    pub adopted_rows: u64,
 }
 
 /// What was done to all streams, before or after it was committed.
@@ -153,12 +274,125 @@ pub struct Loaded {
 pub struct Outcome {
     /// Per stream, in the order of the plan.
     pub loaded: Vec<Loaded>,
-    /// The values that were changed because the target cannot hold them.
-    pub adapted: Vec<Adapted>,
     /// The rows that refer to rows which are not there.
     pub orphans: Vec<Orphans>,
+    /// What would stop an import, found by a check.
+    pub problems: Vec<Problem>,
     /// What people should know, for example how triggers were kept from firing.
     pub notices: Vec<String>,
+}
+
+/// Something that would stop an import, found by a check.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Problem {
+    /// The word of the error it would be.
+    pub code: &'static str,
+    /// The stream.
+    pub stream: String,
+    /// The column, if it is one.
+    pub column: Option<String>,
+    /// What is wrong.
+    pub reason: String,
+    /// How many rows.
+    pub rows: u64,
+    /// The keys of the first ones.
+    pub first: Vec<String>,
+    /// What settles it.
+    pub settle: Option<String>,
+}
+
+/// How many keys a problem names; all rows are counted.
+const NAMED: usize = 5;
+
+/// The problems that a target has found.
+#[derive(Debug, Default)]
+pub struct Problems(Vec<Problem>);
+
+impl Problems {
+    /// Notes that a row would stop an import with `error`.
+    pub fn add(&mut self, stream: &StreamPlan, column: Option<String>, error: &Error, key: &str) {
+        let told = error.full();
+        // what is said of one row is its own; the reason behind it is shared
+        let reason = told.split_once("): ").map_or(told.as_str(), |(_, reason)| reason);
+        self.note(stream, column, error, reason, key);
+    }
+
+    /// Notes that a row would stop an import for a reason of `error`'s kind.
+    pub fn note(
+        &mut self,
+        stream: &StreamPlan,
+        column: Option<String>,
+        error: &Error,
+        reason: &str,
+        key: &str,
+    ) {
+        let code = error.code().word();
+        let same = |p: &&mut Problem| {
+            p.stream == stream.stream && p.code == code && p.column == column && p.reason == reason
+        };
+        if let Some(problem) = self.0.iter_mut().find(same) {
+            problem.rows += 1;
+            if problem.first.len() < NAMED {
+                problem.first.push(key.to_owned());
+            }
+            return;
+        }
+        self.0.push(Problem {
+            code,
+            stream: stream.stream.clone(),
+            column,
+            reason: reason.to_owned(),
+            rows: 1,
+            first: vec![key.to_owned()],
+            settle: error.next_step().map(str::to_owned),
+        });
+    }
+
+    /// Notes a problem as it is.
+    pub fn push(&mut self, problem: Problem) {
+        self.0.push(problem);
+    }
+
+    /// Notes rows that refer to nothing.
+    pub fn orphans(&mut self, orphans: &Orphans) {
+        self.0.push(Problem {
+            code: crate::error::Code::Orphan.word(),
+            stream: orphans.stream.clone(),
+            column: Some(orphans.column.clone()),
+            reason: "it refers to what is neither in the archive nor in the target".into(),
+            rows: orphans.rows,
+            first: orphans.first.iter().map(|(key, _)| key.clone()).collect(),
+            settle: Some("--orphans=skip, =adopt, or =keep where the target allows it".into()),
+        });
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<Problem> {
+        self.0.clone()
+    }
+}
+
+/// Rows on their way into one table.
+pub struct Rows<'a> {
+    /// The number of the stream in the plan.
+    pub stream: usize,
+    /// The rows as the archive has them.
+    pub source: &'a Batch,
+    /// The rows in the columns of the plan and the types of the target.
+    pub shaped: &'a Batch,
+    /// The row of the source that each shaped one comes from.
+    pub from: &'a [usize],
+    /// What the target cannot hold of these rows, to be kept beside them.
+    pub residue: &'a [Residue],
+}
+
+/// A row that the target refuses by a rule of its own.
+#[derive(Debug)]
+pub struct Refused {
+    /// Its number among the shaped rows.
+    pub row: usize,
+    /// Why.
+    pub error: Error,
 }
 
 /// A database that takes rows in one transaction. Dropping it uncommitted leaves the database as
@@ -170,17 +404,49 @@ pub trait Target: Send {
     /// Starts the transaction for a plan.
     fn begin(&mut self, plan: Arc<Plan>) -> BoxFuture<'_, Result<()>>;
 
-    /// Loads the rows of a batch. A row that is there already with the same content is skipped,
-    /// one with other content is an error.
-    fn write_batch<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<()>>;
+    /// The ids that rows of a table have now, beside those they had where they came from.
+    fn known_ids(&mut self, table: usize) -> BoxFuture<'_, Result<Vec<(Option<String>, i64)>>>;
 
-    /// Ends the loading: settles what had to wait for all rows, checks every reference, and
-    /// tells what was done. Nothing is visible to others yet.
-    fn settle(&mut self, orphans: Option<OnOrphans>) -> BoxFuture<'_, Result<Outcome>>;
+    /// Loads rows. A row that is there already with the same content is skipped, one with other
+    /// content is an error. Rows that break a rule of the target are left out and told.
+    fn write_rows<'a>(&'a mut self, rows: &'a Rows<'a>) -> BoxFuture<'a, Result<Vec<Refused>>>;
+
+    /// Ends the loading: settles what had to wait for all rows, checks every reference, reads back
+    /// what was loaded, and tells what was done. Nothing is visible to others yet.
+    fn settle(&mut self) -> BoxFuture<'_, Result<Outcome>>;
 
     /// Makes everything visible at once.
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<()>>;
 
     /// Takes everything back.
     fn abort(self: Box<Self>) -> BoxFuture<'static, ()>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checks_are_read_as_both_databases_write_them() {
+        let list = |texts: &[&str]| Check::OneOf(texts.iter().map(|t| (*t).into()).collect());
+        for (condition, expected) in [
+            (
+                "CHECK ((event_type = ANY (ARRAY['stop'::text, 'error'::text])))",
+                Some(("event_type", list(&["stop", "error"]))),
+            ),
+            (
+                "CHECK (((status)::text = ANY ((ARRAY['a'::character varying, 'b'::character varying])::text[])))",
+                None,
+            ),
+            ("event_type IN ('stop', 'it''s')", Some(("event_type", list(&["stop", "it's"])))),
+            ("(duration_ms >= 0)", Some(("duration_ms", Check::AtLeast(0)))),
+            ("CHECK ((duration_ms >= 0))", Some(("duration_ms", Check::AtLeast(0)))),
+            ("a > 1 OR b IN ('x')", None),
+            ("event_type IN ('stop', upper('x'))", None),
+        ] {
+            let found = Check::parse(condition);
+            let expected = expected.map(|(column, check)| (column.to_owned(), check));
+            assert_eq!(found, expected, "{condition}");
+        }
+    }
 }

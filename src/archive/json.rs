@@ -689,6 +689,61 @@ pub fn project(text: &[u8]) -> Option<Vec<u8>> {
     Some(projector.out)
 }
 
+/// Where a member of the top-level object stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Its value.
+    pub value: std::ops::Range<usize>,
+    /// What goes when it is taken out: the member with the comma and the space that belong to it.
+    pub whole: std::ops::Range<usize>,
+}
+
+/// Finds a member of the object that `text` is; None if it is no object or has no such member. Of
+/// several the last one counts, as everywhere.
+pub fn member(scanner: &mut Scanner, text: &[u8], name: &str) -> Option<Place> {
+    let space = |mut at: usize| {
+        while matches!(text.get(at), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            at += 1;
+        }
+        at
+    };
+    let mut at = space(0);
+    if text.get(at) != Some(&b'{') {
+        return None;
+    }
+    let (mut before, mut found, mut decoded) = (at + 1, None, Vec::new());
+    at = space(at + 1);
+    while text.get(at) == Some(&b'"') {
+        decoded.clear();
+        let is_first = text.get(before - 1) == Some(&b'{');
+        at += read_string(text.get(at..)?, &mut decoded)?;
+        at = space(at) + 1; // the colon
+        let start = space(at);
+        let (length, findings) = scanner.scan_prefix(text.get(start..)?);
+        if findings.contains(Findings::INVALID) {
+            return None;
+        }
+        let end = start + length;
+        at = space(end);
+        let more = text.get(at) == Some(&b',');
+        if decoded == name.as_bytes() {
+            // the first one goes with the comma behind it, another one with that in front
+            let whole = match (is_first, more) {
+                (true, true) => before..space(at + 1),
+                (true, false) => before..end,
+                (false, _) => before - 1..end,
+            };
+            found = Some(Place { value: start..end, whole });
+        }
+        if !more {
+            break;
+        }
+        before = at + 1;
+        at = space(at + 1);
+    }
+    found
+}
+
 /// Rewrites a text that was scanned: it is valid and so shallow that recursion is safe.
 struct Projector<'a> {
     text: &'a [u8],
@@ -1571,6 +1626,24 @@ mod tests {
                 Ok(text) => prop_assert_eq!((length, read), (Some(token.len()), text.into_bytes())),
                 Err(_) => prop_assert_eq!(length, None),
             }
+        }
+    }
+
+    #[test]
+    fn a_member_is_found_and_taken_out_without_a_trace() {
+        for (with, without) in [
+            (r#"{"x":1}"#, "{}"),
+            (r#"{"a": 1,"x":{"y":[1, "}"]}}"#, r#"{"a": 1}"#),
+            (r#"{"x": {"y": 2}, "a": 1}"#, r#"{"a": 1}"#),
+            (r#"{"a": 1, "x": "s", "b": {"x": 3}}"#, r#"{"a": 1, "b": {"x": 3}}"#),
+            (r#" { "a" : 1 ,"x":2} "#, r#" { "a" : 1 } "#),
+        ] {
+            let place = member(&mut Scanner::default(), with.as_bytes(), "x").unwrap();
+            let rest = format!("{}{}", &with[..place.whole.start], &with[place.whole.end..]);
+            assert_eq!(rest, without, "{with}");
+        }
+        for none in ["[1]", "{}", r#"{"a":{"x":1}}"#, "", "x", r#"{"x":}"#, r#"{"x""#] {
+            assert_eq!(member(&mut Scanner::default(), none.as_bytes(), "x"), None, "{none}");
         }
     }
 }

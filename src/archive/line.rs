@@ -32,6 +32,10 @@ pub struct Origin {
     /// The version of the server or library.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
+    /// A UUID that names the database among all, so that ids which are unique only in it can be told
+    /// apart. Since the first version; a reader may ignore it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
     /// A name that the user gave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
@@ -39,6 +43,13 @@ pub struct Origin {
     /// unasked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
+}
+
+impl Origin {
+    /// The backend as Chronicle's migration tutorial names it in its columns.
+    pub fn name_of_backend(&self) -> &str {
+        if self.backend == "postgres" { "supabase" } else { &self.backend }
+    }
 }
 
 /// The archive that an incremental archive continues.

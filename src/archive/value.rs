@@ -209,6 +209,11 @@ pub fn portable(kind: Kind, key: bool, value: Value<'_>) -> Option<Vec<u8>> {
     }
 }
 
+/// What a value is that no record shows as it is: the tag of its exact form.
+pub fn odd(scanner: &mut Scanner, kind: Kind, key: bool, value: Value<'_>) -> Option<&'static str> {
+    write_portable(scanner, kind, key, value, &mut Vec::new()).map(|exact| exact.tag)
+}
+
 /// Writes the rows of one stream as RECORD lines.
 pub struct Encoder {
     prefix: Vec<u8>,
@@ -244,8 +249,9 @@ impl Encoder {
         }
     }
 
-    /// Appends the RECORD line of a row, with its LF.
-    pub fn write(&mut self, batch: &Batch, row: usize, out: &mut Vec<u8>) {
+    /// Appends the RECORD line of a row, with its LF; `beside` are members that stand beside the
+    /// record, as JSON.
+    pub fn write(&mut self, batch: &Batch, row: usize, beside: &str, out: &mut Vec<u8>) {
         self.exact.clear();
         self.spans.clear();
         let line = out.len();
@@ -271,10 +277,16 @@ impl Encoder {
             self.spans.push((start - line, out.len() - line));
         }
         out.push(b'}');
-        if !self.exact.is_empty() {
-            out.extend_from_slice(b",\"chronicle\":{\"exact\":");
-            out.extend_from_slice(&self.exact);
-            out.extend_from_slice(b"}}");
+        if !self.exact.is_empty() || !beside.is_empty() {
+            out.extend_from_slice(b",\"chronicle\":{");
+            if !self.exact.is_empty() {
+                out.extend_from_slice(b"\"exact\":");
+                out.extend_from_slice(&self.exact);
+                out.push(b'}');
+                out.extend_from_slice(if beside.is_empty() { b"" } else { b"," });
+            }
+            out.extend_from_slice(beside.as_bytes());
+            out.push(b'}');
         }
         out.extend_from_slice(b"}\n");
     }

@@ -206,23 +206,29 @@ impl<W: Write + Send + 'static> ArchiveWriter<W> {
     /// A row whose line is over the limit of the format, named by its key; a stream that comes
     /// after a later one; an output that cannot be written.
     pub fn write(&mut self, batch: &Batch) -> Result<()> {
+        (0..batch.rows()).try_for_each(|row| self.write_row(batch, row, ""))
+    }
+
+    /// Writes one row of a batch; `beside` are members of the object beside the record, as JSON.
+    ///
+    /// # Errors
+    /// As [`ArchiveWriter::write`].
+    pub fn write_row(&mut self, batch: &Batch, row: usize, beside: &str) -> Result<()> {
         if batch.stream() != self.current {
             self.begin(batch.stream())?;
         }
-        for row in 0..batch.rows() {
-            let stream = &mut self.streams[self.current];
-            self.line.clear();
-            stream.encoder.write(batch, row, &mut self.line);
-            if self.line.len() > RECORD_LINE {
-                return Err(limit(&stream.name(batch, row), RECORD_LINE));
-            }
-            stream.check(&self.line, batch, row)?;
-            stream.note(&self.line);
-            if self.chunk_rows > 0 && self.chunk.len() + self.line.len() > self.chunk_target {
-                self.close_chunk()?;
-            }
-            self.append_line();
+        let stream = &mut self.streams[self.current];
+        self.line.clear();
+        stream.encoder.write(batch, row, beside, &mut self.line);
+        if self.line.len() > RECORD_LINE {
+            return Err(limit(&stream.name(batch, row), RECORD_LINE));
         }
+        stream.check(&self.line, batch, row)?;
+        stream.note(&self.line);
+        if self.chunk_rows > 0 && self.chunk.len() + self.line.len() > self.chunk_target {
+            self.close_chunk()?;
+        }
+        self.append_line();
         Ok(())
     }
 

@@ -38,6 +38,7 @@ Exit codes:
   11   a row exists already with other content
   12   a row refers to a row that does not exist
   13   the output could not be written
+  14   done, but some rows were left out and set aside
   130  stopped by a signal, nothing changed
   141  the reader of our output has gone";
 
@@ -48,6 +49,8 @@ pub enum Command {
     Export(ExportArgs),
     /// Load an archive into a database: all of it or nothing
     Import(ImportArgs),
+    /// Find everything that would stop or change an import; nothing is written
+    Check(CheckArgs),
     /// Read archives from the first to the last byte and check everything
     Verify(VerifyArgs),
     /// Show what an archive holds, from its ends alone where that is possible
@@ -72,6 +75,7 @@ impl Command {
         match self {
             Command::Export(_) => "export",
             Command::Import(_) => "import",
+            Command::Check(_) => "check",
             Command::Verify(_) => "verify",
             Command::Inspect(_) => "inspect",
             Command::Man => "man",
@@ -144,10 +148,30 @@ pub struct ImportArgs {
     #[arg(long)]
     pub create: bool,
 
-    /// Do everything but commit
+    /// Do everything but commit, and show the plan
     #[arg(long)]
     pub dry_run: bool,
 
+    /// What becomes of values, columns and ids
+    #[command(flatten)]
+    pub plan: PlanArgs,
+
+    /// Where the rows go that --on-unrepresentable=reject leaves out: an archive of their own
+    #[arg(long, value_name = "FILE")]
+    pub rejects: Option<PathBuf>,
+
+    /// Load only the archive with this digest
+    #[arg(long, value_name = "sha256:…")]
+    pub expect: Option<String>,
+
+    /// A file with the database's password
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+}
+
+/// What becomes of values, columns and ids, the same for every command that plans an import.
+#[derive(Debug, clap::Args)]
+pub struct PlanArgs {
     /// What becomes of rows that refer to missing rows [default: fail where the target enforces
     /// the reference, else keep]
     #[arg(long, value_enum)]
@@ -157,16 +181,49 @@ pub struct ImportArgs {
     #[arg(long, value_enum, default_value = "fail")]
     pub on_unrepresentable: UnrepresentableArg,
 
+    /// What becomes of columns that the target lacks
+    #[arg(long, value_enum, default_value = "fail")]
+    pub on_missing_column: MissingColumnArg,
+
+    /// What becomes of the types of events
+    #[arg(long, value_enum, default_value = "keep")]
+    pub event_types: EventTypesArg,
+
     /// The time zone of times that were written without one: Europe/Berlin, UTC, +02:00, or
     /// `archive` for the zone of the machine that exported
     #[arg(long, value_name = "ZONE")]
     pub assume_tz: Option<String>,
 
-    /// Load only the archive with this digest
-    #[arg(long, value_name = "sha256:…")]
-    pub expect: Option<String>,
+    /// The database that the archive's ids are of, as a UUID: ids that are no UUIDs become UUIDs
+    /// made from it [default: as the archive says]
+    #[arg(long, value_name = "UUID")]
+    pub instance: Option<uuid::Uuid>,
+}
 
-    /// A file with the database's password
+/// `check`
+#[derive(Debug, clap::Args)]
+pub struct CheckArgs {
+    /// The archive or the database to look at; `-` is stdin
+    #[arg(required_unless_present = "from")]
+    pub what: Option<String>,
+
+    /// The database that would be exported
+    #[arg(long, value_name = "SOURCE", conflicts_with = "what")]
+    pub from: Option<String>,
+
+    /// The database that would be imported into
+    #[arg(long, value_name = "TARGET", required_if_eq("from", ""))]
+    pub to: Option<String>,
+
+    /// As if the target were made anew
+    #[arg(long, requires = "to")]
+    pub create: bool,
+
+    /// What becomes of values, columns and ids
+    #[command(flatten)]
+    pub plan: PlanArgs,
+
+    /// A file with the databases' password
     #[arg(long, value_name = "FILE")]
     pub password_file: Option<PathBuf>,
 }
@@ -178,6 +235,10 @@ pub enum OrphansArg {
     Fail,
     /// They are loaded and counted
     Keep,
+    /// They are left out and counted
+    Skip,
+    /// They are loaded, and a session is made for them
+    Adopt,
 }
 
 /// `--on-unrepresentable`
@@ -187,6 +248,32 @@ pub enum UnrepresentableArg {
     Fail,
     /// The nearest value that the target holds is loaded and counted
     Adapt,
+    /// The same, and the original is kept beside it, so that an export of the target gives it back
+    Preserve,
+    /// The row is left out and written to --rejects FILE
+    Reject,
+}
+
+/// `--on-missing-column`
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum MissingColumnArg {
+    /// They stop the import, unless they can be made anew from the rest
+    Fail,
+    /// Their values are kept in the row's JSON, so that an export of the target gives them back
+    Fold,
+    /// Their values are lost and counted
+    Drop,
+    /// The target gets the columns
+    Add,
+}
+
+/// `--event-types`
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum EventTypesArg {
+    /// They stay as they are
+    Keep,
+    /// Old types get the names that Chronicle gave them later
+    Upstream,
 }
 
 /// `verify`

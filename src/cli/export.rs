@@ -127,14 +127,14 @@ pub(super) fn rows_text(rows: &[(String, u64)]) -> String {
     rows.iter().map(|(name, rows)| format!("{rows} {name}")).collect::<Vec<_>>().join(", ")
 }
 
-/// Where the archive goes.
-struct Output {
+/// Where an archive goes.
+pub(super) struct Output {
     file: File,
     place: Place,
 }
 
 /// What is left to do when the archive is whole.
-enum Place {
+pub(super) enum Place {
     /// Nothing: stdout, a pipe, a device.
     Stream,
     /// Give the file its name.
@@ -142,7 +142,7 @@ enum Place {
 }
 
 impl Output {
-    fn open(path: Option<&Path>) -> Result<Output> {
+    pub(super) fn open(path: Option<&Path>) -> Result<Output> {
         match path {
             Some(path) if path != Path::new("-") => Output::file(path),
             _ => Output::stdout(),
@@ -191,7 +191,7 @@ impl Output {
     }
 
     /// Takes the two apart.
-    fn split(self) -> (File, Place) {
+    pub(super) fn split(self) -> (File, Place) {
         (self.file, self.place)
     }
 }
@@ -221,7 +221,7 @@ fn refuse_database(path: &Path) -> Result<()> {
 
 impl Place {
     /// Makes the archive durable and gives it its name.
-    fn finish(self, file: File) -> Result<()> {
+    pub(super) fn finish(self, file: File) -> Result<()> {
         let Place::File { partial, path } = self else { return Ok(()) };
         let cannot = |e| Error::writing(path.display(), e);
         file.sync_all().map_err(cannot)?;

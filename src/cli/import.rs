@@ -8,7 +8,10 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::args::{ImportArgs, OrphansArg, UnrepresentableArg};
+use super::args::{
+    EventTypesArg, ImportArgs, MissingColumnArg, OrphansArg, PlanArgs, UnrepresentableArg,
+};
+use super::export::Output;
 use super::report::Report;
 use crate::archive::reader::{parse_digest, shown_digest};
 use crate::archive::{Index, Limits};
@@ -16,10 +19,13 @@ use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::import::{ImportOptions, Imported, Incoming, import};
 use crate::location::{Environment, Location};
-use crate::plan::{AssumeZone, OnUnrepresentable, PlanOptions};
+use crate::plan::{
+    AssumeZone, EventTypes, Fate, OnMissingColumn, OnUnrepresentable, Plan, PlanOptions,
+};
 use crate::progress::Progress;
 use crate::record::show_path;
-use crate::target::OnOrphans;
+use crate::shape::{Change, What};
+use crate::target::{Loaded, OnOrphans, Purpose, TargetOptions};
 
 pub(super) async fn run(
     args: &ImportArgs,
@@ -30,44 +36,92 @@ pub(super) async fn run(
     let started = Instant::now();
     let options = options(args)?;
     let location = Location::parse(&args.to, args.password_file.as_deref(), environment)?;
+    let rejects = rejects(args)?;
     let progress = Progress::default();
     let input = open_archive(args.archive.as_deref(), &progress)?;
     let watch = report.watch(&progress);
+    let (rejected_rows, rejects) = rejects.map(Output::split).unzip();
     let loaded = async {
         let name = args.archive.as_deref().map_or("stdin".into(), |p| show_path(p.display()));
         let incoming = Incoming::open(name, input, Limits::default(), &progress, cancel).await?;
         let archive_id = incoming.header.archive_id.clone();
-        let target = location.open_target(args.create, cancel).await?;
-        let imported = import(incoming, target, options, &progress, cancel).await?;
+        let opening = TargetOptions { purpose: Purpose::Load };
+        let target = location.open_target(args.create, &opening, cancel).await?;
+        let imported = import(incoming, target, options, rejected_rows, &progress, cancel).await?;
         Ok((archive_id, imported))
     }
     .await;
     drop(watch);
-    let (archive_id, imported) = loaded?;
+    let (archive_id, mut imported) = loaded?;
+    let rejected = imported.rejects.take();
+    if let (Some((file, _)), Some(place)) = (rejected, rejects) {
+        place.finish(file)?;
+    }
     // whoever read our result may have gone; what is committed stays committed
-    if let Err(error) = say(&archive_id, &imported, &location, started, report) {
+    if let Err(error) = say(&archive_id, &imported, &location, args, started, report) {
         report.warning(&format!("the result could not be printed: {}", error.full()));
     }
-    Ok(0)
+    Ok(if imported.rejected.is_empty() { 0 } else { Code::Rejected.exit() })
 }
 
 fn options(args: &ImportArgs) -> Result<ImportOptions> {
+    Ok(ImportOptions {
+        plan: plan_options(&args.plan)?,
+        purpose: Purpose::Load,
+        dry_run: args.dry_run,
+        expect: args.expect.as_deref().map(expected_digest).transpose()?,
+    })
+}
+
+/// The file for rows that are left out.
+fn rejects(args: &ImportArgs) -> Result<Option<Output>> {
+    let rejecting = matches!(args.plan.on_unrepresentable, UnrepresentableArg::Reject);
+    match (&args.rejects, rejecting) {
+        (Some(path), true) => Output::open(Some(path)).map(Some),
+        (None, true) => Err(Error::new(
+            Code::Usage,
+            "--on-unrepresentable=reject leaves rows out: say where they go",
+        )
+        .hint("--rejects FILE, an archive that can be looked at, mended and imported")),
+        (Some(_), false) => Err(Error::new(
+            Code::Usage,
+            "--rejects is for --on-unrepresentable=reject: nothing else leaves rows out",
+        )),
+        (None, false) => Ok(None),
+    }
+}
+
+/// What the user decided about values, columns and ids.
+pub(super) fn plan_options(args: &PlanArgs) -> Result<PlanOptions> {
     let assume_zone = match &args.assume_tz {
         Some(zone) => AssumeZone::parse(zone)?,
         None => AssumeZone::Refuse,
     };
-    let on_unrepresentable = match args.on_unrepresentable {
-        UnrepresentableArg::Fail => OnUnrepresentable::Fail,
-        UnrepresentableArg::Adapt => OnUnrepresentable::Adapt,
-    };
-    Ok(ImportOptions {
-        plan: PlanOptions { on_unrepresentable, assume_zone },
+    Ok(PlanOptions {
+        on_unrepresentable: match args.on_unrepresentable {
+            UnrepresentableArg::Fail => OnUnrepresentable::Fail,
+            UnrepresentableArg::Adapt => OnUnrepresentable::Adapt,
+            UnrepresentableArg::Preserve => OnUnrepresentable::Preserve,
+            UnrepresentableArg::Reject => OnUnrepresentable::Reject,
+        },
+        on_missing_column: match args.on_missing_column {
+            MissingColumnArg::Fail => OnMissingColumn::Fail,
+            MissingColumnArg::Fold => OnMissingColumn::Fold,
+            MissingColumnArg::Drop => OnMissingColumn::Drop,
+            MissingColumnArg::Add => OnMissingColumn::Add,
+        },
+        event_types: match args.event_types {
+            EventTypesArg::Keep => EventTypes::Keep,
+            EventTypesArg::Upstream => EventTypes::Upstream,
+        },
         orphans: args.orphans.map(|orphans| match orphans {
             OrphansArg::Fail => OnOrphans::Fail,
             OrphansArg::Keep => OnOrphans::Keep,
+            OrphansArg::Skip => OnOrphans::Skip,
+            OrphansArg::Adopt => OnOrphans::Adopt,
         }),
-        dry_run: args.dry_run,
-        expect: args.expect.as_deref().map(expected_digest).transpose()?,
+        assume_zone,
+        instance: args.instance,
     })
 }
 
@@ -114,20 +168,30 @@ fn say(
     archive_id: &str,
     imported: &Imported,
     location: &Location,
+    args: &ImportArgs,
     started: Instant,
     report: &Report,
 ) -> Result<()> {
     let outcome = &imported.outcome;
     let notices = notices(imported);
+    if args.dry_run {
+        for line in plan_lines(&imported.plan) {
+            report.notice(&line);
+        }
+    }
     notices.iter().for_each(|n| report.notice(n));
     for orphans in &outcome.orphans {
-        let done = if imported.committed { "loaded" } else { "would be loaded" };
-        report.notice(&format!("{} ({done} all the same)", orphans.sentence()));
+        report.notice(&format!("{} ({})", orphans.sentence(), orphans_fate(args, imported)));
     }
-    for adapted in &outcome.adapted {
+    imported.changes.iter().for_each(|change| say_change(change, report));
+    for rejected in &imported.rejected {
         report.warning(&format!(
-            "{}: column \"{}\": {} (values adapted: {}, the first in the row with key {})",
-            adapted.stream, adapted.column, adapted.reason, adapted.values, adapted.first
+            "{}{}: {} (rows left out: {}, the first with key {})",
+            rejected.stream,
+            rejected.column.as_ref().map_or_else(String::new, |c| format!(": column \"{c}\"")),
+            rejected.reason,
+            rejected.rows,
+            rejected.first.first().map_or("", String::as_str)
         ));
     }
     if let Some(warning) = index_warning(imported.sealed.index) {
@@ -141,20 +205,14 @@ fn say(
             "archive_id": archive_id,
             "digest": shown_digest(&imported.sealed.digest),
             "streams": outcome.loaded,
-            "adapted": outcome.adapted,
+            "changes": imported.changes,
+            "rejected": imported.rejected,
             "orphans": outcome.orphans,
             "notices": notices,
             "seconds": started.elapsed().as_secs_f64(),
         }));
     }
-    let streams: Vec<String> = (outcome.loaded.iter())
-        .map(|l| match l.skipped_rows {
-            0 => format!("{} {}", l.inserted_rows, l.stream),
-            skipped => {
-                format!("{} {} ({skipped} more were there already)", l.inserted_rows, l.stream)
-            }
-        })
-        .collect();
+    let streams: Vec<String> = outcome.loaded.iter().map(loaded_text).collect();
     let (verb, after) = if imported.committed {
         ("imported", "")
     } else {
@@ -167,16 +225,92 @@ fn say(
     ))
 }
 
+/// What was done to a stream, in words.
+fn loaded_text(loaded: &Loaded) -> String {
+    let mut more = Vec::new();
+    if loaded.skipped_rows > 0 {
+        more.push(format!("{} more were there already", loaded.skipped_rows));
+    }
+    if loaded.orphans_skipped > 0 {
+        more.push(format!("{} without a session left out", loaded.orphans_skipped));
+    }
+    if loaded.adopted_rows > 0 {
+        more.push(format!("{} sessions made for them", loaded.adopted_rows));
+    }
+    let more = if more.is_empty() { String::new() } else { format!(" ({})", more.join(", ")) };
+    format!("{} {}{more}", loaded.inserted_rows, loaded.stream)
+}
+
+fn orphans_fate(args: &ImportArgs, imported: &Imported) -> &'static str {
+    match (args.plan.orphans, imported.committed) {
+        (Some(OrphansArg::Skip), true) => "left out",
+        (Some(OrphansArg::Skip), false) => "would be left out",
+        (Some(OrphansArg::Adopt), true) => "loaded, with sessions made for them",
+        (Some(OrphansArg::Adopt), false) => "would be loaded, with sessions made for them",
+        (_, true) => "loaded all the same",
+        (_, false) => "would be loaded all the same",
+    }
+}
+
+/// Says what was done to values: a loss or a change as a warning, what is kept as a notice.
+pub(super) fn say_change(change: &Change, report: &Report) {
+    let done = match change.what {
+        What::Adapted => "adapted",
+        What::Preserved => "adapted, the originals are kept beside them",
+        What::Mapped => "mapped",
+        What::Remapped => "remapped",
+        What::Made => "made",
+        What::Folded => "kept with their rows",
+        What::Dropped => "lost",
+    };
+    let text = format!(
+        "{}: column \"{}\": {} (values {done}: {}, the first in the row with key {})",
+        change.stream, change.column, change.reason, change.values, change.first
+    );
+    match change.what {
+        What::Adapted | What::Dropped => report.warning(&text),
+        _ => report.notice(&text),
+    }
+}
+
+/// The plan, a line for every column that is not taken as it is.
+pub(super) fn plan_lines(plan: &Plan) -> Vec<String> {
+    plan.streams
+        .iter()
+        .flat_map(|stream| {
+            let head = format!(
+                "plan: {} ({}) -> {}",
+                stream.stream, stream.source.table, stream.table_name
+            );
+            std::iter::once(head)
+                .chain(stream.lines().into_iter().map(|line| format!("plan:   {line}")))
+        })
+        .collect()
+}
+
 /// What the plan left out, and what the target said.
-fn notices(imported: &Imported) -> Vec<String> {
+pub(super) fn notices(imported: &Imported) -> Vec<String> {
     let mut notices = imported.outcome.notices.clone();
     for stream in &imported.plan.streams {
-        if !stream.dropped.is_empty() {
+        let derived: Vec<&str> = (stream.missing.iter())
+            .filter(|m| m.fate == Fate::Derived)
+            .map(|m| m.name.as_str())
+            .collect();
+        if !derived.is_empty() {
             notices.push(format!(
                 "{}: {} has no column for {}, which can be made anew from the rest: left out",
                 stream.stream,
                 stream.table_name,
-                stream.dropped.join(", ")
+                derived.join(", ")
+            ));
+        }
+        if !stream.added.is_empty() {
+            let added: Vec<&str> = stream.added.iter().map(|a| a.physical.as_str()).collect();
+            notices.push(format!(
+                "{}: {} gets the columns {}",
+                stream.stream,
+                stream.table_name,
+                added.join(", ")
             ));
         }
         if !stream.defaulted.is_empty() {

@@ -1,6 +1,7 @@
 //! The command line: arguments to options, one library call per command, and the report.
 
 pub mod args;
+mod check;
 mod export;
 mod import;
 mod inspect;
@@ -54,6 +55,7 @@ fn work(args: &Args, report: &Report) -> Result<u8> {
         match &args.command {
             Command::Export(args) => export::run(args, &environment, report, &cancel).await,
             Command::Import(args) => import::run(args, &environment, report, &cancel).await,
+            Command::Check(args) => check::run(args, &environment, report, &cancel).await,
             Command::Verify(args) => verify::run(args, report, &cancel).await,
             Command::Inspect(args) => inspect::run(args, report, &cancel).await,
             Command::Man => Ok(0),

@@ -162,16 +162,23 @@ pub fn end(out: &mut BytesMut) {
     out.put_i16(-1);
 }
 
-/// Appends a row of converted values in the types of the target.
+/// Appends a row of converted values in the types of the target, and its number if one is given.
 ///
 /// # Errors
 /// If a field is longer than the protocol's 2 GiB.
-pub fn put_row(out: &mut BytesMut, types: &[TargetType], row: &Batch) -> Result<()> {
-    out.put_i16(i16::try_from(types.len()).map_err(|_| too_large())?);
+pub fn put_row(
+    out: &mut BytesMut,
+    types: &[TargetType],
+    batch: &Batch,
+    row: usize,
+    number: Option<i64>,
+) -> Result<()> {
+    let fields = types.len() + usize::from(number.is_some());
+    out.put_i16(i16::try_from(fields).map_err(|_| too_large())?);
     for (column, ty) in types.iter().enumerate() {
         let length_at = out.len();
         out.put_i32(0);
-        let value = row.value(0, column);
+        let value = batch.value(row, column);
         if value == Value::Null {
             out[length_at..length_at + 4].copy_from_slice(&(-1_i32).to_be_bytes());
             continue;
@@ -180,7 +187,28 @@ pub fn put_row(out: &mut BytesMut, types: &[TargetType], row: &Batch) -> Result<
         let length = i32::try_from(out.len() - length_at - 4).map_err(|_| too_large())?;
         out[length_at..length_at + 4].copy_from_slice(&length.to_be_bytes());
     }
+    if let Some(number) = number {
+        out.put_i32(8);
+        out.put_i64(number);
+    }
     Ok(())
+}
+
+/// How the fields of these types are read.
+pub fn fields(types: &[TargetType]) -> Vec<Field> {
+    let field = |ty: &TargetType| match ty {
+        TargetType::Uuid => Field::Uuid,
+        TargetType::Int(_) => Field::Int,
+        TargetType::Float(_) => Field::Float,
+        TargetType::Bool => Field::Bool,
+        TargetType::Timestamptz => Field::Time,
+        TargetType::Jsonb => Field::Jsonb,
+        TargetType::Bytea => Field::Bytes,
+        TargetType::Text(_) | TargetType::Json | TargetType::Cast(_) | TargetType::Sqlite(_) => {
+            Field::Text
+        }
+    };
+    types.iter().map(field).collect()
 }
 
 fn too_large() -> Error {
@@ -222,8 +250,8 @@ mod tests {
         row.push(Value::Bool(true));
         let mut bytes = BytesMut::new();
         start(&mut bytes);
-        put_row(&mut bytes, &types, &row).unwrap();
-        put_row(&mut bytes, &types, &row).unwrap();
+        put_row(&mut bytes, &types, &row, 0, None).unwrap();
+        put_row(&mut bytes, &types, &row, 0, None).unwrap();
         end(&mut bytes);
         for step in [1, 7, bytes.len()] {
             let mut reader = RowReader::default();

@@ -5,7 +5,7 @@ use super::{literal, quoted};
 use crate::error::{Code, Error, Result};
 use crate::layout::{Backend, Layout, LayoutStream, Table, all, recognise};
 use crate::record::{Kind, show_text};
-use crate::target::{Catalog, Reference, TargetColumn, TargetTable, TargetType};
+use crate::target::{Catalog, Check, Reference, TargetColumn, TargetTable, TargetType};
 
 /// Schemas that belong to the server or to Supabase, never to Chronicle.
 const RESERVED: &str = "'information_schema', 'auth', 'storage', 'realtime', 'vault', \
@@ -95,6 +95,34 @@ pub struct PgCatalog {
     pub tables: Vec<PgTable>,
     /// The foreign keys of those tables.
     pub foreign_keys: Vec<ForeignKey>,
+    /// The CHECKs of those tables.
+    pub rules: Vec<Rule>,
+}
+
+/// A CHECK.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// Its table.
+    pub table: String,
+    /// Its name.
+    pub name: String,
+    /// The columns that it is about.
+    pub columns: Vec<String>,
+    /// Its condition, as SQL.
+    pub condition: String,
+}
+
+impl Rule {
+    /// What it says of a column, if we can foresee what it refuses.
+    fn foreseen(&self, table: &str, column: &str) -> Option<Check> {
+        let (of, check) = Check::parse(&self.condition)?;
+        (self.table == table && of == column).then_some(check)
+    }
+
+    /// Whether only the server can say what it refuses.
+    pub fn is_unforeseen(&self) -> bool {
+        Check::parse(&self.condition).is_none()
+    }
 }
 
 /// A foreign key.
@@ -157,7 +185,8 @@ impl PgCatalog {
         };
         let (schema, tables, layout) = fitting.swap_remove(position);
         let foreign_keys = read_foreign_keys(connection, &schema).await?;
-        Ok(PgCatalog { schema, layout, tables, foreign_keys })
+        let rules = read_rules(connection, &schema).await?;
+        Ok(PgCatalog { schema, layout, tables, foreign_keys, rules })
     }
 
     /// The table of a stream of the layout.
@@ -177,12 +206,11 @@ impl PgCatalog {
         for stream in streams {
             let Some(table) = self.table(stream) else { continue };
             let columns: Vec<TargetColumn> = (table.columns.iter())
-                .map(|c| TargetColumn {
-                    name: stream.logical(&c.name),
-                    physical: c.name.clone(),
-                    ty: c.target_type(),
-                    not_null: c.not_null,
-                    has_default: c.has_default,
+                .map(|c| {
+                    let ty = c.target_type();
+                    let column = TargetColumn::new(stream, &c.name, ty, c.not_null, c.has_default);
+                    let foreseen = |rule: &Rule| rule.foreseen(&table.name, &c.name);
+                    TargetColumn { check: self.rules.iter().find_map(foreseen), ..column }
                 })
                 .collect();
             let find = |name: &String| columns.iter().position(|c| c.name == *name);
@@ -198,7 +226,10 @@ impl PgCatalog {
                 })
                 .collect();
             let key = stream.key.iter().filter_map(find).collect();
+            let (origin, fold) = (&stream.origin, &stream.fold);
             tables.push(TargetTable {
+                origin: origin.as_ref().and_then(find),
+                fold: fold.as_ref().and_then(find),
                 name: table.name.clone(),
                 stream: stream.name.clone(),
                 role: stream.role,
@@ -299,6 +330,27 @@ async fn read_foreign_keys(connection: &Connection, schema: &str) -> Result<Vec<
     Ok(keys)
 }
 
+async fn read_rules(connection: &Connection, schema: &str) -> Result<Vec<Rule>> {
+    let sql = format!(
+        "SELECT c.relname, k.conname, pg_catalog.pg_get_expr(k.conbin, k.conrelid), \
+                array_to_string(array(SELECT a.attname FROM pg_catalog.pg_attribute a \
+                     WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)), E'\\n') \
+           FROM pg_catalog.pg_constraint k \
+           JOIN pg_catalog.pg_class c ON c.oid = k.conrelid \
+           JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+          WHERE k.contype = 'c' AND n.nspname = {} ORDER BY c.relname, k.conname",
+        literal(schema)
+    );
+    let rows = connection.rows(Code::Source, "cannot read the rules of the tables", &sql).await?;
+    let rule = |row: Vec<Option<String>>| {
+        let mut texts = row.into_iter().map(Option::unwrap_or_default);
+        let (table, name, condition) = (texts.next()?, texts.next()?, texts.next()?);
+        let columns = texts.next()?.split('\n').map(str::to_owned).collect();
+        Some(Rule { table, name, columns, condition })
+    };
+    Ok(rows.into_iter().filter_map(rule).collect())
+}
+
 /// A trigger that would fire while rows are loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trigger {
@@ -334,7 +386,7 @@ pub async fn triggers(connection: &Connection, tables: &[&PgTable]) -> Result<Ve
 pub fn others(catalog: &PgCatalog) -> Vec<String> {
     let known = |name: &str| catalog.layout.streams.iter().any(|s| s.table == name);
     (catalog.tables.iter())
-        .filter(|t| !known(&t.name))
+        .filter(|t| !known(&t.name) && !t.name.starts_with(crate::residue::OWN))
         .map(|t| format!("table {} is not exported", show_text(&t.name)))
         .collect()
 }

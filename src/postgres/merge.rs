@@ -6,9 +6,10 @@ use super::connection::failed;
 use super::target::{PgTarget, with_hint};
 use super::{literal, quoted};
 use crate::error::{Code, Error, Result};
-use crate::plan::StreamPlan;
+use crate::plan::{ColumnPlan, StreamPlan};
 use crate::record::show_text;
-use crate::target::{TargetTable, TargetType};
+use crate::source::ORPHANS_NAMED;
+use crate::target::{Problem, TargetTable, TargetType};
 
 /// Bringing what was staged into its table: equal rows are skipped, different ones refused.
 pub(super) struct Merge<'a> {
@@ -32,7 +33,128 @@ impl Merge<'_> {
     pub(super) async fn run(&self) -> Result<u64> {
         self.refuse_doubles().await?;
         self.refuse_different().await?;
-        self.insert().await
+        let inserted = self.insert().await?;
+        self.refuse_cast().await?;
+        Ok(inserted)
+    }
+
+    /// Refuses what the server has spelled otherwise while it cast a text into its own type: it may
+    /// be another value, as of a number with fewer digits.
+    async fn refuse_cast(&self) -> Result<()> {
+        let key = self.key();
+        for (n, column) in self.stream.columns.iter().enumerate() {
+            if !matches!(column.ty, TargetType::Cast(_)) {
+                continue;
+            }
+            let name = self.name(n);
+            let sql = format!(
+                "SELECT s.{key}::text, s.{name}, t.{name}::text FROM {} s JOIN {} t \
+                   ON t.{key} = s.{key} WHERE {} LIMIT 1",
+                self.staging,
+                self.target.found.full_name(&self.table.name),
+                self.differs(n, &column.ty)
+            );
+            let rows = self.rows(&sql).await?;
+            let Some(row) = rows.first() else { continue };
+            let text = |n: usize| {
+                row.get(n).cloned().flatten().map_or_else(|| "NULL".into(), |t| show_text(&t))
+            };
+            return Err(Error::new(
+                Code::Value,
+                format!(
+                    "{}: row with key {}, column \"{}\" ({} in the target): {} would become {}",
+                    self.table.name,
+                    text(0),
+                    column.name,
+                    column.ty.name(),
+                    text(1),
+                    text(2)
+                ),
+            )
+            .hint("the column holds less than the value says: give it a wider type"));
+        }
+        Ok(())
+    }
+
+    /// Everything that [`Merge::run`] would refuse.
+    pub(super) async fn problems(&self) -> Result<Vec<Problem>> {
+        let mut found = Vec::new();
+        let key = self.key();
+        let full = self.target.found.full_name(&self.table.name);
+        let any: Vec<String> = (self.stream.columns.iter().enumerate())
+            .filter(|(n, c)| !self.stream.key.contains(n) && !self.is_added(c))
+            .map(|(n, column)| self.differs(n, &column.ty))
+            .collect();
+        let hint = "import into an empty database, or remove these rows from the target first";
+        let doubles = format!(
+            "SELECT {key}::text, count(*) OVER () FROM {} GROUP BY {key} HAVING count(*) > 1",
+            self.staging
+        );
+        let different = format!(
+            "SELECT s.{key}::text, count(*) OVER () FROM {} s JOIN {full} t ON t.{key} = s.{key} \
+              WHERE {}",
+            self.staging,
+            any.join(" OR ")
+        );
+        let mut asked = vec![
+            (doubles, "the archive holds it twice".to_owned()),
+            (different, "the target has this row already, with other content".into()),
+        ];
+        for columns in self.unique().await? {
+            let same: Vec<String> =
+                columns.iter().map(|c| format!("o.{0} = s.{0}", quoted(c))).collect();
+            for others in [full.as_str(), self.staging] {
+                asked.push((
+                    format!(
+                        "SELECT s.{key}::text, count(*) OVER () FROM {} s JOIN {others} o ON {} \
+                          WHERE o.{key} <> s.{key}",
+                        self.staging,
+                        same.join(" AND ")
+                    ),
+                    format!("its {} belongs to another row already", columns.join(", ")),
+                ));
+            }
+        }
+        for (sql, reason) in asked {
+            let rows = self.rows(&format!("{sql} LIMIT {ORPHANS_NAMED}")).await?;
+            let text = |row: &[Option<String>], n: usize| row.get(n).cloned().flatten();
+            let Some(count) = rows.first().and_then(|row| text(row, 1)) else { continue };
+            found.push(Problem {
+                code: Code::Conflict.word(),
+                stream: self.stream.stream.clone(),
+                column: None,
+                reason,
+                rows: count.parse().unwrap_or(0),
+                first: rows.iter().filter_map(|row| text(row, 0)).collect(),
+                settle: Some(hint.into()),
+            });
+        }
+        Ok(found)
+    }
+
+    fn is_added(&self, column: &ColumnPlan) -> bool {
+        self.stream.added.iter().any(|a| a.name == column.name)
+    }
+
+    /// The columns of every unique index beside the key, as far as they are all written.
+    async fn unique(&self) -> Result<Vec<Vec<String>>> {
+        let sql = format!(
+            "SELECT array_to_string(array(SELECT a.attname FROM pg_catalog.pg_attribute a \
+                     WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)), E'\\n') \
+               FROM pg_catalog.pg_index i \
+              WHERE i.indrelid = {}::regclass AND i.indisunique AND NOT i.indisprimary \
+                AND i.indpred IS NULL AND i.indexprs IS NULL",
+            literal(&self.target.found.full_name(&self.table.name))
+        );
+        let written = |name: &&str| {
+            let column = |c: &ColumnPlan| self.table.columns[c.target].physical == **name;
+            self.stream.columns.iter().any(column)
+        };
+        let lists = self.rows(&sql).await?.into_iter().flatten().flatten();
+        Ok(lists
+            .map(|list| list.split('\n').map(str::to_owned).collect::<Vec<_>>())
+            .filter(|columns| columns.iter().map(String::as_str).all(|c| written(&c)))
+            .collect())
     }
 
     async fn rows(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>> {

@@ -10,11 +10,12 @@ use super::binary::{Field, RowReader};
 use super::catalog::{PgCatalog, PgColumn, PgTable, others};
 use super::connection::Connection;
 use super::conninfo::ConnInfo;
-use super::quoted;
+use super::{literal, quoted};
 use crate::archive::Origin;
 use crate::error::{Code, Result};
 use crate::layout::LayoutStream;
 use crate::record::{Batch, Kind, Stream};
+use crate::residue::{COLUMNS, RESIDUE, Remembered, Restorer, made_columns};
 use crate::source::{ORPHANS_NAMED, Orphans, Source, SourceOptions};
 
 /// A batch is handed over when it holds this many bytes.
@@ -31,6 +32,8 @@ pub struct PgSource {
     expected_rows: u64,
     running: Option<Running>,
     next: usize,
+    /// Rows as the server sends them, before what was kept beside them is given back.
+    raw: Batch,
 }
 
 /// How a table is read.
@@ -38,6 +41,7 @@ struct TableCopy {
     name: String,
     sql: String,
     fields: Vec<Field>,
+    restorer: Option<Restorer>,
 }
 
 /// The COPY of a table.
@@ -72,7 +76,16 @@ impl PgSource {
             }
             let stream = describe(described, table, options.sorted)?;
             expected_rows += table.rows;
-            tables.push(TableCopy::new(&catalog, table, &stream));
+            let kept = kept_beside(&connection, &catalog, described, &stream, &mut notices).await?;
+            let mut copy = TableCopy::new(&catalog, table, &stream, kept.is_some());
+            let stream = match kept {
+                None => stream,
+                Some((was, restorer)) => {
+                    copy.restorer = Some(restorer);
+                    was
+                }
+            };
+            tables.push(copy);
             streams.push(stream);
         }
         let version = connection.version;
@@ -94,6 +107,7 @@ impl PgSource {
             expected_rows,
             running: None,
             next: 0,
+            raw: Batch::default(),
         })
     }
 
@@ -103,9 +117,13 @@ impl PgSource {
                 Some(running) => running,
                 None => self.start_next().await?,
             };
-            let table = &self.tables[running.table];
-            batch.start(running.table, table.fields.len(), running.rows + 1);
-            while !running.reader.ended() && batch.size() < BATCH_BYTES {
+            let table = &mut self.tables[running.table];
+            let out = match table.restorer {
+                Some(_) => &mut self.raw,
+                None => &mut *batch,
+            };
+            out.start(running.table, table.fields.len(), running.rows + 1);
+            while !running.reader.ended() && out.size() < BATCH_BYTES {
                 match running.stream.next().await {
                     Some(Ok(bytes)) => running.reader.feed(&bytes),
                     Some(Err(e)) => {
@@ -114,10 +132,14 @@ impl PgSource {
                     }
                     None => break,
                 }
-                running.reader.read(&table.fields, batch)?;
+                running.reader.read(&table.fields, out)?;
+            }
+            if let Some(restorer) = &mut table.restorer {
+                batch.start(running.table, restorer.width(), running.rows + 1);
+                (0..self.raw.rows()).for_each(|row| restorer.restore(&self.raw, row, batch));
             }
             running.rows += batch.rows() as u64;
-            if !running.reader.ended() && batch.size() >= BATCH_BYTES {
+            if !running.reader.ended() && batch.rows() > 0 {
                 self.running = Some(running);
                 return Ok(true);
             }
@@ -160,17 +182,23 @@ async fn finish(
 }
 
 impl TableCopy {
-    fn new(catalog: &PgCatalog, table: &PgTable, stream: &Stream) -> TableCopy {
-        let columns: Vec<String> = table.columns.iter().map(select).collect();
-        let mut sql =
-            format!("SELECT {} FROM {}", columns.join(", "), catalog.full_name(&table.name));
+    fn new(catalog: &PgCatalog, table: &PgTable, stream: &Stream, kept: bool) -> TableCopy {
+        let mut columns: Vec<String> = table.columns.iter().map(select).collect();
+        let mut fields: Vec<Field> = table.columns.iter().map(field).collect();
+        let mut from = format!("{} t", catalog.full_name(&table.name));
+        if kept {
+            columns.push("r.residue".into());
+            fields.push(Field::Text);
+            from = beside(catalog, stream);
+        }
+        let mut sql = format!("SELECT {} FROM {from}", columns.join(", "));
         if !stream.order.is_empty() {
             let order: Vec<String> = (stream.order.iter())
                 .filter_map(|n| table.columns.get(*n))
                 .map(|c| {
                     // byte order, whatever the database's own collation is
                     let collate = if c.kind() == Kind::Text { " COLLATE \"C\"" } else { "" };
-                    format!("{}{collate}", quoted(&c.name))
+                    format!("t.{}{collate}", quoted(&c.name))
                 })
                 .collect();
             sql.push_str(&format!(" ORDER BY {}", order.join(", ")));
@@ -178,18 +206,90 @@ impl TableCopy {
         TableCopy {
             name: table.name.clone(),
             sql: format!("COPY ({sql}) TO STDOUT (FORMAT binary)"),
-            fields: table.columns.iter().map(field).collect(),
+            fields,
+            restorer: None,
         }
     }
+}
+
+/// What was kept beside the rows of a table when they were loaded, if anything was: the stream as
+/// it was where they came from, and who makes its rows.
+async fn kept_beside(
+    connection: &Connection,
+    catalog: &PgCatalog,
+    described: &LayoutStream,
+    stream: &Stream,
+    notices: &mut Vec<String>,
+) -> Result<Option<(Stream, Restorer)>> {
+    let what = "cannot read what is kept beside the rows";
+    let ours = |name: &str| catalog.tables.iter().any(|t| t.name == name);
+    if !ours(RESIDUE) || !ours(COLUMNS) {
+        return Ok(None);
+    }
+    let ask = async |sql: &str| connection.rows(Code::Source, what, sql).await;
+    let yes = |rows: &[Vec<Option<String>>]| {
+        rows.first().and_then(|r| r.first()).is_some_and(|v| v.as_deref() == Some("t"))
+    };
+    let (residue, columns) = (catalog.full_name(RESIDUE), catalog.full_name(COLUMNS));
+    let may = format!(
+        "SELECT has_table_privilege({0}, 'SELECT') AND NOT row_security_active({0}::regclass)",
+        literal(&residue)
+    );
+    if !yes(&ask(&may).await?) {
+        let told = "this role may not read what was kept beside the rows when they were loaded: \
+                    they are exported as they stand";
+        if !notices.iter().any(|n| n == told) {
+            notices.push(told.into());
+        }
+        return Ok(None);
+    }
+    let table = literal(&stream.table);
+    let remembered = ask(&format!(
+        "SELECT table_name, name, place::text, kind, instant::text, utc::text FROM {columns} \
+          WHERE table_name = {table} ORDER BY place"
+    ))
+    .await?;
+    let remembered: Vec<Remembered> =
+        remembered.iter().filter_map(|row| Remembered::read(row)).collect();
+    let any = format!("SELECT EXISTS (SELECT 1 FROM {residue} WHERE table_name = {table})");
+    if remembered.is_empty() && !yes(&ask(&any).await?) {
+        return Ok(None);
+    }
+    let mut unmade = Vec::new();
+    for column in made_columns(described, stream) {
+        let from = beside(catalog, stream);
+        let sql = format!(
+            "SELECT EXISTS (SELECT 1 FROM {from}) AND NOT EXISTS (SELECT 1 FROM {from} WHERE \
+             r.residue::json #>> ARRAY[{}, 'made'] IS DISTINCT FROM t.{}::text)",
+            literal(&column.name),
+            quoted(&column.physical)
+        );
+        if yes(&ask(&sql).await?) {
+            unmade.push(column.name.clone());
+        }
+    }
+    Ok(Some(Restorer::new(stream, &remembered, described.fold.as_deref(), &unmade)))
+}
+
+/// The rows `t` of a table with what is kept beside them, `r`, as SQL.
+fn beside(catalog: &PgCatalog, stream: &Stream) -> String {
+    let key = stream.key.first().map_or("", |k| &stream.columns[*k].physical);
+    format!(
+        "{} t LEFT JOIN {} r ON r.table_name = {} AND r.key = t.{}::text",
+        catalog.full_name(&stream.table),
+        catalog.full_name(RESIDUE),
+        literal(&stream.table),
+        quoted(key)
+    )
 }
 
 /// Types whose binary form we do not read cross as the server's own text.
 fn select(column: &PgColumn) -> String {
     match field(column) {
         Field::Text if column.kind() != Kind::Text && column.kind() != Kind::Json => {
-            format!("{}::text", quoted(&column.name))
+            format!("t.{}::text", quoted(&column.name))
         }
-        _ => quoted(&column.name),
+        _ => format!("t.{}", quoted(&column.name)),
     }
 }
 

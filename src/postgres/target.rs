@@ -5,23 +5,27 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
-use futures::{SinkExt, pin_mut};
+use futures::{SinkExt, StreamExt, pin_mut};
 use tokio_postgres::Statement;
 use tokio_postgres::error::SqlState;
 
-use super::catalog::{ForeignKey, PgCatalog, PgTable, Trigger, triggers};
+use super::binary::RowReader;
+use super::catalog::{ForeignKey, PgCatalog, PgTable, Rule, Trigger, triggers};
 use super::connection::{Connection, failed};
 use super::conninfo::ConnInfo;
 use super::merge::Merge;
 use super::{binary, literal, quoted};
-use crate::convert::{Converter, key_of};
 use crate::error::{Code, Error, Result};
 use crate::layout::Layout;
-use crate::plan::{Plan, StreamPlan};
+use crate::plan::{OnUnrepresentable, Plan, StreamPlan};
+use crate::readback::{Readback, differing, not_as_loaded};
 use crate::record::{Batch, Value, show_text};
+use crate::residue::{COLUMNS, RESIDUE};
+use crate::shape::key_of;
 use crate::source::{ENFORCED, ORPHANS_NAMED, Orphans};
 use crate::target::{
-    Catalog, Loaded, OnOrphans, Outcome, Reference, Target, TargetTable, TargetType,
+    Catalog, Loaded, OnOrphans, Outcome, Problems, Purpose, Reference, Refused, Rows, Target,
+    TargetOptions, TargetType,
 };
 
 /// The bytes of one message of a COPY.
@@ -35,6 +39,7 @@ pub struct PgTarget {
     catalog: Catalog,
     notices: Vec<String>,
     disabled: Vec<Trigger>,
+    purpose: Purpose,
     loading: Option<Loading>,
 }
 
@@ -42,19 +47,26 @@ pub struct PgTarget {
 struct Loading {
     plan: Arc<Plan>,
     loaded: Vec<Loaded>,
-    converter: Converter,
     current: Option<Load>,
     done: Vec<Load>,
+    orphans: Vec<Orphans>,
+    problems: Problems,
+    /// The COPY of what is kept beside the rows, if anything is.
+    residue: Option<Statement>,
 }
 
 /// The loading of one stream.
-struct Load {
+pub(super) struct Load {
     stream: usize,
     /// The staging table, or none if rows go straight into the table.
     staging: Option<String>,
+    /// Whether the staging table numbers its rows, so that the server's rules can be asked.
+    numbered: bool,
     copy: Statement,
     types: Vec<TargetType>,
     rows: u64,
+    /// The sums of the rows that were sent and not taken back.
+    sums: Readback,
 }
 
 impl Load {
@@ -64,12 +76,21 @@ impl Load {
     }
 }
 
+/// The column of a staging table that numbers its rows.
+const NUMBER: &str = "chronicle_dump_row";
+/// Where what is kept beside the rows is staged.
+const STAGED_RESIDUE: &str = "pg_temp.chronicle_dump_stage_residue";
+
 impl PgTarget {
     /// Connects and looks at the tables; with `create` makes them first, in the same transaction.
     ///
     /// # Errors
     /// If the server cannot be reached, or its tables are of no known layout.
-    pub async fn open(info: &ConnInfo, create: Option<&Layout>) -> Result<PgTarget> {
+    pub async fn open(
+        info: &ConnInfo,
+        create: Option<&Layout>,
+        options: &TargetOptions,
+    ) -> Result<PgTarget> {
         let connection = Connection::open(info).await?;
         let begin = format!("BEGIN; {}", connection.settings());
         connection.run(Code::Target, "cannot start to write", &begin).await?;
@@ -92,11 +113,40 @@ impl PgTarget {
             found,
             notices,
             disabled: Vec::new(),
+            purpose: options.purpose,
             loading: None,
         })
     }
 
     async fn begin_now(&mut self, plan: Arc<Plan>) -> Result<()> {
+        if self.purpose == Purpose::Load {
+            self.lock().await?;
+            self.silence_triggers().await?;
+        }
+        for stream in &plan.streams {
+            self.add_columns(stream).await?;
+        }
+        let residue = match plan.streams.iter().any(|s| s.remembers) {
+            true if self.purpose == Purpose::Load => Some(self.remember(&plan).await?),
+            _ => None,
+        };
+        let loaded = (plan.streams.iter())
+            .map(|s| Loaded { stream: s.stream.clone(), ..Loaded::default() })
+            .collect();
+        self.loading = Some(Loading {
+            plan,
+            loaded,
+            current: None,
+            done: Vec::new(),
+            orphans: Vec::new(),
+            problems: Problems::default(),
+            residue,
+        });
+        Ok(())
+    }
+
+    /// Keeps everybody else from writing, and looks whether somebody has meanwhile.
+    async fn lock(&self) -> Result<()> {
         let names: Vec<String> =
             self.catalog.tables.iter().map(|t| self.found.full_name(&t.name)).collect();
         // others may go on reading; who writes waits until we are done
@@ -111,18 +161,70 @@ impl PgTarget {
             return Err(Error::new(Code::Target, "the tables were changed while we looked")
                 .hint("nothing was changed by us; try again"));
         }
-        self.silence_triggers().await?;
-        let loaded = (plan.streams.iter())
-            .map(|s| Loaded { stream: s.stream.clone(), ..Loaded::default() })
-            .collect();
-        self.loading = Some(Loading {
-            plan,
-            loaded,
-            converter: Converter::default(),
-            current: None,
-            done: Vec::new(),
-        });
         Ok(())
+    }
+
+    /// Gives the table the columns that the plan adds; for a check they stand only in the staging
+    /// table.
+    async fn add_columns(&mut self, stream: &StreamPlan) -> Result<()> {
+        for column in &stream.added {
+            if self.purpose == Purpose::Load {
+                let sql = format!(
+                    "ALTER TABLE {} ADD COLUMN {} {}",
+                    self.found.full_name(&stream.table_name),
+                    quoted(&column.physical),
+                    type_name(&column.ty)
+                );
+                self.run("cannot add a column", &sql).await?;
+            }
+            self.catalog.tables[stream.table].columns.push(column.clone());
+        }
+        Ok(())
+    }
+
+    /// Makes our own tables where they are missing, notes the columns that are remembered, and
+    /// prepares to stage what is kept beside the rows.
+    async fn remember(&self, plan: &Plan) -> Result<Statement> {
+        let what = "cannot make the tables for what is kept beside the rows";
+        let (residue, columns) = (self.found.full_name(RESIDUE), self.found.full_name(COLUMNS));
+        let mut sql = format!(
+            "CREATE TABLE IF NOT EXISTS {residue} (table_name text NOT NULL, key text NOT NULL, \
+                 residue text NOT NULL, PRIMARY KEY (table_name, key)); \
+             CREATE TABLE IF NOT EXISTS {columns} (table_name text NOT NULL, name text NOT NULL, \
+                 place integer NOT NULL, kind text NOT NULL, instant boolean NOT NULL, \
+                 utc boolean NOT NULL, PRIMARY KEY (table_name, name)); \
+             CREATE TEMPORARY TABLE chronicle_dump_stage_residue (table_name text, key text, \
+                 residue text) ON COMMIT DROP;"
+        );
+        // what is kept is as private as the rows: nobody but the owner reads it through an interface
+        let roles = "SELECT quote_ident(rolname) FROM pg_catalog.pg_roles \
+                      WHERE rolname IN ('anon', 'authenticated')";
+        let roles = self.connection.rows(Code::Target, what, roles).await?;
+        let mut others: Vec<String> = roles.into_iter().flatten().flatten().collect();
+        others.push("PUBLIC".into());
+        for table in [&residue, &columns] {
+            sql.push_str(&format!(
+                "ALTER TABLE {table} ENABLE ROW LEVEL SECURITY; REVOKE ALL ON {table} FROM {};",
+                others.join(", ")
+            ));
+        }
+        for stream in &plan.streams {
+            for (place, column) in &stream.remembered {
+                sql.push_str(&format!(
+                    "INSERT INTO {columns} VALUES ({}, {}, {place}, '{}', {}, {}) \
+                     ON CONFLICT DO NOTHING;",
+                    literal(&stream.table_name),
+                    literal(&column.name),
+                    column.kind.word(),
+                    column.instant,
+                    column.utc
+                ));
+            }
+        }
+        self.run(what, &sql).await?;
+        let copy = format!("COPY {STAGED_RESIDUE} FROM STDIN (FORMAT binary)");
+        let prepared = self.connection.client.prepare(&copy).await;
+        prepared.map_err(|e| self.connection.failed(Code::Target, what, e))
     }
 
     /// Keeps Chronicle's own triggers from changing what is loaded.
@@ -191,76 +293,157 @@ impl PgTarget {
         Ok(false)
     }
 
-    async fn write(&mut self, batch: &Batch) -> Result<()> {
-        let number = batch.stream();
+    async fn write(&mut self, rows: &Rows<'_>) -> Result<Vec<Refused>> {
         let plan = self.loading.as_ref().map(|l| Arc::clone(&l.plan)).ok_or_else(not_begun)?;
-        let stream = plan.streams.get(number).ok_or_else(not_begun)?;
+        let stream = plan.streams.get(rows.stream).ok_or_else(not_begun)?;
         let current = self.loading.as_ref().and_then(|l| l.current.as_ref());
-        if current.is_none_or(|load| load.stream != number) {
+        if current.is_none_or(|load| load.stream != rows.stream) {
             self.finish_stream().await?;
-            let load = self.start_stream(number, stream).await?;
+            let load = self.start_stream(&plan, rows.stream, stream).await?;
             if let Some(loading) = &mut self.loading {
                 loading.current = Some(load);
             }
         }
+        if rows.shaped.rows() == 0 {
+            return Ok(Vec::new());
+        }
+        let first = self.send(stream, rows).await?;
+        let refused = self.ask_rules(stream, rows, first).await?;
+        self.send_residue(stream, rows, &refused).await?;
+        Ok(refused)
+    }
+
+    /// Sends rows by one COPY; returns the number of the first.
+    async fn send(&mut self, stream: &StreamPlan, rows: &Rows<'_>) -> Result<i64> {
         let loading = self.loading.as_mut().ok_or_else(not_begun)?;
         let Some(load) = &mut loading.current else { return Err(not_begun()) };
-        let sink = self
-            .connection
-            .client
-            .copy_in::<_, Bytes>(&load.copy)
-            .await
-            .map_err(|e| refused(&self.info, stream, batch, &e))?;
+        let refused = |e| refused(&self.info, stream, rows, &e);
+        let first = i64::try_from(load.rows).unwrap_or(i64::MAX);
+        let sink = self.connection.client.copy_in::<_, Bytes>(&load.copy).await.map_err(refused)?;
         pin_mut!(sink);
         let mut buffer = BytesMut::with_capacity(MESSAGE + (64 << 10));
-        let mut row_buffer = Batch::default();
         binary::start(&mut buffer);
-        for row in 0..batch.rows() {
-            row_buffer.start(number, stream.columns.len(), 0);
-            loading.converter.row(&plan, stream, batch, row, &mut row_buffer)?;
-            loading.converter.count(stream, batch, row);
-            binary::put_row(&mut buffer, &load.types, &row_buffer)?;
+        for row in 0..rows.shaped.rows() {
+            let number = load.numbered.then(|| first.saturating_add(row as i64));
+            binary::put_row(&mut buffer, &load.types, rows.shaped, row, number)?;
+            load.sums.add(rows.shaped, row);
             if buffer.len() >= MESSAGE {
-                let message = buffer.split().freeze();
-                sink.send(message).await.map_err(|e| refused(&self.info, stream, batch, &e))?;
+                sink.send(buffer.split().freeze()).await.map_err(refused)?;
             }
         }
         binary::end(&mut buffer);
-        sink.send(buffer.freeze()).await.map_err(|e| refused(&self.info, stream, batch, &e))?;
-        load.rows += sink.finish().await.map_err(|e| refused(&self.info, stream, batch, &e))?;
+        sink.send(buffer.freeze()).await.map_err(refused)?;
+        load.rows += sink.finish().await.map_err(refused)?;
+        Ok(first)
+    }
+
+    /// Takes the rows back out of the staging table that break a rule which only the server knows.
+    async fn ask_rules(
+        &mut self,
+        stream: &StreamPlan,
+        rows: &Rows<'_>,
+        first: i64,
+    ) -> Result<Vec<Refused>> {
+        let mut refused: Vec<Refused> = Vec::new();
+        for rule in self.unforeseen(stream) {
+            let loading = self.loading.as_ref().ok_or_else(not_begun)?;
+            let Some(load) = loading.current.as_ref().filter(|l| l.numbered) else { break };
+            let place = load.place(&self.found, &stream.table_name);
+            let sql = format!(
+                "DELETE FROM {place} WHERE {NUMBER} >= {first} AND NOT ({}) RETURNING {NUMBER}",
+                rule.condition
+            );
+            let broken = self.connection.rows(Code::Target, "cannot ask the rules", &sql).await?;
+            for number in broken.into_iter().flatten().flatten() {
+                let number: i64 = number.parse().unwrap_or(first);
+                let row = usize::try_from(number - first).unwrap_or(0);
+                let told = format!(
+                    "the rule {} of the target refuses it: {}",
+                    show_text(&rule.name),
+                    show_text(&rule.condition)
+                );
+                let error =
+                    Error::new(Code::Value, format!("{}: {told}", place_of(stream, rows, row)));
+                let hint = "--on-unrepresentable=reject leaves such rows out";
+                refused.push(Refused { row, error: error.hint(hint) });
+            }
+        }
+        if let Some(load) = self.loading.as_mut().and_then(|l| l.current.as_mut()) {
+            refused.iter().for_each(|r| load.sums.take(rows.shaped, r.row));
+            load.rows -= refused.len() as u64;
+        }
+        Ok(refused)
+    }
+
+    /// The rules of a stream's table that only the server knows, as far as they are about columns
+    /// that are written.
+    fn unforeseen(&self, stream: &StreamPlan) -> Vec<Rule> {
+        let table = &self.catalog.tables[stream.table];
+        let written = |name: &String| {
+            stream.columns.iter().any(|c| table.columns[c.target].physical == *name)
+        };
+        let asked = |rule: &&Rule| {
+            rule.table == table.name && rule.is_unforeseen() && rule.columns.iter().all(written)
+        };
+        self.found.rules.iter().filter(asked).cloned().collect()
+    }
+
+    /// Stages what is kept beside rows.
+    async fn send_residue(
+        &self,
+        stream: &StreamPlan,
+        rows: &Rows<'_>,
+        refused: &[Refused],
+    ) -> Result<()> {
+        let copy = self.loading.as_ref().and_then(|l| l.residue.as_ref());
+        let Some(copy) = copy.filter(|_| !rows.residue.is_empty()) else { return Ok(()) };
+        let cannot = |e| self.connection.failed(Code::Target, "cannot keep the originals", e);
+        let sink = self.connection.client.copy_in::<_, Bytes>(copy).await.map_err(cannot)?;
+        pin_mut!(sink);
+        let (types, mut row) = (vec![TargetType::Text(None); 3], Batch::default());
+        let mut buffer = BytesMut::new();
+        binary::start(&mut buffer);
+        for kept in rows.residue.iter().filter(|k| !refused.iter().any(|r| r.row == k.row)) {
+            row.start(0, 3, 1);
+            for text in [&stream.table_name, &kept.key, &kept.text] {
+                row.push(Value::Text(text.as_bytes()));
+            }
+            binary::put_row(&mut buffer, &types, &row, 0, None)?;
+            if buffer.len() >= MESSAGE {
+                sink.send(buffer.split().freeze()).await.map_err(cannot)?;
+            }
+        }
+        binary::end(&mut buffer);
+        sink.send(buffer.freeze()).await.map_err(cannot)?;
+        sink.finish().await.map_err(cannot)?;
         Ok(())
     }
 
-    /// Decides how the rows of a stream go in: straight, if the table is empty.
-    async fn start_stream(&self, number: usize, stream: &StreamPlan) -> Result<Load> {
+    /// Decides how the rows of a stream go in: straight, if the table is empty and nothing has to be
+    /// asked or taken back.
+    async fn start_stream(&self, plan: &Plan, number: usize, stream: &StreamPlan) -> Result<Load> {
         let table = &self.catalog.tables[stream.table];
         let full = self.found.full_name(&table.name);
         let physical = |n: usize| quoted(&table.columns[n].physical);
-        let columns: Vec<String> = stream.columns.iter().map(|c| physical(c.target)).collect();
+        let mut columns: Vec<String> = stream.columns.iter().map(|c| physical(c.target)).collect();
         let types: Vec<TargetType> = stream.columns.iter().map(|c| c.ty.clone()).collect();
         let casts = types.iter().any(|ty| matches!(ty, TargetType::Cast(_)));
         let any = format!("SELECT EXISTS (SELECT 1 FROM {full})");
         let what = format!("cannot read {}", table.name);
         let rows = self.connection.rows(Code::Target, &what, &any).await?;
         let empty = rows.first().and_then(|r| r.first()).is_some_and(|v| v.as_deref() == Some("f"));
-        let staging = if empty && !casts {
-            None
-        } else {
-            let name = format!("pg_temp.chronicle_dump_stage_{number}");
-            let as_staged: Vec<String> = (columns.iter().zip(&types))
-                .map(|(name, ty)| match ty {
-                    TargetType::Cast(_) => format!("{name}::text AS {name}"),
-                    _ => name.clone(),
-                })
-                .collect();
-            let sql = format!(
-                "CREATE TEMPORARY TABLE chronicle_dump_stage_{number} ON COMMIT DROP AS \
-                 SELECT {} FROM {full} WITH NO DATA",
-                as_staged.join(", ")
-            );
-            self.run("cannot create a staging table", &sql).await?;
-            Some(name)
+        let checks = self.purpose == Purpose::Check;
+        let rejects = plan.options.on_unrepresentable == OnUnrepresentable::Reject;
+        let numbered = (checks || rejects) && !self.unforeseen(stream).is_empty();
+        let takes_back = !table.references.is_empty()
+            && matches!(plan.options.orphans, Some(OnOrphans::Skip | OnOrphans::Adopt));
+        let staging = match empty && !casts && !checks && !numbered && !takes_back {
+            true => None,
+            false => Some(self.stage(number, stream, numbered).await?),
         };
+        if numbered {
+            columns.push(NUMBER.into());
+        }
         let sql = format!(
             "COPY {} ({}) FROM STDIN (FORMAT binary)",
             staging.as_deref().unwrap_or(&full),
@@ -269,23 +452,60 @@ impl PgTarget {
         let copy = self.connection.client.prepare(&sql).await.map_err(|e| {
             self.connection.failed(Code::Target, format!("cannot write {}", table.name), e)
         })?;
-        Ok(Load { stream: number, staging, copy, types, rows: 0 })
+        let sums = Readback::new(types.clone(), stream.key.clone());
+        Ok(Load { stream: number, staging, numbered, copy, types, rows: 0, sums })
+    }
+
+    /// Makes the staging table of a stream.
+    async fn stage(&self, number: usize, stream: &StreamPlan, numbered: bool) -> Result<String> {
+        let table = &self.catalog.tables[stream.table];
+        let added = |name: &str| stream.added.iter().any(|a| a.physical == name);
+        let staged: Vec<String> = (stream.columns.iter())
+            .map(|c| {
+                let physical = &table.columns[c.target].physical;
+                let name = quoted(physical);
+                match &c.ty {
+                    TargetType::Cast(_) => format!("{name}::text AS {name}"),
+                    ty if added(physical) => format!("NULL::{} AS {name}", type_name(ty)),
+                    _ => name,
+                }
+            })
+            .chain(numbered.then(|| format!("0::bigint AS {NUMBER}")))
+            .collect();
+        let sql = format!(
+            "CREATE TEMPORARY TABLE chronicle_dump_stage_{number} ON COMMIT DROP AS \
+             SELECT {} FROM {} WITH NO DATA",
+            staged.join(", "),
+            self.found.full_name(&table.name)
+        );
+        self.run("cannot create a staging table", &sql).await?;
+        Ok(format!("pg_temp.chronicle_dump_stage_{number}"))
     }
 
     /// Ends the loading of a stream: what was staged goes into its table.
     async fn finish_stream(&mut self) -> Result<()> {
         let Some(loading) = &mut self.loading else { return Ok(()) };
-        let Some(load) = loading.current.take() else { return Ok(()) };
+        let Some(mut load) = loading.current.take() else { return Ok(()) };
         let plan = Arc::clone(&loading.plan);
         let stream = &plan.streams[load.stream];
-        let table = &self.catalog.tables[stream.table];
-        let inserted = match &load.staging {
+        let inserted = match load.staging.clone() {
             None => load.rows,
             Some(staging) => {
-                let merge = Merge { target: self, stream, table, staging };
-                merge.run().await?
+                self.settle_orphans(stream, &mut load, &staging).await?;
+                let table = &self.catalog.tables[stream.table];
+                let merge = Merge { target: self, stream, table, staging: &staging };
+                match self.purpose {
+                    Purpose::Load => merge.run().await?,
+                    Purpose::Check => {
+                        let problems = merge.problems().await?;
+                        let Some(loading) = &mut self.loading else { return Ok(()) };
+                        problems.into_iter().for_each(|p| loading.problems.push(p));
+                        load.rows
+                    }
+                }
             }
         };
+        self.read_back(stream, &load).await?;
         let Some(loading) = &mut self.loading else { return Ok(()) };
         loading.loaded[load.stream].inserted_rows += inserted;
         loading.loaded[load.stream].skipped_rows += load.rows - inserted;
@@ -293,35 +513,242 @@ impl PgTarget {
         Ok(())
     }
 
-    async fn settle_now(&mut self, orphans: Option<OnOrphans>) -> Result<Outcome> {
-        self.finish_stream().await?;
-        self.check_foreign_keys().await?;
-        let mut found = Vec::new();
-        {
-            let loading = self.loading.as_ref().ok_or_else(not_begun)?;
-            for load in &loading.done {
-                let stream = &loading.plan.streams[load.stream];
-                let table = &self.catalog.tables[stream.table];
-                let place = load.place(&self.found, &table.name);
-                for reference in &table.references {
-                    let Some(left) = self.orphans_in(&place, stream, reference).await? else {
-                        continue;
-                    };
-                    if reference.enforced || orphans == Some(OnOrphans::Fail) {
-                        return Err(left.refused(reference.enforced));
-                    }
-                    found.push(left);
+    /// Decides about staged rows that refer to nothing.
+    async fn settle_orphans(
+        &mut self,
+        stream: &StreamPlan,
+        load: &mut Load,
+        staging: &str,
+    ) -> Result<()> {
+        let wanted = self.loading.as_ref().and_then(|l| l.plan.options.orphans);
+        for reference in self.catalog.tables[stream.table].references.clone() {
+            let Some(left) = self.orphans_in(staging, stream, &reference).await? else { continue };
+            let refused = reference.enforced || wanted == Some(OnOrphans::Fail);
+            match wanted {
+                Some(OnOrphans::Skip) => {
+                    let rows = self.skip(stream, &reference, load, staging).await?;
+                    let Some(loading) = &mut self.loading else { return Ok(()) };
+                    loading.loaded[load.stream].orphans_skipped += rows;
                 }
+                Some(OnOrphans::Adopt) => {
+                    let rows = self.adopt(stream, &reference, staging).await?;
+                    let Some(loading) = &mut self.loading else { return Ok(()) };
+                    loading.loaded[load.stream].adopted_rows += rows;
+                }
+                _ if refused && self.purpose == Purpose::Load => {
+                    return Err(left.refused(reference.enforced));
+                }
+                _ if refused => {
+                    let Some(loading) = &mut self.loading else { return Ok(()) };
+                    loading.problems.orphans(&left);
+                    continue;
+                }
+                _ => {}
             }
+            let Some(loading) = &mut self.loading else { return Ok(()) };
+            loading.orphans.push(left);
         }
-        self.restore_triggers().await?;
+        Ok(())
+    }
+
+    /// Takes staged rows out again that refer to nothing.
+    async fn skip(
+        &self,
+        stream: &StreamPlan,
+        reference: &Reference,
+        load: &mut Load,
+        staging: &str,
+    ) -> Result<u64> {
+        let Some((_, condition)) = self.orphan_condition(stream, reference) else { return Ok(0) };
+        let sums = &mut load.sums;
+        let from = format!("{staging} c WHERE {condition}");
+        self.each_row(stream, &load.types, &from, |batch, row| sums.take(batch, row)).await?;
+        let key = self.key_text(stream, "c");
+        let mut sql = String::new();
+        if self.loading.as_ref().is_some_and(|l| l.residue.is_some()) {
+            sql = format!(
+                "DELETE FROM {STAGED_RESIDUE} r USING {staging} c \
+                  WHERE r.table_name = {} AND r.key = {key} AND {condition};",
+                literal(&stream.table_name)
+            );
+        }
+        if !sql.is_empty() {
+            self.run("cannot leave out rows without a session", &sql).await?;
+        }
+        let sql = format!("DELETE FROM {staging} c WHERE {condition}");
+        let rows = self.connection.client.execute_typed(&sql, &[]).await.map_err(|e| {
+            self.connection.failed(Code::Target, "cannot leave out rows without a session", e)
+        })?;
+        load.rows -= rows;
+        Ok(rows)
+    }
+
+    /// Makes the sessions that staged rows refer to.
+    async fn adopt(
+        &self,
+        stream: &StreamPlan,
+        reference: &Reference,
+        staging: &str,
+    ) -> Result<u64> {
+        let Some((refers, condition)) = self.orphan_condition(stream, reference) else {
+            return Ok(0);
+        };
+        let table = &self.catalog.tables[stream.table];
+        let parent = &self.catalog.tables[reference.table];
+        let Some(key) = parent.key.first().map(|k| &parent.columns[*k]) else { return Ok(0) };
+        let at = stream.columns.iter().find(|c| c.name == "timestamp");
+        let at = at.map_or_else(
+            || "NULL".into(),
+            |c| format!("min(c.{})", quoted(&table.columns[c.target].physical)),
+        );
+        let mut columns = vec![(quoted(&key.physical), format!("c.{refers}"))];
+        for column in &parent.columns {
+            let value = match column.name.as_str() {
+                "start_time" => at.clone(),
+                _ if column.name == key.name || !column.not_null || column.has_default => continue,
+                _ if column.made_from.as_deref() == Some(&key.name) => format!("c.{refers}::text"),
+                _ => column.otherwise.as_deref().map_or_else(|| "''".into(), literal),
+            };
+            columns.push((quoted(&column.physical), value));
+        }
+        let (names, values): (Vec<String>, Vec<String>) = columns.into_iter().unzip();
+        let sql = format!(
+            "INSERT INTO {} ({}) SELECT {} FROM {staging} c WHERE {condition} GROUP BY c.{refers}",
+            self.found.full_name(&parent.name),
+            names.join(", "),
+            values.join(", ")
+        );
+        self.connection.client.execute_typed(&sql, &[]).await.map_err(|e| {
+            self.connection.failed(Code::Target, "cannot make the sessions that rows refer to", e)
+        })
+    }
+
+    /// The key of a row as text, as SQL.
+    fn key_text(&self, stream: &StreamPlan, alias: &str) -> String {
+        let table = &self.catalog.tables[stream.table];
+        table.key.first().map_or_else(
+            || "NULL".into(),
+            |k| format!("{alias}.{}::text", quoted(&table.columns[*k].physical)),
+        )
+    }
+
+    /// Hands over the written columns of rows; `from` is what follows FROM, with the rows as `c`.
+    async fn each_row(
+        &self,
+        stream: &StreamPlan,
+        types: &[TargetType],
+        from: &str,
+        mut each: impl FnMut(&Batch, usize),
+    ) -> Result<()> {
+        let table = &self.catalog.tables[stream.table];
+        let columns: Vec<String> = (stream.columns.iter())
+            .map(|c| {
+                let name = quoted(&table.columns[c.target].physical);
+                match c.ty {
+                    TargetType::Cast(_) => format!("c.{name}::text"),
+                    _ => format!("c.{name}"),
+                }
+            })
+            .collect();
+        let sql =
+            format!("COPY (SELECT {} FROM {from}) TO STDOUT (FORMAT binary)", columns.join(", "));
+        let cannot = |e| {
+            let what = format!("cannot read back {}", table.name);
+            self.connection.failed(Code::Target, what, e)
+        };
+        let sent = self.connection.client.copy_out(sql.as_str()).await.map_err(cannot)?;
+        pin_mut!(sent);
+        let (fields, mut reader, mut batch) =
+            (binary::fields(types), RowReader::default(), Batch::default());
+        while let Some(bytes) = sent.next().await {
+            reader.feed(&bytes.map_err(cannot)?);
+            batch.start(0, fields.len(), 1);
+            reader.read(&fields, &mut batch)?;
+            (0..batch.rows()).for_each(|row| each(&batch, row));
+        }
+        Ok(())
+    }
+
+    /// Compares what stands in the table with what was sent.
+    async fn read_back(&self, stream: &StreamPlan, load: &Load) -> Result<()> {
+        let table = &self.catalog.tables[stream.table];
+        let full = self.found.full_name(&table.name);
+        let from = match (&load.staging, self.purpose, table.key.first()) {
+            (None, ..) => format!("{full} c"),
+            (Some(staging), Purpose::Check, _) => format!("{staging} c"),
+            (Some(staging), _, Some(key)) => {
+                let key = quoted(&table.columns[*key].physical);
+                format!("{full} c JOIN {staging} s ON s.{key} = c.{key}")
+            }
+            (Some(_), _, None) => return Ok(()),
+        };
+        let mut found = load.sums.another();
+        self.each_row(stream, &load.types, &from, |batch, row| found.add(batch, row)).await?;
+        if !found.differs(&load.sums) {
+            return Ok(());
+        }
+        let mut first = None;
+        self.each_row(stream, &load.types, &from, |batch, row| {
+            if first.is_none() {
+                first = differing(stream, &mut found, &load.sums, batch, row);
+            }
+        })
+        .await?;
+        Err(not_as_loaded(stream, first, load.sums.rows(), found.rows()))
+    }
+
+    async fn settle_now(&mut self) -> Result<Outcome> {
+        self.finish_stream().await?;
+        if self.purpose == Purpose::Load {
+            self.check_foreign_keys().await?;
+            self.check_direct().await?;
+            self.keep_residue().await?;
+            self.restore_triggers().await?;
+        }
         let loading = self.loading.as_ref().ok_or_else(not_begun)?;
         Ok(Outcome {
             loaded: loading.loaded.clone(),
-            adapted: loading.converter.adapted(),
-            orphans: found,
+            orphans: loading.orphans.clone(),
+            problems: loading.problems.all(),
             notices: self.notices.clone(),
         })
+    }
+
+    /// Checks the references of rows that went straight into their tables.
+    async fn check_direct(&mut self) -> Result<()> {
+        let loading = self.loading.as_ref().ok_or_else(not_begun)?;
+        let (plan, mut found) = (Arc::clone(&loading.plan), Vec::new());
+        for load in loading.done.iter().filter(|l| l.staging.is_none()) {
+            let stream = &plan.streams[load.stream];
+            let table = &self.catalog.tables[stream.table];
+            for reference in &table.references {
+                let place = self.found.full_name(&table.name);
+                let Some(left) = self.orphans_in(&place, stream, reference).await? else {
+                    continue;
+                };
+                if reference.enforced || plan.options.orphans == Some(OnOrphans::Fail) {
+                    return Err(left.refused(reference.enforced));
+                }
+                found.push(left);
+            }
+        }
+        if let Some(loading) = &mut self.loading {
+            loading.orphans.append(&mut found);
+        }
+        Ok(())
+    }
+
+    /// Brings what is kept beside the rows into its table.
+    async fn keep_residue(&self) -> Result<()> {
+        if self.loading.as_ref().is_none_or(|l| l.residue.is_none()) {
+            return Ok(());
+        }
+        let sql = format!(
+            "INSERT INTO {} SELECT DISTINCT ON (table_name, key) * FROM {STAGED_RESIDUE} \
+             ON CONFLICT (table_name, key) DO UPDATE SET residue = excluded.residue",
+            self.found.full_name(RESIDUE)
+        );
+        self.run("cannot keep the originals", &sql).await
     }
 
     /// Checks the foreign keys that no layout knows of: while triggers are silenced the server may
@@ -377,6 +804,33 @@ impl PgTarget {
         }
     }
 
+    /// The referring column, and SQL that is true for rows `c` which refer to no row: neither to one
+    /// of the table, nor for a check to one that would be there.
+    fn orphan_condition(
+        &self,
+        stream: &StreamPlan,
+        reference: &Reference,
+    ) -> Option<(String, String)> {
+        let table = &self.catalog.tables[stream.table];
+        let parent = &self.catalog.tables[reference.table];
+        let key = parent.key.first().map(|k| quoted(&parent.columns[*k].physical))?;
+        if !stream.columns.iter().any(|c| c.target == reference.column) {
+            return None;
+        }
+        let refers = quoted(&table.columns[reference.column].physical);
+        let mut places = vec![self.found.full_name(&parent.name)];
+        let loading = self.loading.as_ref()?;
+        for load in loading.done.iter().filter(|_| self.purpose == Purpose::Check) {
+            let of = &loading.plan.streams[load.stream];
+            places.extend(load.staging.clone().filter(|_| of.table == reference.table));
+        }
+        let nowhere: Vec<String> = (places.iter())
+            .map(|p| format!("NOT EXISTS (SELECT 1 FROM {p} p WHERE p.{key} = c.{refers})"))
+            .collect();
+        let condition = format!("c.{refers} IS NOT NULL AND {}", nowhere.join(" AND "));
+        Some((refers, condition))
+    }
+
     /// The rows of a place, the table itself or a staging table, that refer to no row.
     pub(super) async fn orphans_in(
         &self,
@@ -384,24 +838,14 @@ impl PgTarget {
         stream: &StreamPlan,
         reference: &Reference,
     ) -> Result<Option<Orphans>> {
-        let table = &self.catalog.tables[stream.table];
-        let parent = &self.catalog.tables[reference.table];
-        let name = |t: &TargetTable, n: usize| quoted(&t.columns[n].physical);
-        let (Some(key), Some(own)) = (parent.key.first(), table.key.first()) else {
+        let Some((refers, condition)) = self.orphan_condition(stream, reference) else {
             return Ok(None);
         };
-        if !stream.columns.iter().any(|c| c.target == reference.column) {
-            return Ok(None);
-        }
-        let refers = name(table, reference.column);
+        let table = &self.catalog.tables[stream.table];
         let sql = format!(
-            "SELECT c.{}::text, c.{refers}::text, count(*) OVER () FROM {} c \
-              WHERE c.{refers} IS NOT NULL AND NOT EXISTS \
-                    (SELECT 1 FROM {} p WHERE p.{} = c.{refers}) LIMIT {ORPHANS_NAMED}",
-            name(table, *own),
-            place,
-            self.found.full_name(&parent.name),
-            name(parent, *key),
+            "SELECT {}, c.{refers}::text, count(*) OVER () FROM {place} c WHERE {condition} \
+             LIMIT {ORPHANS_NAMED}",
+            self.key_text(stream, "c"),
         );
         let rows = self.connection.rows(Code::Target, "cannot check the references", &sql).await?;
         let text = |row: &[Option<String>], n: usize| row.get(n).cloned().flatten();
@@ -414,6 +858,27 @@ impl PgTarget {
                 .map(|r| (text(r, 0).unwrap_or_default(), text(r, 1).unwrap_or_default()))
                 .collect(),
         }))
+    }
+
+    /// The integers that rows of a table have as ids, beside those they had before.
+    async fn known_ids_now(&self, table: usize) -> Result<Vec<(Option<String>, i64)>> {
+        let table = &self.catalog.tables[table];
+        let Some(key) = table.key.first() else { return Ok(Vec::new()) };
+        let key = quoted(&table.columns[*key].physical);
+        let origin = table.origin.map_or_else(
+            || "NULL".into(),
+            |o| format!("{}::text", quoted(&table.columns[o].physical)),
+        );
+        let sql =
+            format!("SELECT {origin}, {key}::text FROM {}", self.found.full_name(&table.name));
+        let what = format!("cannot read {}", table.name);
+        let rows = self.connection.rows(Code::Target, &what, &sql).await?;
+        let known = |row: Vec<Option<String>>| {
+            let mut texts = row.into_iter();
+            let original = texts.next()?;
+            Some((original, texts.next()??.parse().ok()?))
+        };
+        Ok(rows.into_iter().filter_map(known).collect())
     }
 
     /// Moves the sequences of loaded columns behind the largest value, never back.
@@ -449,12 +914,16 @@ impl Target for PgTarget {
         Box::pin(self.begin_now(plan))
     }
 
-    fn write_batch<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<()>> {
-        Box::pin(self.write(batch))
+    fn known_ids(&mut self, table: usize) -> BoxFuture<'_, Result<Vec<(Option<String>, i64)>>> {
+        Box::pin(self.known_ids_now(table))
     }
 
-    fn settle(&mut self, orphans: Option<OnOrphans>) -> BoxFuture<'_, Result<Outcome>> {
-        Box::pin(self.settle_now(orphans))
+    fn write_rows<'a>(&'a mut self, rows: &'a Rows<'a>) -> BoxFuture<'a, Result<Vec<Refused>>> {
+        Box::pin(self.write(rows))
+    }
+
+    fn settle(&mut self) -> BoxFuture<'_, Result<Outcome>> {
+        Box::pin(self.settle_now())
     }
 
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<()>> {
@@ -524,27 +993,21 @@ fn not_begun() -> Error {
 fn refused(
     info: &ConnInfo,
     stream: &StreamPlan,
-    batch: &Batch,
+    rows: &Rows<'_>,
     e: &tokio_postgres::Error,
 ) -> Error {
     let server = e.as_db_error();
     let place = match server.map(|s| s.code()) {
         // checked after the last row: the server names the value, not the line
         Some(&SqlState::FOREIGN_KEY_VIOLATION) => {
-            server.and_then(|s| s.detail()).and_then(|d| line_with(d, stream, batch))
+            server.and_then(|s| s.detail()).and_then(|d| line_with(d, stream, rows))
         }
         _ => server.and_then(|s| s.where_()).and_then(line_of),
     };
     let what = match place {
-        Some((line, column)) if (1..=batch.rows()).contains(&line) => {
-            let row = line - 1;
+        Some((line, column)) if (1..=rows.shaped.rows()).contains(&line) => {
             let column = column.map_or_else(String::new, |c| format!(", column {c}"));
-            format!(
-                "{}: row {} (key {}){column}",
-                stream.table_name,
-                batch.first_row() + row as u64,
-                key_of(stream, batch, row)
-            )
+            format!("{}{column}", place_of(stream, rows, line - 1))
         }
         _ => format!("{}: cannot be written", stream.table_name),
     };
@@ -576,17 +1039,43 @@ pub(super) fn with_hint(code: Code, error: Error) -> Error {
 
 /// The line and column of the first row with the value that a detail quotes: `Key (column)=(value)
 /// …`. Words are translated on some servers, the parentheses are not.
-fn line_with(detail: &str, stream: &StreamPlan, batch: &Batch) -> Option<(usize, Option<String>)> {
+fn line_with(
+    detail: &str,
+    stream: &StreamPlan,
+    rows: &Rows<'_>,
+) -> Option<(usize, Option<String>)> {
     let (before, after) = detail.split_once(")=(")?;
     let (name, wanted) = (before.split_once('(')?.1, after.split_once(')')?.0);
-    let column = stream.columns.iter().find(|c| c.name == name)?;
-    let is_it = |row: &usize| match batch.value(*row, column.source) {
-        // a UUID may be spelled otherwise in the archive
-        Value::Text(text) => text.eq_ignore_ascii_case(wanted.as_bytes()),
-        other => crate::record::show(other) == wanted,
-    };
-    let row = (0..batch.rows()).find(is_it)?;
+    let column = stream.columns.iter().position(|c| c.name == name)?;
+    let is_it = |row: &usize| crate::record::show(rows.shaped.value(*row, column)) == wanted;
+    let row = (0..rows.shaped.rows()).find(is_it)?;
     Some((row + 1, Some(show_text(name))))
+}
+
+/// A row's place in the archive and its key, for messages.
+fn place_of(stream: &StreamPlan, rows: &Rows<'_>, row: usize) -> String {
+    let from = rows.from.get(row).copied().unwrap_or(0);
+    format!(
+        "{}: row {} (key {})",
+        stream.table_name,
+        rows.source.first_row() + from as u64,
+        key_of(stream, rows.source, from)
+    )
+}
+
+/// A type that we give a column, as SQL.
+fn type_name(ty: &TargetType) -> &'static str {
+    match ty {
+        TargetType::Int(_) => "bigint",
+        TargetType::Float(_) => "double precision",
+        TargetType::Bool => "boolean",
+        TargetType::Timestamptz => "timestamptz",
+        TargetType::Uuid => "uuid",
+        TargetType::Bytea => "bytea",
+        TargetType::Json => "json",
+        TargetType::Jsonb => "jsonb",
+        TargetType::Text(_) | TargetType::Cast(_) | TargetType::Sqlite(_) => "text",
+    }
 }
 
 /// The line and column in a COPY's context: `COPY t, line 7, column c: …`. Words are translated

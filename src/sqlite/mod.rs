@@ -53,6 +53,11 @@ pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
+/// A text as SQL writes it.
+pub(crate) fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
 /// A value of SQLite as one of ours.
 pub(crate) fn from_sqlite(value: rusqlite::types::ValueRef<'_>) -> Value<'_> {
     use rusqlite::types::ValueRef;

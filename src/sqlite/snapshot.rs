@@ -60,6 +60,25 @@ pub fn open(path: &Path, cancel: &Cancel) -> Result<Snapshot> {
     Ok(snapshot)
 }
 
+/// A writable copy of the file at `path` as it is at one moment, which SQLite deletes by itself.
+///
+/// # Errors
+/// As [`open`], or if there is no room for the copy.
+pub(super) fn scratch(path: &Path, cancel: &Cancel) -> Result<Connection> {
+    let Snapshot { connection, notice } = open(path, cancel)?;
+    let copied = |e| failed(Code::Connect, "cannot copy the database", e);
+    if notice.is_some() {
+        // it is a private copy already
+        connection.execute_batch("ROLLBACK").map_err(copied)?;
+        return Ok(connection);
+    }
+    let mut copy = Connection::open("").map_err(copied)?;
+    Backup::new(&connection, &mut copy)
+        .and_then(|backup| run_backup(&backup, cancel))
+        .map_err(copied)?;
+    Ok(copy)
+}
+
 /// The file's absolute path: SQLite gives names like `:memory:` and `file:x` a meaning of its own.
 pub fn resolve(path: &Path) -> Result<PathBuf> {
     let missing = |e: std::io::Error| match e.kind() {

@@ -10,12 +10,13 @@ use tokio::sync::mpsc;
 
 use super::catalog::{SqliteCatalog, SqliteTable, kind};
 use super::snapshot::{self, Snapshot};
-use super::{failed, from_sqlite, quoted};
+use super::{failed, from_sqlite, literal, quoted};
 use crate::archive::Origin;
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::layout::{Layout, LayoutStream};
 use crate::record::{Batch, Kind, Stream, show, show_text};
+use crate::residue::{COLUMNS, OWN, RESIDUE, Remembered, Restorer, made_columns};
 use crate::source::{ORPHANS_NAMED, Orphans, Source, SourceOptions};
 
 /// A batch is handed over when it holds this many bytes.
@@ -52,7 +53,16 @@ impl SqliteSource {
         for described in &catalog.layout.streams {
             let Some(table) = catalog.table(described) else { continue };
             let stream = describe(&connection, described, table, options.sorted)?;
-            queries.push(Query::new(&stream, table));
+            let kept = kept_beside(&connection, described, &stream).map_err(read)?;
+            let mut query = Query::new(&stream, table, kept.is_some());
+            let stream = match kept {
+                None => stream,
+                Some((was, restorer)) => {
+                    query.restorer = Some(restorer);
+                    was
+                }
+            };
+            queries.push(query);
             expected_rows += count(&connection, &table.name).map_err(read)?;
             streams.push(stream);
         }
@@ -63,7 +73,7 @@ impl SqliteSource {
         let reader = std::thread::Builder::new()
             .name("sqlite".into())
             .spawn(move || {
-                for (n, query) in queries.iter().enumerate() {
+                for (n, query) in queries.iter_mut().enumerate() {
                     let mut output = Output { to_us: &to_us, used: &to_reader };
                     if !query.run(&connection, n, &mut output)? {
                         return Ok(Vec::new());
@@ -185,7 +195,7 @@ fn count(connection: &Connection, table: &str) -> rusqlite::Result<u64> {
 /// What is in the file and not in the archive, in words.
 fn left_out(connection: &Connection, catalog: &SqliteCatalog) -> rusqlite::Result<Vec<String>> {
     let mut said = Vec::new();
-    for table in catalog.others() {
+    for table in catalog.others().filter(|t| !t.name.starts_with(OWN)) {
         let rows = count(connection, &table.name)?;
         said.push(format!("table {} is not exported ({rows} rows)", show_text(&table.name)));
     }
@@ -222,45 +232,111 @@ impl Output<'_> {
     }
 }
 
+/// What was kept beside the rows of a table when they were loaded, if anything was: the stream as
+/// it was where they came from, and who makes its rows.
+fn kept_beside(
+    connection: &Connection,
+    described: &LayoutStream,
+    stream: &Stream,
+) -> rusqlite::Result<Option<(Stream, Restorer)>> {
+    if !connection.table_exists(None, RESIDUE)? || !connection.table_exists(None, COLUMNS)? {
+        return Ok(None);
+    }
+    let table = literal(&stream.table);
+    let sql = format!(
+        "SELECT table_name, name, CAST(place AS TEXT), kind, CAST(instant AS TEXT), \
+                CAST(utc AS TEXT) FROM {COLUMNS} WHERE table_name = {table} ORDER BY place"
+    );
+    let mut statement = connection.prepare(&sql)?;
+    let rows = statement.query_map([], |row| (0..6).map(|n| row.get(n)).collect())?;
+    let rows: Vec<Vec<Option<String>>> = rows.collect::<rusqlite::Result<_>>()?;
+    let remembered: Vec<Remembered> = rows.iter().filter_map(|r| Remembered::read(r)).collect();
+    let any = format!("SELECT EXISTS (SELECT 1 FROM {RESIDUE} WHERE table_name = {table})");
+    if remembered.is_empty() && !connection.query_row(&any, [], |row| row.get(0))? {
+        return Ok(None);
+    }
+    let mut unmade = Vec::new();
+    for column in made_columns(described, stream) {
+        let name = quoted(&column.physical);
+        let sql = format!(
+            "SELECT EXISTS (SELECT 1 FROM {from}) AND NOT EXISTS (SELECT 1 FROM {from} WHERE \
+             json_extract(r.residue, {}) IS NOT t.{name})",
+            literal(&format!("$.{}.made", quoted(&column.name))),
+            from = beside(stream),
+        );
+        if connection.query_row(&sql, [], |row| row.get(0))? {
+            unmade.push(column.name.clone());
+        }
+    }
+    Ok(Some(Restorer::new(stream, &remembered, described.fold.as_deref(), &unmade)))
+}
+
+/// The rows `t` of a table with what is kept beside them, `r`, as SQL.
+fn beside(stream: &Stream) -> String {
+    let key = stream.key.first().map_or("", |k| &stream.columns[*k].physical);
+    format!(
+        "{} AS t LEFT JOIN {RESIDUE} AS r ON r.table_name = {} AND r.key = CAST(t.{} AS TEXT)",
+        quoted(&stream.table),
+        literal(&stream.table),
+        quoted(key)
+    )
+}
+
 /// The reading of one table.
 struct Query {
     table: String,
     sql: String,
     width: usize,
+    restorer: Option<Restorer>,
 }
 
 impl Query {
-    fn new(stream: &Stream, table: &SqliteTable) -> Query {
-        let columns: Vec<String> = stream.columns.iter().map(|c| quoted(&c.physical)).collect();
+    fn new(stream: &Stream, table: &SqliteTable, kept: bool) -> Query {
+        let columns: Vec<String> =
+            stream.columns.iter().map(|c| format!("t.{}", quoted(&c.physical))).collect();
         // byte order, whatever collation a column declares
         let mut order: Vec<String> =
             (stream.order.iter()).map(|n| format!("{} COLLATE BINARY", columns[*n])).collect();
         // rows without a key, or with equal ones, in a stable order too
         if table.has_rowid && !order.is_empty() {
-            order.push("rowid".into());
+            order.push("t.rowid".into());
         }
-        let mut sql = format!("SELECT {} FROM {}", columns.join(", "), quoted(&table.name));
+        let mut sql = match kept {
+            false => format!("SELECT {} FROM {} AS t", columns.join(", "), quoted(&table.name)),
+            true => format!("SELECT {}, r.residue FROM {}", columns.join(", "), beside(stream)),
+        };
         if !order.is_empty() {
             sql.push_str(&format!(" ORDER BY {}", order.join(", ")));
         }
-        Query { table: table.name.clone(), sql, width: columns.len() }
+        Query { table: table.name.clone(), sql, width: columns.len(), restorer: None }
     }
 
     /// Reads the table to its end; false if nobody wants the rest.
-    fn run(&self, connection: &Connection, stream: usize, output: &mut Output<'_>) -> Result<bool> {
+    fn run(
+        &mut self,
+        connection: &Connection,
+        stream: usize,
+        output: &mut Output<'_>,
+    ) -> Result<bool> {
+        let width = self.restorer.as_ref().map_or(self.width, Restorer::width);
+        let mut raw = Batch::default();
         let read = |e| failed(Code::Source, format!("cannot read {}", self.table), e);
         let mut statement = connection.prepare(&self.sql).map_err(read)?;
         let mut rows = statement.query([]).map_err(read)?;
         let mut next_row = 1;
-        let mut batch = output.fresh(stream, self.width, next_row);
+        let mut batch = output.fresh(stream, width, next_row);
         while let Some(row) = rows.next().map_err(read)? {
-            for column in 0..self.width {
-                batch.push(from_sqlite(row.get_ref(column).map_err(read)?));
+            match &mut self.restorer {
+                None => push(row, self.width, &mut batch).map_err(read)?,
+                Some(restorer) => {
+                    raw.start(stream, self.width + 1, next_row);
+                    push(row, self.width + 1, &mut raw).map_err(read)?;
+                    restorer.restore(&raw, 0, &mut batch);
+                }
             }
             next_row += 1;
             if batch.size() >= BATCH_BYTES {
-                let full =
-                    std::mem::replace(&mut batch, output.fresh(stream, self.width, next_row));
+                let full = std::mem::replace(&mut batch, output.fresh(stream, width, next_row));
                 if !output.send(full) {
                     return Ok(false);
                 }
@@ -268,6 +344,11 @@ impl Query {
         }
         Ok(batch.rows() == 0 || output.send(batch))
     }
+}
+
+/// Appends the values of a row.
+fn push(row: &rusqlite::Row<'_>, width: usize, batch: &mut Batch) -> rusqlite::Result<()> {
+    (0..width).try_for_each(|n| row.get_ref(n).map(|value| batch.push(from_sqlite(value))))
 }
 
 /// Counts the rows whose parent is not there; they are exported all the same.

@@ -11,17 +11,20 @@ use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags, ToSql, ffi};
 
 use super::catalog::{SqliteCatalog, affinity};
 use super::new_file::NewFile;
-use super::snapshot::{Head, connect, harden, resolve};
-use super::{extended_code, failed, from_sqlite, quoted, to_sqlite};
+use super::snapshot::{Head, connect, harden, resolve, scratch};
+use super::{extended_code, failed, from_sqlite, literal, quoted, to_sqlite};
 use crate::cancel::Cancel;
-use crate::convert::{Converter, key_of};
 use crate::error::{Code, Error, Result};
 use crate::layout::{Backend, Layout};
 use crate::plan::{Plan, StreamPlan};
+use crate::readback::{Readback, differing, not_as_loaded};
 use crate::record::{Batch, Value, show, show_path};
+use crate::residue::{COLUMNS, RESIDUE, Residue};
+use crate::shape::key_of;
 use crate::source::{ORPHANS_NAMED, Orphans};
 use crate::target::{
-    Catalog, Loaded, OnOrphans, Outcome, Reference, Target, TargetColumn, TargetTable, TargetType,
+    Affinity, Catalog, Check, Loaded, OnOrphans, Outcome, Problems, Purpose, Reference, Refused,
+    Rows, Target, TargetColumn, TargetOptions, TargetTable, TargetType,
 };
 
 /// SQLite's page cache in KiB: enough that the indexes of some hundred thousand rows stay in it.
@@ -35,6 +38,8 @@ pub struct SqliteTarget {
     created: Option<NewFile>,
     catalog: Catalog,
     unique: Vec<Vec<Vec<String>>>,
+    rowids: Vec<bool>,
+    purpose: Purpose,
     loading: Option<Loading>,
     shown: String,
 }
@@ -42,11 +47,20 @@ pub struct SqliteTarget {
 /// What is kept between batches.
 struct Loading {
     plan: Arc<Plan>,
-    loaded: Vec<Loaded>,
-    converter: Converter,
-    row: Batch,
+    streams: Vec<Progress>,
     parents: HashSet<(usize, Vec<u8>)>,
-    last_rowid: Vec<Option<i64>>,
+    problems: Problems,
+    residue: bool,
+}
+
+/// What is kept of one stream.
+struct Progress {
+    loaded: Loaded,
+    last_rowid: Option<i64>,
+    /// The sums of the rows that were inserted.
+    sums: Readback,
+    /// Whether nothing but this stream's rows stands in its table.
+    alone: bool,
 }
 
 /// A value that binds itself.
@@ -59,11 +73,11 @@ impl ToSql for Bound<'_> {
 }
 
 impl SqliteTarget {
-    /// Opens an existing file.
+    /// Opens an existing file; for a check, a private copy of it.
     ///
     /// # Errors
     /// If there is none, it cannot be written, or its tables are of no known layout.
-    pub fn open(path: &Path, cancel: &Cancel) -> Result<SqliteTarget> {
+    pub fn open(path: &Path, options: &TargetOptions, cancel: &Cancel) -> Result<SqliteTarget> {
         if !path.exists() {
             return Err(Error::new(
                 Code::NotFound,
@@ -77,17 +91,26 @@ impl SqliteTarget {
             return Err(Error::new(Code::Layout, "the file is empty, not a Chronicle database")
                 .hint("remove it and say --create"));
         }
-        let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)
-            .and_then(|mut c| prepare(&mut c, cancel).map(|()| c))
-            .map_err(|e| failed(Code::Connect, "cannot open the database", e))?;
-        SqliteTarget::over(connection, None, shown)
+        let cannot = |e| failed(Code::Connect, "cannot open the database", e);
+        let mut connection = match options.purpose {
+            Purpose::Load => connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(cannot)?,
+            Purpose::Check => scratch(&path, cancel)?,
+        };
+        prepare(&mut connection, cancel).map_err(cannot)?;
+        SqliteTarget::over(connection, None, shown, options)
     }
 
-    /// Makes a new file in a layout, under a name of its own until it is whole.
+    /// Makes a new file in a layout, under a name of its own until it is whole; for a check, in no
+    /// file at all.
     ///
     /// # Errors
     /// If the file exists, or its directory cannot be written.
-    pub fn create(path: &Path, layout: &Layout, cancel: &Cancel) -> Result<SqliteTarget> {
+    pub fn create(
+        path: &Path,
+        layout: &Layout,
+        options: &TargetOptions,
+        cancel: &Cancel,
+    ) -> Result<SqliteTarget> {
         let file = NewFile::reserve(path)?;
         let ddl = layout.ddl().ok_or_else(|| {
             Error::new(Code::Usage, format!("--create cannot make the layout {}", layout.name))
@@ -101,47 +124,91 @@ impl SqliteTarget {
                 Ok(c)
             })
             .map_err(|e| failed(Code::Target, "cannot create the database", e))?;
-        SqliteTarget::over(connection, Some(file), show_path(path.display()))
+        SqliteTarget::over(connection, Some(file), show_path(path.display()), options)
     }
 
     fn over(
         connection: Connection,
         created: Option<NewFile>,
         shown: String,
+        options: &TargetOptions,
     ) -> Result<SqliteTarget> {
         let found = SqliteCatalog::read(&connection)?;
-        let catalog = describe(&found);
-        let mut unique = Vec::new();
+        let catalog = describe(&connection, &found)?;
+        let (mut unique, mut rowids) = (Vec::new(), Vec::new());
         for table in &catalog.tables {
             let read = |e| failed(Code::Target, "cannot read the tables", e);
             unique.push(unique_columns(&connection, &table.name).map_err(read)?);
+            rowids.push(found.tables.iter().any(|t| t.name == table.name && t.has_rowid));
         }
-        Ok(SqliteTarget { connection, created, catalog, unique, loading: None, shown })
+        let purpose = options.purpose;
+        Ok(SqliteTarget {
+            connection,
+            created,
+            catalog,
+            unique,
+            rowids,
+            purpose,
+            loading: None,
+            shown,
+        })
     }
 
     fn begin_now(&mut self, plan: Arc<Plan>) -> Result<()> {
         let begun = self.connection.execute_batch(
-            "BEGIN IMMEDIATE; CREATE TEMP TABLE orphan (stream, reference, key, value, shown);",
+            "BEGIN IMMEDIATE; \
+             CREATE TEMP TABLE orphan (stream, reference, key, value, shown, place); \
+             CREATE TEMP TABLE loaded (stream INTEGER, place);",
         );
         begun.map_err(|e| failed(Code::Target, "cannot start to write", e))?;
-        let mut last_rowid = Vec::new();
-        for stream in &plan.streams {
+        let cannot = |e| failed(Code::Target, "cannot start to write", e);
+        let mut streams = Vec::new();
+        for (number, stream) in plan.streams.iter().enumerate() {
             self.require_key(stream)?;
-            let sql = format!("SELECT max(rowid) FROM {}", quoted(&stream.table_name));
-            // a table WITHOUT ROWID has no rows without a key, the only use of this number
-            last_rowid.push(self.connection.query_row(&sql, [], |r| r.get(0)).unwrap_or(None));
+            self.add_columns(stream).map_err(cannot)?;
+            let sql = format!("SELECT max(rowid), count(*) FROM {}", quoted(&stream.table_name));
+            // a table WITHOUT ROWID has no rows without a key, the only use of the first number
+            let any = format!("SELECT EXISTS (SELECT 1 FROM {})", quoted(&stream.table_name));
+            let last_rowid = self.connection.query_row(&sql, [], |r| r.get(0)).unwrap_or(None);
+            let any: bool = self.connection.query_row(&any, [], |r| r.get(0)).map_err(cannot)?;
+            let others = plan.streams.iter().enumerate();
+            let shared =
+                others.filter(|(n, s)| *n != number && s.table == stream.table).count() > 0;
+            streams.push(Progress {
+                loaded: Loaded { stream: stream.stream.clone(), ..Loaded::default() },
+                last_rowid,
+                sums: Readback::new(
+                    stream.columns.iter().map(|c| c.ty.clone()).collect(),
+                    stream.key.clone(),
+                ),
+                alone: !any && !shared,
+            });
         }
-        let loaded = (plan.streams.iter())
-            .map(|s| Loaded { stream: s.stream.clone(), ..Loaded::default() })
-            .collect();
-        self.loading = Some(Loading {
-            plan,
-            loaded,
-            converter: Converter::default(),
-            row: Batch::default(),
-            parents: HashSet::new(),
-            last_rowid,
-        });
+        let residue = self.purpose == Purpose::Load && plan.streams.iter().any(|s| s.remembers);
+        if residue {
+            remember(&self.connection, &plan).map_err(cannot)?;
+        }
+        let (parents, problems) = (HashSet::new(), Problems::default());
+        self.loading = Some(Loading { plan, streams, parents, problems, residue });
+        Ok(())
+    }
+
+    /// Gives the table the columns that the plan adds.
+    fn add_columns(&mut self, stream: &StreamPlan) -> rusqlite::Result<()> {
+        for column in &stream.added {
+            let ty = match column.ty {
+                TargetType::Sqlite(Affinity::Numeric) => "INTEGER",
+                TargetType::Sqlite(Affinity::Real) => "REAL",
+                TargetType::Sqlite(Affinity::Blob) => "BLOB",
+                _ => "TEXT",
+            };
+            self.connection.execute_batch(&format!(
+                "ALTER TABLE {} ADD COLUMN {} {ty}",
+                quoted(&stream.table_name),
+                quoted(&column.physical)
+            ))?;
+            self.catalog.tables[stream.table].columns.push(column.clone());
+        }
         Ok(())
     }
 
@@ -172,64 +239,280 @@ impl SqliteTarget {
         .hint("import into a new file with --create, or make the key unique: CREATE UNIQUE INDEX"))
     }
 
-    fn write(&mut self, batch: &Batch) -> Result<()> {
+    /// The integers that rows of a table have as ids, beside those they had before.
+    fn known_ids_now(&self, table: usize) -> Result<Vec<(Option<String>, i64)>> {
+        let table = &self.catalog.tables[table];
+        let Some(key) = table.key.first() else { return Ok(Vec::new()) };
+        let key = quoted(&table.columns[*key].physical);
+        let kept = self.connection.table_exists(None, RESIDUE).unwrap_or(false);
+        let origin = match table.origin {
+            Some(origin) => format!("CAST(t.{} AS TEXT)", quoted(&table.columns[origin].physical)),
+            None if kept => format!(
+                "(SELECT coalesce(json_extract(residue, '$.original_supabase_id.uuid'), \
+                         json_extract(residue, '$.original_sqlite_id.text')) \
+                    FROM {RESIDUE} AS r WHERE r.table_name = {} AND r.key = CAST(t.{key} AS TEXT))",
+                literal(&table.name)
+            ),
+            None => "NULL".into(),
+        };
+        let sql = format!(
+            "SELECT {origin}, t.{key} FROM {} AS t WHERE typeof(t.{key}) = 'integer'",
+            quoted(&table.name)
+        );
+        let read = || -> rusqlite::Result<Vec<(Option<String>, i64)>> {
+            let mut statement = self.connection.prepare(&sql)?;
+            let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            rows.collect()
+        };
+        read().map_err(|e| failed(Code::Target, format!("cannot read {}", table.name), e))
+    }
+
+    fn write(&mut self, rows: &Rows<'_>) -> Result<Vec<Refused>> {
         let loading = self.loading.as_mut().ok_or_else(not_begun)?;
         let plan = Arc::clone(&loading.plan);
-        let number = batch.stream();
-        let stream = plan.streams.get(number).ok_or_else(not_begun)?;
+        let stream = plan.streams.get(rows.stream).ok_or_else(not_begun)?;
         let table = &self.catalog.tables[stream.table];
+        let progress = &mut loading.streams[rows.stream];
         let sql = insert_sql(stream, table);
         let mut insert = (self.connection.prepare_cached(&sql))
             .map_err(|e| failed(Code::Target, format!("cannot write {}", table.name), e))?;
-        for row in 0..batch.rows() {
-            loading.row.start(number, stream.columns.len(), 0);
-            loading.converter.row(&plan, stream, batch, row, &mut loading.row)?;
-            let place = Place { connection: &self.connection, stream, table, batch, row };
+        let mut refused = Vec::new();
+        for row in 0..rows.shaped.rows() {
+            let place = Place { connection: &self.connection, stream, table, rows, row };
             let again = match place.key_is_null() {
-                true => place.was_there_before(&loading.row, loading.last_rowid[number])?,
+                true => place.was_there_before(progress.last_rowid)?,
                 false => false,
             };
-            if again || !place.insert(&mut insert, &loading.row)? {
-                if !again {
-                    place.compare(&loading.row, &self.unique[stream.table])?;
+            let inserted = match again {
+                true => Ok(false),
+                false => place.insert(&mut insert),
+            };
+            match inserted {
+                Ok(true) => {
+                    progress.loaded.inserted_rows += 1;
+                    progress.sums.add(rows.shaped, row);
+                    place.note_loaded(progress.alone, self.rowids[stream.table])?;
+                    place.check_references(&self.catalog, &mut loading.parents)?;
                 }
-                loading.loaded[number].skipped_rows += 1;
-                continue;
+                Ok(false) => {
+                    let compared = match again {
+                        true => Ok(()),
+                        false => place.compare(&self.unique[stream.table]),
+                    };
+                    match compared {
+                        Err(e) if self.purpose == Purpose::Check && e.code() == Code::Conflict => {
+                            loading.problems.add(stream, None, &e, &place.key());
+                        }
+                        compared => {
+                            compared?;
+                            progress.loaded.skipped_rows += 1;
+                        }
+                    }
+                }
+                Err(error) if error.code() == Code::Value => refused.push(Refused { row, error }),
+                Err(error) => return Err(error),
             }
-            loading.converter.count(stream, batch, row);
-            loading.loaded[number].inserted_rows += 1;
-            place.check_references(&loading.row, &self.catalog, &mut loading.parents)?;
         }
-        Ok(())
+        if loading.residue {
+            let lost: Vec<usize> = refused.iter().map(|r| r.row).collect();
+            let kept = rows.residue.iter().filter(|r| !lost.contains(&r.row));
+            keep(&self.connection, &table.name, kept).map_err(|e| {
+                failed(Code::Target, "cannot write what is kept beside the rows", e)
+            })?;
+        }
+        Ok(refused)
     }
 
-    fn settle_now(&mut self, orphans: Option<OnOrphans>) -> Result<Outcome> {
-        let loading = self.loading.as_mut().ok_or_else(not_begun)?;
+    fn settle_now(&mut self) -> Result<Outcome> {
+        let mut loading = self.loading.take().ok_or_else(not_begun)?;
+        let orphans = loading.plan.options.orphans;
+        let plan = Arc::clone(&loading.plan);
+        let cannot = |e| failed(Code::Target, "cannot check the references", e);
         let mut found = Vec::new();
-        for stream in &loading.plan.streams {
+        for (number, stream) in plan.streams.iter().enumerate() {
             let table = &self.catalog.tables[stream.table];
             for (n, reference) in table.references.iter().enumerate() {
                 let parent = &self.catalog.tables[reference.table];
-                let left = orphans_left(&self.connection, stream, n, table, reference, parent)
-                    .map_err(|e| failed(Code::Target, "cannot check the references", e))?;
-                found.extend(left);
+                let left = orphans_left(&self.connection, stream, n, table, reference, parent);
+                let Some(left) = left.map_err(cannot)? else { continue };
+                match orphans {
+                    Some(OnOrphans::Fail) if self.purpose == Purpose::Load => {
+                        return Err(left.refused(false));
+                    }
+                    Some(OnOrphans::Fail) => {
+                        loading.problems.orphans(&left);
+                    }
+                    Some(OnOrphans::Skip) => {
+                        let skipped = self.skip(number, stream, &mut loading, n)?;
+                        loading.streams[number].loaded.orphans_skipped += skipped;
+                    }
+                    Some(OnOrphans::Adopt) => {
+                        let adopted = self.adopt(stream, n, reference)?;
+                        loading.streams[number].loaded.adopted_rows += adopted;
+                    }
+                    // at rest SQLite enforces nothing, and Chronicle's own files hold orphans: keep
+                    // them unless told otherwise
+                    Some(OnOrphans::Keep) | None => {}
+                }
+                found.push(left);
             }
         }
-        // at rest SQLite enforces nothing, and Chronicle's own files hold orphans: keep them
-        // unless told otherwise
-        if let (Some(OnOrphans::Fail), Some(first)) = (orphans, found.first()) {
-            return Err(first.refused(false));
-        }
+        self.read_back(&mut loading)?;
         Ok(Outcome {
-            loaded: loading.loaded.clone(),
-            adapted: loading.converter.adapted(),
+            loaded: loading.streams.iter().map(|s| s.loaded.clone()).collect(),
             orphans: found,
+            problems: loading.problems.all(),
             notices: Vec::new(),
         })
     }
 
+    /// Takes the rows out again that refer to nothing.
+    fn skip(
+        &self,
+        number: usize,
+        stream: &StreamPlan,
+        loading: &mut Loading,
+        reference: usize,
+    ) -> Result<u64> {
+        let cannot = |e| failed(Code::Target, "cannot leave out rows without a session", e);
+        let table = &self.catalog.tables[stream.table];
+        let parent = &self.catalog.tables[table.references[reference].table];
+        let column = self.place_column(stream);
+        let places = format!(
+            "SELECT place FROM temp.orphan AS o WHERE stream = {} AND reference = {reference} \
+             AND NOT EXISTS (SELECT 1 FROM {} AS p WHERE p.{} = o.value)",
+            literal(&stream.stream),
+            quoted(&parent.name),
+            parent.key.first().map_or_else(String::new, |k| quoted(&parent.columns[*k].physical)),
+        );
+        let sums = &mut loading.streams[number].sums;
+        let condition = format!("{column} IN ({places})");
+        self.each_row(stream, &condition, |batch| sums.take(batch, 0)).map_err(cannot)?;
+        let name = quoted(&table.name);
+        if loading.residue {
+            let key = table.key.first().map_or_else(String::new, |k| {
+                format!("CAST({} AS TEXT)", quoted(&table.columns[*k].physical))
+            });
+            let sql = format!(
+                "DELETE FROM {RESIDUE} WHERE table_name = {} AND key IN \
+                 (SELECT {key} FROM {name} WHERE {condition})",
+                literal(&table.name)
+            );
+            self.connection.execute(&sql, []).map_err(cannot)?;
+        }
+        let sql = format!("DELETE FROM {name} WHERE {condition}");
+        let rows = self.connection.execute(&sql, []).map_err(cannot)? as u64;
+        loading.streams[number].loaded.inserted_rows -= rows;
+        Ok(rows)
+    }
+
+    /// Makes the sessions that rows refer to.
+    fn adopt(&self, stream: &StreamPlan, number: usize, reference: &Reference) -> Result<u64> {
+        let table = &self.catalog.tables[stream.table];
+        let parent = &self.catalog.tables[reference.table];
+        let physical = |t: &TargetTable, name: &str| {
+            t.columns.iter().find(|c| c.name == name).map(|c| quoted(&c.physical))
+        };
+        let Some(key) = parent.key.first().map(|k| &parent.columns[*k]) else { return Ok(0) };
+        let column = self.place_column(stream);
+        let at = physical(table, "timestamp").unwrap_or_else(|| "NULL".into());
+        let mut columns = vec![(quoted(&key.physical), "o.value".to_owned())];
+        for column in &parent.columns {
+            let value = match column.name.as_str() {
+                "start_time" => format!("min(t.{at})"),
+                _ if column.name == key.name || !column.not_null || column.has_default => continue,
+                _ if column.made_from.as_deref() == Some(&key.name) => {
+                    "CAST(o.value AS TEXT)".into()
+                }
+                _ => column.otherwise.as_deref().map_or_else(|| "''".into(), literal),
+            };
+            columns.push((quoted(&column.physical), value));
+        }
+        let (names, values): (Vec<String>, Vec<String>) = columns.into_iter().unzip();
+        let sql = format!(
+            "INSERT INTO {parent} ({}) SELECT {} FROM temp.orphan AS o JOIN {} AS t ON t.{column} = o.place \
+              WHERE o.stream = {} AND o.reference = {number} \
+                AND NOT EXISTS (SELECT 1 FROM {parent} AS p WHERE p.{} = o.value) GROUP BY o.value",
+            names.join(", "),
+            values.join(", "),
+            quoted(&table.name),
+            literal(&stream.stream),
+            quoted(&key.physical),
+            parent = quoted(&parent.name),
+        );
+        self.connection
+            .execute(&sql, [])
+            .map(|rows| rows as u64)
+            .map_err(|e| failed(Code::Target, "cannot make the sessions that rows refer to", e))
+    }
+
+    /// What finds a row of a table again: its rowid, or its key where it has none.
+    fn place_column(&self, stream: &StreamPlan) -> String {
+        let table = &self.catalog.tables[stream.table];
+        match (self.rowids[stream.table], table.key.first()) {
+            (false, Some(key)) => quoted(&table.columns[*key].physical),
+            _ => "rowid".into(),
+        }
+    }
+
+    /// Hands over the written columns of the rows that meet a condition.
+    fn each_row(
+        &self,
+        stream: &StreamPlan,
+        condition: &str,
+        mut each: impl FnMut(&Batch),
+    ) -> rusqlite::Result<()> {
+        let table = &self.catalog.tables[stream.table];
+        let columns: Vec<String> =
+            stream.columns.iter().map(|c| quoted(&table.columns[c.target].physical)).collect();
+        let sql =
+            format!("SELECT {} FROM {} WHERE {condition}", columns.join(", "), quoted(&table.name));
+        let mut statement = self.connection.prepare(&sql)?;
+        let (mut rows, mut batch) = (statement.query([])?, Batch::default());
+        while let Some(row) = rows.next()? {
+            batch.start(0, columns.len(), 1);
+            for n in 0..columns.len() {
+                batch.push(from_sqlite(row.get_ref(n)?));
+            }
+            each(&batch);
+        }
+        Ok(())
+    }
+
+    /// Compares what stands in the tables with what was loaded.
+    fn read_back(&self, loading: &mut Loading) -> Result<()> {
+        let plan = Arc::clone(&loading.plan);
+        let cannot = |e| failed(Code::Target, "cannot read back what was loaded", e);
+        for (number, stream) in plan.streams.iter().enumerate() {
+            let progress = &mut loading.streams[number];
+            let condition = match progress.alone {
+                true => "true".to_owned(),
+                false => format!(
+                    "{} IN (SELECT place FROM temp.loaded WHERE stream = {number})",
+                    self.place_column(stream)
+                ),
+            };
+            let mut found = progress.sums.another();
+            self.each_row(stream, &condition, |batch| found.add(batch, 0)).map_err(cannot)?;
+            if !found.differs(&progress.sums) {
+                continue;
+            }
+            let mut first = None;
+            self.each_row(stream, &condition, |batch| {
+                if first.is_none() {
+                    first = differing(stream, &mut found, &progress.sums, batch, 0);
+                }
+            })
+            .map_err(cannot)?;
+            return Err(not_as_loaded(stream, first, progress.sums.rows(), found.rows()));
+        }
+        Ok(())
+    }
+
     fn commit_now(self) -> Result<()> {
-        let commit = |c: &Connection| c.execute_batch("DROP TABLE temp.orphan; COMMIT");
+        let commit = |c: &Connection| {
+            c.execute_batch("DROP TABLE temp.orphan; DROP TABLE temp.loaded; COMMIT")
+        };
         commit(&self.connection).map_err(|e| {
             failed(Code::Target, format!("{}: cannot commit, nothing was changed", self.shown), e)
         })?;
@@ -254,12 +537,16 @@ impl Target for SqliteTarget {
         Box::pin(async move { self.begin_now(plan) })
     }
 
-    fn write_batch<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move { self.write(batch) })
+    fn known_ids(&mut self, table: usize) -> BoxFuture<'_, Result<Vec<(Option<String>, i64)>>> {
+        Box::pin(async move { self.known_ids_now(table) })
     }
 
-    fn settle(&mut self, orphans: Option<OnOrphans>) -> BoxFuture<'_, Result<Outcome>> {
-        Box::pin(async move { self.settle_now(orphans) })
+    fn write_rows<'a>(&'a mut self, rows: &'a Rows<'a>) -> BoxFuture<'a, Result<Vec<Refused>>> {
+        Box::pin(async move { self.write(rows) })
+    }
+
+    fn settle(&mut self) -> BoxFuture<'_, Result<Outcome>> {
+        Box::pin(async move { self.settle_now() })
     }
 
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<()>> {
@@ -282,24 +569,35 @@ fn prepare(connection: &mut Connection, cancel: &Cancel) -> rusqlite::Result<()>
     connection.progress_handler(10_000, Some(move || stop.is_set()))
 }
 
-fn describe(found: &SqliteCatalog) -> Catalog {
+fn describe(connection: &Connection, found: &SqliteCatalog) -> Result<Catalog> {
     let streams = &found.layout.streams;
     let mut tables: Vec<TargetTable> = Vec::new();
     for stream in streams {
         let Some(table) = found.table(stream) else { continue };
-        let columns: Vec<TargetColumn> = (table.stored())
-            .map(|c| TargetColumn {
-                name: stream.logical(&c.name),
-                physical: c.name.clone(),
-                ty: TargetType::Sqlite(affinity(&c.declared)),
-                not_null: c.not_null,
-                has_default: c.has_default,
+        let mut columns: Vec<TargetColumn> = (table.stored())
+            .map(|c| {
+                let ty = TargetType::Sqlite(affinity(&c.declared));
+                TargetColumn::new(stream, &c.name, ty, c.not_null, c.has_default)
             })
             .collect();
+        let checks = checks(connection, &table.name)
+            .map_err(|e| failed(Code::Target, "cannot read the tables", e))?;
+        for (physical, check) in checks {
+            let column = columns.iter_mut().find(|c| c.physical.eq_ignore_ascii_case(&physical));
+            if let Some(column) = column {
+                column.check = Some(check);
+            }
+        }
         let find = |name: &String| columns.iter().position(|c| c.name == *name);
         let references = (stream.references.iter())
             .filter_map(|(column, parent)| {
-                let table = streams.iter().position(|s| s.name == *parent)?;
+                let parent = streams.iter().find(|s| s.name == *parent)?;
+                let table = found.table(parent).and_then(|_| {
+                    streams
+                        .iter()
+                        .filter(|s| found.table(s).is_some())
+                        .position(|s| s.name == parent.name)
+                })?;
                 Some(Reference { column: find(column)?, table, enforced: false })
             })
             .collect();
@@ -308,12 +606,69 @@ fn describe(found: &SqliteCatalog) -> Catalog {
             name: table.name.clone(),
             stream: stream.name.clone(),
             role: stream.role,
-            columns,
             key,
             references,
+            origin: stream.origin.as_ref().and_then(find),
+            fold: stream.fold.as_ref().and_then(find),
+            columns,
         });
     }
-    Catalog { backend: Backend::Sqlite, layout: found.layout.title.clone(), tables }
+    Ok(Catalog { backend: Backend::Sqlite, layout: found.layout.title.clone(), tables })
+}
+
+/// The CHECKs of a table that we can foresee, as its own text says them.
+fn checks(connection: &Connection, table: &str) -> rusqlite::Result<Vec<(String, Check)>> {
+    let sql: Option<String> = connection.query_row(
+        "SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?",
+        [table],
+        |row| row.get(0),
+    )?;
+    let sql = sql.unwrap_or_default();
+    let conditions = sql.match_indices("CHECK").filter_map(|(at, word)| {
+        let rest = sql[at + word.len()..].trim_start();
+        let mut depth = 0_i32;
+        let end = rest.find(|c: char| {
+            depth += i32::from(c == '(') - i32::from(c == ')');
+            depth == 0
+        })?;
+        Check::parse(rest.get(..=end)?)
+    });
+    Ok(conditions.collect())
+}
+
+/// Makes our own tables where they are missing, and notes the columns that are remembered.
+fn remember(connection: &Connection, plan: &Plan) -> rusqlite::Result<()> {
+    connection.execute_batch(&format!(
+        "CREATE TABLE IF NOT EXISTS {RESIDUE} (table_name TEXT NOT NULL, key TEXT NOT NULL, \
+             residue TEXT NOT NULL, PRIMARY KEY (table_name, key)) WITHOUT ROWID; \
+         CREATE TABLE IF NOT EXISTS {COLUMNS} (table_name TEXT NOT NULL, name TEXT NOT NULL, \
+             place INTEGER NOT NULL, kind TEXT NOT NULL, instant INTEGER NOT NULL, \
+             utc INTEGER NOT NULL, PRIMARY KEY (table_name, name)) WITHOUT ROWID;"
+    ))?;
+    let sql = format!("INSERT OR IGNORE INTO {COLUMNS} VALUES (?, ?, ?, ?, ?, ?)");
+    let mut insert = connection.prepare(&sql)?;
+    for stream in &plan.streams {
+        for (place, column) in &stream.remembered {
+            let place = i64::try_from(*place).unwrap_or(i64::MAX);
+            let (table, kind) = (&stream.table_name, column.kind.word());
+            insert.execute((table, &column.name, place, kind, column.instant, column.utc))?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes what is kept beside rows.
+fn keep<'a>(
+    connection: &Connection,
+    table: &str,
+    residue: impl Iterator<Item = &'a Residue>,
+) -> rusqlite::Result<()> {
+    let sql = format!("INSERT OR REPLACE INTO {RESIDUE} VALUES (?, ?, ?)");
+    let mut insert = connection.prepare_cached(&sql)?;
+    for kept in residue {
+        insert.execute((table, &kept.key, &kept.text))?;
+    }
+    Ok(())
 }
 
 /// The columns of every unique index of a table.
@@ -355,7 +710,7 @@ struct Place<'a> {
     connection: &'a Connection,
     stream: &'a StreamPlan,
     table: &'a TargetTable,
-    batch: &'a Batch,
+    rows: &'a Rows<'a>,
     row: usize,
 }
 
@@ -365,15 +720,52 @@ impl Place<'_> {
         quoted(&self.table.columns[target].physical)
     }
 
+    fn value(&self, column: usize) -> Value<'_> {
+        self.rows.shaped.value(self.row, column)
+    }
+
+    /// The key of the row in the archive.
+    fn key(&self) -> String {
+        key_of(self.stream, self.rows.source, self.rows.from[self.row])
+    }
+
+    /// The row's place in the archive and its key, for messages.
+    fn place(&self) -> String {
+        let number = self.rows.source.first_row() + self.rows.from[self.row] as u64;
+        format!("{}: row {number} (key {})", self.table.name, self.key())
+    }
+
     fn key_is_null(&self) -> bool {
-        let source = |k: &usize| self.stream.columns[*k].source;
-        self.stream.key.iter().any(|k| self.batch.value(self.row, source(k)) == Value::Null)
+        self.stream.key.iter().any(|k| self.value(*k) == Value::Null)
+    }
+
+    /// Notes which row was inserted last, if rows of others stand in the table too.
+    fn note_loaded(&self, alone: bool, has_rowid: bool) -> Result<()> {
+        if alone {
+            return Ok(());
+        }
+        let stream = i64::try_from(self.rows.stream).unwrap_or(0);
+        let note = (self.connection).prepare_cached("INSERT INTO temp.loaded VALUES (?, ?)");
+        note.and_then(|mut note| note.execute((stream, self.found_again(has_rowid))))
+            .map(|_| ())
+            .map_err(|e| self.failed(e))
+    }
+
+    /// What finds the row that was inserted last again.
+    fn found_again(&self, has_rowid: bool) -> rusqlite::types::Value {
+        match (has_rowid, self.stream.key.first()) {
+            (false, Some(key)) => match to_sqlite(self.value(*key)) {
+                ToSqlOutput::Borrowed(value) => {
+                    value.try_into().unwrap_or(rusqlite::types::Value::Null)
+                }
+                _ => rusqlite::types::Value::Null,
+            },
+            _ => rusqlite::types::Value::Integer(self.connection.last_insert_rowid()),
+        }
     }
 
     fn failed(&self, cause: rusqlite::Error) -> Error {
-        let key = key_of(self.stream, self.batch, self.row);
-        let row = self.batch.first_row() + self.row as u64;
-        let place = format!("{}: row {row} (key {key})", self.table.name);
+        let place = self.place();
         if cause.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) {
             return Error::new(Code::Value, format!("{place}: the target refuses it"))
                 .because(cause)
@@ -386,17 +778,17 @@ impl Place<'_> {
     }
 
     /// Inserts the row; false if one of its unique values is taken.
-    fn insert(&self, insert: &mut CachedStatement<'_>, row: &Batch) -> Result<bool> {
+    fn insert(&self, insert: &mut CachedStatement<'_>) -> Result<bool> {
         for column in 0..self.stream.columns.len() {
             insert
-                .raw_bind_parameter(column + 1, Bound(row.value(0, column)))
+                .raw_bind_parameter(column + 1, Bound(self.value(column)))
                 .map_err(|e| self.failed(e))?;
         }
         insert.raw_execute().map(|changed| changed > 0).map_err(|e| self.failed(e))
     }
 
     /// Whether a row without a key was in the target, equal in every column, before this import.
-    fn was_there_before(&self, row: &Batch, last_rowid: Option<i64>) -> Result<bool> {
+    fn was_there_before(&self, last_rowid: Option<i64>) -> Result<bool> {
         let Some(last_rowid) = last_rowid else { return Ok(false) };
         let same: Vec<String> = (0..self.stream.columns.len())
             .map(|n| format!("{} IS ?{}", self.physical(n), n + 1))
@@ -406,14 +798,14 @@ impl Place<'_> {
             quoted(&self.table.name),
             same.join(" AND ")
         );
-        let values = (0..self.stream.columns.len()).map(|n| Bound(row.value(0, n)));
+        let values = (0..self.stream.columns.len()).map(|n| Bound(self.value(n)));
         (self.connection.prepare_cached(&sql))
             .and_then(|mut found| found.query_row(rusqlite::params_from_iter(values), |r| r.get(0)))
             .map_err(|e| self.failed(e))
     }
 
     /// Compares the row with the one that is in its way: equal in every column, or an error.
-    fn compare(&self, row: &Batch, unique: &[Vec<String>]) -> Result<()> {
+    fn compare(&self, unique: &[Vec<String>]) -> Result<()> {
         let Some(key) = self.stream.key.first() else { return Ok(()) };
         let columns: Vec<String> =
             (0..self.stream.columns.len()).map(|n| self.physical(n)).collect();
@@ -424,13 +816,13 @@ impl Place<'_> {
             self.physical(*key)
         );
         let mut statement = self.connection.prepare_cached(&sql).map_err(|e| self.failed(e))?;
-        let mut found = statement.query([Bound(row.value(0, *key))]).map_err(|e| self.failed(e))?;
+        let mut found = statement.query([Bound(self.value(*key))]).map_err(|e| self.failed(e))?;
         let Some(there) = found.next().map_err(|e| self.failed(e))? else {
-            return Err(self.taken(row, unique));
+            return Err(self.taken(unique));
         };
         for n in 0..columns.len() {
             let stored = from_sqlite(there.get_ref(n).map_err(|e| self.failed(e))?);
-            if !same(stored, row.value(0, n)) {
+            if !same(stored, self.value(n)) {
                 return Err(self.conflict(&format!(
                     "the target has this row already, with another value in \"{}\"",
                     self.stream.columns[n].name
@@ -441,7 +833,7 @@ impl Place<'_> {
     }
 
     /// The error of a row whose key is free but another unique value of which is taken.
-    fn taken(&self, row: &Batch, unique: &[Vec<String>]) -> Error {
+    fn taken(&self, unique: &[Vec<String>]) -> Error {
         let Some(key) = self.stream.key.first() else { return self.conflict("it is there") };
         for columns in unique {
             let given: Option<Vec<usize>> = columns.iter().map(|c| self.position(c)).collect();
@@ -454,7 +846,7 @@ impl Place<'_> {
                 quoted(&self.table.name),
                 same.join(" AND ")
             );
-            let values = given.iter().map(|n| Bound(row.value(0, *n)));
+            let values = given.iter().map(|n| Bound(self.value(*n)));
             let other =
                 self.connection.query_row(&sql, rusqlite::params_from_iter(values), |found| {
                     Ok(show(from_sqlite(found.get_ref(0)?)))
@@ -475,23 +867,20 @@ impl Place<'_> {
     }
 
     fn conflict(&self, what: &str) -> Error {
-        let key = key_of(self.stream, self.batch, self.row);
-        let row = self.batch.first_row() + self.row as u64;
-        Error::new(Code::Conflict, format!("{}: row {row} (key {key}): {what}", self.table.name))
+        Error::new(Code::Conflict, format!("{}: {what}", self.place()))
             .hint("import into an empty database, or remove that row from the target first")
     }
 
     /// Notes every reference of the row whose parent is not there yet.
     fn check_references(
         &self,
-        row: &Batch,
         catalog: &Catalog,
         parents: &mut HashSet<(usize, Vec<u8>)>,
     ) -> Result<()> {
         for (n, reference) in self.table.references.iter().enumerate() {
             let column = self.stream.columns.iter().position(|c| c.target == reference.column);
             let Some(column) = column else { continue };
-            let value = row.value(0, column);
+            let value = self.value(column);
             let remembered = match value {
                 Value::Null => continue,
                 Value::Text(bytes) => Some((reference.table, bytes.to_vec())),
@@ -508,9 +897,9 @@ impl Place<'_> {
                 parents.extend(remembered);
                 continue;
             }
-            let key = key_of(self.stream, self.batch, self.row);
+            let key = self.key();
             (self.connection)
-                .prepare_cached("INSERT INTO temp.orphan VALUES (?, ?, ?, ?, ?)")
+                .prepare_cached("INSERT INTO temp.orphan VALUES (?, ?, ?, ?, ?, ?)")
                 .and_then(|mut note| {
                     let reference = i64::try_from(n).unwrap_or(0);
                     note.execute(rusqlite::params![
@@ -518,7 +907,8 @@ impl Place<'_> {
                         reference,
                         key,
                         Bound(value),
-                        show(value)
+                        show(value),
+                        self.found_again(true)
                     ])
                 })
                 .map_err(|e| self.failed(e))?;

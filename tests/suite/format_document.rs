@@ -321,6 +321,7 @@ fn hostile(rows: Vec<Row<'_>>) -> Archive {
         server: Some("PostgreSQL 15".into()),
         label: Some("a \"label\"\u{7}".into()),
         time_zone: Some("UTC".into()),
+        instance: Some("6ba7b810-9dad-11d1-80b4-00c04fd430c8".into()),
     };
     let mut header = Header::new(origin, &streams, 64 << 10);
     header.filters = Some([("project".to_owned(), "/home/u/p".to_owned())].into());

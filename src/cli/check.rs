@@ -1,0 +1,258 @@
+//! `check`: everything that would stop or change an import, found without writing anything.
+
+use std::io::{PipeWriter, Read};
+use std::path::Path;
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::args::CheckArgs;
+use super::export::{rows_object, rows_text};
+use super::import::{notices, open_archive, plan_lines, plan_options, say_change};
+use super::report::Report;
+use crate::archive::{Limits, Sealed, WriterOptions};
+use crate::cancel::Cancel;
+use crate::error::{Code, Error, Result};
+use crate::export::{ExportOptions, export};
+use crate::import::{ImportOptions, Imported, Incoming, import};
+use crate::location::{Environment, Location};
+use crate::progress::Progress;
+use crate::record::show_path;
+use crate::source::{Orphans, Source, SourceOptions};
+use crate::survey::{Surveyed, survey};
+use crate::target::{Problem, Purpose, TargetOptions};
+
+/// What is looked at.
+enum What {
+    Archive(std::path::PathBuf),
+    Database(Box<Location>),
+}
+
+pub(super) async fn run(
+    args: &CheckArgs,
+    environment: &Environment<'_>,
+    report: &Report,
+    cancel: &Cancel,
+) -> Result<u8> {
+    let started = Instant::now();
+    let what = what(args, environment)?;
+    let target = (args.to.as_deref())
+        .map(|to| Location::parse(to, args.password_file.as_deref(), environment))
+        .transpose()?;
+    let progress = Progress::default();
+    let watch = report.watch(&progress);
+    let checked = check(args, &what, target.as_ref(), &progress, report, cancel).await;
+    drop(watch);
+    checked?.say(target.as_ref(), started, report)
+}
+
+/// An archive by its first bytes, else a database.
+fn what(args: &CheckArgs, environment: &Environment<'_>) -> Result<What> {
+    let name = args.from.as_deref().or(args.what.as_deref()).unwrap_or("-");
+    if args.from.is_none() && (name == "-" || is_archive(Path::new(name))) {
+        return Ok(What::Archive(name.into()));
+    }
+    let location = Location::parse(name, args.password_file.as_deref(), environment)?;
+    Ok(What::Database(Box::new(location)))
+}
+
+/// Whether a file starts as an archive does. What is no plain file is taken for an archive: a
+/// database is none.
+fn is_archive(path: &Path) -> bool {
+    match std::fs::metadata(path) {
+        Ok(data) if !data.is_file() => return !data.is_dir(),
+        Err(_) => return false,
+        Ok(_) => {}
+    }
+    let mut start = [0; 4];
+    let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut start));
+    read.is_ok() && (start == [0x28, 0xB5, 0x2F, 0xFD] || start[0] == b'{')
+}
+
+/// What a check has found.
+struct Checked {
+    sealed: Sealed,
+    /// Of a source that is a database: what it says of itself.
+    source: Option<(Vec<String>, Vec<Orphans>)>,
+    surveyed: Option<Surveyed>,
+    imported: Option<Imported>,
+}
+
+async fn check(
+    args: &CheckArgs,
+    what: &What,
+    target: Option<&Location>,
+    progress: &Progress,
+    report: &Report,
+    cancel: &Cancel,
+) -> Result<Checked> {
+    match what {
+        What::Archive(path) => {
+            let input = open_archive(Some(path), progress)?;
+            let name = show_path(path.display());
+            read(args, name, input, target, progress, cancel).await
+        }
+        What::Database(location) => {
+            let reading = SourceOptions { sorted: true, reproducible: false };
+            let source = location.open_source(reading, cancel).await?;
+            let said = source.notices().to_vec();
+            said.iter().for_each(|notice| report.notice(notice));
+            let (out, input) = std::io::pipe()
+                .map(|(input, out)| (out, input))
+                .map_err(|e| Error::new(Code::Internal, "cannot make a pipe").because(e))?;
+            let exported = write(source, out, cancel);
+            let name = location.to_string();
+            let read = read(args, name, Box::new(input), target, progress, cancel);
+            let (exported, checked) = tokio::join!(exported, read);
+            // if the reader has stopped, the writer has failed for that
+            let mut checked = match (checked, exported) {
+                (Err(e), Ok(_)) => return Err(e),
+                (Err(e), Err(first)) if first.code() == Code::BrokenPipe => return Err(e),
+                (_, Err(first)) => return Err(first),
+                (Ok(checked), Ok(orphans)) => Checked { source: Some((said, orphans)), ..checked },
+            };
+            checked.sealed.index = crate::archive::Index::Good;
+            Ok(checked)
+        }
+    }
+}
+
+/// Exports a source into a pipe, as an export would.
+async fn write(source: Box<dyn Source>, out: PipeWriter, cancel: &Cancel) -> Result<Vec<Orphans>> {
+    let options = ExportOptions {
+        writer: WriterOptions { threads: 1, ..WriterOptions::default() },
+        ..ExportOptions::default()
+    };
+    let (_, exported) = export(source, out, options, &Progress::default(), cancel).await?;
+    Ok(exported.orphans)
+}
+
+/// Reads an archive as an import would.
+async fn read(
+    args: &CheckArgs,
+    name: String,
+    input: Box<dyn Read + Send>,
+    target: Option<&Location>,
+    progress: &Progress,
+    cancel: &Cancel,
+) -> Result<Checked> {
+    let mut incoming = Incoming::open(name, input, Limits::default(), progress, cancel).await?;
+    let Some(location) = target else {
+        let surveyed = survey(&mut incoming, progress, cancel).await?;
+        let sealed = surveyed.sealed.clone();
+        return Ok(Checked { sealed, source: None, surveyed: Some(surveyed), imported: None });
+    };
+    let options = ImportOptions {
+        plan: plan_options(&args.plan)?,
+        purpose: Purpose::Check,
+        ..ImportOptions::default()
+    };
+    let opening = TargetOptions { purpose: Purpose::Check };
+    let target = location.open_target(args.create, &opening, cancel).await?;
+    let imported = import(incoming, target, options, None, progress, cancel).await?;
+    let sealed = imported.sealed.clone();
+    Ok(Checked { sealed, source: None, surveyed: None, imported: Some(imported) })
+}
+
+impl Checked {
+    fn problems(&self) -> &[Problem] {
+        self.imported.as_ref().map_or(&[], |imported| &imported.problems)
+    }
+
+    /// Says everything; the exit code is that of the first thing that would stop an import.
+    fn say(&self, target: Option<&Location>, started: Instant, report: &Report) -> Result<u8> {
+        let (said, source_orphans) = self.source.clone().unwrap_or_default();
+        for orphans in &source_orphans {
+            report.notice(&orphans.sentence());
+        }
+        let mut all = said;
+        if let Some(imported) = &self.imported {
+            let told = notices(imported);
+            plan_lines(&imported.plan).iter().chain(&told).for_each(|line| report.notice(line));
+            all.extend(told);
+            imported.changes.iter().for_each(|change| say_change(change, report));
+            for orphans in &imported.outcome.orphans {
+                report.notice(&orphans.sentence());
+            }
+        }
+        for odd in self.surveyed.iter().flat_map(|s| &s.odd) {
+            report.notice(&format!(
+                "{}: column \"{}\": {} values of class {} have no plain JSON, the first in the row \
+                 with key {}",
+                odd.stream, odd.column, odd.values, odd.class, odd.first
+            ));
+        }
+        let exit = self.problems().first().map_or(0, exit_of);
+        if report.is_json() {
+            report.result_json(&self.json(target, &all, &source_orphans, started))?;
+        } else {
+            self.say_problems(report)?;
+            let rows = rows_text(&self.sealed.manifest.rows);
+            let size = self.sealed.file_bytes;
+            let verdict = match (target, self.problems().len()) {
+                (None, _) => "readable".to_owned(),
+                (Some(target), 0) => format!("an import into {target} would succeed"),
+                (Some(target), 1) => format!("one problem stops an import into {target}"),
+                (Some(target), n) => format!("{n} problems stop an import into {target}"),
+            };
+            report.result(&format!("{verdict}: {rows}, an archive of {size} bytes"))?;
+        }
+        Ok(exit)
+    }
+
+    fn say_problems(&self, report: &Report) -> Result<()> {
+        for problem in self.problems() {
+            let column = problem.column.as_ref();
+            report.result(&format!(
+                "{}{}: {} ({} rows: {}{})",
+                problem.stream,
+                column.map_or_else(String::new, |c| format!(": column \"{c}\"")),
+                problem.reason,
+                problem.rows,
+                problem.first.join(", "),
+                if problem.rows > problem.first.len() as u64 { ", …" } else { "" },
+            ))?;
+            if let Some(settle) = &problem.settle {
+                report.result(&format!("  settled by {settle}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn json(
+        &self,
+        target: Option<&Location>,
+        notices: &[String],
+        source_orphans: &[Orphans],
+        started: Instant,
+    ) -> serde_json::Value {
+        let imported = self.imported.as_ref();
+        let plan: Option<Vec<_>> = imported.map(|imported| {
+            let stream = |s: &crate::plan::StreamPlan| {
+                json!({"stream": s.stream, "table": s.table_name, "columns": s.lines()})
+            };
+            imported.plan.streams.iter().map(stream).collect()
+        });
+        json!({
+            "command": "check",
+            "target": target.map(ToString::to_string),
+            "clean": self.problems().is_empty(),
+            "rows": rows_object(&self.sealed.manifest.rows),
+            "bytes": self.sealed.manifest.bytes,
+            "compressed_bytes": self.sealed.file_bytes,
+            "plan": plan,
+            "problems": self.problems(),
+            "changes": imported.map(|i| &i.changes),
+            "orphans": imported.map_or(source_orphans, |i| &i.outcome.orphans),
+            "odd": self.surveyed.as_ref().map(|s| &s.odd),
+            "notices": notices,
+            "seconds": started.elapsed().as_secs_f64(),
+        })
+    }
+}
+
+/// The exit code of the error that a problem would be.
+fn exit_of(problem: &Problem) -> u8 {
+    let code = Code::ALL.into_iter().find(|code| code.word() == problem.code);
+    code.unwrap_or(Code::Internal).exit()
+}

@@ -1,0 +1,160 @@
+//! Ids of one kind to ids of another, so that the same id becomes the same id again, in rows and in
+//! what refers to them.
+
+use std::collections::{HashMap, HashSet};
+
+use uuid::Uuid;
+
+use crate::record::Value;
+
+/// The UUID that stands for an id which is none: version 5 of where it comes from, whose rows it
+/// names, its class and its bytes. The same id gives the same UUID at any time.
+pub fn uuid_for(instance: Uuid, stream: &str, id: Value<'_>) -> Uuid {
+    let (class, bytes) = match id {
+        Value::Text(bytes) => ("text", bytes.to_vec()),
+        Value::Blob(bytes) => ("blob", bytes.to_vec()),
+        other => ("", crate::record::show(other).into_bytes()),
+    };
+    let name = [stream.as_bytes(), b"\0", class.as_bytes(), b"\0", &bytes].concat();
+    Uuid::new_v5(&instance, &name)
+}
+
+/// The UUID that an id spells, if it is one: in the spellings that PostgreSQL reads, and as a URN.
+pub fn as_uuid(id: Value<'_>) -> Option<Uuid> {
+    match id {
+        Value::Uuid(bytes) => Some(Uuid::from_bytes(bytes)),
+        Value::Text(text) => Uuid::try_parse_ascii(text).ok(),
+        _ => None,
+    }
+}
+
+/// The integer that an id spells, in the one spelling that an integer has.
+pub fn as_integer(id: Value<'_>) -> Option<i64> {
+    match id {
+        Value::Int(v) => Some(v),
+        Value::Text(text) => {
+            let text = std::str::from_utf8(text).ok()?;
+            text.parse().ok().filter(|v: &i64| v.to_string() == text)
+        }
+        _ => None,
+    }
+}
+
+/// An id that was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Given {
+    /// An integer.
+    Integer(i64),
+    /// A UUID.
+    Uuid(Uuid),
+    /// A text.
+    Text(Vec<u8>),
+    /// A blob.
+    Blob(Vec<u8>),
+}
+
+impl Given {
+    /// The id as a value.
+    pub fn value(&self) -> Value<'_> {
+        match self {
+            Given::Integer(v) => Value::Int(*v),
+            Given::Uuid(v) => Value::Uuid(v.into_bytes()),
+            Given::Text(text) => Value::Text(text),
+            Given::Blob(bytes) => Value::Blob(bytes),
+        }
+    }
+}
+
+/// The ids of one stream that do not follow from themselves: those that were given from a sequence,
+/// and those that a row had before.
+#[derive(Debug, Default)]
+pub struct IdMap {
+    given: HashMap<String, Given>,
+    taken: HashSet<i64>,
+    next: i64,
+}
+
+impl IdMap {
+    /// Notes an integer that the target uses, and the id that its row had where it came from.
+    pub fn know(&mut self, original: Option<String>, id: i64) {
+        self.taken.insert(id);
+        self.next = self.next.max(id.saturating_add(1));
+        if let Some(original) = original {
+            self.given.insert(original, Given::Integer(id));
+        }
+    }
+
+    /// The integer of an id: the one it was given, else the one it had before if that is free, else
+    /// the next one.
+    pub fn integer(&mut self, original: &str, former: Option<i64>) -> i64 {
+        if let Some(Given::Integer(id)) = self.given.get(original) {
+            return *id;
+        }
+        let free = former.filter(|id| *id > 0 && !self.taken.contains(id));
+        let id = free.unwrap_or(self.next.max(1));
+        self.know(Some(original.to_owned()), id);
+        id
+    }
+
+    /// Notes the id that a row gets back.
+    pub fn restore(&mut self, original: String, id: Given) {
+        self.given.insert(original, id);
+    }
+
+    /// What an id was given, if it was.
+    pub fn get(&self, original: &str) -> Option<&Given> {
+        self.given.get(original)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_id_of_one_place_is_always_the_same_uuid_and_of_two_never() {
+        let (here, there) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let id = |v: i64| Value::Int(v);
+        assert_eq!(uuid_for(here, "sessions", id(1)), uuid_for(here, "sessions", id(1)));
+        let others = [
+            uuid_for(here, "sessions", id(1)),
+            uuid_for(here, "sessions", id(2)),
+            uuid_for(here, "events", id(1)),
+            uuid_for(there, "sessions", id(1)),
+            uuid_for(here, "sessions", Value::Text(b"1")),
+            uuid_for(here, "sessions", Value::Blob(b"1")),
+        ];
+        let distinct: HashSet<Uuid> = others.into_iter().collect();
+        assert_eq!(distinct.len(), others.len());
+    }
+
+    #[test]
+    fn a_former_integer_comes_back_if_it_is_free() {
+        let mut map = IdMap::default();
+        map.know(Some("old".into()), 7);
+        assert_eq!(map.integer("old", None), 7);
+        assert_eq!(map.integer("a", Some(3)), 3);
+        assert_eq!(map.integer("b", Some(3)), 8);
+        assert_eq!(map.integer("a", Some(99)), 3);
+        assert_eq!(map.integer("c", Some(-1)), 9);
+    }
+
+    #[test]
+    fn integers_have_one_spelling_and_uuids_have_several() {
+        assert_eq!(as_integer(Value::Text(b"7")), Some(7));
+        for no in ["07", "+7", " 7", "7.0", "", "x"] {
+            assert_eq!(as_integer(Value::Text(no.as_bytes())), None, "{no}");
+        }
+        let plain = "6ba7b810-9dad-11d1-80b4-00c04fd430c8";
+        for yes in [
+            plain.to_owned(),
+            plain.to_uppercase(),
+            plain.replace('-', ""),
+            format!("{{{plain}}}"),
+            format!("urn:uuid:{plain}"),
+        ] {
+            assert_eq!(as_uuid(Value::Text(yes.as_bytes())), Uuid::parse_str(plain).ok(), "{yes}");
+        }
+        assert_eq!(as_uuid(Value::Text(b" 6ba7b810-9dad-11d1-80b4-00c04fd430c8")), None);
+    }
+}

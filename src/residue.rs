@@ -1,0 +1,515 @@
+//! What a target cannot hold and does not lose: the originals of changed values and the values of
+//! columns that it lacks, kept beside the rows when they are loaded and given back by an export.
+//!
+//! Two tables of our own stand beside Chronicle's, made only when they are needed:
+//!
+//! - `chronicle_dump_residue(table_name, key, residue)`: per row one JSON object that names columns.
+//!   `{"data":{"text":"…","was":"…"}}` is the original of a column together with the fingerprint of
+//!   what was loaded in its place: a row that was edited since keeps what it says now.
+//!   `{"git_commit":{"text":"…"}}` is the value of a column that the table lacks,
+//!   `{"claude_session_id":{"made":"…"}}` a value that stands there only because it must.
+//! - `chronicle_dump_columns(table_name, name, place, kind, instant, utc)`: the columns that the
+//!   rows had where they came from.
+//!
+//! Where a row has a JSON object to carry them, values of columns that the table lacks stand in it
+//! under [`RESERVED_KEY`], in the same form.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use sha2::{Digest as _, Sha256};
+
+use crate::archive::canonical::Canonical;
+use crate::archive::hex;
+use crate::archive::json::{Findings, Scanner, member};
+use crate::archive::value::real_text;
+use crate::layout::LayoutStream;
+use crate::record::{Batch, Column, Kind, Stream, Value};
+use crate::time::{Instant, Naive};
+
+/// The table of originals.
+pub const RESIDUE: &str = "chronicle_dump_residue";
+/// The table of columns.
+pub const COLUMNS: &str = "chronicle_dump_columns";
+/// How the names of our own tables start.
+pub const OWN: &str = "chronicle_dump_";
+/// The key of a row's JSON object under which the values of columns without a place stand.
+pub const RESERVED_KEY: &str = "chronicle_dump";
+
+/// What is kept beside one row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Residue {
+    /// The row's number among those that are loaded with it.
+    pub row: usize,
+    /// The row's key in the target, as text.
+    pub key: String,
+    /// The JSON object.
+    pub text: String,
+}
+
+/// A value as a tag and a text, with what else is said of it.
+type Tagged = BTreeMap<String, String>;
+
+/// What is kept of a row, as it is collected.
+#[derive(Debug, Default)]
+pub struct Kept(BTreeMap<String, Tagged>);
+
+impl Kept {
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Keeps the original of a column in the place of which `was` stands.
+    pub fn original(&mut self, column: &str, value: Value<'_>, was: String) {
+        let mut tagged = tag(value);
+        tagged.insert("was".into(), was);
+        self.0.insert(column.to_owned(), tagged);
+    }
+
+    /// Keeps the value of a column that the table lacks.
+    pub fn missing(&mut self, column: &str, value: Value<'_>) {
+        self.0.insert(column.to_owned(), tag(value));
+    }
+
+    /// Notes that a value stands there only because it must.
+    pub fn made(&mut self, column: &str, value: &str) {
+        self.0.insert(column.to_owned(), Tagged::from([("made".into(), value.into())]));
+    }
+
+    /// Takes everything over that another one holds.
+    pub fn append(&mut self, other: &mut Kept) {
+        self.0.append(&mut other.0);
+    }
+
+    /// The JSON object.
+    pub fn text(&self) -> String {
+        serde_json::to_string(&self.0).unwrap_or_default()
+    }
+
+    /// The text of a JSON object with everything of this under the reserved key, or None if the
+    /// text is no object, or has such a key already.
+    pub fn fold_into(&self, scanner: &mut Scanner, text: &[u8]) -> Option<Vec<u8>> {
+        let found = scanner.scan(text);
+        if found.contains(Findings::INVALID)
+            || found.contains(Findings::NOT_OBJECT)
+            || member(scanner, text, RESERVED_KEY).is_some()
+        {
+            return None;
+        }
+        let end = text.iter().rposition(|b| *b == b'}')?;
+        let head = &text[..end];
+        let empty = head.iter().rev().find(|b| !b.is_ascii_whitespace()) == Some(&b'{');
+        let mut folded = head.to_vec();
+        if !empty {
+            folded.push(b',');
+        }
+        folded.extend_from_slice(format!("\"{RESERVED_KEY}\":{}", self.text()).as_bytes());
+        folded.extend_from_slice(&text[end..]);
+        Some(folded)
+    }
+}
+
+fn tag(value: Value<'_>) -> Tagged {
+    let (tag, text) = match value {
+        Value::Null => ("null", String::new()),
+        Value::Int(v) => ("int", v.to_string()),
+        Value::Real(v) => ("real", real_text(v)),
+        Value::Bool(v) => ("bool", v.to_string()),
+        Value::Uuid(v) => ("uuid", uuid::Uuid::from_bytes(v).to_string()),
+        Value::Time(v) => {
+            let mut text = Vec::new();
+            v.write_postgres(&mut text);
+            ("time", String::from_utf8_lossy(&text).into_owned())
+        }
+        Value::Blob(bytes) => ("blob", BASE64.encode(bytes)),
+        Value::Text(bytes) => match std::str::from_utf8(bytes) {
+            // jsonb and PostgreSQL's text hold no NUL, and neither does our table there
+            Ok(text) if !text.contains('\0') => ("text", text.to_owned()),
+            _ => ("text64", BASE64.encode(bytes)),
+        },
+    };
+    Tagged::from([(tag.into(), text)])
+}
+
+/// Appends the value that a tag and a text say; false if they say none.
+fn push_tagged(tagged: &Tagged, batch: &mut Batch) -> bool {
+    let Some((tag, text)) = tagged.iter().find(|(tag, _)| *tag != "was") else { return false };
+    let bytes = BASE64.decode(text);
+    let value = match (tag.as_str(), &bytes) {
+        ("null", _) => Some(Value::Null),
+        ("int", _) => text.parse().ok().map(Value::Int),
+        ("real", _) => match text.as_str() {
+            "NaN" => Some(Value::Real(f64::NAN)),
+            "Infinity" => Some(Value::Real(f64::INFINITY)),
+            "-Infinity" => Some(Value::Real(f64::NEG_INFINITY)),
+            number => number.parse().ok().map(Value::Real),
+        },
+        ("bool", _) => text.parse().ok().map(Value::Bool),
+        ("uuid", _) => uuid::Uuid::parse_str(text).ok().map(|v| Value::Uuid(v.into_bytes())),
+        ("time", _) => Instant::read_postgres(text.as_bytes()).map(Value::Time),
+        ("text", _) => Some(Value::Text(text.as_bytes())),
+        ("text64", Ok(bytes)) => Some(Value::Text(bytes)),
+        ("blob", Ok(bytes)) => Some(Value::Blob(bytes)),
+        _ => None,
+    };
+    value.is_some_and(|value| {
+        batch.push(value);
+        true
+    })
+}
+
+/// Tells whether a value is still the one that was loaded.
+#[derive(Debug, Default)]
+pub struct Fingerprint {
+    canonical: Canonical,
+    bytes: Vec<u8>,
+}
+
+impl Fingerprint {
+    /// Sixteen hexadecimal digits of what a column of `kind` in the target holds.
+    ///
+    /// Only `jsonb` changes how a text is spelled; every other kind is taken as it stands.
+    pub fn of(&mut self, kind: Kind, value: Value<'_>) -> String {
+        let kind = if kind == Kind::Jsonb { kind } else { Kind::Text };
+        self.bytes.clear();
+        self.canonical.write(kind, false, Naive::Refuse, value, &mut self.bytes);
+        hex(&Sha256::digest(&self.bytes)[..8])
+    }
+}
+
+/// A column that rows had where they came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remembered {
+    /// The table of the target.
+    pub table: String,
+    /// Its position in the records.
+    pub place: usize,
+    /// The column.
+    pub column: Column,
+}
+
+impl Remembered {
+    /// A column from the texts of its row in [`COLUMNS`]: table, name, place, kind, instant, utc.
+    pub fn read(row: &[Option<String>]) -> Option<Remembered> {
+        let text = |n: usize| row.get(n).cloned().flatten();
+        let yes = |n: usize| text(n).is_some_and(|t| matches!(t.as_str(), "t" | "true" | "1"));
+        let name = text(1)?;
+        Some(Remembered {
+            table: text(0)?,
+            place: text(2)?.parse().ok()?,
+            column: Column {
+                physical: name.clone(),
+                name,
+                kind: Kind::from_word(&text(3)?)?,
+                nullable: true,
+                instant: yes(4),
+                utc: yes(5),
+            },
+        })
+    }
+}
+
+/// Gives rows back what was kept beside them.
+pub struct Restorer {
+    columns: Vec<Restored>,
+    raw: Vec<Kind>,
+    fold: Option<usize>,
+    scanner: Scanner,
+    fingerprint: Fingerprint,
+}
+
+struct Restored {
+    name: String,
+    /// Where it stands in the rows as they are read, if it does.
+    from: Option<usize>,
+    kind: Kind,
+}
+
+impl Restorer {
+    /// The stream as it was where it came from, and who makes its rows out of those of `stream`,
+    /// behind each of which its residue stands as one more text column. `unmade` names the columns
+    /// that every row has only because it must: they go.
+    pub fn new(
+        stream: &Stream,
+        remembered: &[Remembered],
+        fold: Option<&str>,
+        unmade: &[String],
+    ) -> (Stream, Restorer) {
+        let said = |name: &str| remembered.iter().find(|r| r.column.name == name);
+        let mut columns: Vec<(usize, Column, Option<usize>)> = Vec::new();
+        for (n, column) in stream.columns.iter().enumerate() {
+            if unmade.contains(&column.name) {
+                continue;
+            }
+            columns.push(match said(&column.name) {
+                Some(r) => {
+                    let was = Column { physical: column.physical.clone(), ..r.column.clone() };
+                    (r.place, was, Some(n))
+                }
+                // behind all that were there
+                None => (crate::archive::COLUMNS + n, column.clone(), Some(n)),
+            });
+        }
+        for r in remembered {
+            if stream.column(&r.column.name).is_none() {
+                columns.push((r.place, r.column.clone(), None));
+            }
+        }
+        columns.sort_by_key(|(place, ..)| *place);
+        let find = |name: &str| columns.iter().position(|(_, c, _)| c.name == name);
+        let again = |places: &[usize]| -> Vec<usize> {
+            places.iter().filter_map(|n| find(&stream.columns[*n].name)).collect()
+        };
+        // what is given back need not stand in the order in which the rows are read
+        let same = |n: &usize| {
+            let column = &stream.columns[*n];
+            said(&column.name).is_none_or(|r| r.column.kind == column.kind)
+        };
+        let order = if stream.order.iter().all(same) { again(&stream.order) } else { Vec::new() };
+        let (key, raw) = (again(&stream.key), stream.columns.iter().map(|c| c.kind).collect());
+        let restored = (columns.iter())
+            .map(|(_, c, from)| Restored { name: c.name.clone(), from: *from, kind: c.kind })
+            .collect();
+        let mut was: Vec<Column> = columns.into_iter().map(|(_, column, _)| column).collect();
+        for n in &key {
+            // ids that were given back may be anything
+            was[*n].nullable = true;
+        }
+        let fold = fold.and_then(|name| stream.column(name));
+        (
+            Stream { columns: was, key, order, ..stream.clone() },
+            Restorer {
+                columns: restored,
+                raw,
+                fold,
+                scanner: Scanner::default(),
+                fingerprint: Fingerprint::default(),
+            },
+        )
+    }
+
+    /// The columns of a row as it was.
+    pub fn width(&self) -> usize {
+        self.columns.len()
+    }
+
+    /// Appends a row as it was to `out`.
+    pub fn restore(&mut self, batch: &Batch, row: usize, out: &mut Batch) {
+        let mut kept = match batch.value(row, self.raw.len()) {
+            Value::Text(text) => parse(text),
+            _ => BTreeMap::new(),
+        };
+        let payload = self.unfold(batch, row, &mut kept);
+        for n in 0..self.columns.len() {
+            let column = &self.columns[n];
+            let value = match column.from {
+                Some(from) if Some(from) == self.fold && payload.is_some() => {
+                    Value::Text(payload.as_deref().unwrap_or_default())
+                }
+                Some(from) => batch.value(row, from),
+                None => Value::Null,
+            };
+            let tagged = kept.get(&column.name);
+            let stale = |fingerprint: &mut Fingerprint, was: &String| {
+                let kind = column.from.map_or(column.kind, |from| self.raw[from]);
+                fingerprint.of(kind, value) != *was
+            };
+            let given = match tagged {
+                None => false,
+                Some(tagged) => match (tagged.get("made"), tagged.get("was")) {
+                    (Some(made), _) if value == Value::Text(made.as_bytes()) => {
+                        out.push(Value::Null);
+                        true
+                    }
+                    (Some(_), _) => false,
+                    (None, Some(was)) if stale(&mut self.fingerprint, was) => false,
+                    (None, _) => push_tagged(tagged, out),
+                },
+            };
+            if !given {
+                push_as(column.kind, value, out);
+            }
+        }
+    }
+
+    /// The payload without what was folded into it, which joins what was kept; None if nothing was.
+    fn unfold(
+        &mut self,
+        batch: &Batch,
+        row: usize,
+        kept: &mut BTreeMap<String, Tagged>,
+    ) -> Option<Vec<u8>> {
+        let Value::Text(text) = batch.value(row, self.fold?) else { return None };
+        memchr::memmem::find(text, RESERVED_KEY.as_bytes())?;
+        let place = member(&mut self.scanner, text, RESERVED_KEY)?;
+        let folded: BTreeMap<String, Tagged> =
+            serde_json::from_slice(&text[place.value.clone()]).ok()?;
+        kept.extend(folded);
+        Some([&text[..place.whole.start], &text[place.whole.end..]].concat())
+    }
+}
+
+/// The columns of a stream that may stand in its table only because they must.
+pub fn made_columns<'a>(described: &LayoutStream, stream: &'a Stream) -> Vec<&'a Column> {
+    let may = |column: &&Column| {
+        let said = described.column(&column.physical);
+        said.is_some_and(|c| c.made_from.is_some() || c.otherwise.is_some())
+    };
+    stream.columns.iter().filter(may).collect()
+}
+
+fn parse(text: &[u8]) -> BTreeMap<String, Tagged> {
+    serde_json::from_slice(text).unwrap_or_default()
+}
+
+/// Appends a value of the target as the column's former kind spells it, where it can.
+fn push_as(kind: Kind, value: Value<'_>, out: &mut Batch) {
+    let mut text = Vec::new();
+    let given = match (kind, value) {
+        (Kind::Text, Value::Time(v)) => {
+            if !v.write_portable(&mut text) {
+                v.write_postgres(&mut text);
+            }
+            Value::Text(&text)
+        }
+        (Kind::Text, Value::Uuid(v)) => {
+            text.extend_from_slice(uuid::Uuid::from_bytes(v).to_string().as_bytes());
+            Value::Text(&text)
+        }
+        (Kind::Time, Value::Text(t)) => Instant::read_portable(t)
+            .or_else(|| Instant::read_postgres(t))
+            .map_or(value, Value::Time),
+        (Kind::Uuid, Value::Text(t)) => {
+            uuid::Uuid::try_parse_ascii(t).map_or(value, |v| Value::Uuid(v.into_bytes()))
+        }
+        (Kind::Bool, Value::Int(v @ 0..=1)) => Value::Bool(v == 1),
+        (Kind::Int, Value::Bool(v)) => Value::Int(i64::from(v)),
+        (Kind::Int, Value::Text(t)) => std::str::from_utf8(t)
+            .ok()
+            .and_then(|t| t.parse().ok().filter(|v: &i64| v.to_string() == t))
+            .map_or(value, Value::Int),
+        _ => value,
+    };
+    out.push(given);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn column(name: &str, kind: Kind) -> Column {
+        Column {
+            name: name.into(),
+            physical: name.into(),
+            kind,
+            nullable: true,
+            instant: false,
+            utc: false,
+        }
+    }
+
+    fn stream() -> Stream {
+        Stream {
+            name: "events".into(),
+            table: "chronicle_events".into(),
+            columns: vec![
+                column("id", Kind::Uuid),
+                column("at", Kind::Time),
+                column("data", Kind::Jsonb),
+                column("must", Kind::Text),
+            ],
+            key: vec![0],
+            order: vec![1, 0],
+        }
+    }
+
+    #[test]
+    fn what_was_kept_comes_back_and_what_was_edited_stays() {
+        let remembered: Vec<Remembered> =
+            [("at", Kind::Text), ("data", Kind::Json), ("tool", Kind::Text), ("n", Kind::Int)]
+                .into_iter()
+                .enumerate()
+                .map(|(n, (name, kind))| Remembered {
+                    table: "chronicle_events".into(),
+                    place: n + 1,
+                    column: column(name, kind),
+                })
+                .collect();
+        let (was, mut restorer) =
+            Restorer::new(&stream(), &remembered, Some("data"), &["must".into()]);
+        let names: Vec<&str> = was.columns.iter().map(|c| c.name.as_str()).collect();
+        assert_eq!(names, ["at", "data", "tool", "n", "id"]);
+        assert!(was.order.is_empty(), "the times are texts again");
+        let loaded = Value::Text(b"{\"a\": 1}");
+        let mut kept = Kept::default();
+        kept.original(
+            "data",
+            Value::Text(b"{ \"a\":1 }"),
+            Fingerprint::default().of(Kind::Jsonb, loaded),
+        );
+        kept.original("at", Value::Text(b"noon"), "0".repeat(16));
+        let mut folded = Kept::default();
+        folded.missing("tool", Value::Text(b"Bash"));
+        folded.missing("n", Value::Int(7));
+        let payload = folded.fold_into(&mut Scanner::default(), b"{\"a\": 1}").unwrap();
+        let (residue, mut raw, mut out) = (kept.text(), Batch::default(), Batch::default());
+        raw.start(0, 5, 1);
+        raw.push(Value::Uuid([7; 16]));
+        raw.push(Value::Time(Instant(0)));
+        raw.push(Value::Text(&payload));
+        raw.push(Value::Text(b"must"));
+        raw.push(Value::Text(residue.as_bytes()));
+        out.start(0, 5, 1);
+        restorer.restore(&raw, 0, &mut out);
+        // its fingerprint does not fit: somebody has changed the time since
+        assert_eq!(out.value(0, 0), Value::Text(b"2000-01-01T00:00:00.000000Z"));
+        assert_eq!(out.value(0, 1), Value::Text(b"{ \"a\":1 }"));
+        assert_eq!(out.value(0, 2), Value::Text(b"Bash"));
+        assert_eq!(out.value(0, 3), Value::Int(7));
+        assert_eq!(out.value(0, 4), Value::Uuid([7; 16]));
+    }
+
+    #[test]
+    fn every_class_of_value_is_kept_whole() {
+        let values = [
+            Value::Null,
+            Value::Int(i64::MIN),
+            Value::Real(f64::NEG_INFINITY),
+            Value::Real(-0.0),
+            Value::Bool(true),
+            Value::Uuid([9; 16]),
+            Value::Time(Instant::INFINITY),
+            Value::Text(b"a\0b"),
+            Value::Text(b"\xff"),
+            Value::Blob(b""),
+        ];
+        for value in values {
+            let mut out = Batch::default();
+            out.start(0, 1, 1);
+            assert!(push_tagged(&tag(value), &mut out), "{value:?}");
+            assert_eq!(out.value(0, 0), value);
+        }
+    }
+
+    #[test]
+    fn only_an_object_without_the_key_carries_anything() {
+        let mut kept = Kept::default();
+        kept.missing("n", Value::Int(7));
+        for none in ["", "[]", "null", "x", r#"{"chronicle_dump":1}"#] {
+            assert_eq!(kept.fold_into(&mut Scanner::default(), none.as_bytes()), None, "{none}");
+        }
+        let into = |text: &str| {
+            let folded = kept.fold_into(&mut Scanner::default(), text.as_bytes());
+            String::from_utf8(folded.unwrap()).unwrap()
+        };
+        assert_eq!(into("{ }"), r#"{ "chronicle_dump":{"n":{"int":"7"}}}"#);
+        assert_eq!(into(r#"{"a":1} "#), r#"{"a":1,"chronicle_dump":{"n":{"int":"7"}}} "#);
+    }
+}

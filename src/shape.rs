@@ -1,0 +1,828 @@
+//! Rows of an archive to rows of a target: every value in the target's type, every id mapped, and
+//! everything that was changed, kept or refused counted by name.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::archive::json::{Scanner, member};
+use crate::convert::{Nearest, Refusal, adapt, convert};
+use crate::error::{Code, Error, Result};
+use crate::event_type;
+use crate::ids::{Given, IdMap, as_integer, as_uuid, uuid_for};
+use crate::layout::Role;
+use crate::plan::{
+    ColumnPlan, EventTypes, Fate, IdRule, Ids, OnUnrepresentable, Plan, StreamPlan, Taken,
+};
+use crate::record::{Batch, Kind, Value, show};
+use crate::residue::{Fingerprint, Kept, Residue};
+use crate::target::{Check, Problem, Purpose, TargetType};
+use crate::time::{Naive, read_text};
+
+/// How many rows are named for one reason; all are counted.
+const NAMED: usize = 5;
+
+/// What was done to values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum What {
+    /// The nearest value was loaded.
+    Adapted,
+    /// The nearest value was loaded and the original kept.
+    Preserved,
+    /// An old type of event became one of today.
+    Mapped,
+    /// An id became another one.
+    Remapped,
+    /// A value that the archive lacks and the target requires was made.
+    Made,
+    /// A value without a column was kept with its row.
+    Folded,
+    /// A value without a column was lost.
+    Dropped,
+}
+
+/// Values that are not in the target as they are in the archive.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Change {
+    /// The stream.
+    pub stream: String,
+    /// The column.
+    pub column: String,
+    /// What was done.
+    pub what: What,
+    /// Why.
+    pub reason: String,
+    /// How many values.
+    pub values: u64,
+    /// The key of the first row.
+    pub first: String,
+}
+
+/// A row that is not loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// Its number in the batch.
+    pub row: usize,
+    /// Its key.
+    pub key: String,
+    /// The column, if it is one.
+    pub column: Option<String>,
+    /// Why.
+    pub reason: String,
+}
+
+/// Rows in the form of the target.
+#[derive(Debug, Default)]
+pub struct Shaped {
+    /// The rows.
+    pub rows: Batch,
+    /// The row of the archive's batch that each comes from.
+    pub from: Vec<usize>,
+    /// What is kept beside them.
+    pub residue: Vec<Residue>,
+    /// The rows that are not among them.
+    pub rejected: Vec<Rejected>,
+}
+
+/// Makes rows of a target out of rows of an archive.
+pub struct Shaper {
+    plan: Arc<Plan>,
+    purpose: Purpose,
+    scanner: Scanner,
+    scratch: Vec<u8>,
+    fingerprint: Fingerprint,
+    ids: HashMap<String, IdMap>,
+    nameless: HashMap<[u8; 16], u32>,
+    /// Rows that were not loaded and that others may refer to: the stream and the fingerprint of the id.
+    unloaded: HashSet<(String, String)>,
+    changes: BTreeMap<(usize, String, What, String), (u64, String)>,
+    problems: BTreeMap<(usize, Option<String>, String), Found>,
+    clocks: Clocks,
+    row: Row,
+}
+
+/// Rows that share one reason.
+struct Found {
+    code: Code,
+    rows: u64,
+    first: Vec<String>,
+    settle: Option<String>,
+}
+
+/// What is collected of one row.
+#[derive(Default)]
+struct Row {
+    beside: Kept,
+    folded: Kept,
+    changed: Vec<(String, What, String)>,
+    refused: Vec<(String, Refusal, Option<String>)>,
+}
+
+impl Row {
+    fn clear(&mut self) {
+        self.beside.clear();
+        self.folded.clear();
+        self.changed.clear();
+        self.refused.clear();
+    }
+}
+
+impl Shaper {
+    /// A shaper for a plan.
+    pub fn new(plan: Arc<Plan>, purpose: Purpose) -> Shaper {
+        Shaper {
+            plan,
+            purpose,
+            scanner: Scanner::default(),
+            scratch: Vec::new(),
+            fingerprint: Fingerprint::default(),
+            ids: HashMap::new(),
+            nameless: HashMap::new(),
+            unloaded: HashSet::new(),
+            changes: BTreeMap::new(),
+            problems: BTreeMap::new(),
+            clocks: Clocks::default(),
+            row: Row::default(),
+        }
+    }
+
+    /// The tables whose ids are given from a sequence, so that those in use must be known first.
+    pub fn numbered(&self) -> Vec<(String, usize)> {
+        let mut found: Vec<(String, usize)> = Vec::new();
+        for column in self.plan.streams.iter().flat_map(|s| &s.columns) {
+            if let Some(ids) = column.ids.as_ref().filter(|i| i.rule == IdRule::Integer)
+                && !found.iter().any(|(of, _)| *of == ids.of)
+            {
+                found.push((ids.of.clone(), ids.table));
+            }
+        }
+        found
+    }
+
+    /// Notes an id that is in use, and what it was where its row came from.
+    pub fn know(&mut self, of: &str, original: Option<String>, id: i64) {
+        self.ids.entry(of.to_owned()).or_default().know(original, id);
+    }
+
+    /// Makes the rows of the target for those of a batch.
+    ///
+    /// # Errors
+    /// The first value that the target cannot hold, with table, key, column and reason, unless the
+    /// plan or the purpose says that rows are left out for it.
+    pub fn shape(&mut self, batch: &Batch, out: &mut Shaped) -> Result<()> {
+        let plan = Arc::clone(&self.plan);
+        let Some(stream) = plan.streams.get(batch.stream()) else {
+            return Err(Error::new(Code::Internal, "rows of a stream without a plan"));
+        };
+        out.rows.start(batch.stream(), stream.columns.len(), batch.first_row());
+        out.from.clear();
+        out.residue.clear();
+        out.rejected.clear();
+        for row in 0..batch.rows() {
+            self.row.clear();
+            let shaped = out.rows.rows();
+            self.one(At { stream, batch, row }, &mut out.rows);
+            let key = || key_of(stream, batch, row);
+            if self.row.refused.is_empty() {
+                out.from.push(row);
+                self.keep(stream, shaped, out);
+                for (column, what, reason) in self.row.changed.drain(..) {
+                    let place = (batch.stream(), column, what, reason);
+                    self.changes.entry(place).or_insert_with(|| (0, key())).0 += 1;
+                }
+                continue;
+            }
+            out.rows.truncate(shaped);
+            self.refuse(At { stream, batch, row }, out)?;
+        }
+        Ok(())
+    }
+
+    fn one(&mut self, at: At<'_>, out: &mut Batch) {
+        let first = out.cells();
+        for (n, column) in at.stream.columns.iter().enumerate() {
+            self.column(at, column, out);
+            // one value per column, whatever was refused, so that the row can be taken back whole
+            if out.cells() == first + n {
+                out.push(Value::Null);
+            }
+        }
+        for missing in &at.stream.missing {
+            let value = at.batch.value(at.row, missing.source);
+            let what = match missing.fate {
+                _ if value == Value::Null => continue,
+                Fate::Derived => continue,
+                Fate::Kept => {
+                    self.row.beside.missing(&missing.name, value);
+                    continue;
+                }
+                Fate::Dropped => What::Dropped,
+                Fate::Folded => {
+                    self.row.folded.missing(&missing.name, value);
+                    What::Folded
+                }
+            };
+            let reason = "the target has no column for it";
+            self.row.changed.push((missing.name.clone(), what, reason.into()));
+        }
+        if at.stream.role == Role::Events {
+            self.clocks.look(at);
+        }
+    }
+
+    fn column(&mut self, at: At<'_>, column: &ColumnPlan, out: &mut Batch) {
+        let mut text = Vec::new();
+        let value = at.taken(&column.taken, &mut text);
+        if !matches!(column.taken, Taken::Column(_)) {
+            self.make(at, column, value, out);
+            return;
+        }
+        if let Some(ids) = &column.ids {
+            if !ids.own && self.unloaded.contains(&(ids.of.clone(), show_id(value))) {
+                let reason = format!("{} {} is not loaded either", ids.of, show(value));
+                let refusal = Refusal { reason, zone: false };
+                self.row.refused.push((column.name.clone(), refusal, None));
+                return;
+            }
+            if let Some(given) = self.id(at, ids, value) {
+                self.note_id(at, column, ids, value, &given);
+                self.convert(at, column, given.value(), false, out);
+                return;
+            }
+        }
+        if let Some(types) = column.event_type
+            && let Some(mapped) = self.event_type(at, types, value)
+        {
+            let today = Value::Text(mapped.as_bytes());
+            self.change(column, What::Mapped, format!("{} is {mapped} today", show(value)));
+            self.keep_original(at, column, value, today);
+            self.convert(at, column, today, false, out);
+            return;
+        }
+        self.convert(at, column, value, true, out);
+    }
+
+    fn change(&mut self, column: &ColumnPlan, what: What, reason: String) {
+        self.row.changed.push((column.name.clone(), what, reason));
+    }
+
+    /// A value that the archive lacks: one that the target requires, or the id that it keeps.
+    fn make(&mut self, at: At<'_>, column: &ColumnPlan, value: Value<'_>, out: &mut Batch) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        match convert(&mut self.scanner, column, value, &mut scratch) {
+            Ok(held) => {
+                let held = held.borrow(&scratch);
+                if column.not_null && at.stream.remembers {
+                    if let Value::Text(text) = held {
+                        self.row.beside.made(&column.name, &String::from_utf8_lossy(text));
+                    }
+                    let reason = "the archive lacks it and the target requires it";
+                    self.row.changed.push((column.name.clone(), What::Made, reason.into()));
+                }
+                out.push(held);
+            }
+            Err(refusal) => self.row.refused.push((column.name.clone(), refusal, None)),
+        }
+        self.scratch = scratch;
+    }
+
+    /// The id that stands for one of the archive's, if another one does.
+    fn id(&mut self, at: At<'_>, ids: &Ids, value: Value<'_>) -> Option<Given> {
+        let column = at.stream.former_id.filter(|_| ids.own);
+        let former = column.map(|n| at.batch.value(at.row, n));
+        if value == Value::Null {
+            let nameless = ids.own && ids.rule == IdRule::Uuid;
+            return nameless.then(|| Given::Uuid(self.nameless(at)));
+        }
+        let shown = show_id(value);
+        let map = self.ids.entry(ids.of.clone()).or_default();
+        match (ids.rule, former) {
+            (IdRule::Integer, former) => {
+                let former = former.and_then(as_integer).or_else(|| as_integer(value));
+                Some(Given::Integer(map.integer(&shown, former)))
+            }
+            (IdRule::Uuid, Some(former)) if as_uuid(former).is_some() => {
+                let given = as_uuid(former).map(Given::Uuid);
+                given.inspect(|given| map.restore(shown, given.clone()))
+            }
+            (IdRule::Keep, Some(former @ (Value::Text(_) | Value::Int(_) | Value::Blob(_)))) => {
+                let given = match former {
+                    Value::Blob(bytes) => Given::Blob(bytes.to_vec()),
+                    Value::Text(text) => Given::Text(text.to_vec()),
+                    other => Given::Text(show(other).into_bytes()),
+                };
+                map.restore(shown, given.clone());
+                Some(given)
+            }
+            (rule, _) => {
+                let made = || uuid_for(self.plan.instance, &ids.of, value);
+                let of_rule = || Given::Uuid(as_uuid(value).unwrap_or_else(made));
+                map.get(&shown).cloned().or_else(|| (rule == IdRule::Uuid).then(of_rule))
+            }
+        }
+    }
+
+    /// The UUID of a row without an id: it follows from its content, and of equal rows from how many
+    /// there were.
+    fn nameless(&mut self, at: At<'_>) -> uuid::Uuid {
+        let mut content = String::new();
+        for n in 0..at.stream.source.columns.len() {
+            content.push_str(&self.fingerprint.of(Kind::Text, at.batch.value(at.row, n)));
+        }
+        let content = Value::Text(content.as_bytes());
+        let content = uuid_for(self.plan.instance, &at.stream.stream, content);
+        let count = self.nameless.entry(content.into_bytes()).or_default();
+        *count += 1;
+        uuid::Uuid::new_v5(&content, &count.to_be_bytes())
+    }
+
+    /// Counts an id that became another one and keeps the first one.
+    fn note_id(
+        &mut self,
+        at: At<'_>,
+        column: &ColumnPlan,
+        ids: &Ids,
+        value: Value<'_>,
+        given: &Given,
+    ) {
+        let same = match (value, given) {
+            (Value::Text(text), Given::Uuid(uuid)) => uuid.to_string().as_bytes() == text,
+            (Value::Text(text), Given::Text(given)) => text == given,
+            (Value::Int(v), Given::Integer(given)) => v == *given,
+            _ => false,
+        };
+        if same {
+            return;
+        }
+        let respelled = matches!((as_uuid(value), given), (Some(a), Given::Uuid(b)) if a == *b);
+        if !respelled && ids.own {
+            let reason = match given {
+                Given::Uuid(_) => "the id is no UUID: one made from it stands there",
+                Given::Integer(_) => "the id is no integer: a number stands there",
+                Given::Text(_) | Given::Blob(_) => "the row gets back the id it had before",
+            };
+            self.change(column, What::Remapped, reason.into());
+        }
+        let preserves = self.plan.options.on_unrepresentable == OnUnrepresentable::Preserve;
+        let wanted = ids.own && (preserves || !respelled);
+        if let Some(name) = at.stream.origin.as_ref().filter(|_| wanted) {
+            self.row.beside.missing(name, value);
+        }
+    }
+
+    /// The type of today for an old one, if it is asked for and there is one.
+    fn event_type(
+        &mut self,
+        at: At<'_>,
+        types: EventTypes,
+        value: Value<'_>,
+    ) -> Option<&'static str> {
+        let (EventTypes::Upstream, Value::Text(text)) = (types, value) else { return None };
+        let hook = self.hook(at, text);
+        event_type::upstream(std::str::from_utf8(text).ok()?, hook.as_deref())
+    }
+
+    /// The hook that an event came from, where its type asks for it.
+    fn hook(&mut self, at: At<'_>, event_type: &[u8]) -> Option<String> {
+        if !event_type::asks_for_hook(event_type) {
+            return None;
+        }
+        if let Some(hook) = at.text("hook_event_name") {
+            return Some(String::from_utf8_lossy(hook).into_owned());
+        }
+        ["data", "metadata"].into_iter().find_map(|name| {
+            let payload = at.text(name)?;
+            let place = member(&mut self.scanner, payload, "hook_event_name")?;
+            serde_json::from_slice(&payload[place.value]).ok()
+        })
+    }
+
+    /// Pushes a value in the target's type, or the nearest one, or notes why there is none.
+    fn convert(
+        &mut self,
+        at: At<'_>,
+        column: &ColumnPlan,
+        value: Value<'_>,
+        original: bool,
+        out: &mut Batch,
+    ) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        match convert(&mut self.scanner, column, value, &mut scratch) {
+            Ok(held) => {
+                let held = held.borrow(&scratch);
+                out.push(held);
+                if original && changes_form(column, value) {
+                    self.keep_original(at, column, value, held);
+                }
+            }
+            Err(refusal) => self.unheld(at, column, value, refusal, out),
+        }
+        self.scratch = scratch;
+    }
+
+    /// Decides about a value that the target cannot hold.
+    fn unheld(
+        &mut self,
+        at: At<'_>,
+        column: &ColumnPlan,
+        value: Value<'_>,
+        refusal: Refusal,
+        out: &mut Batch,
+    ) {
+        let mut text = Vec::new();
+        let instead = self.instead(at, column, value, &refusal, &mut text);
+        let what = match self.plan.options.on_unrepresentable {
+            OnUnrepresentable::Adapt => Some(What::Adapted),
+            OnUnrepresentable::Preserve => Some(What::Preserved),
+            OnUnrepresentable::Fail | OnUnrepresentable::Reject => None,
+        };
+        match (instead, what) {
+            (Some(instead), Some(what)) => {
+                self.change(column, what, refusal.reason);
+                self.keep_original(at, column, value, instead.value());
+                out.push(instead.value());
+            }
+            (instead, _) => {
+                let settle = self.settle(at, column, &refusal, instead.is_some(), value);
+                self.row.refused.push((column.name.clone(), refusal, settle));
+            }
+        }
+    }
+
+    /// The nearest value that the target holds.
+    fn instead<'a>(
+        &mut self,
+        at: At<'a>,
+        column: &'a ColumnPlan,
+        value: Value<'_>,
+        refusal: &Refusal,
+        text: &'a mut Vec<u8>,
+    ) -> Option<Instead<'a>> {
+        if refusal.zone {
+            return None;
+        }
+        if value == Value::Null {
+            let otherwise = at.taken(column.otherwise.as_ref()?, text);
+            return (otherwise != Value::Null).then_some(Instead::Value(otherwise));
+        }
+        if let (Some(_), Some(Check::OneOf(allowed)), Value::Text(name)) =
+            (column.event_type, &column.check, value)
+        {
+            let hook = self.hook(at, name);
+            let name = String::from_utf8_lossy(name);
+            let nearest = event_type::nearest(&name, hook.as_deref(), allowed)?;
+            return Some(Instead::Value(Value::Text(nearest.as_bytes())));
+        }
+        adapt(&mut self.scanner, column, value).map(Instead::Nearest)
+    }
+
+    /// What would settle a refusal.
+    fn settle(
+        &mut self,
+        at: At<'_>,
+        column: &ColumnPlan,
+        refusal: &Refusal,
+        has_nearest: bool,
+        value: Value<'_>,
+    ) -> Option<String> {
+        if refusal.zone {
+            return Some("--assume-tz".into());
+        }
+        if let (Some(EventTypes::Keep), Some(Check::OneOf(allowed))) =
+            (column.event_type, &column.check)
+            && let Some(today) = self.event_type(at, EventTypes::Upstream, value)
+            && allowed.iter().any(|a| a == today)
+        {
+            return Some("--event-types=upstream".into());
+        }
+        Some(match has_nearest {
+            true => "--on-unrepresentable=adapt, =preserve or =reject".into(),
+            false => "--on-unrepresentable=reject".into(),
+        })
+    }
+
+    /// Keeps the original of a value, if originals are kept.
+    fn keep_original(
+        &mut self,
+        at: At<'_>,
+        column: &ColumnPlan,
+        value: Value<'_>,
+        loaded: Value<'_>,
+    ) {
+        let preserves = self.plan.options.on_unrepresentable == OnUnrepresentable::Preserve;
+        if preserves && at.stream.remembers {
+            let kind = if column.ty == TargetType::Jsonb { Kind::Jsonb } else { Kind::Text };
+            let was = self.fingerprint.of(kind, loaded);
+            self.row.beside.original(&column.name, value, was);
+        }
+    }
+
+    /// Puts what has no column under the reserved key of the row's JSON, or beside the row.
+    fn keep(&mut self, stream: &StreamPlan, shaped: usize, out: &mut Shaped) {
+        if !self.row.folded.is_empty() {
+            let carried = stream.fold.and_then(|fold| match out.rows.value(shaped, fold) {
+                Value::Text(text) => {
+                    Some((fold, self.row.folded.fold_into(&mut self.scanner, text)?))
+                }
+                _ => None,
+            });
+            match carried {
+                Some((fold, text)) => {
+                    let place = shaped * stream.columns.len() + fold;
+                    out.rows.replace(place, Value::Text(&text));
+                }
+                None => self.row.beside.append(&mut self.row.folded),
+            }
+        }
+        if self.row.beside.is_empty() {
+            return;
+        }
+        let key = stream.key.iter().map(|k| show_id(out.rows.value(shaped, *k)));
+        let key = key.collect::<Vec<_>>().join(", ");
+        out.residue.push(Residue { row: shaped, key, text: self.row.beside.text() });
+    }
+
+    /// Decides about a row with a value that the target cannot hold.
+    fn refuse(&mut self, at: At<'_>, out: &mut Shaped) -> Result<()> {
+        let checks = self.purpose == Purpose::Check;
+        let rejects = self.plan.options.on_unrepresentable == OnUnrepresentable::Reject;
+        let refused = std::mem::take(&mut self.row.refused);
+        // a zone is missing for all rows, not for this one
+        let stops = refused.iter().find(|(_, refusal, _)| refusal.zone || !rejects);
+        if let (false, Some((column, refusal, settle))) = (checks, stops) {
+            return Err(self.refused_error(at, column, refusal, settle.as_deref()));
+        }
+        let key = key_of(at.stream, at.batch, at.row);
+        self.unload(at.stream, at.batch, at.row);
+        for (column, refusal, settle) in refused {
+            let (column, reason) = (Some(column), refusal.reason);
+            if checks {
+                let stream = at.batch.stream();
+                self.problem(stream, column.clone(), &reason, Code::Value, &key, settle);
+            }
+            out.rejected.push(Rejected { row: at.row, key: key.clone(), column, reason });
+        }
+        Ok(())
+    }
+
+    /// Notes that a row is not loaded, so that what refers to it is not either.
+    pub fn unload(&mut self, stream: &StreamPlan, batch: &Batch, row: usize) {
+        let own = stream.columns.iter().find(|c| c.ids.as_ref().is_some_and(|ids| ids.own));
+        if let Some(ColumnPlan { ids: Some(ids), taken: Taken::Column(n), .. }) = own
+            && stream.role == Role::Sessions
+        {
+            self.unloaded.insert((ids.of.clone(), show_id(batch.value(row, *n))));
+        }
+    }
+
+    fn refused_error(
+        &self,
+        at: At<'_>,
+        column: &str,
+        refusal: &Refusal,
+        settle: Option<&str>,
+    ) -> Error {
+        let ty = at.stream.columns.iter().find(|c| c.name == column).map(|c| c.ty.name());
+        let zone = self.plan.zone_hint.as_deref();
+        let hint = match (zone, settle) {
+            (Some(zone), Some("--assume-tz")) => format!(
+                "say in which time zone these times were written: --assume-tz ZONE; the archive \
+                 was made on a machine in {zone}: --assume-tz archive"
+            ),
+            (None, Some("--assume-tz")) => "say in which time zone these times were written: \
+                 --assume-tz ZONE, for example --assume-tz Europe/Berlin"
+                .into(),
+            (_, Some("--event-types=upstream")) => "--event-types=upstream gives old types the \
+                 names that Chronicle gave them later"
+                .into(),
+            (_, Some(flags)) if flags.contains("=adapt") => "--on-unrepresentable=adapt loads the \
+                 nearest value that the target holds and counts it, =preserve keeps the original \
+                 beside it, =reject leaves the row out and writes it to --rejects FILE"
+                .into(),
+            _ => {
+                "this value has no form that the column holds: --on-unrepresentable=reject leaves \
+                  the row out and writes it to --rejects FILE"
+                    .into()
+            }
+        };
+        Error::new(
+            Code::Value,
+            format!(
+                "{}: row {} (key {}), column \"{column}\" ({} in the target): {}",
+                at.stream.table_name,
+                at.batch.first_row() + at.row as u64,
+                key_of(at.stream, at.batch, at.row),
+                ty.unwrap_or_default(),
+                refusal.reason
+            ),
+        )
+        .hint(hint)
+    }
+
+    /// Notes something that would stop an import.
+    pub fn problem(
+        &mut self,
+        stream: usize,
+        column: Option<String>,
+        reason: &str,
+        code: Code,
+        key: &str,
+        settle: Option<String>,
+    ) {
+        let place = (stream, column, reason.to_owned());
+        let fresh = Found { code, rows: 0, first: Vec::new(), settle };
+        let found = self.problems.entry(place).or_insert(fresh);
+        found.rows += 1;
+        if found.first.len() < NAMED {
+            found.first.push(key.to_owned());
+        }
+    }
+
+    /// What was changed so far.
+    pub fn changes(&self) -> Vec<Change> {
+        (self.changes.iter())
+            .map(|((stream, column, what, reason), (values, first))| Change {
+                stream: self.plan.streams[*stream].stream.clone(),
+                column: column.clone(),
+                what: *what,
+                reason: reason.clone(),
+                values: *values,
+                first: first.clone(),
+            })
+            .collect()
+    }
+
+    /// What a check has found so far.
+    pub fn problems(&self) -> Vec<Problem> {
+        (self.problems.iter())
+            .map(|((stream, column, reason), found)| Problem {
+                code: found.code.word(),
+                stream: self.plan.streams[*stream].stream.clone(),
+                column: column.clone(),
+                reason: reason.clone(),
+                rows: found.rows,
+                first: found.first.clone(),
+                settle: found.settle.clone(),
+            })
+            .collect()
+    }
+
+    /// What the times of the events tell about the clocks that wrote them.
+    pub fn clocks(&self) -> Vec<String> {
+        self.clocks.sentences()
+    }
+}
+
+/// A row of the archive where it stands.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    stream: &'a StreamPlan,
+    batch: &'a Batch,
+    row: usize,
+}
+
+impl<'a> At<'a> {
+    /// The text of a column of the archive, if it is one.
+    fn text(&self, name: &str) -> Option<&'a [u8]> {
+        match self.batch.value(self.row, self.stream.source.column(name)?) {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The value that a column of the target takes.
+    fn taken<'v>(&self, taken: &'v Taken, text: &'v mut Vec<u8>) -> Value<'v>
+    where
+        'a: 'v,
+    {
+        match taken {
+            Taken::Column(n) => self.batch.value(self.row, *n),
+            Taken::Text(text) => Value::Text(text.as_bytes()),
+            Taken::TextOf(n) => match self.batch.value(self.row, *n) {
+                Value::Null => Value::Null,
+                Value::Text(text) => Value::Text(text),
+                other => {
+                    *text = show_id(other).into_bytes();
+                    Value::Text(text)
+                }
+            },
+        }
+    }
+}
+
+/// The value that is loaded in the place of another one.
+enum Instead<'a> {
+    Value(Value<'a>),
+    Nearest(Nearest),
+}
+
+impl Instead<'_> {
+    fn value(&self) -> Value<'_> {
+        match self {
+            Instead::Value(value) => *value,
+            Instead::Nearest(nearest) => nearest.borrow(),
+        }
+    }
+}
+
+/// Whether a value that the column holds is spelled otherwise when it is read back.
+fn changes_form(column: &ColumnPlan, value: Value<'_>) -> bool {
+    match (&column.ty, value) {
+        (TargetType::Timestamptz, Value::Text(_)) => true,
+        (TargetType::Uuid, Value::Text(text)) => {
+            as_uuid(value).is_none_or(|uuid| uuid.to_string().as_bytes() != text)
+        }
+        // an empty object or list has no room for a difference
+        (TargetType::Jsonb, Value::Text(text)) => column.kind != Kind::Jsonb && text.len() > 2,
+        (TargetType::Cast(_), Value::Text(_)) => column.kind == Kind::Text,
+        _ => false,
+    }
+}
+
+/// An id as a text that names it, and as SQL casts it to text.
+pub fn show_id(id: Value<'_>) -> String {
+    match id {
+        Value::Text(text) => match std::str::from_utf8(text) {
+            Ok(text) => text.to_owned(),
+            Err(_) => format!("\u{0}text {}", crate::archive::hex(text)),
+        },
+        Value::Blob(bytes) => format!("\u{0}blob {}", crate::archive::hex(bytes)),
+        other => show(other),
+    }
+}
+
+/// The key of a row, for messages.
+pub fn key_of(stream: &StreamPlan, batch: &Batch, row: usize) -> String {
+    let parts = stream.source.key.iter().map(|k| show(batch.value(row, *k)));
+    parts.collect::<Vec<_>>().join(", ")
+}
+
+/// What the two clocks of an event say: its own time is local, the time of its row is UTC, unless a
+/// version of SQLite has shifted it by the zone once more.
+#[derive(Default)]
+struct Clocks {
+    events: u64,
+    shifted: u64,
+    /// How far apart the two are when both are read as UTC, in quarters of an hour.
+    apart: BTreeMap<i64, u64>,
+}
+
+/// The seconds that a row may be written after its event.
+const PROMPT: i64 = 600;
+const MICROS: i64 = 1_000_000;
+
+impl Clocks {
+    fn look(&mut self, at: At<'_>) {
+        let column = |name: &str| {
+            let n = at.stream.source.column(name)?;
+            let (column, text) = (&at.stream.source.columns[n], at.text(name)?);
+            column.instant.then_some((column.utc, text))
+        };
+        let (Some((false, happened)), Some((true, written))) =
+            (column("timestamp"), column("created_at"))
+        else {
+            return;
+        };
+        let (Ok(written), Ok(as_utc)) =
+            (read_text(written, Naive::Utc), read_text(happened, Naive::Utc))
+        else {
+            return;
+        };
+        let apart = written.0.saturating_sub(as_utc.0) / MICROS;
+        *self.apart.entry((apart + 450).div_euclid(900)).or_default() += 1;
+        self.events += 1;
+        let naive = at.stream.columns.iter().find(|c| c.name == "timestamp").map(|c| c.naive);
+        let Some(Ok(happened)) = naive.map(|naive| read_text(happened, naive)) else { return };
+        // east of Greenwich is positive: the same reading as UTC is later than the instant
+        let zone = as_utc.0.saturating_sub(happened.0) / MICROS;
+        let late = written.0.saturating_sub(happened.0) / MICROS;
+        self.shifted += u64::from(zone != 0 && (late + zone).abs() < PROMPT);
+    }
+
+    fn sentences(&self) -> Vec<String> {
+        let mut said = Vec::new();
+        if self.shifted > 0 {
+            said.push(format!(
+                "events.created_at: {} of {} values are off by the zone once more, as some versions \
+                 of SQLite wrote them; they were kept as they stand",
+                self.shifted, self.events
+            ));
+        }
+        let most = self.apart.iter().max_by_key(|(_, count)| **count);
+        if let Some((quarters, count)) = most.filter(|(quarters, _)| **quarters != 0) {
+            let clock = |quarters: i64| {
+                let sign = if quarters < 0 { '-' } else { '+' };
+                format!("{sign}{:02}:{:02}", quarters.abs() / 4, quarters.abs() % 4 * 15)
+            };
+            said.push(format!(
+                "time zone: in {count} of {} events the row was written {} after the event by the \
+                 clock: the events' clock was at {}, or at {} if SQLite shifted the time of the row",
+                self.events,
+                clock(*quarters),
+                clock(-quarters),
+                clock(-quarters / 2),
+            ));
+        }
+        said
+    }
+}
