@@ -25,6 +25,8 @@ pub mod archive;
 
 pub mod verify;
 
+pub mod cat;
+
 pub mod import;
 pub use import::{ImportOptions, Imported, Incoming, import};
 

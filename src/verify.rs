@@ -109,8 +109,9 @@ pub fn inspect(file: &mut File, limits: Limits) -> Result<Option<Inspected>> {
     }))
 }
 
-/// The compressed bytes of the last frame, as the seek table places it.
-fn read_tail(file: &mut File) -> Option<(Vec<u8>, u64)> {
+/// What the seek table at the end of a file says of its frames, and the bytes of the file; None if there is no table
+/// that agrees with the file's length.
+pub(crate) fn read_entries(file: &mut File) -> Option<(Vec<seek::Entry>, u64)> {
     let file_bytes = file.seek(SeekFrom::End(0)).ok()?;
     let footer =
         read_at(file, file_bytes.checked_sub(seek::FOOTER_BYTES as u64)?, seek::FOOTER_BYTES)?;
@@ -120,10 +121,16 @@ fn read_tail(file: &mut File) -> Option<(Vec<u8>, u64)> {
     let start = file_bytes.checked_sub(u64::try_from(size).ok()?)?;
     let entries = seek::read(&read_at(file, start, size)?)?;
     let all: u64 = entries.iter().map(|e| u64::from(e.compressed)).sum();
-    let last = entries.last()?;
-    let plausible = all == start && last.decompressed as usize <= CONTROL_LINE;
-    let from = start.checked_sub(u64::from(last.compressed))?;
+    (all == start).then_some((entries, file_bytes))
+}
+
+/// The compressed bytes of the last frame, as the seek table places it.
+fn read_tail(file: &mut File) -> Option<(Vec<u8>, u64)> {
+    let (entries, file_bytes) = read_entries(file)?;
+    let (last, before) = entries.split_last()?;
+    let from = before.iter().map(|e| u64::from(e.compressed)).sum();
     let length = usize::try_from(last.compressed).ok()?;
+    let plausible = last.decompressed as usize <= CONTROL_LINE;
     Some((read_at(file, from, length).filter(|_| plausible)?, file_bytes))
 }
 

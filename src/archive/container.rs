@@ -123,6 +123,12 @@ impl<R: Read> Container<R> {
         Ok(Container { input, framing, decoder, limits, entries: Vec::new(), pieces: 0 })
     }
 
+    /// Goes on in the middle of an archive, where `reader` stands before a chunk.
+    pub fn within(reader: R, framing: Framing, limits: Limits) -> Container<R> {
+        let input = Input { reader, buffer: Vec::new(), at: 0, consumed: 0 };
+        Container { input, framing, decoder: None, limits, entries: Vec::new(), pieces: 1 }
+    }
+
     /// What the first bytes said.
     pub fn framing(&self) -> Framing {
         self.framing

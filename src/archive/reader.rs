@@ -55,7 +55,21 @@ pub struct ArchiveReader<R> {
     prev: String,
     bytes: u64,
     spare: Vec<u8>,
+    head: Vec<u8>,
+    tail: Vec<u8>,
+    jump: Jump,
     sealed: Option<Sealed>,
+}
+
+/// Whether chunks were left out, and so what can be checked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Jump {
+    /// None were: everything is checked.
+    None,
+    /// The next chunk is the first behind the gap: it cannot be linked to one before.
+    Pending,
+    /// Chunks are linked to each other again, but there are no totals.
+    Done,
 }
 
 impl<R: Read> ArchiveReader<R> {
@@ -97,6 +111,9 @@ impl<R: Read> ArchiveReader<R> {
             prev: control.digest,
             bytes: head.len() as u64,
             spare: Vec::new(),
+            head,
+            tail: Vec::new(),
+            jump: Jump::None,
             sealed: None,
         })
     }
@@ -114,6 +131,25 @@ impl<R: Read> ArchiveReader<R> {
     /// The kind of a stream that this program does not know, if any: its rows cannot be read.
     pub fn unknown_kind(&self, stream: usize) -> Option<&str> {
         self.unknown_kinds.get(stream)?.as_deref()
+    }
+
+    /// The head's lines as they stand: the header, the SCHEMA lines, the first checkpoint.
+    pub fn head(&self) -> &[u8] {
+        &self.head
+    }
+
+    /// The manifest's line as it stands, once it was read.
+    pub fn tail(&self) -> &[u8] {
+        &self.tail
+    }
+
+    /// Goes on with chunk number `chunk`, at which `input` stands. Every chunk is still checked by
+    /// itself and linked to the one before it, but the totals no longer are: at the manifest there
+    /// is no [`ArchiveReader::sealed`].
+    pub fn jump(&mut self, input: R, chunk: u64) {
+        self.container = Container::within(input, self.container.framing(), self.limits.clone());
+        self.chunk = chunk;
+        self.jump = Jump::Pending;
     }
 
     /// Asks for the row digests: they are computed from here on, and compared with those of the
@@ -166,6 +202,10 @@ impl<R: Read> ArchiveReader<R> {
         let records = lines.len();
         match control.parsed {
             Control::Checkpoint(checkpoint) => {
+                if self.jump == Jump::Pending {
+                    self.prev = checkpoint.prev.clone().unwrap_or_default();
+                    self.jump = Jump::Done;
+                }
                 check(&checkpoint, lines, self.chunk, Some(&self.prev))?;
                 let stream = self.enter(&checkpoint)?;
                 self.prev = control.digest;
@@ -179,9 +219,12 @@ impl<R: Read> ArchiveReader<R> {
                     return Err(damaged("the manifest does not stand alone").at(self.place()));
                 }
                 check_text(&piece)?;
-                self.check_manifest(&manifest)?;
-                self.sealed = Some(self.seal(manifest, control.digest)?);
+                self.tail = piece;
                 batch.start(0, 0, 1);
+                self.check_manifest(&manifest)?;
+                if self.jump == Jump::None {
+                    self.sealed = Some(self.seal(manifest, control.digest)?);
+                }
                 Ok(false)
             }
         }
@@ -259,6 +302,8 @@ impl<R: Read> ArchiveReader<R> {
             "chain"
         } else if manifest.chunks != self.chunk {
             "number of chunks"
+        } else if self.jump != Jump::None {
+            return Ok(());
         } else if manifest.bytes != self.bytes {
             "number of bytes"
         } else if !rows_agree {

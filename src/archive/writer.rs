@@ -345,7 +345,7 @@ impl<W: Write + Send + 'static> ArchiveWriter<W> {
 }
 
 /// The column whose range the manifest tells: the first instant among the order, else of all.
-fn time_column(stream: &Stream) -> Option<usize> {
+pub(crate) fn time_column(stream: &Stream) -> Option<usize> {
     let is_time = |n: &usize| {
         stream.columns.get(*n).is_some_and(|c| c.instant || c.kind == crate::record::Kind::Time)
     };

@@ -12,7 +12,7 @@ pub struct Args {
     #[arg(long, short, global = true)]
     pub quiet: bool,
 
-    /// Print the result as one JSON object: on stdout, for `export` on stderr
+    /// Print the result as one JSON object: on stdout, for `export` and `cat` on stderr
     #[arg(long, global = true)]
     pub json: bool,
 
@@ -55,6 +55,8 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Show what an archive holds, from its ends alone where that is possible
     Inspect(InspectArgs),
+    /// Print an archive's rows as JSON, one on each line
+    Cat(CatArgs),
     /// Print the manual page
     #[command(hide = true)]
     Man,
@@ -65,7 +67,7 @@ pub enum Command {
 pub enum JsonTo {
     /// Standard output.
     Stdout,
-    /// Standard error, because standard output carries the archive.
+    /// Standard error, because standard output carries the archive or its rows.
     Stderr,
 }
 
@@ -78,6 +80,7 @@ impl Command {
             Command::Check(_) => "check",
             Command::Verify(_) => "verify",
             Command::Inspect(_) => "inspect",
+            Command::Cat(_) => "cat",
             Command::Man => "man",
         }
     }
@@ -85,7 +88,7 @@ impl Command {
     /// Where its JSON result goes.
     pub fn json_to(&self) -> JsonTo {
         match self {
-            Command::Export(_) => JsonTo::Stderr,
+            Command::Export(_) | Command::Cat(_) => JsonTo::Stderr,
             _ => JsonTo::Stdout,
         }
     }
@@ -297,4 +300,45 @@ pub struct VerifyArgs {
 pub struct InspectArgs {
     /// The archive; `-` is stdin
     pub archive: PathBuf,
+}
+
+/// What `cat` prints, below its options.
+const CAT: &str = "\
+Each row is one line: {\"stream\":\"events\",\"record\":{...}}, or with --stream the record alone. Of
+what JSON cannot hold (an infinite time, a text with NUL characters, ...) the record shows the
+nearest portable value; import loads the exact one.
+
+A row is printed only after its chunk was verified. With --stream, a file is read only where that
+stream stands in it; each chunk is still checked, but not the chain of the whole archive. A pipe is
+always read and checked to its end.
+
+A Singer stream ends with the manifest's STATE line only if the whole archive was read.";
+
+/// `cat`
+#[derive(Debug, clap::Args)]
+#[command(after_help = CAT)]
+pub struct CatArgs {
+    /// The archive; `-` is stdin
+    pub archive: PathBuf,
+
+    /// Print only this stream, such as `events`
+    #[arg(long, value_name = "NAME")]
+    pub stream: Option<String>,
+
+    /// Print only rows of TIME or later, by their stream's time column (of sessions the start): a date or a date and
+    /// time, such as 2025-08-19T12:00:00+02:00. Wherever the zone is missing, here or in a row, it is read as UTC
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+
+    /// Print only rows before TIME
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+
+    /// Print a Singer stream: the archive's SCHEMA, RECORD and STATE lines
+    #[arg(long)]
+    pub singer: bool,
+
+    /// Turn JSON columns into strings, for Singer targets that take no free-form objects
+    #[arg(long, requires = "singer")]
+    pub json_as_string: bool,
 }

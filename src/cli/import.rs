@@ -138,6 +138,22 @@ pub(super) fn open_archive(
     path: Option<&Path>,
     progress: &Progress,
 ) -> Result<Box<dyn Read + Send>> {
+    Ok(match open(path, progress)? {
+        Input::File(file) => Box::new(file),
+        Input::Pipe(pipe) => pipe,
+    })
+}
+
+/// An archive that was opened, once: a pipe has only one way through it.
+pub(super) enum Input {
+    /// A file, in which one can go back and forth.
+    File(File),
+    /// Anything else.
+    Pipe(Box<dyn Read + Send>),
+}
+
+/// The same, but tells files apart.
+pub(super) fn open(path: Option<&Path>, progress: &Progress) -> Result<Input> {
     let Some(path) = path.filter(|p| *p != Path::new("-")) else {
         if std::io::stdin().is_terminal() {
             return Err(Error::new(Code::Usage, "no archive: stdin is a terminal").hint(
@@ -145,7 +161,7 @@ pub(super) fn open_archive(
                  chronicle-dump import --to …",
             ));
         }
-        return Ok(Box::new(std::io::stdin()));
+        return Ok(Input::Pipe(Box::new(std::io::stdin())));
     };
     let shown = show_path(path.display());
     let file = File::open(path).map_err(|e| match e.kind() {
@@ -156,12 +172,14 @@ pub(super) fn open_archive(
     })?;
     match file.metadata() {
         Ok(data) if data.is_dir() => {
-            return Err(Error::new(Code::NotFound, format!("{shown} is a directory")));
+            Err(Error::new(Code::NotFound, format!("{shown} is a directory")))
         }
-        Ok(data) => progress.expected_bytes.store(data.len(), Ordering::Relaxed),
-        Err(_) => {}
+        Ok(data) if data.is_file() => {
+            progress.expected_bytes.store(data.len(), Ordering::Relaxed);
+            Ok(Input::File(file))
+        }
+        _ => Ok(Input::Pipe(Box::new(file))),
     }
-    Ok(Box::new(file))
 }
 
 fn say(

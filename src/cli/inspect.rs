@@ -1,6 +1,6 @@
 //! `inspect`: what an archive holds.
 
-use std::fs::File;
+use std::io::{Read, Seek};
 use std::path::Path;
 
 use indicatif::HumanBytes;
@@ -8,22 +8,20 @@ use serde_json::json;
 
 use super::args::InspectArgs;
 use super::aside;
-use super::import::open_archive;
+use super::import::{Input, open};
 use super::report::Report;
 use crate::archive::reader::shown_digest;
 use crate::archive::{Extent, Limits};
 use crate::cancel::Cancel;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::progress::Progress;
 use crate::record::{show_path, show_text};
 use crate::verify::{Inspected, inspect, verify};
 
 pub(super) async fn run(args: &InspectArgs, report: &Report, cancel: &Cancel) -> Result<u8> {
     let path = args.archive.as_path();
-    let (inspected, verified) = match from_ends(path).map_err(|e| e.about(path.display()))? {
-        Some(inspected) => (inspected, false),
-        None => (from_all(path, report, cancel).await.map_err(|e| e.about(path.display()))?, true),
-    };
+    let (inspected, verified) =
+        look(path, report, cancel).await.map_err(|e| e.about(path.display()))?;
     if report.is_json() {
         report.result_json(&as_json(path, &inspected, verified))?;
     } else {
@@ -32,23 +30,29 @@ pub(super) async fn run(args: &InspectArgs, report: &Report, cancel: &Cancel) ->
     Ok(0)
 }
 
-/// From the head, the tail and the seek table, if it is a file that has one.
-fn from_ends(path: &Path) -> Result<Option<Inspected>> {
-    if path == Path::new("-") {
-        return Ok(None);
-    }
-    match File::open(path) {
-        Ok(mut file) if file.metadata().is_ok_and(|d| d.is_file()) => {
-            inspect(&mut file, Limits::default())
-        }
-        // a pipe has only one way through it; what cannot be opened is told by the full read
-        _ => Ok(None),
+/// What the archive holds, and whether all of it was read for that: a pipe, or a file without a usable seek table.
+async fn look(path: &Path, report: &Report, cancel: &Cancel) -> Result<(Inspected, bool)> {
+    let progress = Progress::default();
+    match open(Some(path), &progress)? {
+        Input::Pipe(pipe) => Ok((from_all(pipe, progress, report, cancel).await?, true)),
+        Input::File(mut file) => match inspect(&mut file, Limits::default())? {
+            Some(inspected) => Ok((inspected, false)),
+            None => {
+                file.rewind().map_err(|e| {
+                    Error::new(Code::Source, "the archive cannot be read").because(e)
+                })?;
+                Ok((from_all(Box::new(file), progress, report, cancel).await?, true))
+            }
+        },
     }
 }
 
-async fn from_all(path: &Path, report: &Report, cancel: &Cancel) -> Result<Inspected> {
-    let progress = Progress::default();
-    let input = open_archive(Some(path), &progress)?;
+async fn from_all(
+    input: Box<dyn Read + Send>,
+    progress: Progress,
+    report: &Report,
+    cancel: &Cancel,
+) -> Result<Inspected> {
     let watch = report.watch(&progress);
     let (counted, stop) = (progress.clone(), cancel.clone());
     let verified =

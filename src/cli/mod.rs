@@ -1,6 +1,7 @@
 //! The command line: arguments to options, one library call per command, and the report.
 
 pub mod args;
+mod cat;
 mod check;
 mod export;
 mod import;
@@ -58,6 +59,7 @@ fn work(args: &Args, report: &Report) -> Result<u8> {
             Command::Check(args) => check::run(args, &environment, report, &cancel).await,
             Command::Verify(args) => verify::run(args, report, &cancel).await,
             Command::Inspect(args) => inspect::run(args, report, &cancel).await,
+            Command::Cat(args) => cat::run(args, report, &cancel).await,
             Command::Man => Ok(0),
         }
     });

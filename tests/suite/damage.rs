@@ -1,5 +1,6 @@
 //! Damaged, cut and contrived archives: each is refused with a telling message or says the same.
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use chronicle_dump::archive::{ArchiveReader, Index, Limits, Sealed};
@@ -32,11 +33,49 @@ fn attempt_into(bytes: &[u8], rows: &mut Vec<Vec<Row>>) -> Result<Sealed> {
 }
 
 fn refusal(bytes: &[u8]) -> (Code, String) {
+    REFUSED.with_borrow_mut(|all| all.push((format!("refused {}", all.len()), bytes.to_vec())));
     let error = attempt(bytes).1.unwrap_err();
     (error.code(), error.full())
 }
 
+thread_local! {
+    /// What this thread has seen refused.
+    static REFUSED: RefCell<Vec<(String, Vec<u8>)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Every archive of this file that is refused as a whole, with what is wrong with it: for another reader.
+pub(crate) fn refused_archives() -> Vec<(String, Vec<u8>)> {
+    a_cut_at_a_frame_border_tells_how_much_was_whole();
+    chunks_that_are_not_where_they_were_written_are_refused();
+    an_edited_chunk_breaks_the_chain_even_if_its_own_checkpoint_is_made_anew();
+    control_lines_that_say_something_else_are_refused();
+    heads_that_say_something_else_are_refused();
+    rows_that_are_not_of_the_format_are_refused();
+    an_exact_value_that_is_not_what_the_record_shows_is_refused();
+    streams_follow_each_other_in_the_order_of_the_header_and_never_resume();
+    a_stream_of_an_unknown_kind_is_verified_and_not_decoded();
+    frames_that_are_not_of_the_format_are_refused();
+    a_frame_is_a_chunk_and_nothing_else();
+    nothing_may_follow_the_manifest_but_a_seek_table();
+    other_files_are_no_archives();
+    let small = Small::new();
+    let flipped = (0..small.text.len()).step_by(13).map(|at| {
+        let mut damaged = small.text.clone();
+        damaged[at] ^= 1;
+        (format!("bit 0 of byte {at}"), damaged)
+    });
+    let cuts = (0..small.table())
+        .step_by(97)
+        .map(|at| (format!("cut at {at}"), small.archive[..at].to_vec()));
+    let manifest = small.manifest();
+    let mut all = REFUSED.take();
+    all.extend(flipped.filter(|(_, bytes)| bytes[manifest..] == small.text[manifest..]));
+    all.extend(cuts);
+    all
+}
+
 fn assert_refused(what: &str, bytes: &[u8], code: Code, says: &str) {
+    REFUSED.with_borrow_mut(|all| all.push((what.to_owned(), bytes.to_vec())));
     match attempt(bytes).1 {
         Ok(sealed) => panic!("{what}: accepted, {:?}", sealed.index),
         Err(error) => {

@@ -17,7 +17,7 @@ use crate::support::cluster::Cluster;
 use crate::support::files::{fixture, workdir};
 use crate::support::program::Program;
 
-const COMMANDS: [&str; 4] = ["export", "import", "verify", "inspect"];
+const COMMANDS: [&str; 5] = ["export", "import", "verify", "inspect", "cat"];
 
 fn file(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -282,6 +282,10 @@ fn the_json_results_are_as_documented() {
     as_documented("export", &["rows"], &[json(&exported.stderr)]);
     let verified = [result(&["verify", archive]), result(&["verify", "--row-digests", archive])];
     as_documented("verify", &["rows", "row_digests"], &verified);
+
+    let printed = [&["cat", archive][..], &["cat", archive, "--stream", "sessions"]];
+    let printed = printed.map(|args| json(&run(args).success().stderr));
+    as_documented("cat", &["rows"], &printed);
 
     // without the one event that Postgres would refuse, but with the payload that it must adapt
     let whole = folder.path().join("whole.db");

@@ -10,9 +10,11 @@ mod damage;
 mod format_document;
 
 // databases and processes, for real
+mod cat;
 mod import_laws;
 mod manners;
 mod pipes;
+mod reader;
 mod round_trip;
 mod snapshot;
 

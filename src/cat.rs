@@ -1,0 +1,344 @@
+//! Cat: the rows of an archive as lines of JSON, each printed only after its chunk was verified.
+
+use std::fs::File;
+use std::io::{Seek, SeekFrom, Write};
+use std::sync::atomic::Ordering;
+
+use crate::archive::json::{Scanner, write_string};
+use crate::archive::line::schema_line;
+use crate::archive::writer::time_column;
+use crate::archive::{ArchiveReader, Limits};
+use crate::cancel::Cancel;
+use crate::error::{Code, Error, Result};
+use crate::progress::Progress;
+use crate::record::{Batch, Kind, Stream, Value, show_text};
+use crate::time::{Instant, Naive, read_text_nearest};
+use crate::verify::{inspect, read_entries};
+
+/// How rows are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// The record alone, or in an object with its stream if all streams are printed.
+    Json,
+    /// The lines of the archive: a Singer stream.
+    Singer {
+        /// Whether JSON columns become strings.
+        json_as_string: bool,
+    },
+}
+
+/// What is printed, and how.
+#[derive(Debug, Clone)]
+pub struct CatOptions {
+    /// The only stream wanted, if not all are.
+    pub stream: Option<String>,
+    /// The earliest time wanted.
+    pub since: Option<Instant>,
+    /// The first time not wanted any more.
+    pub until: Option<Instant>,
+    /// How rows are printed.
+    pub form: Form,
+}
+
+impl CatOptions {
+    fn has_times(&self) -> bool {
+        self.since.is_some() || self.until.is_some()
+    }
+}
+
+/// What was printed.
+#[derive(Debug, Clone)]
+pub struct Printed {
+    /// The rows printed of each stream wanted.
+    pub rows: Vec<(String, u64)>,
+    /// The rows left out because their time cannot be read.
+    pub timeless: u64,
+    /// The archive digest, if the archive was read and checked as a whole.
+    pub digest: Option<String>,
+}
+
+/// Reads a time as people type it: a date, or a date and time; without a zone it is UTC.
+///
+/// # Errors
+/// If the text is neither.
+pub fn parse_time(text: &str) -> Result<Instant> {
+    let midnight = format!("{text}T00:00");
+    (read_text_nearest(text.as_bytes(), Naive::Utc))
+        .or_else(|_| read_text_nearest(midnight.as_bytes(), Naive::Utc))
+        .map_err(|_| {
+            Error::new(Code::Usage, format!("{}: this is no time", show_text(text)))
+                .hint("give a date, or a date and time: 2025-08-19 or 2025-08-19T12:00:00+02:00")
+        })
+}
+
+/// Opens an archive in a file right before the chunks of `stream`, if its seek table tells where they are, and says
+/// whether it does. The table is not trusted: the chunk before them is read too and must be of an earlier stream.
+///
+/// # Errors
+/// If the head is that of no archive, or the file cannot be read.
+pub fn open_at(mut file: File, stream: &str) -> Result<(ArchiveReader<File>, bool)> {
+    let place = find(&mut file, stream)?;
+    rewind(&mut file, 0)?;
+    let mut reader = ArchiveReader::open(share(&file)?, Limits::default())?;
+    let Some((chunk, offset)) = place else { return Ok((reader, false)) };
+    if chunk == 0 {
+        return Ok((reader, true));
+    }
+    rewind(&mut file, offset)?;
+    reader.jump(share(&file)?, chunk);
+    let mut batch = Batch::default();
+    let wanted = reader.streams().iter().position(|s| s.name == stream);
+    let read = reader.next_batch(&mut batch);
+    if matches!(read, Ok(true)) && wanted.is_some_and(|wanted| batch.stream() < wanted) {
+        return Ok((reader, true));
+    }
+    rewind(&mut file, 0)?;
+    Ok((ArchiveReader::open(file, Limits::default())?, false))
+}
+
+/// The number and the place of the chunk before the first one of a stream, as the ends of the file tell.
+fn find(file: &mut File, stream: &str) -> Result<Option<(u64, u64)>> {
+    let Some(inspected) = inspect(file, Limits::default())? else { return Ok(None) };
+    let Some((entries, _)) = read_entries(file) else { return Ok(None) };
+    let extents = &inspected.manifest.extents;
+    if !extents.iter().any(|(name, _)| name == stream) {
+        return Ok(None);
+    }
+    let before = extents.iter().take_while(|(name, _)| name != stream);
+    let chunk: u64 = before.map(|(_, extent)| extent.chunks).fold(0, u64::saturating_add);
+    let frames = usize::try_from(chunk).ok().and_then(|chunk| entries.get(..chunk));
+    Ok(frames.map(|f| (chunk, f.iter().map(|e| u64::from(e.compressed)).sum())))
+}
+
+fn rewind(file: &mut File, to: u64) -> Result<()> {
+    file.seek(SeekFrom::Start(to)).map(drop).map_err(unreadable)
+}
+
+fn share(file: &File) -> Result<File> {
+    file.try_clone().map_err(unreadable)
+}
+
+fn unreadable(cause: std::io::Error) -> Error {
+    Error::new(Code::Source, "the archive cannot be read").because(cause)
+}
+
+/// Prints the rows that are wanted. With `partial` it ends behind the wanted stream; otherwise it reads and checks
+/// the archive to its end.
+///
+/// # Errors
+/// Anything wrong with the archive: what was printed before is of whole, verified chunks. A stream that the archive
+/// lacks, a stream without times if times are asked for, or an output that cannot be written.
+pub fn cat<R: std::io::Read>(
+    mut reader: ArchiveReader<R>,
+    options: &CatOptions,
+    partial: bool,
+    out: &mut dyn Write,
+    progress: &Progress,
+    cancel: &Cancel,
+) -> Result<Printed> {
+    let mut streams = wanted(&reader, options)?;
+    let mut buffer = Vec::new();
+    head(&reader, &streams, options.form, &mut buffer)?;
+    flush(&mut buffer, out)?;
+    let last = streams.iter().rposition(Option::is_some).unwrap_or(0);
+    let (mut batch, mut timeless) = (Batch::default(), 0);
+    while reader.next_batch(&mut batch)? {
+        if partial && batch.stream() > last {
+            break;
+        }
+        if let Some(printer) = &mut streams[batch.stream()] {
+            timeless += printer.print(&batch, options, &mut buffer);
+            flush(&mut buffer, out)?;
+        }
+        progress.add_rows(batch.rows());
+        progress.bytes.store(reader.consumed(), Ordering::Relaxed);
+        cancel.check()?;
+    }
+    if options.form != Form::Json && reader.sealed().is_some() {
+        buffer.extend_from_slice(reader.tail());
+        flush(&mut buffer, out)?;
+    }
+    let rows = streams.into_iter().flatten().map(|p| (p.stream.name, p.rows)).collect();
+    Ok(Printed { rows, timeless, digest: reader.sealed().map(|sealed| sealed.digest.clone()) })
+}
+
+fn flush(buffer: &mut Vec<u8>, out: &mut dyn Write) -> Result<()> {
+    out.write_all(buffer).and_then(|()| out.flush()).map_err(|e| Error::writing("stdout", e))?;
+    buffer.clear();
+    Ok(())
+}
+
+/// A printer for each stream that is wanted.
+fn wanted<R: std::io::Read>(
+    reader: &ArchiveReader<R>,
+    options: &CatOptions,
+) -> Result<Vec<Option<Printer>>> {
+    let streams = reader.streams();
+    if let Some(name) = &options.stream
+        && !streams.iter().any(|s| s.name == *name)
+    {
+        let names: Vec<&str> = streams.iter().map(|s| s.name.as_str()).collect();
+        let message = format!("the archive has no stream {}", show_text(name));
+        return Err(
+            Error::new(Code::Usage, message).hint(format!("its streams: {}", names.join(", ")))
+        );
+    }
+    let is_wanted = |s: &Stream| options.stream.as_ref().is_none_or(|name| *name == s.name);
+    (streams.iter().enumerate())
+        .map(|(n, stream)| {
+            if !is_wanted(stream) {
+                return Ok(None);
+            }
+            if let Some(kind) = reader.unknown_kind(n) {
+                return Err(Error::new(
+                    Code::ArchiveUnsupported,
+                    format!("{} holds the unknown kind \"{}\"", stream.name, show_text(kind)),
+                )
+                .hint("install a newer chronicle-dump"));
+            }
+            let printer = Printer::new(stream.clone());
+            if options.has_times() && printer.time.is_none() {
+                let message = format!("{} has no column of times", stream.name);
+                return Err(Error::new(Code::Usage, message).hint(
+                    "leave out --since and --until, or choose another stream with --stream",
+                ));
+            }
+            Ok(Some(printer))
+        })
+        .collect()
+}
+
+/// The lines of the head that belong to the wanted streams.
+fn head<R: std::io::Read>(
+    reader: &ArchiveReader<R>,
+    streams: &[Option<Printer>],
+    form: Form,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let Form::Singer { json_as_string } = form else { return Ok(()) };
+    let mut lines = reader.head().split_inclusive(|byte| *byte == b'\n');
+    out.extend_from_slice(lines.next().unwrap_or_default());
+    for (printer, line) in streams.iter().zip(lines.by_ref()) {
+        match printer {
+            Some(printer) if json_as_string => {
+                out.extend_from_slice(schema_line(&printer.as_strings())?.as_bytes());
+            }
+            Some(_) => out.extend_from_slice(line),
+            None => {}
+        }
+    }
+    lines.for_each(|line| out.extend_from_slice(line));
+    Ok(())
+}
+
+/// Prints the rows of one stream.
+struct Printer {
+    stream: Stream,
+    /// The bytes before a record.
+    start: usize,
+    time: Option<usize>,
+    rows: u64,
+    scanner: Scanner,
+}
+
+impl Printer {
+    fn new(stream: Stream) -> Printer {
+        let start = format!("{{\"type\":\"RECORD\",\"stream\":\"{}\",\"record\":", stream.name);
+        Printer {
+            start: start.len(),
+            time: time_column(&stream),
+            stream,
+            rows: 0,
+            scanner: Scanner::default(),
+        }
+    }
+
+    /// The stream, its JSON columns being texts.
+    fn as_strings(&self) -> Stream {
+        let mut stream = self.stream.clone();
+        for column in stream.columns.iter_mut().filter(|c| is_json(c.kind)) {
+            column.kind = Kind::Text;
+        }
+        stream
+    }
+
+    /// Prints those rows of a chunk that are wanted; returns how many were left out for want of a time.
+    fn print(&mut self, batch: &Batch, options: &CatOptions, out: &mut Vec<u8>) -> u64 {
+        let mut timeless = 0;
+        let mut lines = batch.adopted().split_inclusive(|byte| *byte == b'\n');
+        for (row, line) in lines.by_ref().take(batch.rows()).enumerate() {
+            if options.has_times() {
+                match self.time.and_then(|column| instant(batch.value(row, column))) {
+                    None => {
+                        timeless += 1;
+                        continue;
+                    }
+                    Some(at) if options.since.is_some_and(|since| at < since) => continue,
+                    Some(at) if options.until.is_some_and(|until| at >= until) => continue,
+                    Some(_) => {}
+                }
+            }
+            self.rows += 1;
+            match options.form {
+                Form::Json if options.stream.is_some() => {
+                    out.extend_from_slice(self.record(line));
+                    out.push(b'\n');
+                }
+                Form::Json => {
+                    out.extend_from_slice(b"{\"stream\":\"");
+                    out.extend_from_slice(self.stream.name.as_bytes());
+                    out.extend_from_slice(b"\",\"record\":");
+                    out.extend_from_slice(self.record(line));
+                    out.extend_from_slice(b"}\n");
+                }
+                Form::Singer { json_as_string: false } => out.extend_from_slice(line),
+                Form::Singer { json_as_string: true } => self.print_as_strings(line, out),
+            }
+        }
+        if options.form != Form::Json {
+            lines.for_each(|checkpoint| out.extend_from_slice(checkpoint));
+        }
+        timeless
+    }
+
+    /// The record of a RECORD line.
+    fn record<'a>(&mut self, line: &'a [u8]) -> &'a [u8] {
+        let rest = line.get(self.start..).unwrap_or_default();
+        let (length, _) = self.scanner.scan_prefix(rest);
+        &rest[..length]
+    }
+
+    /// The line with the values of JSON columns as strings. It was verified: names and values stand where the format
+    /// wants them.
+    fn print_as_strings(&mut self, line: &[u8], out: &mut Vec<u8>) {
+        let mut at = self.start;
+        let (mut printed, mut name) = (0, Vec::new());
+        for column in &self.stream.columns {
+            name.clear();
+            write_string(&mut name, &column.name);
+            at += name.len() + 2;
+            let rest = line.get(at..).unwrap_or_default();
+            let (length, _) = self.scanner.scan_prefix(rest);
+            if is_json(column.kind) && rest.starts_with(b"{") {
+                out.extend_from_slice(&line[printed..at]);
+                write_string(out, &String::from_utf8_lossy(&rest[..length]));
+                printed = at + length;
+            }
+            at += length;
+        }
+        out.extend_from_slice(line.get(printed..).unwrap_or_default());
+    }
+}
+
+fn is_json(kind: Kind) -> bool {
+    matches!(kind, Kind::Json | Kind::Jsonb)
+}
+
+/// The instant that a value is or reads as; a text without a zone is read as UTC.
+fn instant(value: Value<'_>) -> Option<Instant> {
+    match value {
+        Value::Time(instant) => Some(instant),
+        Value::Text(text) => read_text_nearest(text, Naive::Utc).ok(),
+        _ => None,
+    }
+}

@@ -1,0 +1,86 @@
+//! `cat`: an archive's rows on stdout.
+
+use serde_json::json;
+
+use super::args::CatArgs;
+use super::aside;
+use super::export::rows_object;
+use super::import::{Input, open};
+use super::report::Report;
+use crate::archive::reader::shown_digest;
+use crate::archive::{ArchiveReader, Limits};
+use crate::cancel::Cancel;
+use crate::cat::{CatOptions, Form, Printed, cat, open_at, parse_time};
+use crate::error::{Error, Result};
+use crate::progress::Progress;
+use crate::record::show_path;
+
+pub(super) async fn run(args: &CatArgs, report: &Report, cancel: &Cancel) -> Result<u8> {
+    let options = CatOptions {
+        stream: args.stream.clone(),
+        since: args.since.as_deref().map(parse_time).transpose()?,
+        until: args.until.as_deref().map(parse_time).transpose()?,
+        form: match args.singer {
+            true => Form::Singer { json_as_string: args.json_as_string },
+            false => Form::Json,
+        },
+    };
+    let progress = Progress::default();
+    let about = |e: Error| e.about(args.archive.display());
+    let input = open(Some(&args.archive), &progress)?;
+    let (asked, counted, stop) = (options.clone(), progress.clone(), cancel.clone());
+    let printed =
+        aside(cancel, move || print(input, &asked, &counted, &stop)).await.map_err(about)?;
+    say(args, &options, &printed, report)?;
+    Ok(0)
+}
+
+fn print(
+    input: Input,
+    options: &CatOptions,
+    progress: &Progress,
+    cancel: &Cancel,
+) -> Result<Printed> {
+    let mut out = std::io::stdout().lock();
+    match (input, &options.stream) {
+        (Input::File(file), Some(stream)) => {
+            let (reader, partial) = open_at(file, stream)?;
+            cat(reader, options, partial, &mut out, progress, cancel)
+        }
+        (Input::File(file), None) => {
+            let reader = ArchiveReader::open(file, Limits::default())?;
+            cat(reader, options, false, &mut out, progress, cancel)
+        }
+        (Input::Pipe(pipe), _) => {
+            let reader = ArchiveReader::open(pipe, Limits::default())?;
+            cat(reader, options, false, &mut out, progress, cancel)
+        }
+    }
+}
+
+/// What there is to know of the rows on stdout, on stderr.
+fn say(args: &CatArgs, options: &CatOptions, printed: &Printed, report: &Report) -> Result<()> {
+    let shown = show_path(args.archive.display());
+    if printed.timeless > 0 {
+        report.notice(&format!(
+            "{shown}: rows left out because their time cannot be read: {}",
+            printed.timeless
+        ));
+    }
+    if let (None, Some(stream)) = (&printed.digest, &options.stream) {
+        report.notice(&format!(
+            "{shown}: only the chunks of {stream} were read; each has its SHA-256, but the chain from the first \
+             chunk to the manifest was not checked; `chronicle-dump verify` does that"
+        ));
+    }
+    if report.is_json() {
+        report.result_json(&json!({
+            "command": "cat",
+            "archive": args.archive.display().to_string(),
+            "rows": rows_object(&printed.rows),
+            "timeless_rows": printed.timeless,
+            "digest": printed.digest.as_deref().map(shown_digest),
+        }))?;
+    }
+    Ok(())
+}
