@@ -46,6 +46,8 @@ pub enum Code {
     Rejected,
     /// The archive or a result could not be written.
     Output,
+    /// Two things that were compared hold different rows: a result, not a failure.
+    Different,
     /// Stopped by a signal.
     Cancelled,
     /// Whoever read our output has gone.
@@ -56,7 +58,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the documentation.
-    pub const ALL: [Code; 22] = [
+    pub const ALL: [Code; 23] = [
         Code::Usage,
         Code::NotAnArchive,
         Code::ArchiveDamaged,
@@ -76,6 +78,7 @@ impl Code {
         Code::Readback,
         Code::Rejected,
         Code::Output,
+        Code::Different,
         Code::Cancelled,
         Code::BrokenPipe,
         Code::Internal,
@@ -103,6 +106,7 @@ impl Code {
             Code::Readback => "target.readback",
             Code::Rejected => "row.rejected",
             Code::Output => "output.failed",
+            Code::Different => "diff.different",
             Code::Cancelled => "cancelled",
             Code::BrokenPipe => "output.closed",
             Code::Internal => "internal",
@@ -126,6 +130,7 @@ impl Code {
             Code::Orphan => 12,
             Code::Output => 13,
             Code::Rejected => 14,
+            Code::Different => 15,
             Code::Cancelled => 130,
             Code::BrokenPipe => 141,
         }
@@ -149,6 +154,7 @@ impl Code {
             12 => "a row refers to a row that does not exist",
             13 => "the output could not be written",
             14 => "done, but some rows were left out and set aside",
+            15 => "what was compared is not equal",
             130 => "stopped by a signal, nothing changed",
             141 => "the reader of our output has gone",
             _ => "unknown",

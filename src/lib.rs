@@ -8,8 +8,9 @@
 //!
 //! A row travels in a [`record::Batch`]: a room of one database fills it, [`mod@export`] hands it to
 //! the archive, [`mod@import`] takes it out again, and by the [`plan`] the room of the other database
-//! loads it. Export and import meet only in [`archive`] and [`record`]. What a database is called
-//! is the business of [`location`], which alone names both.
+//! loads it. Export and import meet only in [`archive`] and [`record`]. [`mod@compare`] takes the
+//! rows of any two archives or databases and tells what differs. What a database is called is the
+//! business of [`location`], which alone names both.
 
 pub mod error;
 pub mod record;
@@ -26,6 +27,8 @@ pub mod archive;
 pub mod verify;
 
 pub mod cat;
+pub mod compare;
+pub use compare::{CompareOptions, Compared, Difference, Side, compare};
 
 pub mod import;
 pub use import::{ImportOptions, Imported, Incoming, import};
@@ -46,6 +49,7 @@ pub use target::Target;
 pub mod layout;
 pub mod postgres;
 pub mod sqlite;
+pub use sqlite::spool;
 
 pub mod discover;
 pub mod location;

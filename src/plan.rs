@@ -564,7 +564,8 @@ impl Joiner<'_> {
                 let place = table.columns.len() + plan.added.len();
                 let added = added(&column, self.catalog.backend);
                 let with = TargetTable {
-                    columns: [&table.columns[..], &plan.added[..], &[added.clone()]].concat(),
+                    columns: [&table.columns[..], &plan.added[..], std::slice::from_ref(&added)]
+                        .concat(),
                     ..table.clone()
                 };
                 plan.added.push(added);

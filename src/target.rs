@@ -386,6 +386,9 @@ pub struct Rows<'a> {
     pub residue: &'a [Residue],
 }
 
+/// An integer that a row has as its id, and what the id was where the row came from.
+pub type KnownId = (Option<String>, i64);
+
 /// A row that the target refuses by a rule of its own.
 #[derive(Debug)]
 pub struct Refused {
@@ -405,7 +408,7 @@ pub trait Target: Send {
     fn begin(&mut self, plan: Arc<Plan>) -> BoxFuture<'_, Result<()>>;
 
     /// The ids that rows of a table have now, beside those they had where they came from.
-    fn known_ids(&mut self, table: usize) -> BoxFuture<'_, Result<Vec<(Option<String>, i64)>>>;
+    fn known_ids(&mut self, table: usize) -> BoxFuture<'_, Result<Vec<KnownId>>>;
 
     /// Loads rows. A row that is there already with the same content is skipped, one with other
     /// content is an error. Rows that break a rule of the target are left out and told.

@@ -69,12 +69,9 @@ impl Canonical {
             return;
         }
         if instant && let Ok(read) = read_text(text, naive) {
-            out.push(b'"');
-            if read.write_portable(out) {
-                out.push(b'"');
-                return;
-            }
-            out.pop();
+            // also `infinity` and years that have no portable form
+            self.write(Kind::Time, false, naive, Value::Time(read), out);
+            return;
         }
         match std::str::from_utf8(text) {
             Ok(clean) => write_string(out, clean),
@@ -84,7 +81,13 @@ impl Canonical {
 
     /// Whether a text is JSON whose meaning can be compared; the rest is compared as text.
     fn is_comparable(&mut self, text: &[u8]) -> bool {
-        let cannot = [Findings::INVALID, Findings::NUL, Findings::SURROGATE, Findings::VERY_DEEP];
+        let cannot = [
+            Findings::INVALID,
+            Findings::NUL,
+            Findings::SURROGATE,
+            Findings::HUGE_NUMBER,
+            Findings::VERY_DEEP,
+        ];
         let found = self.scanner.scan(text);
         !cannot.into_iter().any(|finding| found.contains(finding))
     }
@@ -296,9 +299,20 @@ mod tests {
             form(Kind::Time, false, Naive::Refuse, Value::Time(Instant(0)))
         );
         assert_eq!(
+            form(Kind::Text, true, Naive::Refuse, text("infinity")),
+            form(Kind::Time, false, Naive::Refuse, Value::Time(Instant::INFINITY))
+        );
+        assert_eq!(
             form(Kind::Json, false, Naive::Refuse, text("{ \"b\":1E5,\"a\":[]}")),
             form(Kind::Jsonb, false, Naive::Refuse, text("{\"a\": [], \"b\": 100000}"))
         );
+        // beyond what an exponent of ours can say
+        for huge in ["1e99999999999999999999", "10e9223372036854775807"] {
+            assert_ne!(
+                form(Kind::Json, false, Naive::Refuse, text(huge)),
+                form(Kind::Json, false, Naive::Refuse, text("1"))
+            );
+        }
         assert_ne!(
             form(Kind::Json, false, Naive::Refuse, text("not json")),
             form(Kind::Json, false, Naive::Refuse, Value::Null)

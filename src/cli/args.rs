@@ -39,6 +39,7 @@ Exit codes:
   12   a row refers to a row that does not exist
   13   the output could not be written
   14   done, but some rows were left out and set aside
+  15   what was compared is not equal
   130  stopped by a signal, nothing changed
   141  the reader of our output has gone";
 
@@ -57,6 +58,8 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Print an archive's rows as JSON, one on each line
     Cat(CatArgs),
+    /// Compare two archives or databases row by row; exit code 15 if they are not equal
+    Diff(DiffArgs),
     /// Print the manual page
     #[command(hide = true)]
     Man,
@@ -81,6 +84,7 @@ impl Command {
             Command::Verify(_) => "verify",
             Command::Inspect(_) => "inspect",
             Command::Cat(_) => "cat",
+            Command::Diff(_) => "diff",
             Command::Man => "man",
         }
     }
@@ -341,4 +345,36 @@ pub struct CatArgs {
     /// Turn JSON columns into strings, for Singer targets that take no free-form objects
     #[arg(long, requires = "singer")]
     pub json_as_string: bool,
+}
+
+/// `diff`
+#[derive(Debug, clap::Args)]
+pub struct DiffArgs {
+    /// An archive or a database: a file of either kind, sqlite:PATH, a postgresql:// URL or a libpq
+    /// key=value string; `-` is an archive on stdin
+    pub a: String,
+
+    /// What it is compared with
+    pub b: String,
+
+    /// Print only how many rows are equal, changed and missing
+    #[arg(long)]
+    pub summary: bool,
+
+    /// Show at most N differences of each stream; all are counted
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub limit: u64,
+
+    /// Leave a column out of the comparison; may be given several times
+    #[arg(long, value_name = "COLUMN")]
+    pub ignore: Vec<String>,
+
+    /// The time zone of times that were written without one, where the other side has instants:
+    /// Europe/Berlin, UTC, +02:00, or `archive` for the zone of the machine that they came from
+    #[arg(long, value_name = "ZONE")]
+    pub assume_tz: Option<String>,
+
+    /// A file with the database's password
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
 }

@@ -3,6 +3,7 @@
 pub mod args;
 mod cat;
 mod check;
+mod diff;
 mod export;
 mod import;
 mod inspect;
@@ -60,6 +61,7 @@ fn work(args: &Args, report: &Report) -> Result<u8> {
             Command::Verify(args) => verify::run(args, report, &cancel).await,
             Command::Inspect(args) => inspect::run(args, report, &cancel).await,
             Command::Cat(args) => cat::run(args, report, &cancel).await,
+            Command::Diff(args) => diff::run(args, &environment, report, &cancel).await,
             Command::Man => Ok(0),
         }
     });

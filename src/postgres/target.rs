@@ -24,8 +24,8 @@ use crate::residue::{COLUMNS, RESIDUE};
 use crate::shape::key_of;
 use crate::source::{ENFORCED, ORPHANS_NAMED, Orphans};
 use crate::target::{
-    Catalog, Loaded, OnOrphans, Outcome, Problems, Purpose, Reference, Refused, Rows, Target,
-    TargetOptions, TargetType,
+    Catalog, KnownId, Loaded, OnOrphans, Outcome, Problems, Purpose, Reference, Refused, Rows,
+    Target, TargetOptions, TargetType,
 };
 
 /// The bytes of one message of a COPY.
@@ -861,7 +861,7 @@ impl PgTarget {
     }
 
     /// The integers that rows of a table have as ids, beside those they had before.
-    async fn known_ids_now(&self, table: usize) -> Result<Vec<(Option<String>, i64)>> {
+    async fn known_ids_now(&self, table: usize) -> Result<Vec<KnownId>> {
         let table = &self.catalog.tables[table];
         let Some(key) = table.key.first() else { return Ok(Vec::new()) };
         let key = quoted(&table.columns[*key].physical);
@@ -914,7 +914,7 @@ impl Target for PgTarget {
         Box::pin(self.begin_now(plan))
     }
 
-    fn known_ids(&mut self, table: usize) -> BoxFuture<'_, Result<Vec<(Option<String>, i64)>>> {
+    fn known_ids(&mut self, table: usize) -> BoxFuture<'_, Result<Vec<KnownId>>> {
         Box::pin(self.known_ids_now(table))
     }
 

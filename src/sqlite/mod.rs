@@ -1,13 +1,15 @@
 //! The SQLite room: the only place that names rusqlite.
 //!
 //! [`snapshot`] opens a file so that its writers are never held up, [`catalog`] looks at its
-//! tables, [`source`] reads them and [`target`] writes them.
+//! tables, [`source`] reads them and [`target`] writes them. [`spool`] is for what does not fit
+//! into memory.
 
 pub mod catalog;
 mod new_file;
 pub mod probe;
 pub mod snapshot;
 pub mod source;
+pub mod spool;
 pub mod target;
 
 use rusqlite::{ErrorCode, ffi};

@@ -23,8 +23,8 @@ use crate::residue::{COLUMNS, RESIDUE, Residue};
 use crate::shape::key_of;
 use crate::source::{ORPHANS_NAMED, Orphans};
 use crate::target::{
-    Affinity, Catalog, Check, Loaded, OnOrphans, Outcome, Problems, Purpose, Reference, Refused,
-    Rows, Target, TargetColumn, TargetOptions, TargetTable, TargetType,
+    Affinity, Catalog, Check, KnownId, Loaded, OnOrphans, Outcome, Problems, Purpose, Reference,
+    Refused, Rows, Target, TargetColumn, TargetOptions, TargetTable, TargetType,
 };
 
 /// SQLite's page cache in KiB: enough that the indexes of some hundred thousand rows stay in it.
@@ -240,7 +240,7 @@ impl SqliteTarget {
     }
 
     /// The integers that rows of a table have as ids, beside those they had before.
-    fn known_ids_now(&self, table: usize) -> Result<Vec<(Option<String>, i64)>> {
+    fn known_ids_now(&self, table: usize) -> Result<Vec<KnownId>> {
         let table = &self.catalog.tables[table];
         let Some(key) = table.key.first() else { return Ok(Vec::new()) };
         let key = quoted(&table.columns[*key].physical);
@@ -259,7 +259,7 @@ impl SqliteTarget {
             "SELECT {origin}, t.{key} FROM {} AS t WHERE typeof(t.{key}) = 'integer'",
             quoted(&table.name)
         );
-        let read = || -> rusqlite::Result<Vec<(Option<String>, i64)>> {
+        let read = || -> rusqlite::Result<Vec<KnownId>> {
             let mut statement = self.connection.prepare(&sql)?;
             let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
             rows.collect()
@@ -537,7 +537,7 @@ impl Target for SqliteTarget {
         Box::pin(async move { self.begin_now(plan) })
     }
 
-    fn known_ids(&mut self, table: usize) -> BoxFuture<'_, Result<Vec<(Option<String>, i64)>>> {
+    fn known_ids(&mut self, table: usize) -> BoxFuture<'_, Result<Vec<KnownId>>> {
         Box::pin(async move { self.known_ids_now(table) })
     }
 

@@ -268,6 +268,29 @@ fn the_two_databases_know_nothing_of_each_other_and_nobody_knows_both_but_locati
 }
 
 #[test]
+fn comparing_knows_no_database_and_the_spool_shows_none() {
+    knows_only(
+        "compare/",
+        &[
+            "archive", "cancel", "error", "import", "layout", "plan", "progress", "record",
+            "source", "spool", "time",
+        ],
+    );
+    // the spool is a map that happens to be kept by SQLite: it has a name of its own outside of
+    // the room, and what can be called from there names no type of the driver
+    let sources = sources();
+    let code = |path: &str| &sources.iter().find(|s| s.path == path).expect(path).code;
+    assert!(code("lib.rs").contains("pub use sqlite::spool;"));
+    let own = code("sqlite/spool.rs").lines().map(str::trim).filter(|l| l.starts_with("pub "));
+    assert!(own.clone().count() > 4, "the spool has lost its functions: mend this test");
+    for line in own {
+        for word in ["rusqlite", "Connection", "Statement", "ToSql"] {
+            assert!(!line.contains(word), "src/sqlite/spool.rs shows {word}: {line}");
+        }
+    }
+}
+
+#[test]
 fn both_rooms_of_a_database_know_only_what_travels() {
     let common = [
         "archive", "cancel", "convert", "error", "layout", "plan", "record", "source", "target",

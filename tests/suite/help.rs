@@ -17,7 +17,7 @@ use crate::support::cluster::Cluster;
 use crate::support::files::{fixture, workdir};
 use crate::support::program::Program;
 
-const COMMANDS: [&str; 5] = ["export", "import", "verify", "inspect", "cat"];
+const COMMANDS: [&str; 7] = ["export", "import", "check", "verify", "inspect", "cat", "diff"];
 
 fn file(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -308,6 +308,16 @@ fn the_json_results_are_as_documented() {
     let inspected = ["whole.ndjson.zst", "postgres.ndjson.zst", "part.ndjson.zst"]
         .map(|name| result(&["inspect", name]));
     as_documented("inspect", &["filters", "streams[].columns"], &inspected);
+
+    // a column that only one side has, and a row of every kind of difference
+    let changed = folder.path().join("changed.db");
+    fs::copy(&whole, &changed).unwrap();
+    let change = "ALTER TABLE events ADD COLUMN note TEXT; UPDATE sessions SET git_branch = 'other'; \
+                  UPDATE events SET id = 'new' WHERE rowid = 1; UPDATE sessions SET start_time = start_time || 'Z'";
+    rusqlite::Connection::open(&changed).unwrap().execute_batch(change).unwrap();
+    let differences = [["whole.db", "changed.db"], ["changed.db", "whole.db"]]
+        .map(|[a, b]| json(run(&["diff", a, b]).fails_with(15).text()));
+    as_documented("diff", &["streams[].changed_columns"], &differences);
 
     let bytes = fs::read(folder.path().join(archive)).unwrap();
     fs::write(folder.path().join("cut.ndjson.zst"), &bytes[..bytes.len() / 2]).unwrap();

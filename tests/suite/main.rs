@@ -11,6 +11,7 @@ mod format_document;
 
 // databases and processes, for real
 mod cat;
+mod diff;
 mod import_laws;
 mod manners;
 mod pipes;

@@ -1,0 +1,335 @@
+//! `diff`: two archives or databases, and what is different.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::args::DiffArgs;
+use super::import::open_archive;
+use super::report::Report;
+use crate::archive::Limits;
+use crate::cancel::Cancel;
+use crate::compare::{
+    CompareOptions, Compared, ComparedStream, Difference, DifferenceKind, Side, compare,
+};
+use crate::error::{Code, Error, Result};
+use crate::import::Incoming;
+use crate::location::{Environment, Location};
+use crate::plan::AssumeZone;
+use crate::progress::Progress;
+use crate::record::{show_path, show_text};
+use crate::source::SourceOptions;
+
+pub(super) async fn run(
+    args: &DiffArgs,
+    environment: &Environment<'_>,
+    report: &Report,
+    cancel: &Cancel,
+) -> Result<u8> {
+    let started = Instant::now();
+    let options = CompareOptions {
+        assume_zone: args
+            .assume_tz
+            .as_deref()
+            .map(AssumeZone::parse)
+            .transpose()?
+            .unwrap_or_default(),
+        ignore: args.ignore.clone(),
+        more_in_b: false,
+    };
+    if args.a == "-" && args.b == "-" {
+        return Err(Error::new(Code::Usage, "only one of the two can be stdin")
+            .hint("name the other one as a file or a database"));
+    }
+    let [a, b] = [&args.a, &args.b]
+        .map(|text| Place::find(text, args.password_file.as_deref(), environment));
+    let (a, b) = (a?, b?);
+    let progress = Progress::default();
+    let mut told = Told { limit: if args.summary { 0 } else { args.limit }, ..Told::default() };
+    let mut watch = Some(report.watch(&progress));
+    let compared = async {
+        let (mut side_a, said_a) = a.open(&progress, cancel).await?;
+        let (mut side_b, said_b) = b.open(&progress, cancel).await?;
+        told.notices = [said_a, said_b].concat();
+        let tell = &mut |difference: Difference| {
+            // a line on the terminal has no progress beside it
+            drop(watch.take());
+            told.tell(difference, report)
+        };
+        compare(side_a.as_mut(), side_b.as_mut(), &options, tell, &progress, cancel).await
+    }
+    .await;
+    drop(watch);
+    let compared = compared?;
+    say(&compared, [&a, &b], told, started, report)?;
+    Ok(if compared.is_equal() { 0 } else { Code::Different.exit() })
+}
+
+/// Where one of the two is.
+enum Place {
+    Stdin,
+    Archive(PathBuf),
+    Database(Location),
+}
+
+impl Place {
+    /// A file is what it holds, whatever it is called; a pipe can only be an archive.
+    fn find(
+        text: &str,
+        password_file: Option<&Path>,
+        environment: &Environment<'_>,
+    ) -> Result<Place> {
+        if text == "-" {
+            return Ok(Place::Stdin);
+        }
+        let location = Location::parse(text, password_file, environment)?;
+        match &location {
+            Location::Sqlite(path) if !text.starts_with("sqlite:") => match Content::of(path) {
+                Content::Archive => Ok(Place::Archive(path.clone())),
+                Content::Database => Ok(Place::Database(location)),
+                Content::Other => Err(Error::new(
+                    Code::NotAnArchive,
+                    format!("{location}: neither an archive nor a SQLite database"),
+                )
+                .hint("give an archive, a .db file or a postgresql:// URL")),
+            },
+            _ => Ok(Place::Database(location)),
+        }
+    }
+
+    /// Opens it; also gives what people should know of it.
+    async fn open(
+        &self,
+        progress: &Progress,
+        cancel: &Cancel,
+    ) -> Result<(Box<dyn Side>, Vec<String>)> {
+        let path = match self {
+            Place::Database(location) => {
+                // sorted, so that equal rows of the two stand face to face
+                let options = SourceOptions { sorted: true, reproducible: false };
+                let source = location.open_source(options, cancel).await?;
+                let notices = source.notices().iter().map(|n| format!("{location}: {n}")).collect();
+                return Ok((Box::new(source), notices));
+            }
+            Place::Stdin => None,
+            Place::Archive(path) => Some(path.as_path()),
+        };
+        // of two sides, neither's bytes say how far the whole has come
+        let input = open_archive(path, &Progress::default())?;
+        let own = Progress { rows: progress.rows.clone(), ..Progress::default() };
+        let limits = Limits::default();
+        let archive = Incoming::open(self.to_string(), input, limits, &own, cancel).await?;
+        Ok((Box::new(archive), Vec::new()))
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Place::Stdin => f.write_str("stdin"),
+            Place::Archive(path) => f.write_str(&show_path(path.display())),
+            Place::Database(location) => write!(f, "{location}"),
+        }
+    }
+}
+
+/// What a file holds, by its first bytes.
+enum Content {
+    Archive,
+    Database,
+    Other,
+}
+
+impl Content {
+    fn of(path: &Path) -> Content {
+        match std::fs::metadata(path) {
+            Ok(data) if data.is_file() => {}
+            // a pipe gives its bytes only once, and no database comes through one
+            Ok(data) if !data.is_dir() => return Content::Archive,
+            // whoever opens it says what is wrong
+            _ => return Content::Database,
+        }
+        let mut start = Vec::new();
+        let read = File::open(path).and_then(|file| file.take(16).read_to_end(&mut start));
+        match &*start {
+            b"SQLite format 3\0" => Content::Database,
+            // a frame of zstd, a skippable one, a bare line
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] | [b'{', ..] => {
+                Content::Archive
+            }
+            _ if read.is_err() => Content::Database,
+            _ => Content::Other,
+        }
+    }
+}
+
+/// The differences that were told.
+#[derive(Default)]
+struct Told {
+    /// The most of each stream.
+    limit: u64,
+    /// What was to be known before.
+    notices: Vec<String>,
+    /// How many there were of each stream, told or not.
+    seen: BTreeMap<String, u64>,
+    /// Those that stand in the JSON result.
+    kept: BTreeMap<String, Vec<serde_json::Value>>,
+}
+
+impl Told {
+    fn tell(&mut self, difference: Difference, report: &Report) -> Result<()> {
+        let seen = self.seen.entry(difference.stream.clone()).or_default();
+        *seen += 1;
+        if *seen > self.limit {
+            return Ok(());
+        }
+        if report.is_json() {
+            let (stream, object) = (difference.stream.clone(), as_json(difference));
+            self.kept.entry(stream).or_default().push(object);
+            return Ok(());
+        }
+        report.result(&line(&difference))
+    }
+
+    /// How many were not told of a stream.
+    fn left_out(&self, stream: &str) -> u64 {
+        self.seen.get(stream).map_or(0, |seen| seen.saturating_sub(self.limit))
+    }
+}
+
+/// A difference as one line.
+fn line(difference: &Difference) -> String {
+    let Difference { stream, key, kind } = difference;
+    match kind {
+        DifferenceKind::OnlyA => format!("- {stream} {key}"),
+        DifferenceKind::OnlyB => format!("+ {stream} {key}"),
+        DifferenceKind::Changed(columns) => {
+            let columns: Vec<String> = columns
+                .iter()
+                .map(|c| format!("{}: {} -> {}", show_text(&c.column), c.a, c.b))
+                .collect();
+            format!("~ {stream} {key}: {}", columns.join("; "))
+        }
+    }
+}
+
+fn as_json(difference: Difference) -> serde_json::Value {
+    let (kind, columns) = match difference.kind {
+        DifferenceKind::OnlyA => ("only_a", Vec::new()),
+        DifferenceKind::OnlyB => ("only_b", Vec::new()),
+        DifferenceKind::Changed(columns) => ("changed", columns),
+    };
+    json!({ "kind": kind, "key": difference.key, "columns": columns })
+}
+
+fn say(
+    compared: &Compared,
+    [a, b]: [&Place; 2],
+    mut told: Told,
+    started: Instant,
+    report: &Report,
+) -> Result<()> {
+    let notices = [std::mem::take(&mut told.notices), notices(compared)].concat();
+    notices.iter().for_each(|n| report.notice(n));
+    if report.is_json() {
+        let streams: Vec<serde_json::Value> = (compared.streams.iter())
+            .map(|s| stream_json(s, told.kept.remove(&s.stream).unwrap_or_default()))
+            .collect();
+        return report.result_json(&json!({
+            "command": "diff",
+            "a": a.to_string(),
+            "b": b.to_string(),
+            "equal": compared.is_equal(),
+            "streams": streams,
+            "notices": notices,
+            "seconds": started.elapsed().as_secs_f64(),
+        }));
+    }
+    for stream in &compared.streams {
+        let left_out = told.left_out(&stream.stream);
+        if left_out > 0 && told.limit > 0 {
+            report.result(&format!(
+                "… {}: {left_out} more differences, --limit N shows N",
+                stream.stream
+            ))?;
+        }
+    }
+    for stream in &compared.streams {
+        report.result(&summary(stream))?;
+    }
+    let verdict = if compared.is_equal() { "equal" } else { "different" };
+    report.result(&format!("{verdict}: A is {a}, B is {b}"))
+}
+
+/// What came of a stream, in one line.
+fn summary(stream: &ComparedStream) -> String {
+    let mut parts = vec![format!("{} equal", stream.equal_rows)];
+    if stream.changed_rows > 0 {
+        let columns: Vec<String> = stream
+            .changed_columns
+            .iter()
+            .map(|(name, rows)| format!("{rows} in {}", show_text(name)))
+            .collect();
+        parts.push(format!("{} changed ({})", stream.changed_rows, columns.join(", ")));
+    }
+    for (rows, side) in [(stream.only_a_rows, "A"), (stream.only_b_rows, "B")] {
+        if rows > 0 {
+            parts.push(format!("{rows} only in {side}"));
+        }
+    }
+    format!("{}: {}", stream.stream, parts.join(", "))
+}
+
+fn stream_json(stream: &ComparedStream, differences: Vec<serde_json::Value>) -> serde_json::Value {
+    let changed: serde_json::Map<_, _> =
+        stream.changed_columns.iter().map(|(name, rows)| (name.clone(), json!(rows))).collect();
+    json!({
+        "stream": stream.stream,
+        "equal_rows": stream.equal_rows,
+        "changed_rows": stream.changed_rows,
+        "only_a_rows": stream.only_a_rows,
+        "only_b_rows": stream.only_b_rows,
+        "changed_columns": changed,
+        "only_a_columns": stream.only_a_columns,
+        "only_b_columns": stream.only_b_columns,
+        "differences": differences,
+    })
+}
+
+/// What was not compared, and what would have helped.
+fn notices(compared: &Compared) -> Vec<String> {
+    let mut notices = Vec::new();
+    for s in &compared.streams {
+        match s.present {
+            [true, false] => notices.push(format!("{}: B has no such stream", s.stream)),
+            [false, true] => notices.push(format!("{}: A has no such stream", s.stream)),
+            _ => {}
+        }
+        for (side, columns) in [("A", &s.only_a_columns), ("B", &s.only_b_columns)] {
+            if !columns.is_empty() {
+                notices.push(format!(
+                    "{}: only {side} has {}: not compared",
+                    s.stream,
+                    names(columns)
+                ));
+            }
+        }
+        if !s.zoneless_columns.is_empty() {
+            notices.push(format!(
+                "{}: {} has local times without a zone: say in which zone they were written, for \
+                 example --assume-tz Europe/Berlin",
+                s.stream,
+                names(&s.zoneless_columns)
+            ));
+        }
+    }
+    notices
+}
+
+fn names(columns: &[String]) -> String {
+    columns.iter().map(|name| show_text(name)).collect::<Vec<_>>().join(", ")
+}
