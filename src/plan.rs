@@ -294,6 +294,16 @@ impl ColumnPlan {
     }
 }
 
+impl Plan {
+    /// Whether an export of the target needs to know the columns of the archive, even if nothing is
+    /// kept beside any row.
+    pub fn keeps_columns(&self) -> bool {
+        let folds = |s: &StreamPlan| s.missing.iter().any(|m| m.fate == Fate::Folded);
+        self.options.on_unrepresentable == OnUnrepresentable::Preserve
+            || self.streams.iter().any(folds)
+    }
+}
+
 /// Where everything goes. The loading code obeys it and decides nothing of its own.
 #[derive(Debug, Clone)]
 pub struct Plan {

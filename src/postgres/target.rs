@@ -126,7 +126,7 @@ impl PgTarget {
         for stream in &plan.streams {
             self.add_columns(stream).await?;
         }
-        let residue = match plan.streams.iter().any(|s| s.remembers) {
+        let residue = match plan.keeps_columns() {
             true if self.purpose == Purpose::Load => Some(self.remember(&plan).await?),
             _ => None,
         };
@@ -390,13 +390,23 @@ impl PgTarget {
 
     /// Stages what is kept beside rows.
     async fn send_residue(
-        &self,
+        &mut self,
         stream: &StreamPlan,
         rows: &Rows<'_>,
         refused: &[Refused],
     ) -> Result<()> {
+        if rows.residue.is_empty() || self.purpose == Purpose::Check {
+            return Ok(());
+        }
+        if let Some(Loading { residue: None, plan, .. }) = &self.loading {
+            // only now: who keeps nothing gets no tables of ours
+            let copy = self.remember(plan).await?;
+            if let Some(loading) = &mut self.loading {
+                loading.residue = Some(copy);
+            }
+        }
         let copy = self.loading.as_ref().and_then(|l| l.residue.as_ref());
-        let Some(copy) = copy.filter(|_| !rows.residue.is_empty()) else { return Ok(()) };
+        let Some(copy) = copy else { return Ok(()) };
         let cannot = |e| self.connection.failed(Code::Target, "cannot keep the originals", e);
         let sink = self.connection.client.copy_in::<_, Bytes>(copy).await.map_err(cannot)?;
         pin_mut!(sink);

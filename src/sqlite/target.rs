@@ -50,6 +50,7 @@ struct Loading {
     streams: Vec<Progress>,
     parents: HashSet<(usize, Vec<u8>)>,
     problems: Problems,
+    /// Whether our own tables are there.
     residue: bool,
 }
 
@@ -184,7 +185,7 @@ impl SqliteTarget {
                 alone: !any && !shared,
             });
         }
-        let residue = self.purpose == Purpose::Load && plan.streams.iter().any(|s| s.remembers);
+        let residue = self.purpose == Purpose::Load && plan.keeps_columns();
         if residue {
             remember(&self.connection, &plan).map_err(cannot)?;
         }
@@ -313,12 +314,16 @@ impl SqliteTarget {
                 Err(error) => return Err(error),
             }
         }
-        if loading.residue {
+        if self.purpose == Purpose::Load && !rows.residue.is_empty() {
+            let cannot = |e| failed(Code::Target, "cannot write what is kept beside the rows", e);
+            if !loading.residue {
+                // only now: who keeps nothing gets no tables of ours
+                remember(&self.connection, &plan).map_err(cannot)?;
+                loading.residue = true;
+            }
             let lost: Vec<usize> = refused.iter().map(|r| r.row).collect();
             let kept = rows.residue.iter().filter(|r| !lost.contains(&r.row));
-            keep(&self.connection, &table.name, kept).map_err(|e| {
-                failed(Code::Target, "cannot write what is kept beside the rows", e)
-            })?;
+            keep(&self.connection, &table.name, kept).map_err(cannot)?;
         }
         Ok(refused)
     }

@@ -243,7 +243,7 @@ fn export_and_import_meet_only_in_the_archive() {
     knows_only("export.rs", &["archive", "cancel", "error", "progress", "record", "source"]);
     knows_only(
         "import.rs",
-        &["archive", "cancel", "error", "plan", "progress", "record", "target"],
+        &["archive", "cancel", "error", "plan", "progress", "record", "rejects", "shape", "target"],
     );
     knows_only("verify.rs", &["archive", "cancel", "error", "progress", "record"]);
 }
@@ -293,8 +293,8 @@ fn comparing_knows_no_database_and_the_spool_shows_none() {
 #[test]
 fn both_rooms_of_a_database_know_only_what_travels() {
     let common = [
-        "archive", "cancel", "convert", "error", "layout", "plan", "record", "source", "target",
-        "time",
+        "archive", "cancel", "error", "layout", "plan", "readback", "record", "residue", "shape",
+        "source", "target", "time",
     ];
     for room in ["sqlite", "postgres"] {
         let modules: Vec<&str> = common.into_iter().chain([room]).collect();

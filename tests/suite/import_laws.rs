@@ -257,8 +257,10 @@ fn importing_twice_is_importing_once(backend: Backend) {
     let first = store.import(&archive, &["--json"]).success();
     let loaded = |inserted: [u32; 2], skipped: [u32; 2]| {
         json!([
-            {"stream": "sessions", "inserted_rows": inserted[0], "skipped_rows": skipped[0]},
-            {"stream": "events", "inserted_rows": inserted[1], "skipped_rows": skipped[1]},
+            {"stream": "sessions", "inserted_rows": inserted[0], "skipped_rows": skipped[0],
+             "orphans_skipped": 0, "adopted_rows": 0},
+            {"stream": "events", "inserted_rows": inserted[1], "skipped_rows": skipped[1],
+             "orphans_skipped": 0, "adopted_rows": 0},
         ])
     };
     assert_eq!(json_of(&first)["streams"], loaded([2, 3], [0, 0]));
@@ -488,9 +490,28 @@ fn an_integer_too_large_for_the_column_is_refused_with_its_key() {
 }
 
 #[test]
-fn an_id_that_is_no_uuid_is_refused_by_postgres() {
-    let sql = good() + &session_of("session-3", "cs-3");
-    postgres_refuses(&sql, &[], &["chronicle_sessions", "session-3", "\"id\"", "not a UUID"]);
+fn an_id_that_is_no_uuid_becomes_one_and_comes_back_from_an_export() {
+    let store = Backend::Postgres.make("no_uuid");
+    let event =
+        event(14, 2, "stop", "NULL").replace(&id(14), "event-3").replace(&id(2), "session-3");
+    let sql = good() + &session_of("session-3", "cs-3") + &event;
+    store
+        .import(&store.archive(&sql), &[])
+        .success()
+        .stderr_has("\"id\": the id is no UUID")
+        .stderr_has("the first in the row with key session-3");
+    let joined = "SELECT count(*) FROM chronicle_events e JOIN chronicle_sessions s \
+                  ON s.id = e.session_id WHERE s.claude_session_id = 'cs-3'";
+    assert_eq!(store.server().psql(joined), "1", "the event follows its session");
+    let back = Backend::Sqlite.make("no_uuid_back");
+    let archive = store.folder.path().join("back.zst");
+    Program::new(["export", &store.url(), "-o", archive.to_str().unwrap()]).run().success();
+    back.import(&archive, &[]).success();
+    let Place::File(path) = &back.place else { panic!("a file") };
+    let sql = "SELECT e.id || ' of ' || s.id FROM events e JOIN sessions s ON s.id = e.session_id \
+               WHERE s.claude_session_id = 'cs-3'";
+    let ids: String = Connection::open(path).unwrap().query_row(sql, [], |row| row.get(0)).unwrap();
+    assert_eq!(ids, "event-3 of session-3");
 }
 
 #[test]
