@@ -312,7 +312,8 @@ impl Loading {
     }
 
     fn finish(self, mut outcome: Outcome, sealed: Sealed) -> Result<Imported> {
-        outcome.notices.extend(self.shaper.clocks());
+        outcome.notices.extend(self.shaper.shifted());
+        outcome.notices.extend(self.shaper.clock().filter(|_| self.checks));
         let mut problems = self.shaper.problems();
         problems.extend(self.problems.all());
         problems.append(&mut outcome.problems);

@@ -667,9 +667,14 @@ impl Shaper {
             .collect()
     }
 
-    /// What the times of the events tell about the clocks that wrote them.
-    pub fn clocks(&self) -> Vec<String> {
-        self.clocks.sentences()
+    /// What is odd about the times of the events.
+    pub fn shifted(&self) -> Option<String> {
+        self.clocks.shifted()
+    }
+
+    /// What the times of the events tell about the clock that wrote them.
+    pub fn clock(&self) -> Option<String> {
+        self.clocks.evidence()
     }
 }
 
@@ -799,30 +804,31 @@ impl Clocks {
         self.shifted += u64::from(zone != 0 && (late + zone).abs() < PROMPT);
     }
 
-    fn sentences(&self) -> Vec<String> {
-        let mut said = Vec::new();
-        if self.shifted > 0 {
-            said.push(format!(
+    fn shifted(&self) -> Option<String> {
+        (self.shifted > 0).then(|| {
+            format!(
                 "events.created_at: {} of {} values are off by the zone once more, as some versions \
                  of SQLite wrote them; they were kept as they stand",
                 self.shifted, self.events
-            ));
-        }
-        let most = self.apart.iter().max_by_key(|(_, count)| **count);
-        if let Some((quarters, count)) = most.filter(|(quarters, _)| **quarters != 0) {
-            let clock = |quarters: i64| {
-                let sign = if quarters < 0 { '-' } else { '+' };
-                format!("{sign}{:02}:{:02}", quarters.abs() / 4, quarters.abs() % 4 * 15)
-            };
-            said.push(format!(
-                "time zone: in {count} of {} events the row was written {} after the event by the \
-                 clock: the events' clock was at {}, or at {} if SQLite shifted the time of the row",
+            )
+        })
+    }
+
+    fn evidence(&self) -> Option<String> {
+        let (quarters, count) = self.apart.iter().max_by_key(|(_, count)| **count)?;
+        let clock = |quarters: i64| {
+            let sign = if quarters < 0 { '-' } else { '+' };
+            format!("{sign}{:02}:{:02}", quarters.abs() / 4, quarters.abs() % 4 * 15)
+        };
+        (*quarters != 0).then(|| {
+            format!(
+                "time zone: by the clock, {count} of {} events were written down {} after they \
+                 happened: the events' clock was at {}, or at {} if SQLite shifted the other one",
                 self.events,
                 clock(*quarters),
                 clock(-quarters),
                 clock(-quarters / 2),
-            ));
-        }
-        said
+            )
+        })
     }
 }

@@ -301,6 +301,14 @@ fn the_json_results_are_as_documented() {
         result(&["import", archive, "--to", "new.db", "--dry-run"]),
         result(&[&["import", "whole.ndjson.zst", "--to", &url], adapt.as_slice()].concat()),
     ];
+    // a rule that only the server knows refuses a row as a whole
+    let rules = Cluster::get().database("json_rules");
+    rules.apply_file(fixture("postgres-upstream.sql"));
+    rules.psql("ALTER TABLE chronicle_sessions ADD CHECK (length(project_path) % 2 = 0)");
+    let left_out = ["--assume-tz", "UTC", "--on-unrepresentable", "reject", "--rejects", "r.zst"];
+    let rejecting = [&["import", "whole.ndjson.zst", "--to", &rules.url()], left_out.as_slice()];
+    let rejected = json(run(&rejecting.concat()).fails_with(14).text());
+    let results = [&results[..], &[rejected]].concat();
     as_documented("import", &[], &results);
 
     run(&["export", &url, "-o", "postgres.ndjson.zst"]).success();
