@@ -1,10 +1,19 @@
-//! Layouts: how each kind of Chronicle database spells its tables and columns. They are data,
-//! compiled in from `schemas/layouts/`; a database is recognised by its columns alone.
+//! Layouts: how each kind of Chronicle database spells its tables and columns. They are data, one
+//! file each: `known` holds those of `schemas/layouts/` and reads those of a user, `recognise`
+//! finds the one that the columns of a database fit.
+
+mod known;
+mod recognise;
+
+use std::borrow::Cow;
 
 use serde::Deserialize;
 
 use crate::error::{Code, Error, Result};
-use crate::record::{Column, Kind, Stream, show_text};
+use crate::record::{Column, Kind, Stream};
+
+pub use known::{Choice, all, choices, created, named, pick};
+pub use recognise::{Table, fit};
 
 /// Which kind of database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -22,6 +31,14 @@ impl Backend {
         match self {
             Backend::Sqlite => "sqlite",
             Backend::Postgres => "postgres",
+        }
+    }
+
+    /// Its name for people.
+    pub fn title(self) -> &'static str {
+        match self {
+            Backend::Sqlite => "SQLite",
+            Backend::Postgres => "Postgres",
         }
     }
 }
@@ -58,11 +75,32 @@ pub struct Layout {
     pub title: String,
     /// The kind of database it is for.
     pub backend: Backend,
-    /// The file of `schemas/ddl/` that creates it, if we create it.
+    /// Who wrote databases of this layout, and when.
+    #[serde(default)]
+    pub written_by: String,
+    /// The file that creates it: in `schemas/ddl/`, or beside the layout file of a user.
     pub ddl: Option<String>,
+    /// Other databases with these columns, which differ in checks, triggers or optional columns.
+    #[serde(default)]
+    pub variants: Vec<Variant>,
     /// Its streams, parents first.
     #[serde(rename = "stream")]
     pub streams: Vec<LayoutStream>,
+    /// The text of the file that creates it.
+    #[serde(skip)]
+    sql: Option<Cow<'static, str>>,
+}
+
+/// Another way in which Chronicle created the tables of a layout.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Variant {
+    /// Its short name, as `--create` uses it.
+    pub name: String,
+    /// Its name for people.
+    pub title: String,
+    /// The file that creates it.
+    pub ddl: String,
 }
 
 /// One table of a layout.
@@ -75,6 +113,9 @@ pub struct LayoutStream {
     pub role: Role,
     /// The table.
     pub table: String,
+    /// Whether a database may lack this table.
+    #[serde(default)]
+    pub optional: bool,
     /// The physical columns that it is recognised by.
     pub requires: Vec<String>,
     /// The physical columns that it never has.
@@ -201,162 +242,29 @@ impl LayoutStream {
             Error::new(Code::Layout, format!("{}: it has no column \"{name}\"", self.table))
         })
     }
-
-    fn fits(&self, tables: &[Table]) -> bool {
-        let Some(table) = tables.iter().find(|t| t.name.eq_ignore_ascii_case(&self.table)) else {
-            return false;
-        };
-        self.requires.iter().all(|c| table.has(c)) && !self.forbids.iter().any(|c| table.has(c))
-    }
 }
 
 impl Layout {
-    fn fits(&self, tables: &[Table]) -> bool {
-        self.streams.iter().all(|stream| stream.fits(tables))
+    /// The SQL that creates its tables, if it is known.
+    pub fn ddl(&self) -> Option<&str> {
+        self.sql.as_deref()
     }
 
-    /// The SQL that creates the tables of this layout, if we create it.
-    pub fn ddl(&self) -> Option<&'static str> {
-        let file = self.ddl.as_deref()?;
-        DDL.iter().find(|(name, _)| *name == file).map(|(_, sql)| *sql)
-    }
-}
-
-/// A table as it was found.
-#[derive(Debug, Clone)]
-pub struct Table {
-    /// Its name.
-    pub name: String,
-    /// Its physical columns.
-    pub columns: Vec<String>,
-}
-
-impl Table {
-    fn has(&self, column: &str) -> bool {
-        self.columns.iter().any(|c| c.eq_ignore_ascii_case(column))
-    }
-}
-
-const LAYOUTS: [(&str, &str); 6] = [
-    ("sqlite-hooks.toml", include_str!("../schemas/layouts/sqlite-hooks.toml")),
-    ("sqlite-server.toml", include_str!("../schemas/layouts/sqlite-server.toml")),
-    ("sqlite-both.toml", include_str!("../schemas/layouts/sqlite-both.toml")),
-    ("sqlite-seed.toml", include_str!("../schemas/layouts/sqlite-seed.toml")),
-    ("postgres-upstream.toml", include_str!("../schemas/layouts/postgres-upstream.toml")),
-    ("postgres-seed.toml", include_str!("../schemas/layouts/postgres-seed.toml")),
-];
-
-const DDL: [(&str, &str); 2] = [
-    ("sqlite-hooks.sql", include_str!("../schemas/ddl/sqlite-hooks.sql")),
-    ("postgres-upstream.sql", include_str!("../schemas/ddl/postgres-upstream.sql")),
-];
-
-/// Every layout that is known for a kind of database.
-///
-/// # Errors
-/// If a compiled-in file is not a layout, which a test forbids.
-pub fn all(backend: Backend) -> Result<Vec<Layout>> {
-    let mut layouts = Vec::new();
-    for (file, text) in LAYOUTS {
-        let layout: Layout = toml::from_str(text).map_err(|e| {
-            Error::new(Code::Internal, format!("schemas/layouts/{file}")).because(e)
-        })?;
-        if layout.backend == backend {
-            layouts.push(layout);
-        }
-    }
-    Ok(layouts)
-}
-
-/// The layout whose tables and columns are all there; of several the one that asks for most.
-///
-/// # Errors
-/// If none fits: the message shows what was found.
-pub fn recognise(backend: Backend, tables: &[Table]) -> Result<Layout> {
-    let asks = |layout: &Layout| layout.streams.iter().map(|s| s.requires.len()).sum::<usize>();
-    let fitting = all(backend)?.into_iter().filter(|layout| layout.fits(tables));
-    fitting.max_by_key(asks).ok_or_else(|| unknown(backend, tables))
-}
-
-/// How many tables a message shows.
-const TABLES_SHOWN: usize = 6;
-
-/// The first tables by their names: they tell people which database this is.
-fn names(tables: &[Table]) -> String {
-    let mut names: Vec<String> =
-        tables.iter().take(TABLES_SHOWN).map(|t| show_text(&t.name)).collect();
-    if tables.len() > names.len() {
-        names.push("…".into());
-    }
-    names.join(", ")
-}
-
-fn unknown(backend: Backend, tables: &[Table]) -> Error {
-    let related = |t: &&Table| t.name.contains("session") || t.name.contains("event");
-    let shown: Vec<String> = (tables.iter().filter(related).take(TABLES_SHOWN))
-        .map(|t| show_text(&format!("{} ({})", t.name, t.columns.join(", "))))
-        .collect();
-    let found = match (tables.len(), shown.is_empty()) {
-        (0, _) => "it has no tables".to_owned(),
-        (n, true) => format!("none of its {n} tables holds sessions or events: {}", names(tables)),
-        (_, false) => format!("found {}", shown.join("; ")),
-    };
-    let known: Vec<String> = all(backend)
-        .unwrap_or_default()
-        .iter()
-        .map(|l| {
-            let tables: Vec<_> = l.streams.iter().map(|s| s.table.as_str()).collect();
-            format!("{} ({})", l.title, tables.join(", "))
+    /// The SQL that creates its tables.
+    ///
+    /// # Errors
+    /// If its file names none.
+    pub fn required_ddl(&self) -> Result<&str> {
+        self.ddl().ok_or_else(|| {
+            let what =
+                format!("--create cannot make the layout {}: its file has no ddl", self.name);
+            Error::new(Code::Usage, what)
+                .hint("name the file with its CREATE statements there: ddl = \"FILE.sql\"")
         })
-        .collect();
-    Error::new(Code::Layout, format!("this is no Chronicle database: {found}"))
-        .hint(format!("layouts that are known: {}", known.join("; ")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn table(name: &str, columns: &[&str]) -> Table {
-        Table { name: name.into(), columns: columns.iter().map(|c| (*c).into()).collect() }
     }
 
-    #[test]
-    fn every_compiled_in_layout_parses_and_its_ddl_exists() {
-        let mut count = 0;
-        for backend in [Backend::Sqlite, Backend::Postgres] {
-            for layout in all(backend).unwrap() {
-                count += 1;
-                assert_eq!(layout.ddl.is_some(), layout.ddl().is_some(), "{}", layout.name);
-                assert!(layout.streams.iter().all(|s| crate::archive::is_stream_name(&s.name)));
-            }
-        }
-        assert_eq!(count, LAYOUTS.len());
-    }
-
-    #[test]
-    fn a_file_with_both_layouts_is_recognised_as_both() {
-        let hooks = [
-            table("sessions", &["id", "claude_session_id", "start_time"]),
-            table("events", &["id", "session_id", "event_type", "timestamp", "data"]),
-        ];
-        let server = [
-            table(
-                "chronicle_sessions",
-                &["id", "claude_session_id", "start_time", "metadata", "event_count"],
-            ),
-            table("chronicle_events", &["id", "session_id", "event_type", "timestamp", "metadata"]),
-        ];
-        let name = |tables: &[Table]| recognise(Backend::Sqlite, tables).unwrap().name;
-        assert_eq!(name(&hooks), "hooks");
-        assert_eq!(name(&server), "server");
-        assert_eq!(name(&[hooks, server].concat()), "hooks+server");
-    }
-
-    #[test]
-    fn an_unknown_pair_of_tables_is_shown() {
-        let error = recognise(Backend::Sqlite, &[table("my_events", &["a", "b"])]).unwrap_err();
-        assert!(error.full().contains("my_events (a, b)"), "{}", error.full());
-        assert_eq!(error.code(), Code::Layout);
+    /// The tables that hold its data, optional ones included.
+    pub fn tables(&self) -> Vec<&str> {
+        self.streams.iter().map(|s| s.table.as_str()).collect()
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
-use crate::layout::{self, Backend, Layout};
+use crate::layout::Backend;
 use crate::postgres::conninfo::{ConnInfo, read_password_file};
 use crate::postgres::source::PgSource;
 use crate::postgres::target::PgTarget;
@@ -78,49 +78,44 @@ impl Location {
     ) -> Result<Box<dyn Source>> {
         match self {
             Location::Sqlite(path) => {
-                let source = SqliteSource::open(path, options, cancel);
+                let source = SqliteSource::open(path, &options, cancel);
                 Ok(Box::new(source.map_err(|e| e.about(path.display()))?))
             }
             Location::Postgres(info) => {
-                Ok(Box::new(cancel.or(PgSource::open(info, options)).await?))
+                Ok(Box::new(cancel.or(PgSource::open(info, &options)).await?))
             }
         }
     }
 
-    /// Opens the database for writing; with `create` makes the layout that we make there.
+    /// Opens the database for writing; makes its tables first if the options say so.
     ///
     /// # Errors
     /// If it cannot be opened or is of no known layout.
     pub async fn open_target(
         &self,
-        create: bool,
         options: &TargetOptions,
         cancel: &Cancel,
     ) -> Result<Box<dyn Target>> {
-        let layout = if create { Some(self.created_layout()?) } else { None };
-        match (self, layout) {
-            (Location::Sqlite(path), Some(layout)) => {
-                let target = SqliteTarget::create(path, &layout, options, cancel);
+        match self {
+            Location::Sqlite(path) => {
+                let target = match &options.create {
+                    Some(layout) => SqliteTarget::create(path, layout, options, cancel),
+                    None => SqliteTarget::open(path, options, cancel),
+                };
                 Ok(Box::new(target.map_err(|e| e.about(path.display()))?))
             }
-            (Location::Sqlite(path), None) => {
-                let target = SqliteTarget::open(path, options, cancel);
-                Ok(Box::new(target.map_err(|e| e.about(path.display()))?))
-            }
-            (Location::Postgres(info), layout) => {
-                let target = PgTarget::open(info, layout.as_ref(), options);
-                Ok(Box::new(cancel.or(target).await?))
+            Location::Postgres(info) => {
+                Ok(Box::new(cancel.or(PgTarget::open(info, options)).await?))
             }
         }
     }
 
-    fn created_layout(&self) -> Result<Layout> {
-        let backend = match self {
+    /// The kind of this database.
+    pub fn backend(&self) -> Backend {
+        match self {
             Location::Sqlite(_) => Backend::Sqlite,
             Location::Postgres(_) => Backend::Postgres,
-        };
-        let created = layout::all(backend)?.into_iter().find(|l| l.ddl().is_some());
-        created.ok_or_else(|| Error::new(Code::Internal, "no layout to create"))
+        }
     }
 }
 

@@ -371,7 +371,7 @@ pub fn table_for(stream: &Stream, catalog: &Catalog) -> Option<usize> {
     if let Some(same) = tables.iter().position(|t| t.stream == stream.name) {
         return Some(same);
     }
-    let role = role_of(stream)?;
+    let role = role_of(stream).filter(|role| *role != Role::Side)?;
     let mut of_role = tables.iter().enumerate().filter(|(_, t)| t.role == role);
     match (role, of_role.next(), of_role.next()) {
         (Role::Sessions | Role::Events, Some((table, _)), None) => Some(table),

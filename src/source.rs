@@ -4,15 +4,18 @@ use futures::future::BoxFuture;
 
 use crate::archive::Origin;
 use crate::error::{Code, Error, Result};
+use crate::layout::Layout;
 use crate::record::{Batch, Stream};
 
 /// How a source is read.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct SourceOptions {
     /// Whether rows come in the order of the layout, so that the same data give the same bytes.
     pub sorted: bool,
     /// Whether what differs between two machines with the same data is left out of the header.
     pub reproducible: bool,
+    /// The layout that the tables must have; without it they are recognised.
+    pub layout: Option<Layout>,
 }
 
 /// Rows that refer to rows which are not there.

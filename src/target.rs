@@ -5,11 +5,22 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 
 use crate::error::{Error, Result};
-use crate::layout::{Backend, LayoutStream, Role};
+use crate::layout::{Backend, Layout, LayoutStream, Role};
 use crate::plan::{Plan, StreamPlan};
 use crate::record::Batch;
 use crate::residue::Residue;
 use crate::source::Orphans;
+
+/// How a target is opened.
+#[derive(Debug, Clone, Default)]
+pub struct TargetOptions {
+    /// The layout to make there first.
+    pub create: Option<Layout>,
+    /// The layout that the tables must have; without it they are recognised.
+    pub layout: Option<Layout>,
+    /// What for.
+    pub purpose: Purpose,
+}
 
 /// What SQLite does with a value that is stored in a column (its "type affinity").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -245,13 +256,6 @@ pub enum Purpose {
     Load,
     /// To find everything that would be wrong; nothing is locked and nothing stays.
     Check,
-}
-
-/// How a target is opened.
-#[derive(Debug, Clone, Default)]
-pub struct TargetOptions {
-    /// What for.
-    pub purpose: Purpose,
 }
 
 /// What was done to one stream.

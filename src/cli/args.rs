@@ -60,6 +60,8 @@ pub enum Command {
     Cat(CatArgs),
     /// Compare two archives or databases row by row; exit code 15 if they are not equal
     Diff(DiffArgs),
+    /// Print the tables of a layout as SQL, or list the layouts that are known
+    Schema(SchemaArgs),
     /// Print the manual page
     #[command(hide = true)]
     Man,
@@ -85,6 +87,7 @@ impl Command {
             Command::Inspect(_) => "inspect",
             Command::Cat(_) => "cat",
             Command::Diff(_) => "diff",
+            Command::Schema(_) => "schema",
             Command::Man => "man",
         }
     }
@@ -131,6 +134,11 @@ pub struct ExportArgs {
     #[arg(long)]
     pub row_digests: bool,
 
+    /// The layout of the tables, instead of recognising it: a layout file, or the name of a known
+    /// layout
+    #[arg(long, value_name = "FILE")]
+    pub layout: Option<String>,
+
     /// A name to put into the archive's header
     #[arg(long, value_name = "TEXT")]
     pub label: Option<String>,
@@ -151,9 +159,9 @@ pub struct ImportArgs {
     #[arg(long, value_name = "TARGET")]
     pub to: String,
 
-    /// Make a new SQLite file in the hooks' layout, or Chronicle's own tables in Postgres
-    #[arg(long)]
-    pub create: bool,
+    /// Which layout the target has
+    #[command(flatten)]
+    pub target: TargetArgs,
 
     /// Do everything but commit, and show the plan
     #[arg(long)]
@@ -207,6 +215,20 @@ pub struct PlanArgs {
     pub instance: Option<uuid::Uuid>,
 }
 
+/// Which layout a target has or gets.
+#[derive(Debug, clap::Args)]
+pub struct TargetArgs {
+    /// Make a new SQLite file in the hooks' layout, or Chronicle's own tables in Postgres; or make
+    /// another layout that `schema` lists
+    #[arg(long, value_name = "LAYOUT", num_args = 0..=1, require_equals = true)]
+    pub create: Option<Option<String>>,
+
+    /// The layout of the target's tables, instead of recognising it: a layout file, or the name of
+    /// a known layout
+    #[arg(long, value_name = "FILE")]
+    pub layout: Option<String>,
+}
+
 /// `check`
 #[derive(Debug, clap::Args)]
 pub struct CheckArgs {
@@ -222,9 +244,9 @@ pub struct CheckArgs {
     #[arg(long, value_name = "TARGET", required_if_eq("from", ""))]
     pub to: Option<String>,
 
-    /// As if the target were made anew
-    #[arg(long, requires = "to")]
-    pub create: bool,
+    /// Which layout the target has
+    #[command(flatten)]
+    pub target: TargetArgs,
 
     /// What becomes of values, columns and ids
     #[command(flatten)]
@@ -377,4 +399,11 @@ pub struct DiffArgs {
     /// A file with the database's password
     #[arg(long, value_name = "FILE")]
     pub password_file: Option<PathBuf>,
+}
+
+/// `schema`
+#[derive(Debug, clap::Args)]
+pub struct SchemaArgs {
+    /// The layout whose tables are printed; without it, all layouts are listed
+    pub layout: Option<String>,
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::args::CheckArgs;
 use super::export::{rows_object, rows_text};
-use super::import::{notices, open_archive, plan_lines, plan_options, say_change};
+use super::import::{notices, open_archive, opening, plan_lines, plan_options, say_change};
 use super::report::Report;
 use crate::archive::{Limits, Sealed, WriterOptions};
 use crate::cancel::Cancel;
@@ -20,7 +20,7 @@ use crate::progress::Progress;
 use crate::record::show_path;
 use crate::source::{Orphans, Source, SourceOptions};
 use crate::survey::{Surveyed, survey};
-use crate::target::{Problem, Purpose, TargetOptions};
+use crate::target::{Problem, Purpose};
 
 /// What is looked at.
 enum What {
@@ -93,7 +93,7 @@ async fn check(
             read(args, name, input, target, progress, cancel).await
         }
         What::Database(location) => {
-            let reading = SourceOptions { sorted: true, reproducible: false };
+            let reading = SourceOptions { sorted: true, reproducible: false, layout: None };
             let source = location.open_source(reading, cancel).await?;
             let said = source.notices().to_vec();
             said.iter().for_each(|notice| report.notice(notice));
@@ -147,8 +147,8 @@ async fn read(
         purpose: Purpose::Check,
         ..ImportOptions::default()
     };
-    let opening = TargetOptions { purpose: Purpose::Check };
-    let target = location.open_target(args.create, &opening, cancel).await?;
+    let opening = opening(&args.target, location, Purpose::Check)?;
+    let target = location.open_target(&opening, cancel).await?;
     let imported = import(incoming, target, options, None, progress, cancel).await?;
     let sealed = imported.sealed.clone();
     Ok(Checked { sealed, source: None, surveyed: None, imported: Some(imported) })

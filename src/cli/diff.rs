@@ -110,7 +110,7 @@ impl Place {
         let path = match self {
             Place::Database(location) => {
                 // sorted, so that equal rows of the two stand face to face
-                let options = SourceOptions { sorted: true, reproducible: false };
+                let options = SourceOptions { sorted: true, reproducible: false, layout: None };
                 let source = location.open_source(options, cancel).await?;
                 let notices = source.notices().iter().map(|n| format!("{location}: {n}")).collect();
                 return Ok((Box::new(source), notices));

@@ -17,6 +17,7 @@ use crate::cancel::Cancel;
 use crate::discover::discover;
 use crate::error::{Code, Error, Result};
 use crate::export::{ExportOptions, Exported, export};
+use crate::layout;
 use crate::location::{Environment, Location};
 use crate::progress::Progress;
 use crate::record::show_path;
@@ -31,7 +32,8 @@ pub(super) async fn run(
     let started = Instant::now();
     let output = Output::open(args.output.as_deref())?;
     let location = source(args, environment, report)?;
-    let reading = SourceOptions { sorted: !args.unsorted, reproducible: args.reproducible };
+    let layout = args.layout.as_deref().map(|l| layout::pick(l, location.backend())).transpose()?;
+    let reading = SourceOptions { sorted: !args.unsorted, reproducible: args.reproducible, layout };
     let source = location.open_source(reading, cancel).await?;
     let notices = source.notices().to_vec();
     notices.iter().for_each(|n| report.notice(n));

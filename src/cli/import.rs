@@ -9,7 +9,8 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::args::{
-    EventTypesArg, ImportArgs, MissingColumnArg, OrphansArg, PlanArgs, UnrepresentableArg,
+    EventTypesArg, ImportArgs, MissingColumnArg, OrphansArg, PlanArgs, TargetArgs,
+    UnrepresentableArg,
 };
 use super::export::Output;
 use super::report::Report;
@@ -18,6 +19,7 @@ use crate::archive::{Index, Limits};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::import::{ImportOptions, Imported, Incoming, import};
+use crate::layout;
 use crate::location::{Environment, Location};
 use crate::plan::{
     AssumeZone, EventTypes, Fate, OnMissingColumn, OnUnrepresentable, Plan, PlanOptions,
@@ -37,6 +39,7 @@ pub(super) async fn run(
     let options = options(args)?;
     let location = Location::parse(&args.to, args.password_file.as_deref(), environment)?;
     let rejects = rejects(args)?;
+    let opening = opening(&args.target, &location, Purpose::Load)?;
     let progress = Progress::default();
     let input = open_archive(args.archive.as_deref(), &progress)?;
     let watch = report.watch(&progress);
@@ -45,8 +48,7 @@ pub(super) async fn run(
         let name = args.archive.as_deref().map_or("stdin".into(), |p| show_path(p.display()));
         let incoming = Incoming::open(name, input, Limits::default(), &progress, cancel).await?;
         let archive_id = incoming.header.archive_id.clone();
-        let opening = TargetOptions { purpose: Purpose::Load };
-        let target = location.open_target(args.create, &opening, cancel).await?;
+        let target = location.open_target(&opening, cancel).await?;
         let imported = import(incoming, target, options, rejected_rows, &progress, cancel).await?;
         Ok((archive_id, imported))
     }
@@ -62,6 +64,28 @@ pub(super) async fn run(
         report.warning(&format!("the result could not be printed: {}", error.full()));
     }
     Ok(if imported.rejected.is_empty() { 0 } else { Code::Rejected.exit() })
+}
+
+/// The layouts that `--create` and `--layout` name.
+pub(super) fn opening(
+    args: &TargetArgs,
+    location: &Location,
+    purpose: Purpose,
+) -> Result<TargetOptions> {
+    let backend = location.backend();
+    let layout = args.layout.as_deref().map(|text| layout::pick(text, backend)).transpose()?;
+    let create = match (&args.create, &layout) {
+        (None, _) => None,
+        (Some(None), Some(layout)) => Some(layout.clone()),
+        (Some(name), None) => Some(layout::created(name.as_deref(), backend)?),
+        (Some(Some(_)), Some(_)) => {
+            return Err(Error::new(Code::Usage, "--create=LAYOUT and --layout are two layouts")
+                .hint(
+                    "leave out one of them; --create --layout FILE makes the layout of the file",
+                ));
+        }
+    };
+    Ok(TargetOptions { create, layout, purpose })
 }
 
 fn options(args: &ImportArgs) -> Result<ImportOptions> {

@@ -8,6 +8,7 @@ mod export;
 mod import;
 mod inspect;
 mod report;
+mod schema;
 mod verify;
 
 use std::ffi::OsString;
@@ -44,6 +45,9 @@ fn work(args: &Args, report: &Report) -> Result<u8> {
     if let Command::Man = args.command {
         return man(report).map(|()| 0);
     }
+    if let Command::Schema(args) = &args.command {
+        return schema::run(args, report).map(|()| 0);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -62,7 +66,7 @@ fn work(args: &Args, report: &Report) -> Result<u8> {
             Command::Inspect(args) => inspect::run(args, report, &cancel).await,
             Command::Cat(args) => cat::run(args, report, &cancel).await,
             Command::Diff(args) => diff::run(args, &environment, report, &cancel).await,
-            Command::Man => Ok(0),
+            Command::Schema(_) | Command::Man => Ok(0),
         }
     });
     // a thread that waits for a pipe must not keep the process alive

@@ -3,7 +3,7 @@
 use super::connection::Connection;
 use super::{literal, quoted};
 use crate::error::{Code, Error, Result};
-use crate::layout::{Backend, Layout, LayoutStream, Table, all, recognise};
+use crate::layout::{Backend, Layout, LayoutStream, Table, all, fit};
 use crate::record::{Kind, show_text};
 use crate::target::{Catalog, Check, Reference, TargetColumn, TargetTable, TargetType};
 
@@ -82,6 +82,8 @@ pub struct PgTable {
     pub computed: Vec<String>,
     /// The server's guess at its rows.
     pub rows: u64,
+    /// Whether it is a view; recognition needs to know of these, nobody else does.
+    pub view: bool,
 }
 
 /// Chronicle's tables in one schema, and the layout they are recognised as.
@@ -142,20 +144,27 @@ pub struct ForeignKey {
 
 impl PgCatalog {
     /// Looks for Chronicle's tables, in `wanted` if a schema is named, else in `public`, else in
-    /// the only other schema that has them.
+    /// the only other schema that has them. Their layout is recognised, or is `forced`.
     ///
     /// # Errors
-    /// If no schema has tables of a known layout, or several have and none is named.
-    pub async fn read(connection: &Connection, wanted: Option<&str>) -> Result<PgCatalog> {
-        let schemas = read_tables(connection).await?;
+    /// If no schema has tables of a known layout, or of the forced one, or several have and none
+    /// is named.
+    pub async fn read(
+        connection: &Connection,
+        wanted: Option<&str>,
+        forced: Option<&Layout>,
+    ) -> Result<PgCatalog> {
+        let schemas = read_tables(connection, forced).await?;
         let named = |tables: &[PgTable]| -> Vec<Table> {
             let names = |t: &PgTable| t.columns.iter().map(|c| c.name.clone()).collect();
-            tables.iter().map(|t| Table { name: t.name.clone(), columns: names(t) }).collect()
+            (tables.iter())
+                .map(|t| Table { name: t.name.clone(), columns: names(t), view: t.view })
+                .collect()
         };
         let mut fitting: Vec<(String, Vec<PgTable>, Layout)> = Vec::new();
         let mut refused = None;
         for (schema, tables) in schemas {
-            match recognise(Backend::Postgres, &named(&tables)) {
+            match fit(Backend::Postgres, &named(&tables), forced) {
                 Ok(layout) => fitting.push((schema, tables, layout)),
                 Err(e) if wanted.unwrap_or("public") == schema => refused = Some(e),
                 Err(_) => {}
@@ -178,12 +187,13 @@ impl PgCatalog {
             return Err(match refused {
                 Some(refused) => refused,
                 // nothing at all: let recognition say so
-                None => recognise(Backend::Postgres, &[])
+                None => fit(Backend::Postgres, &[], forced)
                     .err()
                     .unwrap_or_else(|| Error::new(Code::Layout, "no tables")),
             });
         };
-        let (schema, tables, layout) = fitting.swap_remove(position);
+        let (schema, mut tables, layout) = fitting.swap_remove(position);
+        tables.retain(|t| !t.view);
         let foreign_keys = read_foreign_keys(connection, &schema).await?;
         let rules = read_rules(connection, &schema).await?;
         Ok(PgCatalog { schema, layout, tables, foreign_keys, rules })
@@ -242,26 +252,31 @@ impl PgCatalog {
     }
 }
 
-/// Every schema with the tables that some layout knows by name.
-async fn read_tables(connection: &Connection) -> Result<Vec<(String, Vec<PgTable>)>> {
+/// Every schema with the tables and views that some layout knows by name.
+async fn read_tables(
+    connection: &Connection,
+    forced: Option<&Layout>,
+) -> Result<Vec<(String, Vec<PgTable>)>> {
     let mut names: Vec<String> = Vec::new();
-    for layout in all(Backend::Postgres)? {
-        names.extend(layout.streams.iter().map(|s| literal(&s.table)));
+    for layout in all(Backend::Postgres)?.iter().chain(forced) {
+        names.extend(layout.tables().into_iter().map(literal));
     }
     let sql = format!(
         "SELECT n.nspname, c.relname, c.oid, greatest(c.reltuples, 0)::int8, a.attname, \
                 coalesce(b.typname, t.typname), \
                 pg_catalog.format_type(coalesce(b.oid, a.atttypid), a.atttypmod), \
                 CASE WHEN t.typname = 'varchar' AND a.atttypmod > 4 THEN a.atttypmod - 4 END, \
-                a.attnotnull, a.atthasdef OR a.attidentity <> '', a.attgenerated <> '' \
+                a.attnotnull, a.atthasdef OR a.attidentity <> '', a.attgenerated <> '', \
+                c.relkind IN ('v', 'm') \
            FROM pg_catalog.pg_class c \
            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
            JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid \
            JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
            LEFT JOIN pg_catalog.pg_type b ON b.oid = t.typbasetype AND t.typtype = 'd' \
-          WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition \
+          WHERE c.relkind IN ('r', 'p', 'v', 'm') AND NOT c.relispartition \
             AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname NOT IN ({RESERVED}) \
             AND (c.relname IN ({}) OR c.relname LIKE 'chronicle%') \
+            AND c.relname NOT LIKE 'chronicle\\_dump\\_%' \
             AND a.attnum > 0 AND NOT a.attisdropped \
           ORDER BY n.nspname, c.relname, a.attnum",
         names.join(", ")
@@ -281,6 +296,7 @@ async fn read_tables(connection: &Connection) -> Result<Vec<(String, Vec<PgTable
                 columns: Vec::new(),
                 computed: Vec::new(),
                 rows: text(3).parse().unwrap_or(0),
+                view: yes(11),
             });
         }
         let Some(table) = tables.last_mut() else { continue };

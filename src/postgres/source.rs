@@ -57,12 +57,13 @@ impl PgSource {
     ///
     /// # Errors
     /// If the server cannot be reached, or its tables are of no known layout.
-    pub async fn open(info: &ConnInfo, options: SourceOptions) -> Result<PgSource> {
+    pub async fn open(info: &ConnInfo, options: &SourceOptions) -> Result<PgSource> {
         let connection = Connection::open(info).await?;
         let settings = connection.settings();
         let begin = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {settings}");
         connection.run(Code::Source, "cannot start a snapshot", &begin).await?;
-        let catalog = PgCatalog::read(&connection, info.schema.as_deref()).await?;
+        let catalog =
+            PgCatalog::read(&connection, info.schema.as_deref(), options.layout.as_ref()).await?;
         let mut notices = info.notices();
         notices.extend(others(&catalog));
         let (mut streams, mut tables, mut expected_rows) = (Vec::new(), Vec::new(), 0);

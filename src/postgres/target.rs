@@ -36,6 +36,7 @@ pub struct PgTarget {
     pub(super) connection: Connection,
     pub(super) info: ConnInfo,
     pub(super) found: PgCatalog,
+    forced: Option<Layout>,
     catalog: Catalog,
     notices: Vec<String>,
     disabled: Vec<Trigger>,
@@ -82,15 +83,14 @@ const NUMBER: &str = "chronicle_dump_row";
 const STAGED_RESIDUE: &str = "pg_temp.chronicle_dump_stage_residue";
 
 impl PgTarget {
-    /// Connects and looks at the tables; with `create` makes them first, in the same transaction.
+    /// Connects and looks at the tables; makes them first, in the same transaction, if the options
+    /// say so.
     ///
     /// # Errors
     /// If the server cannot be reached, or its tables are of no known layout.
-    pub async fn open(
-        info: &ConnInfo,
-        create: Option<&Layout>,
-        options: &TargetOptions,
-    ) -> Result<PgTarget> {
+    pub async fn open(info: &ConnInfo, options: &TargetOptions) -> Result<PgTarget> {
+        let create = options.create.as_ref();
+        let forced = create.or(options.layout.as_ref());
         let connection = Connection::open(info).await?;
         let begin = format!("BEGIN; {}", connection.settings());
         connection.run(Code::Target, "cannot start to write", &begin).await?;
@@ -99,8 +99,9 @@ impl PgTarget {
             create_tables(&connection, info, layout).await?;
             notices.extend(who_may_read(&connection).await?);
         }
-        let found = PgCatalog::read(&connection, info.schema.as_deref()).await.map_err(|e| {
-            if create.is_some() || e.code() != Code::Layout {
+        let read = PgCatalog::read(&connection, info.schema.as_deref(), forced);
+        let found = read.await.map_err(|e| {
+            if forced.is_some() || e.code() != Code::Layout {
                 return e;
             }
             let known = e.next_step().unwrap_or_default().to_owned();
@@ -111,6 +112,7 @@ impl PgTarget {
             info: info.clone(),
             catalog: found.describe(),
             found,
+            forced: forced.cloned(),
             notices,
             disabled: Vec::new(),
             purpose: options.purpose,
@@ -152,7 +154,8 @@ impl PgTarget {
         // others may go on reading; who writes waits until we are done
         let lock = format!("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", names.join(", "));
         self.run("cannot lock Chronicle's tables", &lock).await?;
-        let now = PgCatalog::read(&self.connection, Some(&self.found.schema)).await?;
+        let (schema, forced) = (&self.found.schema, self.forced.as_ref());
+        let now = PgCatalog::read(&self.connection, Some(schema), forced).await?;
         let shape = |catalog: &PgCatalog| -> Vec<_> {
             let columns = |t: &PgTable| (t.oid, t.columns.clone());
             catalog.tables.iter().map(columns).collect()
@@ -957,9 +960,7 @@ impl Target for PgTarget {
 }
 
 async fn create_tables(connection: &Connection, info: &ConnInfo, layout: &Layout) -> Result<()> {
-    let ddl = layout.ddl().ok_or_else(|| {
-        Error::new(Code::Usage, format!("--create cannot make the layout {}", layout.name))
-    })?;
+    let ddl = layout.required_ddl()?;
     let schema = info.schema.as_deref().unwrap_or("public");
     let exists =
         format!("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = {}", literal(schema));
@@ -970,7 +971,8 @@ async fn create_tables(connection: &Connection, info: &ConnInfo, layout: &Layout
         )
         .hint("create it first: CREATE SCHEMA, as the owner of the database"));
     }
-    if PgCatalog::read(connection, Some(schema)).await.is_ok() {
+    let forced = PgCatalog::read(connection, Some(schema), Some(layout)).await;
+    if forced.is_ok() || PgCatalog::read(connection, Some(schema), None).await.is_ok() {
         return Err(Error::new(
             Code::Usage,
             format!("--create: the schema {schema} has Chronicle's tables already"),

@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 use super::{failed, quoted};
 use crate::error::{Code, Result};
-use crate::layout::{Backend, Layout, LayoutStream, Table, recognise};
+use crate::layout::{Backend, Layout, LayoutStream, Table, fit};
 use crate::record::Kind;
 use crate::target::Affinity;
 
@@ -45,25 +45,29 @@ impl SqliteTable {
 pub struct SqliteCatalog {
     /// The layout.
     pub layout: Layout,
-    /// All tables of the database but SQLite's own.
+    /// All tables of the database but SQLite's own and ours.
     pub tables: Vec<SqliteTable>,
 }
 
 impl SqliteCatalog {
-    /// Looks at a database.
+    /// Looks at a database whose layout is recognised, or is `forced`.
     ///
     /// # Errors
-    /// If its tables are of no known layout.
-    pub fn read(connection: &Connection) -> Result<SqliteCatalog> {
-        let tables = read_tables(connection)
+    /// If its tables are of no known layout, or not of the forced one.
+    pub fn read(connection: &Connection, forced: Option<&Layout>) -> Result<SqliteCatalog> {
+        let found = read_tables(connection)
             .map_err(|e| failed(Code::Source, "cannot read the tables", e))?;
-        let named: Vec<Table> = (tables.iter())
-            .map(|t| Table {
+        let named: Vec<Table> = (found.iter())
+            .map(|(view, t)| Table {
                 name: t.name.clone(),
                 columns: t.columns.iter().map(|c| c.name.clone()).collect(),
+                view: *view,
             })
             .collect();
-        Ok(SqliteCatalog { layout: recognise(Backend::Sqlite, &named)?, tables })
+        let layout = fit(Backend::Sqlite, &named, forced)?;
+        let real = |(view, table): (bool, SqliteTable)| (!view).then_some(table);
+        let tables = found.into_iter().filter_map(real).collect();
+        Ok(SqliteCatalog { layout, tables })
     }
 
     /// The table of a stream of the layout; recognition has made sure that it is there.
@@ -79,20 +83,28 @@ impl SqliteCatalog {
     }
 }
 
-fn read_tables(connection: &Connection) -> rusqlite::Result<Vec<SqliteTable>> {
+/// Tables and views that are neither SQLite's own nor ours; true for a view.
+fn read_tables(connection: &Connection) -> rusqlite::Result<Vec<(bool, SqliteTable)>> {
     let mut statement = connection.prepare(
-        "SELECT name, wr FROM pragma_table_list \
-         WHERE schema = 'main' AND type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' \
-         ORDER BY name",
+        "SELECT name, wr, type = 'view' FROM pragma_table_list \
+         WHERE schema = 'main' AND type IN ('table', 'view') \
+           AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name",
     )?;
-    let names = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))?;
-    names
-        .map(|row| {
-            let (name, without_rowid): (String, bool) = row?;
-            let columns = read_columns(connection, &name)?;
-            Ok(SqliteTable { name, columns, has_rowid: !without_rowid })
-        })
-        .collect()
+    let columns = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+    let mut tables = Vec::new();
+    for row in statement.query_map([], columns)? {
+        let (name, without_rowid, view): (String, bool, bool) = row?;
+        if Table::is_ours(&name) {
+            continue;
+        }
+        let columns = match read_columns(connection, &name) {
+            // a view whose tables are gone has no columns, and is nobody's concern
+            Err(_) if view => Vec::new(),
+            columns => columns?,
+        };
+        tables.push((view, SqliteTable { name, columns, has_rowid: !without_rowid }));
+    }
+    Ok(tables)
 }
 
 fn read_columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<SqliteColumn>> {

@@ -16,7 +16,7 @@ pub fn rows(path: &Path) -> Option<Option<u64>> {
     // a path is used as it is: no name has a meaning of its own once it is absolute
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
     let _ = connection.busy_timeout(std::time::Duration::from_millis(200));
-    let catalog = match SqliteCatalog::read(&connection) {
+    let catalog = match SqliteCatalog::read(&connection, None) {
         Ok(catalog) => catalog,
         Err(e) if e.code() == crate::error::Code::Layout => return None,
         Err(_) => return Some(None),

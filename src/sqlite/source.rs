@@ -41,9 +41,9 @@ impl SqliteSource {
     ///
     /// # Errors
     /// If the file cannot be opened or its tables are of no known layout.
-    pub fn open(path: &Path, options: SourceOptions, cancel: &Cancel) -> Result<SqliteSource> {
+    pub fn open(path: &Path, options: &SourceOptions, cancel: &Cancel) -> Result<SqliteSource> {
         let Snapshot { connection, notice } = snapshot::open(path, cancel)?;
-        let catalog = SqliteCatalog::read(&connection)?;
+        let catalog = SqliteCatalog::read(&connection, options.layout.as_ref())?;
         let mut notices: Vec<String> = notice.into_iter().collect();
         let read = |e| failed(Code::Source, "cannot read the database", e);
         notices.extend(left_out(&connection, &catalog).map_err(read)?);

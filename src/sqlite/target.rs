@@ -98,7 +98,7 @@ impl SqliteTarget {
             Purpose::Check => scratch(&path, cancel)?,
         };
         prepare(&mut connection, cancel).map_err(cannot)?;
-        SqliteTarget::over(connection, None, shown, options)
+        SqliteTarget::over(connection, None, options.layout.as_ref(), shown, options)
     }
 
     /// Makes a new file in a layout, under a name of its own until it is whole; for a check, in no
@@ -112,10 +112,8 @@ impl SqliteTarget {
         options: &TargetOptions,
         cancel: &Cancel,
     ) -> Result<SqliteTarget> {
+        let ddl = layout.required_ddl()?;
         let file = NewFile::reserve(path)?;
-        let ddl = layout.ddl().ok_or_else(|| {
-            Error::new(Code::Usage, format!("--create cannot make the layout {}", layout.name))
-        })?;
         let connection = connect(&file.partial, OpenFlags::SQLITE_OPEN_READ_WRITE)
             .and_then(|mut c| {
                 // nobody else knows the file: if we fail it is removed, so it needs no journal
@@ -125,16 +123,17 @@ impl SqliteTarget {
                 Ok(c)
             })
             .map_err(|e| failed(Code::Target, "cannot create the database", e))?;
-        SqliteTarget::over(connection, Some(file), show_path(path.display()), options)
+        SqliteTarget::over(connection, Some(file), Some(layout), show_path(path.display()), options)
     }
 
     fn over(
         connection: Connection,
         created: Option<NewFile>,
+        forced: Option<&Layout>,
         shown: String,
         options: &TargetOptions,
     ) -> Result<SqliteTarget> {
-        let found = SqliteCatalog::read(&connection)?;
+        let found = SqliteCatalog::read(&connection, forced)?;
         let catalog = describe(&connection, &found)?;
         let (mut unique, mut rowids) = (Vec::new(), Vec::new());
         for table in &catalog.tables {

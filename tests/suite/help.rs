@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use chronicle_dump::archive::line::Base;
 use chronicle_dump::archive::{ArchiveWriter, Header, Origin, WriterOptions};
 use chronicle_dump::error::Code;
-use chronicle_dump::layout::{self, Backend};
 use chronicle_dump::record::{Batch, Column, Kind, Stream, Value};
 use serde_json::Value as Json;
 
@@ -17,7 +16,8 @@ use crate::support::cluster::Cluster;
 use crate::support::files::{fixture, workdir};
 use crate::support::program::Program;
 
-const COMMANDS: [&str; 7] = ["export", "import", "check", "verify", "inspect", "cat", "diff"];
+const COMMANDS: [&str; 8] =
+    ["export", "import", "check", "verify", "inspect", "cat", "diff", "schema"];
 
 fn file(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -129,28 +129,6 @@ fn every_exit_code_means_the_same_everywhere() {
     assert_eq!(listed(&help), codes, "--help");
     assert_eq!(listed(page.text()), codes, "the manual page");
     assert_eq!(rows, codes, "README.md");
-}
-
-#[test]
-fn the_layouts_of_readme_are_those_that_are_compiled_in() {
-    let readme = read("README.md");
-    let rows: BTreeSet<(String, String, bool)> = (readme.lines())
-        .filter_map(|line| {
-            let cells: Vec<&str> = line.strip_prefix("| `")?.split('|').map(str::trim).collect();
-            let [name, kind @ ("SQLite" | "Postgres"), _, "yes", "yes", create, ""] = cells[..]
-            else {
-                return None;
-            };
-            Some((name.trim_end_matches('`').to_owned(), kind.to_owned(), create == "yes"))
-        })
-        .collect();
-    let mut layouts = BTreeSet::new();
-    for (backend, kind) in [(Backend::Sqlite, "SQLite"), (Backend::Postgres, "Postgres")] {
-        for layout in layout::all(backend).unwrap() {
-            layouts.insert((layout.name.clone(), kind.to_owned(), layout.ddl.is_some()));
-        }
-    }
-    assert_eq!(rows, layouts);
 }
 
 #[test]
@@ -310,6 +288,7 @@ fn the_json_results_are_as_documented() {
     let rejected = json(run(&rejecting.concat()).fails_with(14).text());
     let results = [&results[..], &[rejected]].concat();
     as_documented("import", &[], &results);
+    as_documented("schema", &[], &[result(&["schema"]), result(&["schema", "hooks"])]);
 
     run(&["export", &url, "-o", "postgres.ndjson.zst"]).success();
     fs::write(folder.path().join("part.ndjson.zst"), part_of_a_chain()).unwrap();

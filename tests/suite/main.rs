@@ -13,6 +13,7 @@ mod format_document;
 mod cat;
 mod diff;
 mod import_laws;
+mod layouts;
 mod manners;
 mod pipes;
 mod reader;

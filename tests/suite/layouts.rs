@@ -1,0 +1,278 @@
+//! Every layout is recognised as itself, comes back whole from its archive, and a layout file is enough for a fork.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use chronicle_dump::layout::{self, Backend, Choice};
+use rusqlite::Connection;
+use serde_json::Value as Json;
+
+use crate::support::cluster::{Cluster, Database};
+use crate::support::files::workdir;
+use crate::support::program::{Output, Program};
+
+const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/schemas/layouts/README.md");
+
+fn choices(backend: Backend) -> Vec<Choice> {
+    layout::choices().unwrap().into_iter().filter(|c| c.layout.backend == backend).collect()
+}
+
+fn words(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn run(args: &[&str]) -> Output {
+    Program::new(args).run()
+}
+
+/// Exports a database; gives the archive and the layout that it names.
+#[track_caller]
+fn export(from: &str, folder: &Path, options: &[&str]) -> (PathBuf, String) {
+    let archive = folder.join(format!("{}.archive", fs::read_dir(folder).unwrap().count()));
+    run(&[&["export", from, "-o", words(&archive)], options].concat()).success();
+    let shown = run(&["inspect", "--json", words(&archive)]).success();
+    let shown: Json = serde_json::from_str(shown.text().trim()).unwrap();
+    (archive, shown["source"]["layout"].as_str().unwrap().to_owned())
+}
+
+/// A value that a column of this name and type takes, different from row to row.
+fn literal(column: &str, declared: &str, row: usize) -> String {
+    let declared = declared.to_ascii_lowercase();
+    let text = match column {
+        "id" | "session_id" | "event_id" if declared.contains("int") => return row.to_string(),
+        "id" | "session_id" | "event_id" => format!("0000000{row}-0000-4000-8000-00000000000{row}"),
+        "event_type" | "type" => "session_start".into(),
+        "status" => "active".into(),
+        "phase" => "pre".into(),
+        "role" => "lead".into(),
+        "data_sharing_level" => "team".into(),
+        _ if declared.contains("json") => format!("{{\"a\": {row}}}"),
+        "data" | "metadata" | "parameters" | "result" => format!("{{\"é\":[{row},2.5,null]}}"),
+        _ if declared.contains("bool") => {
+            return if declared == "bool" { "true" } else { "1" }.into();
+        }
+        _ if declared.contains("int") => return row.to_string(),
+        _ if declared.contains("real") || declared.contains("float") => return format!("{row}.5"),
+        "timestamp" | "last_modified" | "last_active" => format!("2025-08-2{row}T10:11:12.345678"),
+        _ if column.ends_with("_at") || column.ends_with("_time") => {
+            format!("2025-08-2{row}T01:02:03.5")
+        }
+        _ => format!("{column} {row} ä"),
+    };
+    format!("'{text}'")
+}
+
+/// Two rows for a table with these columns.
+fn rows(table: &str, columns: &[(String, String)]) -> String {
+    let names: Vec<String> = columns.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+    let mut sql = String::new();
+    for row in 1..=2 {
+        let values: Vec<String> = columns.iter().map(|(n, ty)| literal(n, ty, row)).collect();
+        writeln!(sql, "INSERT INTO {table} ({}) VALUES ({});", names.join(", "), values.join(", "))
+            .unwrap();
+    }
+    sql
+}
+
+fn sqlite_columns(database: &Connection, table: &str) -> Vec<(String, String)> {
+    let mut found = database.prepare("SELECT name, type FROM pragma_table_info(?1)").unwrap();
+    let rows = found.query_map([table], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    rows.map(Result::unwrap).collect()
+}
+
+/// Every value with its storage class, of the tables of a layout.
+fn sqlite_values(path: &Path, tables: &[&str]) -> Vec<String> {
+    let database = Connection::open(path).unwrap();
+    let mut lines = Vec::new();
+    for table in tables {
+        let columns = sqlite_columns(&database, table);
+        let each = columns.iter().map(|(name, _)| format!("quote(\"{name}\")"));
+        let sql =
+            format!("SELECT {} FROM {table} ORDER BY 1", each.collect::<Vec<_>>().join("||','||"));
+        let mut found = database.prepare(&sql).unwrap();
+        let rows = found.query_map([], |row| row.get::<_, String>(0)).unwrap();
+        lines.extend(rows.map(|row| format!("{table} {}", row.unwrap())));
+    }
+    lines
+}
+
+#[test]
+fn every_sqlite_layout_is_recognised_as_itself_and_comes_back_whole() {
+    for choice in choices(Backend::Sqlite) {
+        let folder = workdir("layouts-sqlite");
+        let (from, to) = (folder.path().join("from.db"), folder.path().join("to.db"));
+        let database = Connection::open(&from).unwrap();
+        database.execute_batch(choice.layout.ddl().unwrap()).unwrap();
+        let is_there = |table: &&str| database.table_exists(Some("main"), table).unwrap();
+        let tables: Vec<&str> = choice.layout.tables().into_iter().filter(is_there).collect();
+        for table in &tables {
+            let sql = rows(table, &sqlite_columns(&database, table));
+            database.execute_batch(&sql).unwrap_or_else(|e| panic!("{}: {e}\n{sql}", choice.name));
+        }
+        drop(database);
+        let (archive, recognised) = export(words(&from), folder.path(), &[]);
+        assert_eq!(recognised, choice.layout.name, "{}", choice.name);
+        let create = format!("--create={}", choice.name);
+        run(&["import", words(&archive), "--to", words(&to), &create]).success();
+        let expected = sqlite_values(&from, &tables);
+        assert_eq!(expected.len(), 2 * tables.len(), "{}", choice.name);
+        assert_eq!(expected, sqlite_values(&to, &tables), "{}", choice.name);
+    }
+}
+
+fn postgres_columns(database: &Database, table: &str) -> Vec<(String, String)> {
+    let sql = format!(
+        "SELECT a.attname, t.typname FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid \
+          WHERE a.attrelid = '{table}'::regclass AND a.attnum > 0 ORDER BY a.attnum"
+    );
+    let rows = database.rows(&sql).into_iter();
+    rows.map(|row| (row[0].clone().unwrap(), row[1].clone().unwrap())).collect()
+}
+
+fn postgres_values(database: &Database, tables: &[&str]) -> String {
+    let each =
+        tables.iter().map(|t| database.psql(&format!("SELECT t::text FROM {t} t ORDER BY 1")));
+    each.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn every_postgres_layout_is_recognised_as_itself_and_comes_back_whole() {
+    for choice in choices(Backend::Postgres) {
+        let folder = workdir("layouts-postgres");
+        let from = Cluster::get().database(&format!("from {}", choice.name));
+        let to = Cluster::get().database(&format!("to {}", choice.name));
+        from.psql(choice.layout.ddl().unwrap());
+        let is_there =
+            |table: &&str| from.psql(&format!("SELECT to_regclass('{table}') IS NOT NULL")) == "t";
+        let tables: Vec<&str> = choice.layout.tables().into_iter().filter(is_there).collect();
+        for table in &tables {
+            from.psql(&rows(table, &postgres_columns(&from, table)));
+        }
+        let (archive, recognised) = export(&from.url(), folder.path(), &[]);
+        assert_eq!(recognised, choice.layout.name);
+        let create = format!("--create={}", choice.name);
+        run(&["import", words(&archive), "--to", &to.url(), &create]).success();
+        let expected = postgres_values(&from, &tables);
+        assert_eq!(expected.lines().count(), 2 * tables.len(), "{}", choice.name);
+        assert_eq!(expected, postgres_values(&to, &tables), "{}", choice.name);
+    }
+}
+
+/// The code blocks of the document in a language.
+fn block(language: &str) -> String {
+    let text = fs::read_to_string(DOCUMENT).unwrap();
+    let (_, rest) = text.split_once(&format!("```{language}\n")).expect("the example");
+    rest.split("```").next().unwrap().to_owned()
+}
+
+const FORK_ROWS: &str = "\
+    INSERT INTO cc_runs VALUES ('r1', 'claude 1', '2025-08-21T10:11:12', '/a'), ('r2', 'ä', NULL, '/b');
+    INSERT INTO cc_steps VALUES ('s1', 'r1', 'stop', '2025-08-21T10:11:13', '{\"a\":1}');";
+const FORK_TABLES: [&str; 2] = ["cc_runs", "cc_steps"];
+
+#[test]
+fn a_made_up_fork_in_sqlite_works_with_the_layout_file_of_the_document_alone() {
+    let folder = workdir("fork-sqlite");
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("fork.toml"), block("toml")).unwrap();
+    fs::write(at("fork.sql"), block("sql")).unwrap();
+    let database = Connection::open(at("fork.db")).unwrap();
+    database.execute_batch(&format!("{}{FORK_ROWS}", block("sql"))).unwrap();
+    drop(database);
+    let (fork, file) = (at("fork.db"), at("fork.toml"));
+    run(&["export", words(&fork), "-o", words(&at("x"))]).fails_with(9).stderr_has("--layout FILE");
+    let (archive, name) = export(words(&fork), folder.path(), &["--layout", words(&file)]);
+    assert_eq!(name, "fork");
+    let again = at("again.db");
+    let options = ["--create", "--layout", words(&file)];
+    run(&[&["import", words(&archive), "--to", words(&again)], options.as_slice()].concat())
+        .success();
+    let expected = sqlite_values(&fork, &FORK_TABLES);
+    assert_eq!(expected.len(), 3);
+    assert_eq!(expected, sqlite_values(&again, &FORK_TABLES));
+    let hooks = at("hooks.db");
+    run(&["import", words(&archive), "--to", words(&hooks), "--create"]).success();
+    let event = sqlite_values(&hooks, &["events"]);
+    assert_eq!(event.len(), 1);
+    assert!(event[0].contains("'{\"a\":1}'"), "{event:?}");
+}
+
+#[test]
+fn a_made_up_fork_in_postgres_works_with_the_layout_file_of_the_document_alone() {
+    let folder = workdir("fork-postgres");
+    let file = folder.path().join("fork.toml");
+    let text = block("toml").replace("backend = \"sqlite\"", "backend = \"postgres\"");
+    fs::write(&file, text).unwrap();
+    fs::write(folder.path().join("fork.sql"), block("sql")).unwrap();
+    let (fork, again) = (Cluster::get().database("fork"), Cluster::get().database("fork again"));
+    fork.psql(&format!("{}{FORK_ROWS}", block("sql")));
+    let (archive, name) = export(&fork.url(), folder.path(), &["--layout", words(&file)]);
+    assert_eq!(name, "fork");
+    let options = ["--create", "--layout", words(&file)];
+    run(&[&["import", words(&archive), "--to", &again.url()], options.as_slice()].concat())
+        .success();
+    assert_eq!(postgres_values(&fork, &FORK_TABLES), postgres_values(&again, &FORK_TABLES));
+    let hooks = folder.path().join("hooks.db");
+    run(&["import", words(&archive), "--to", words(&hooks), "--create"]).success();
+    assert_eq!(sqlite_values(&hooks, &["sessions", "events"]).len(), 3);
+}
+
+#[test]
+fn a_forced_layout_must_fit_and_a_wrong_name_is_answered_with_the_right_ones() {
+    let folder = workdir("forced");
+    let path = folder.path().join("hooks.db");
+    let hooks = layout::named("hooks", None).unwrap().layout;
+    Connection::open(&path).unwrap().execute_batch(hooks.ddl().unwrap()).unwrap();
+    let forced = |name: &str| run(&["export", words(&path), "-o", "/dev/null", "--layout", name]);
+    forced("hooks").success();
+    forced("uv-scripts").fails_with(9).stderr_has("table events lacks column hook_event_name");
+    forced("upstream").fails_with(2).stderr_has("is for Postgres");
+    forced("missing.toml").fails_with(2).stderr_has("hooks-strict");
+    run(&["schema", "nothing"]).fails_with(2).stderr_has("tutorial-postgres");
+}
+
+#[test]
+fn schema_prints_the_ddl_and_lists_all_layouts() {
+    let list = run(&["schema"]).success();
+    for choice in layout::choices().unwrap() {
+        assert!(list.text().lines().any(|l| l.starts_with(&format!("{} ", choice.name))));
+        assert_eq!(run(&["schema", &choice.name]).success().text(), choice.layout.ddl().unwrap());
+    }
+}
+
+#[test]
+fn the_document_lists_every_layout() {
+    const BEGIN: &str = "<!-- table:begin -->\n";
+    const END: &str = "<!-- table:end -->\n";
+    let mut table = String::from(
+        "| layout | also made as | kind | tables | written by |\n|---|---|---|---|---|\n",
+    );
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        for layout in layout::all(backend).unwrap() {
+            let code = |names: Vec<&str>| {
+                names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")
+            };
+            let variants = layout.variants.iter().map(|v| v.name.as_str()).collect();
+            writeln!(
+                table,
+                "| `{}` | {} | {} | {} | {} |",
+                layout.name,
+                code(variants),
+                backend.title(),
+                code(layout.tables()),
+                layout.written_by
+            )
+            .unwrap();
+        }
+    }
+    let text = fs::read_to_string(DOCUMENT).unwrap();
+    let (before, rest) = text.split_once(BEGIN).expect("the table");
+    let (_, after) = rest.split_once(END).expect("the table's end");
+    let whole = format!("{before}{BEGIN}{table}{END}{after}");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(DOCUMENT, &whole).unwrap();
+    }
+    let text = fs::read_to_string(DOCUMENT).unwrap();
+    assert!(text == whole, "UPDATE_DOCS=1 tests/run layouts:: writes the table anew");
+}
