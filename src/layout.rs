@@ -12,7 +12,7 @@ use serde::Deserialize;
 use crate::error::{Code, Error, Result};
 use crate::record::{Column, Kind, Stream};
 
-pub use known::{Choice, all, choices, created, named, pick};
+pub use known::{Choice, all, choices, created, known_stream, known_streams, named, pick};
 pub use recognise::{Table, fit};
 
 /// Which kind of database.

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::archive::Origin;
 use crate::error::{Code, Error, Result};
-use crate::layout::{self, Backend, Role};
+use crate::layout::{Backend, Role, known_stream, known_streams};
 use crate::record::{Column, Kind, Stream};
 use crate::target::{Affinity, Catalog, Check, OnOrphans, TargetColumn, TargetTable, TargetType};
 use crate::time::{Naive, parse_zone};
@@ -182,6 +182,17 @@ pub struct Missing {
     pub fate: Fate,
 }
 
+/// What becomes of the rows of a stream that the target has no table for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Apart {
+    /// The first one stops the import; a stream without rows needs no table.
+    Refused,
+    /// They are lost, and counted.
+    Dropped,
+    /// They are kept in our own table, and an export of the target gives them back.
+    Kept,
+}
+
 /// Where a stream goes.
 #[derive(Debug, Clone)]
 pub struct StreamPlan {
@@ -189,9 +200,12 @@ pub struct StreamPlan {
     pub stream: String,
     /// What its rows are.
     pub role: Role,
+    /// What becomes of its rows if the target has no table for it; nothing else of the plan is then
+    /// about a table.
+    pub apart: Option<Apart>,
     /// The position of the target's table.
     pub table: usize,
-    /// The name of the target's table.
+    /// The name of the target's table, or what our own table calls a stream without one.
     pub table_name: String,
     /// What the archive holds, as it says itself.
     pub source: Stream,
@@ -221,6 +235,14 @@ pub struct StreamPlan {
 impl StreamPlan {
     /// The plan of every column that is not taken as it is, in words; one line says how many are.
     pub fn lines(&self) -> Vec<String> {
+        if let Some(apart) = self.apart {
+            let fate = match apart {
+                Apart::Refused => "any row of it stops the import",
+                Apart::Dropped => "its rows are lost",
+                Apart::Kept => "its rows are kept in our own table",
+            };
+            return vec![format!("the target has no table for it: {fate}")];
+        }
         let mut lines: Vec<String> = self.columns.iter().filter_map(ColumnPlan::line).collect();
         let direct = self.columns.len() - lines.len();
         lines.insert(0, format!("{direct} columns as they are"));
@@ -381,15 +403,7 @@ pub fn table_for(stream: &Stream, catalog: &Catalog) -> Option<usize> {
 
 /// What the rows of a stream are: by its name, as the layouts that know it say.
 fn role_of(stream: &Stream) -> Option<Role> {
-    known_streams().into_iter().find(|s| s.name == stream.name).map(|s| s.role)
-}
-
-fn known_streams() -> Vec<layout::LayoutStream> {
-    [Backend::Sqlite, Backend::Postgres]
-        .into_iter()
-        .flat_map(|backend| layout::all(backend).unwrap_or_default())
-        .flat_map(|layout| layout.streams)
-        .collect()
+    known_stream(&stream.name).map(|s| s.role)
 }
 
 /// Joins one stream after the other and collects what does not fit.
@@ -404,13 +418,13 @@ struct Joiner<'a> {
 impl Joiner<'_> {
     fn stream(&mut self, stream: &Stream) -> Option<StreamPlan> {
         let Some(place) = table_for(stream, self.catalog) else {
-            self.problems.push(format!("{}: the target has no table for it", stream.name));
-            return None;
+            return self.apart(stream);
         };
         let table = &self.catalog.tables[place];
         let mut plan = StreamPlan {
             stream: stream.name.clone(),
             role: table.role,
+            apart: None,
             table: place,
             table_name: table.name.clone(),
             source: stream.clone(),
@@ -442,6 +456,45 @@ impl Joiner<'_> {
         plan.fold = plan.columns.iter().position(|c| Some(c.target) == table.fold);
         self.remember(&mut plan, table);
         Some(plan)
+    }
+
+    /// The plan of a stream that the target has no table for.
+    fn apart(&mut self, stream: &Stream) -> Option<StreamPlan> {
+        let role = role_of(stream).unwrap_or(Role::Side);
+        let (apart, fate) = match self.options.on_missing_column {
+            OnMissingColumn::Fail if role != Role::Side => {
+                self.problems.push(format!("{}: the target has no table for it", stream.name));
+                return None;
+            }
+            OnMissingColumn::Fail => (Apart::Refused, Fate::Dropped),
+            OnMissingColumn::Drop => (Apart::Dropped, Fate::Dropped),
+            OnMissingColumn::Fold | OnMissingColumn::Add => (Apart::Kept, Fate::Folded),
+        };
+        let columns = stream.columns.iter().enumerate();
+        let remembered = match apart {
+            Apart::Kept => columns.clone().map(|(n, c)| (n, c.clone())).collect(),
+            Apart::Refused | Apart::Dropped => Vec::new(),
+        };
+        Some(StreamPlan {
+            stream: stream.name.clone(),
+            role,
+            apart: Some(apart),
+            table: 0,
+            table_name: format!("{}{}", crate::residue::APART, stream.name),
+            source: stream.clone(),
+            columns: Vec::new(),
+            key: Vec::new(),
+            missing: columns
+                .map(|(source, c)| Missing { source, name: c.name.clone(), fate })
+                .collect(),
+            added: Vec::new(),
+            defaulted: Vec::new(),
+            fold: None,
+            former_id: None,
+            remembers: !remembered.is_empty(),
+            remembered,
+            origin: None,
+        })
     }
 
     /// Decides what is remembered of the archive beside the rows.

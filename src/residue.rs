@@ -11,6 +11,9 @@
 //! - `chronicle_dump_columns(table_name, name, place, kind, instant, utc)`: the columns that the
 //!   rows had where they came from.
 //!
+//! The rows of a stream that the target has no table for stand there as a whole, under [`APART`] and
+//! the stream's name.
+//!
 //! Where a row has a JSON object to carry them, values of columns that the table lacks stand in it
 //! under [`RESERVED_KEY`], in the same form.
 
@@ -32,8 +35,8 @@ use crate::time::{Instant, Naive};
 pub const RESIDUE: &str = "chronicle_dump_residue";
 /// The table of columns.
 pub const COLUMNS: &str = "chronicle_dump_columns";
-/// How the names of our own tables start.
-pub const OWN: &str = "chronicle_dump_";
+/// What stands before the name of a stream without a table, where others have their table's name.
+pub const APART: &str = "stream:";
 /// The key of a row's JSON object under which the values of columns without a place stand.
 pub const RESERVED_KEY: &str = "chronicle_dump";
 
@@ -354,6 +357,28 @@ impl Restorer {
         kept.extend(folded);
         Some([&text[..place.whole.start], &text[place.whole.end..]].concat())
     }
+}
+
+/// The stream whose rows stand in our own table as a whole, and who makes them; None if nothing is
+/// remembered of it.
+pub fn apart(table_name: &str, remembered: &[Remembered]) -> Option<(Stream, Restorer)> {
+    let name = table_name.strip_prefix(APART)?;
+    let none = Stream {
+        name: name.to_owned(),
+        table: name.to_owned(),
+        columns: Vec::new(),
+        key: Vec::new(),
+        order: Vec::new(),
+    };
+    let (mut stream, restorer) = Restorer::new(&none, remembered, None, &[]);
+    let known = crate::layout::known_stream(name);
+    let key = known.map_or_else(|| vec!["id".to_owned()], |stream| stream.key);
+    stream.key = key.iter().filter_map(|name| stream.column(name)).collect();
+    if stream.key.is_empty() {
+        stream.key.push(0);
+    }
+    (!stream.columns.is_empty() && crate::archive::is_stream_name(name))
+        .then_some((stream, restorer))
 }
 
 /// The columns of a stream that may stand in its table only because they must.

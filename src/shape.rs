@@ -11,7 +11,7 @@ use crate::event_type;
 use crate::ids::{Given, IdMap, as_integer, as_uuid, uuid_for};
 use crate::layout::Role;
 use crate::plan::{
-    ColumnPlan, EventTypes, Fate, IdRule, Ids, OnUnrepresentable, Plan, StreamPlan, Taken,
+    Apart, ColumnPlan, EventTypes, Fate, IdRule, Ids, OnUnrepresentable, Plan, StreamPlan, Taken,
 };
 use crate::record::{Batch, Kind, Value, show};
 use crate::residue::{Fingerprint, Kept, Residue};
@@ -112,6 +112,8 @@ struct Found {
 /// What is collected of one row.
 #[derive(Default)]
 struct Row {
+    /// Its key in our own table, if it has no other.
+    key: Option<String>,
     beside: Kept,
     folded: Kept,
     changed: Vec<(String, What, String)>,
@@ -120,6 +122,7 @@ struct Row {
 
 impl Row {
     fn clear(&mut self) {
+        self.key = None;
         self.beside.clear();
         self.folded.clear();
         self.changed.clear();
@@ -174,6 +177,9 @@ impl Shaper {
         let Some(stream) = plan.streams.get(batch.stream()) else {
             return Err(Error::new(Code::Internal, "rows of a stream without a plan"));
         };
+        if let (Some(Apart::Refused), false) = (stream.apart, self.purpose == Purpose::Check) {
+            return Err(no_table(stream));
+        }
         out.rows.start(batch.stream(), stream.columns.len(), batch.first_row());
         out.from.clear();
         out.residue.clear();
@@ -199,6 +205,10 @@ impl Shaper {
     }
 
     fn one(&mut self, at: At<'_>, out: &mut Batch) {
+        if let Some(apart) = at.stream.apart {
+            self.apart(at, apart);
+            return;
+        }
         let first = out.cells();
         for (n, column) in at.stream.columns.iter().enumerate() {
             self.column(at, column, out);
@@ -227,6 +237,37 @@ impl Shaper {
         }
         if at.stream.role == Role::Events {
             self.clocks.look(at);
+        }
+    }
+
+    /// A row that the target has no table for.
+    fn apart(&mut self, at: At<'_>, apart: Apart) {
+        let all = "*".to_owned();
+        let reason = "the target has no table for it".to_owned();
+        match apart {
+            Apart::Refused => {
+                let settle = Some("--on-missing-column=fold or =drop".into());
+                self.row.refused.push((all, Refusal { reason, zone: false }, settle));
+            }
+            Apart::Dropped => self.row.changed.push((all, What::Dropped, reason)),
+            Apart::Kept => {
+                self.row.changed.push((all, What::Folded, reason));
+                for missing in &at.stream.missing {
+                    let value = at.batch.value(at.row, missing.source);
+                    if value != Value::Null {
+                        self.row.beside.missing(&missing.name, value);
+                    }
+                }
+                let null =
+                    at.stream.source.key.iter().any(|k| at.batch.value(at.row, *k) == Value::Null);
+                self.row.key = Some(match null {
+                    true => self.nameless(at).to_string(),
+                    false => (at.stream.source.key.iter())
+                        .map(|k| show_id(at.batch.value(at.row, *k)))
+                        .collect::<Vec<_>>()
+                        .join(", "),
+                });
+            }
         }
     }
 
@@ -537,8 +578,11 @@ impl Shaper {
         if self.row.beside.is_empty() {
             return;
         }
-        let key = stream.key.iter().map(|k| show_id(out.rows.value(shaped, *k)));
-        let key = key.collect::<Vec<_>>().join(", ");
+        let shown = || {
+            let key = stream.key.iter().map(|k| show_id(out.rows.value(shaped, *k)));
+            key.collect::<Vec<_>>().join(", ")
+        };
+        let key = self.row.key.take().unwrap_or_else(shown);
         out.residue.push(Residue { row: shaped, key, text: self.row.beside.text() });
     }
 
@@ -676,6 +720,15 @@ impl Shaper {
     pub fn clock(&self) -> Option<String> {
         self.clocks.evidence()
     }
+}
+
+/// The error of a row that the target has no table for.
+fn no_table(stream: &StreamPlan) -> Error {
+    let told = format!("{}: the target has no table for its rows", stream.stream);
+    Error::new(Code::Plan, told).hint(
+        "--on-missing-column=fold keeps them in a table of our own, so that an export of the target \
+         gives them back; =drop loses and counts them",
+    )
 }
 
 /// A row of the archive where it stands.

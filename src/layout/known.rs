@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use super::{Backend, Layout};
+use super::{Backend, Layout, LayoutStream};
 use crate::error::{Code, Error, Result};
 use crate::record::show_path;
 
@@ -77,6 +77,20 @@ const DDL: &[(&str, &str)] = files!(
 
 fn ddl_of(file: &str) -> Option<Cow<'static, str>> {
     DDL.iter().find(|(name, _)| *name == file).map(|(_, sql)| Cow::Borrowed(*sql))
+}
+
+/// The first stream of this name that any layout knows.
+pub fn known_stream(name: &str) -> Option<LayoutStream> {
+    known_streams().into_iter().find(|stream| stream.name == name)
+}
+
+/// The streams of all layouts.
+pub fn known_streams() -> Vec<LayoutStream> {
+    [Backend::Sqlite, Backend::Postgres]
+        .into_iter()
+        .flat_map(|backend| all(backend).unwrap_or_default())
+        .flat_map(|layout| layout.streams)
+        .collect()
 }
 
 /// Every layout that is known for a kind of database, the one that `--create` makes first.

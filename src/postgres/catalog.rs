@@ -402,7 +402,7 @@ pub async fn triggers(connection: &Connection, tables: &[&PgTable]) -> Result<Ve
 pub fn others(catalog: &PgCatalog) -> Vec<String> {
     let known = |name: &str| catalog.layout.streams.iter().any(|s| s.table == name);
     (catalog.tables.iter())
-        .filter(|t| !known(&t.name) && !t.name.starts_with(crate::residue::OWN))
+        .filter(|t| !known(&t.name))
         .map(|t| format!("table {} is not exported", show_text(&t.name)))
         .collect()
 }

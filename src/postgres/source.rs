@@ -15,7 +15,7 @@ use crate::archive::Origin;
 use crate::error::{Code, Result};
 use crate::layout::LayoutStream;
 use crate::record::{Batch, Kind, Stream};
-use crate::residue::{COLUMNS, RESIDUE, Remembered, Restorer, made_columns};
+use crate::residue::{APART, COLUMNS, RESIDUE, Remembered, Restorer, apart, made_columns};
 use crate::source::{ORPHANS_NAMED, Orphans, Source, SourceOptions};
 
 /// A batch is handed over when it holds this many bytes.
@@ -86,6 +86,10 @@ impl PgSource {
                     was
                 }
             };
+            tables.push(copy);
+            streams.push(stream);
+        }
+        for (stream, copy) in apart_streams(&connection, &catalog, &mut notices).await? {
             tables.push(copy);
             streams.push(stream);
         }
@@ -222,36 +226,13 @@ async fn kept_beside(
     stream: &Stream,
     notices: &mut Vec<String>,
 ) -> Result<Option<(Stream, Restorer)>> {
-    let what = "cannot read what is kept beside the rows";
-    let ours = |name: &str| catalog.tables.iter().any(|t| t.name == name);
-    if !ours(RESIDUE) || !ours(COLUMNS) {
+    if !may_read_own(connection, catalog, notices).await? {
         return Ok(None);
     }
-    let ask = async |sql: &str| connection.rows(Code::Source, what, sql).await;
-    let yes = |rows: &[Vec<Option<String>>]| {
-        rows.first().and_then(|r| r.first()).is_some_and(|v| v.as_deref() == Some("t"))
-    };
-    let (residue, columns) = (catalog.full_name(RESIDUE), catalog.full_name(COLUMNS));
-    let may = format!(
-        "SELECT has_table_privilege({0}, 'SELECT') AND NOT row_security_active({0}::regclass)",
-        literal(&residue)
-    );
-    if !yes(&ask(&may).await?) {
-        let told = "this role may not read what was kept beside the rows when they were loaded: \
-                    they are exported as they stand";
-        if !notices.iter().any(|n| n == told) {
-            notices.push(told.into());
-        }
-        return Ok(None);
-    }
+    let ask = async |sql: &str| connection.rows(Code::Source, OWN, sql).await;
+    let residue = catalog.full_name(RESIDUE);
     let table = literal(&stream.table);
-    let remembered = ask(&format!(
-        "SELECT table_name, name, place::text, kind, instant::text, utc::text FROM {columns} \
-          WHERE table_name = {table} ORDER BY place"
-    ))
-    .await?;
-    let remembered: Vec<Remembered> =
-        remembered.iter().filter_map(|row| Remembered::read(row)).collect();
+    let remembered = remembered(connection, catalog, &stream.table).await?;
     let any = format!("SELECT EXISTS (SELECT 1 FROM {residue} WHERE table_name = {table})");
     if remembered.is_empty() && !yes(&ask(&any).await?) {
         return Ok(None);
@@ -270,6 +251,91 @@ async fn kept_beside(
         }
     }
     Ok(Some(Restorer::new(stream, &remembered, described.fold.as_deref(), &unmade)))
+}
+
+/// What we were about to read when it failed.
+const OWN: &str = "cannot read what is kept beside the rows";
+
+/// Whether the answer to a question is yes.
+fn yes(rows: &[Vec<Option<String>>]) -> bool {
+    rows.first().and_then(|r| r.first()).is_some_and(|v| v.as_deref() == Some("t"))
+}
+
+/// Whether our own tables are there and this role may read them.
+async fn may_read_own(
+    connection: &Connection,
+    catalog: &PgCatalog,
+    notices: &mut Vec<String>,
+) -> Result<bool> {
+    let names = [RESIDUE, COLUMNS].map(|name| literal(&catalog.full_name(name)));
+    let there = names.clone().map(|name| format!("to_regclass({name}) IS NOT NULL"));
+    let sql = format!("SELECT {}", there.join(" AND "));
+    if !yes(&connection.rows(Code::Source, OWN, &sql).await?) {
+        return Ok(false);
+    }
+    let may = names.map(|name| {
+        format!(
+            "has_table_privilege({name}, 'SELECT') AND NOT row_security_active({name}::regclass)"
+        )
+    });
+    let sql = format!("SELECT {}", may.join(" AND "));
+    if yes(&connection.rows(Code::Source, OWN, &sql).await?) {
+        return Ok(true);
+    }
+    let told = "this role may not read what was kept beside the rows when they were loaded: they \
+                are exported as they stand";
+    if !notices.iter().any(|n| n == told) {
+        notices.push(told.into());
+    }
+    Ok(false)
+}
+
+/// What is remembered of the columns of a table.
+async fn remembered(
+    connection: &Connection,
+    catalog: &PgCatalog,
+    table: &str,
+) -> Result<Vec<Remembered>> {
+    let sql = format!(
+        "SELECT table_name, name, place::text, kind, instant::text, utc::text FROM {} \
+          WHERE table_name = {} ORDER BY place",
+        catalog.full_name(COLUMNS),
+        literal(table)
+    );
+    let rows = connection.rows(Code::Source, OWN, &sql).await?;
+    Ok(rows.iter().filter_map(|row| Remembered::read(row)).collect())
+}
+
+/// The streams that had no table when they were loaded: their rows stand in our own.
+async fn apart_streams(
+    connection: &Connection,
+    catalog: &PgCatalog,
+    notices: &mut Vec<String>,
+) -> Result<Vec<(Stream, TableCopy)>> {
+    if !may_read_own(connection, catalog, notices).await? {
+        return Ok(Vec::new());
+    }
+    let sql = format!(
+        "SELECT DISTINCT table_name FROM {} WHERE starts_with(table_name, '{APART}') ORDER BY 1",
+        catalog.full_name(COLUMNS)
+    );
+    let mut found = Vec::new();
+    for name in connection.rows(Code::Source, OWN, &sql).await?.into_iter().flatten().flatten() {
+        let remembered = remembered(connection, catalog, &name).await?;
+        let Some((stream, restorer)) = apart(&name, &remembered) else { continue };
+        if catalog.layout.streams.iter().any(|s| s.name == stream.name) {
+            continue;
+        }
+        let sql = format!(
+            "COPY (SELECT residue FROM {} WHERE table_name = {} ORDER BY key COLLATE \"C\") \
+             TO STDOUT (FORMAT binary)",
+            catalog.full_name(RESIDUE),
+            literal(&name)
+        );
+        let (name, fields) = (stream.table.clone(), vec![Field::Text]);
+        found.push((stream, TableCopy { name, sql, fields, restorer: Some(restorer) }));
+    }
+    Ok(found)
 }
 
 /// The rows `t` of a table with what is kept beside them, `r`, as SQL.

@@ -299,6 +299,13 @@ impl PgTarget {
     async fn write(&mut self, rows: &Rows<'_>) -> Result<Vec<Refused>> {
         let plan = self.loading.as_ref().map(|l| Arc::clone(&l.plan)).ok_or_else(not_begun)?;
         let stream = plan.streams.get(rows.stream).ok_or_else(not_begun)?;
+        if stream.apart.is_some() {
+            self.finish_stream().await?;
+            if let Some(loading) = &mut self.loading {
+                loading.loaded[rows.stream].inserted_rows += rows.residue.len() as u64;
+            }
+            return self.send_residue(stream, rows, &[]).await.map(|()| Vec::new());
+        }
         let current = self.loading.as_ref().and_then(|l| l.current.as_ref());
         if current.is_none_or(|load| load.stream != rows.stream) {
             self.finish_stream().await?;

@@ -16,7 +16,7 @@ use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::layout::{Layout, LayoutStream};
 use crate::record::{Batch, Kind, Stream, show, show_text};
-use crate::residue::{COLUMNS, OWN, RESIDUE, Remembered, Restorer, made_columns};
+use crate::residue::{APART, COLUMNS, RESIDUE, Remembered, Restorer, apart, made_columns};
 use crate::source::{ORPHANS_NAMED, Orphans, Source, SourceOptions};
 
 /// A batch is handed over when it holds this many bytes.
@@ -64,6 +64,10 @@ impl SqliteSource {
             };
             queries.push(query);
             expected_rows += count(&connection, &table.name).map_err(read)?;
+            streams.push(stream);
+        }
+        for (stream, query) in apart_streams(&connection, &catalog.layout).map_err(read)? {
+            queries.push(query);
             streams.push(stream);
         }
         let origin = origin(&catalog.layout, options.reproducible);
@@ -195,7 +199,7 @@ fn count(connection: &Connection, table: &str) -> rusqlite::Result<u64> {
 /// What is in the file and not in the archive, in words.
 fn left_out(connection: &Connection, catalog: &SqliteCatalog) -> rusqlite::Result<Vec<String>> {
     let mut said = Vec::new();
-    for table in catalog.others().filter(|t| !t.name.starts_with(OWN)) {
+    for table in catalog.others() {
         let rows = count(connection, &table.name)?;
         said.push(format!("table {} is not exported ({rows} rows)", show_text(&table.name)));
     }
@@ -232,6 +236,49 @@ impl Output<'_> {
     }
 }
 
+/// The streams that had no table when they were loaded: their rows stand in our own.
+fn apart_streams(
+    connection: &Connection,
+    layout: &Layout,
+) -> rusqlite::Result<Vec<(Stream, Query)>> {
+    if !connection.table_exists(None, RESIDUE)? || !connection.table_exists(None, COLUMNS)? {
+        return Ok(Vec::new());
+    }
+    let sql = format!(
+        "SELECT DISTINCT table_name FROM {COLUMNS} WHERE table_name LIKE '{APART}%' ORDER BY 1"
+    );
+    let mut statement = connection.prepare(&sql)?;
+    let names = statement.query_map([], |row| row.get::<_, String>(0))?;
+    let mut found = Vec::new();
+    for name in names {
+        let name = name?;
+        let remembered = remembered(connection, &name)?;
+        let Some((stream, restorer)) = apart(&name, &remembered) else { continue };
+        if layout.streams.iter().any(|s| s.name == stream.name) {
+            continue;
+        }
+        let sql = format!(
+            "SELECT residue FROM {RESIDUE} WHERE table_name = {} ORDER BY key",
+            literal(&name)
+        );
+        let query = Query { table: stream.table.clone(), sql, width: 0, restorer: Some(restorer) };
+        found.push((stream, query));
+    }
+    Ok(found)
+}
+
+/// What is remembered of the columns of a table.
+fn remembered(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Remembered>> {
+    let sql = format!(
+        "SELECT table_name, name, CAST(place AS TEXT), kind, CAST(instant AS TEXT), \
+                CAST(utc AS TEXT) FROM {COLUMNS} WHERE table_name = ? ORDER BY place"
+    );
+    let mut statement = connection.prepare(&sql)?;
+    let rows = statement.query_map([table], |row| (0..6).map(|n| row.get(n)).collect())?;
+    let rows: Vec<Vec<Option<String>>> = rows.collect::<rusqlite::Result<_>>()?;
+    Ok(rows.iter().filter_map(|row| Remembered::read(row)).collect())
+}
+
 /// What was kept beside the rows of a table when they were loaded, if anything was: the stream as
 /// it was where they came from, and who makes its rows.
 fn kept_beside(
@@ -243,14 +290,7 @@ fn kept_beside(
         return Ok(None);
     }
     let table = literal(&stream.table);
-    let sql = format!(
-        "SELECT table_name, name, CAST(place AS TEXT), kind, CAST(instant AS TEXT), \
-                CAST(utc AS TEXT) FROM {COLUMNS} WHERE table_name = {table} ORDER BY place"
-    );
-    let mut statement = connection.prepare(&sql)?;
-    let rows = statement.query_map([], |row| (0..6).map(|n| row.get(n)).collect())?;
-    let rows: Vec<Vec<Option<String>>> = rows.collect::<rusqlite::Result<_>>()?;
-    let remembered: Vec<Remembered> = rows.iter().filter_map(|r| Remembered::read(r)).collect();
+    let remembered = remembered(connection, &stream.table)?;
     let any = format!("SELECT EXISTS (SELECT 1 FROM {RESIDUE} WHERE table_name = {table})");
     if remembered.is_empty() && !connection.query_row(&any, [], |row| row.get(0))? {
         return Ok(None);

@@ -164,6 +164,15 @@ impl SqliteTarget {
         let cannot = |e| failed(Code::Target, "cannot start to write", e);
         let mut streams = Vec::new();
         for (number, stream) in plan.streams.iter().enumerate() {
+            if stream.apart.is_some() {
+                streams.push(Progress {
+                    loaded: Loaded { stream: stream.stream.clone(), ..Loaded::default() },
+                    last_rowid: None,
+                    sums: Readback::new(Vec::new(), Vec::new()),
+                    alone: true,
+                });
+                continue;
+            }
             self.require_key(stream)?;
             self.add_columns(stream).map_err(cannot)?;
             let sql = format!("SELECT max(rowid), count(*) FROM {}", quoted(&stream.table_name));
@@ -171,9 +180,8 @@ impl SqliteTarget {
             let any = format!("SELECT EXISTS (SELECT 1 FROM {})", quoted(&stream.table_name));
             let last_rowid = self.connection.query_row(&sql, [], |r| r.get(0)).unwrap_or(None);
             let any: bool = self.connection.query_row(&any, [], |r| r.get(0)).map_err(cannot)?;
-            let others = plan.streams.iter().enumerate();
-            let shared =
-                others.filter(|(n, s)| *n != number && s.table == stream.table).count() > 0;
+            let shared = (plan.streams.iter().enumerate())
+                .any(|(n, s)| n != number && s.apart.is_none() && s.table == stream.table);
             streams.push(Progress {
                 loaded: Loaded { stream: stream.stream.clone(), ..Loaded::default() },
                 last_rowid,
@@ -271,6 +279,9 @@ impl SqliteTarget {
         let loading = self.loading.as_mut().ok_or_else(not_begun)?;
         let plan = Arc::clone(&loading.plan);
         let stream = plan.streams.get(rows.stream).ok_or_else(not_begun)?;
+        if stream.apart.is_some() {
+            return self.write_apart(rows).map(|()| Vec::new());
+        }
         let table = &self.catalog.tables[stream.table];
         let progress = &mut loading.streams[rows.stream];
         let sql = insert_sql(stream, table);
@@ -327,13 +338,25 @@ impl SqliteTarget {
         Ok(refused)
     }
 
+    /// Keeps rows that have no table.
+    fn write_apart(&mut self, rows: &Rows<'_>) -> Result<()> {
+        let loading = self.loading.as_mut().ok_or_else(not_begun)?;
+        loading.streams[rows.stream].loaded.inserted_rows += rows.residue.len() as u64;
+        if self.purpose == Purpose::Check {
+            return Ok(());
+        }
+        let name = &loading.plan.streams[rows.stream].table_name;
+        keep(&self.connection, name, rows.residue.iter())
+            .map_err(|e| failed(Code::Target, "cannot write what is kept beside the rows", e))
+    }
+
     fn settle_now(&mut self) -> Result<Outcome> {
         let mut loading = self.loading.take().ok_or_else(not_begun)?;
         let orphans = loading.plan.options.orphans;
         let plan = Arc::clone(&loading.plan);
         let cannot = |e| failed(Code::Target, "cannot check the references", e);
         let mut found = Vec::new();
-        for (number, stream) in plan.streams.iter().enumerate() {
+        for (number, stream) in plan.streams.iter().enumerate().filter(|(_, s)| s.apart.is_none()) {
             let table = &self.catalog.tables[stream.table];
             for (n, reference) in table.references.iter().enumerate() {
                 let parent = &self.catalog.tables[reference.table];
@@ -487,7 +510,7 @@ impl SqliteTarget {
     fn read_back(&self, loading: &mut Loading) -> Result<()> {
         let plan = Arc::clone(&loading.plan);
         let cannot = |e| failed(Code::Target, "cannot read back what was loaded", e);
-        for (number, stream) in plan.streams.iter().enumerate() {
+        for (number, stream) in plan.streams.iter().enumerate().filter(|(_, s)| s.apart.is_none()) {
             let progress = &mut loading.streams[number];
             let condition = match progress.alone {
                 true => "true".to_owned(),
