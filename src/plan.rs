@@ -163,6 +163,8 @@ pub struct ColumnPlan {
 pub enum Fate {
     /// It can be made anew from the rest.
     Derived,
+    /// The first value in it stops the import; where there is none, nothing is lost.
+    Refused,
     /// Its values are lost, and counted.
     Dropped,
     /// Its values are kept under the reserved key of the JSON column, or beside the row.
@@ -249,6 +251,9 @@ impl StreamPlan {
         for missing in &self.missing {
             let fate = match missing.fate {
                 Fate::Derived => "left out: it can be made anew from the rest",
+                Fate::Refused => {
+                    "any value in it stops the import: the target has no column for it"
+                }
                 Fate::Dropped => "lost: the target has no column for it",
                 Fate::Folded => "kept with its row: the target has no column for it",
                 Fate::Kept => "kept with its row",
@@ -370,9 +375,7 @@ pub fn plan(
         ),
     );
     Err(error.hint(
-        "import it into a database of the layout it came from, or say what becomes of columns that \
-         the target lacks: --on-missing-column=fold keeps their values in the row's JSON, =add \
-         gives the target the columns, =drop loses them",
+        "import it into a database of the layout it came from, or of one that has room for it",
     ))
 }
 
@@ -506,7 +509,7 @@ impl Joiner<'_> {
             let travels = plan.columns.iter().any(|c| c.taken == Taken::Column(place));
             let wanted = match fate {
                 Some(Fate::Folded | Fate::Kept) => true,
-                Some(Fate::Derived | Fate::Dropped) => false,
+                Some(Fate::Derived | Fate::Dropped | Fate::Refused) => false,
                 None => preserves && travels,
             };
             if wanted {
@@ -637,13 +640,7 @@ impl Joiner<'_> {
                 return;
             }
             OnMissingColumn::Fail if derived(&plan.source, &column) => Fate::Derived,
-            OnMissingColumn::Fail => {
-                self.problems.push(format!(
-                    "{}: {} has no column for \"{}\"",
-                    plan.stream, table.name, column.name
-                ));
-                return;
-            }
+            OnMissingColumn::Fail => Fate::Refused,
         };
         plan.missing.push(Missing { source, name: column.name, fate });
     }

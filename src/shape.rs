@@ -222,6 +222,13 @@ impl Shaper {
             let what = match missing.fate {
                 _ if value == Value::Null => continue,
                 Fate::Derived => continue,
+                Fate::Refused => {
+                    let reason = "the target has no column for it".to_owned();
+                    let settle = Some("--on-missing-column=fold, =add or =drop".into());
+                    let refusal = Refusal { reason, zone: false };
+                    self.row.refused.push((missing.name.clone(), refusal, settle));
+                    continue;
+                }
                 Fate::Kept => {
                     self.row.beside.missing(&missing.name, value);
                     continue;
@@ -591,8 +598,17 @@ impl Shaper {
         let checks = self.purpose == Purpose::Check;
         let rejects = self.plan.options.on_unrepresentable == OnUnrepresentable::Reject;
         let refused = std::mem::take(&mut self.row.refused);
-        // a zone is missing for all rows, not for this one
-        let stops = refused.iter().find(|(_, refusal, _)| refusal.zone || !rejects);
+        // a zone or a column is missing for all rows, not for this one
+        let missing = |name: &String| {
+            at.stream.missing.iter().any(|m| m.name == *name && m.fate == Fate::Refused)
+        };
+        let stops = (refused.iter())
+            .find(|(column, refusal, _)| refusal.zone || missing(column) || !rejects);
+        if let (false, Some((column, refusal, _))) = (checks, stops)
+            && missing(column)
+        {
+            return Err(no_column(&self.plan, at, column, &refusal.reason));
+        }
         if let (false, Some((column, refusal, settle))) = (checks, stops) {
             return Err(self.refused_error(at, column, refusal, settle.as_deref()));
         }
@@ -602,7 +618,11 @@ impl Shaper {
             let (column, reason) = (Some(column), refusal.reason);
             if checks {
                 let stream = at.batch.stream();
-                self.problem(stream, column.clone(), &reason, Code::Value, &key, settle);
+                let code = match missing(column.as_ref().unwrap_or(&key)) {
+                    true => Code::Plan,
+                    false => Code::Value,
+                };
+                self.problem(stream, column.clone(), &reason, code, &key, settle);
             }
             out.rejected.push(Rejected { row: at.row, key: key.clone(), column, reason });
         }
@@ -720,6 +740,33 @@ impl Shaper {
     pub fn clock(&self) -> Option<String> {
         self.clocks.evidence()
     }
+}
+
+/// The error of a value that the target has no column for.
+fn no_column(plan: &Plan, at: At<'_>, column: &str, reason: &str) -> Error {
+    let names = |s: &StreamPlan| -> Vec<String> {
+        let refused = s.missing.iter().filter(|m| m.fate == Fate::Refused);
+        let others = refused.filter(|m| s.stream != at.stream.stream || m.name != column);
+        others.map(|m| format!("{}.{}", s.stream, m.name)).collect()
+    };
+    let others: Vec<String> = plan.streams.iter().flat_map(names).collect();
+    let others = match others.is_empty() {
+        true => String::new(),
+        false => format!("; it has none for {} either", others.join(", ")),
+    };
+    Error::new(
+        Code::Plan,
+        format!(
+            "{}: row {} (key {}), column \"{column}\": {reason}{others}",
+            at.stream.table_name,
+            at.batch.first_row() + at.row as u64,
+            key_of(at.stream, at.batch, at.row),
+        ),
+    )
+    .hint(
+        "--on-missing-column=fold keeps the values in the row's JSON, so that an export of the target \
+         gives them back; =add gives the target the columns; =drop loses and counts the values",
+    )
 }
 
 /// The error of a row that the target has no table for.
