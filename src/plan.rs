@@ -771,3 +771,175 @@ fn impossible(
         table.name
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::Reference;
+
+    fn column(name: &str, kind: Kind) -> Column {
+        Column { kind, ..text_column(name) }
+    }
+
+    /// A stream of these columns whose first is the key.
+    fn stream(name: &str, columns: &[(&str, Kind)]) -> Stream {
+        Stream {
+            name: name.into(),
+            table: name.into(),
+            columns: columns.iter().map(|(name, kind)| column(name, *kind)).collect(),
+            key: vec![0],
+            order: vec![],
+        }
+    }
+
+    fn to(name: &str, ty: TargetType) -> TargetColumn {
+        TargetColumn { ty, ..added(&text_column(name), Backend::Postgres) }
+    }
+
+    fn required(name: &str, ty: TargetType) -> TargetColumn {
+        TargetColumn { not_null: true, ..to(name, ty) }
+    }
+
+    fn table(stream: &str, role: Role, columns: Vec<TargetColumn>) -> TargetTable {
+        TargetTable {
+            name: format!("chronicle_{stream}"),
+            stream: stream.into(),
+            role,
+            fold: columns.iter().position(|c| c.ty == TargetType::Jsonb),
+            columns,
+            key: vec![0],
+            references: vec![],
+            origin: None,
+        }
+    }
+
+    /// What Chronicle's own Postgres tables look like, as far as it matters here.
+    fn upstream() -> Catalog {
+        let sessions = vec![
+            required("id", TargetType::Uuid),
+            TargetColumn {
+                made_from: Some("id".into()),
+                ..required("claude_session_id", TargetType::Text(None))
+            },
+            required("start_time", TargetType::Timestamptz),
+            to("metadata", TargetType::Jsonb),
+        ];
+        let events = vec![
+            required("id", TargetType::Uuid),
+            to("session_id", TargetType::Uuid),
+            required("event_type", TargetType::Text(None)),
+            required("data", TargetType::Jsonb),
+        ];
+        let mut events = table("events", Role::Events, events);
+        events.references.push(Reference { column: 1, table: 0, enforced: true });
+        Catalog {
+            backend: Backend::Postgres,
+            layout: "upstream".into(),
+            tables: vec![table("sessions", Role::Sessions, sessions), events],
+        }
+    }
+
+    fn from(backend: &str) -> Origin {
+        Origin { backend: backend.into(), ..Origin::default() }
+    }
+
+    fn planned(streams: &[Stream], options: PlanOptions) -> Plan {
+        plan(&from("sqlite"), streams, &upstream(), options).unwrap()
+    }
+
+    fn sessions(more: &[(&str, Kind)]) -> Stream {
+        let own = [("id", Kind::Text), ("start_time", Kind::Text)];
+        stream("sessions", &[&own[..], more].concat())
+    }
+
+    #[test]
+    fn every_column_goes_where_its_name_is_and_by_the_rule_of_its_type() {
+        let events = [("id", Kind::Int), ("session_id", Kind::Int), ("event_type", Kind::Text)];
+        let events = stream("events", &[&events[..], &[("data", Kind::Json)]].concat());
+        let plan = planned(&[sessions(&[]), events], PlanOptions::default());
+        let rules: Vec<_> = (plan.streams[1].columns.iter())
+            .filter_map(|c| c.ids.as_ref().map(|ids| (c.name.as_str(), ids.rule, ids.own)))
+            .collect();
+        assert_eq!(rules, [("id", IdRule::Uuid, true), ("session_id", IdRule::Uuid, false)]);
+        assert_eq!(
+            plan.streams[1].columns[1].ids.as_ref().map(|i| i.of.as_str()),
+            Some("sessions")
+        );
+        let lines = plan.streams[0].lines();
+        assert!(lines.contains(&"start_time: text to timestamptz".into()), "{lines:?}");
+        assert!(lines.contains(&"claude_session_id: made from another column".into()), "{lines:?}");
+    }
+
+    #[test]
+    fn a_column_that_the_target_lacks_goes_where_the_user_says() {
+        let streams = [sessions(&[("note", Kind::Text), ("updated_at", Kind::Text)])];
+        let fates = |on_missing_column| {
+            let options = PlanOptions { on_missing_column, ..PlanOptions::default() };
+            let plan = planned(&streams, options);
+            let stream = plan.streams[0].clone();
+            let fates: Vec<Fate> = stream.missing.iter().map(|m| m.fate).collect();
+            (fates, stream.added.len(), stream.remembered.len(), plan.keeps_columns())
+        };
+        assert_eq!(
+            fates(OnMissingColumn::Fail),
+            (vec![Fate::Refused, Fate::Derived], 0, 1, false),
+            "the ids that become UUIDs are remembered in any case"
+        );
+        assert_eq!(fates(OnMissingColumn::Drop), (vec![Fate::Dropped; 2], 0, 1, false));
+        assert_eq!(fates(OnMissingColumn::Fold), (vec![Fate::Folded; 2], 0, 3, true));
+        assert_eq!(fates(OnMissingColumn::Add), (vec![], 2, 1, false));
+    }
+
+    #[test]
+    fn what_the_target_requires_and_nobody_has_is_a_problem_with_its_name() {
+        let streams = [stream("sessions", &[("id", Kind::Text)])];
+        let error =
+            plan(&from("sqlite"), &streams, &upstream(), PlanOptions::default()).unwrap_err();
+        assert_eq!(error.code(), Code::Plan);
+        assert!(error.full().contains("needs \"start_time\""), "{}", error.full());
+    }
+
+    #[test]
+    fn kinds_that_never_fit_are_a_problem_before_any_row_is_read() {
+        let streams = [stream("sessions", &[("id", Kind::Text), ("start_time", Kind::Bytes)])];
+        let error =
+            plan(&from("sqlite"), &streams, &upstream(), PlanOptions::default()).unwrap_err();
+        assert!(error.full().contains("\"start_time\" is bytes"), "{}", error.full());
+    }
+
+    #[test]
+    fn a_row_gets_its_former_id_back_only_from_the_other_kind_of_database() {
+        let streams = [sessions(&[("original_supabase_id", Kind::Text)])];
+        let former = |backend| {
+            let plan = plan(&from(backend), &streams, &upstream(), PlanOptions::default()).unwrap();
+            (plan.streams[0].former_id, plan.streams[0].missing.iter().map(|m| m.fate).collect())
+        };
+        assert_eq!(former("sqlite"), (Some(2), vec![]));
+        assert_eq!(former("postgres"), (None, vec![Fate::Kept]));
+    }
+
+    #[test]
+    fn a_stream_without_a_table_stands_apart() {
+        let side = stream("tool_events", &[("id", Kind::Text), ("tool_name", Kind::Text)]);
+        let apart = |on_missing_column| {
+            let options = PlanOptions { on_missing_column, ..PlanOptions::default() };
+            planned(&[sessions(&[]), side.clone()], options).streams[1].apart
+        };
+        assert_eq!(apart(OnMissingColumn::Fail), Some(Apart::Refused));
+        assert_eq!(apart(OnMissingColumn::Drop), Some(Apart::Dropped));
+        assert_eq!(apart(OnMissingColumn::Fold), Some(Apart::Kept));
+    }
+
+    #[test]
+    fn the_zone_is_that_of_the_user_of_the_archive_or_nobodys() {
+        let zoned = Origin { time_zone: Some("Europe/Berlin".into()), ..from("sqlite") };
+        let naive = |origin: &Origin, assume_zone| {
+            let options = PlanOptions { assume_zone, ..PlanOptions::default() };
+            let plan = plan(origin, &[sessions(&[])], &upstream(), options);
+            plan.map(|plan| plan.streams[0].columns[1].naive)
+        };
+        assert_eq!(naive(&zoned, AssumeZone::Refuse).unwrap(), Naive::Refuse);
+        assert_eq!(naive(&zoned, AssumeZone::Archive).ok(), parse_zone("Europe/Berlin"));
+        assert!(naive(&from("sqlite"), AssumeZone::Archive).is_err());
+    }
+}
