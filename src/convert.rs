@@ -1,9 +1,12 @@
 //! A value of the archive to a value that the target's column holds, or the reason why not.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
 use crate::archive::json::{Findings, Scanner};
 use crate::archive::value::{portable, real_text};
 use crate::plan::ColumnPlan;
-use crate::record::{Kind, Value};
+use crate::record::{Kind, Value, show};
 use crate::target::{Affinity, Check, TargetType};
 use crate::time::{Instant, NotInstant, read_text, read_text_nearest};
 
@@ -45,7 +48,7 @@ fn obeys(column: &ColumnPlan, value: Value<'_>) -> std::result::Result<(), Refus
         (Some(Check::OneOf(texts)), Value::Text(text))
             if !texts.iter().any(|t| t.as_bytes() == text) =>
         {
-            let shown = crate::record::show(value);
+            let shown = show(value);
             refuse(format!("\"{shown}\" is none of what the target allows: {}", texts.join(", ")))
         }
         (Some(Check::AtLeast(least)), Value::Int(v)) if v < *least => {
@@ -330,19 +333,23 @@ impl Nearest {
 
 /// The nearest value that the target holds: the one that the archive's record shows, an instant
 /// rounded to the microsecond or read from a count of units since 1970, and where the column allows
-/// no NULL a payload that is no JSON as one JSON string. None if there is no such value.
+/// no NULL a payload that is no JSON as one JSON string (of a blob in Base64). None if there is no such value.
 pub fn adapt(scanner: &mut Scanner, column: &ColumnPlan, value: Value<'_>) -> Option<Nearest> {
-    let null = || (!column.not_null).then_some(Nearest::Null);
+    // a row without its key would be another row, or none
+    let nullable = !column.not_null && !column.key;
+    let null = || nullable.then_some(Nearest::Null);
     if column.ty == TargetType::Timestamptz {
         return nearest_instant(column, value).map(Nearest::Time).or_else(null);
     }
     if let (TargetType::Int(_), Value::Real(v)) = (&column.ty, value) {
         let whole = v.round();
-        let held = (v.is_finite() && whole.abs() < TWO_TO_THE_63).then_some(whole as i64)?;
-        let fits = exact(column, Value::Int(held), &mut Vec::new()).is_ok();
-        return (fits && obeys(column, Value::Int(held)).is_ok())
-            .then_some(Nearest::Int(held))
-            .or_else(null);
+        let held = (whole.abs() < TWO_TO_THE_63).then_some(Value::Int(whole as i64));
+        let fits =
+            |v: &Value<'_>| exact(column, *v, &mut Vec::new()).is_ok() && obeys(column, *v).is_ok();
+        return match held.filter(fits) {
+            Some(Value::Int(v)) => Some(Nearest::Int(v)),
+            _ => null(),
+        };
     }
     if let Some(text) = portable(column.kind, column.key, value) {
         let mut unused = Vec::new();
@@ -356,12 +363,16 @@ pub fn adapt(scanner: &mut Scanner, column: &ColumnPlan, value: Value<'_>) -> Op
             return Some(Nearest::Text(text));
         }
     }
-    if !column.not_null {
+    if nullable {
         return Some(Nearest::Null);
     }
     match (&column.ty, value) {
-        (TargetType::Json | TargetType::Jsonb, Value::Text(text)) => {
-            let clean = String::from_utf8_lossy(text).replace('\0', "\u{fffd}");
+        (TargetType::Json | TargetType::Jsonb, value) => {
+            let clean = match value {
+                Value::Text(text) => String::from_utf8_lossy(text).replace('\0', "\u{fffd}"),
+                Value::Blob(bytes) => BASE64.encode(bytes),
+                other => show(other),
+            };
             let mut string = Vec::new();
             crate::archive::json::write_string(&mut string, &clean);
             Some(Nearest::Text(string))

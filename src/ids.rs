@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
-use crate::record::Value;
+use crate::record::{Value, show};
 
 /// The UUID that stands for an id which is none: version 5 of where it comes from, whose rows it
 /// names, its class and its bytes. The same id gives the same UUID at any time.
@@ -13,10 +13,23 @@ pub fn uuid_for(instance: Uuid, stream: &str, id: Value<'_>) -> Uuid {
     let (class, bytes) = match id {
         Value::Text(bytes) => ("text", bytes.to_vec()),
         Value::Blob(bytes) => ("blob", bytes.to_vec()),
-        other => ("", crate::record::show(other).into_bytes()),
+        other => ("", show(other).into_bytes()),
     };
     let name = [stream.as_bytes(), b"\0", class.as_bytes(), b"\0", &bytes].concat();
     Uuid::new_v5(&instance, &name)
+}
+
+/// The name of a database among all, made of what tells it apart. It follows from these texts at any
+/// time, and none of them can be read out of it.
+pub fn instance_of(parts: &[&[u8]]) -> Uuid {
+    const DATABASES: Uuid = Uuid::from_u128(0x9d3f_7a52_6c0e_4b1d_8f24_51a0_c7e6_3b98);
+    // lengths go in too: no two lists of texts run together into the same bytes
+    let mut name = Vec::new();
+    for part in parts {
+        name.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        name.extend_from_slice(part);
+    }
+    Uuid::new_v5(&DATABASES, &name)
 }
 
 /// The UUID that an id spells, if it is one: in the spellings that PostgreSQL reads, and as a URN.
@@ -37,6 +50,18 @@ pub fn as_integer(id: Value<'_>) -> Option<i64> {
             text.parse().ok().filter(|v: &i64| v.to_string() == text)
         }
         _ => None,
+    }
+}
+
+/// An id as a text that names it, and as SQL casts it to text.
+pub fn show_id(id: Value<'_>) -> String {
+    match id {
+        Value::Text(text) => match std::str::from_utf8(text) {
+            Ok(text) => text.to_owned(),
+            Err(_) => format!("\u{0}text {}", crate::archive::hex(text)),
+        },
+        Value::Blob(bytes) => format!("\u{0}blob {}", crate::archive::hex(bytes)),
+        other => show(other),
     }
 }
 

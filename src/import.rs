@@ -306,7 +306,9 @@ impl Loading {
                 rejects.write(batch, first.row, &why.iter().collect::<Vec<_>>())?;
             }
             let error = Error::new(Code::Rejected, "");
-            self.rejected.note(stream, first.column.clone(), &error, &first.reason, &first.key);
+            for r in why {
+                self.rejected.note(stream, r.column.clone(), &error, &r.reason, &r.key);
+            }
         }
         Ok(())
     }

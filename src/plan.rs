@@ -513,11 +513,14 @@ impl Joiner<'_> {
                 None => preserves && travels,
             };
             if wanted {
-                plan.remembered.push((place, column.clone()));
+                plan.remembered.push((place, remembered(plan, place, column)));
             }
         }
-        let mapped =
-            |c: &ColumnPlan| c.ids.as_ref().is_some_and(|ids| ids.own && ids.rule != IdRule::Keep);
+        // a row that gets back the id it had before has another one in the archive, too
+        let restored = plan.former_id.is_some();
+        let mapped = |c: &ColumnPlan| {
+            c.ids.as_ref().is_some_and(|ids| ids.own && (restored || ids.rule != IdRule::Keep))
+        };
         if plan.columns.iter().any(mapped) && !self.keeps_origin(table) {
             let name = format!("original_{}_id", self.origin.name_of_backend());
             if plan.source.column(&name).is_none() {
@@ -671,6 +674,17 @@ impl Joiner<'_> {
         let planned = self.planned(&plan.source, table, target, taken, &text);
         plan.columns.push(ColumnPlan { ids: None, otherwise: None, ..planned });
     }
+}
+
+/// A column as an export of the target gives it back: ids stay those that the target gave.
+fn remembered(plan: &StreamPlan, place: usize, column: &Column) -> Column {
+    let taken = plan.columns.iter().find(|c| c.taken == Taken::Column(place));
+    let kind = match taken.and_then(|c| c.ids.as_ref()).map(|ids| ids.rule) {
+        Some(IdRule::Integer) => Kind::Int,
+        Some(IdRule::Uuid) if column.kind != Kind::Text => Kind::Uuid,
+        _ => column.kind,
+    };
+    Column { kind, ..column.clone() }
 }
 
 /// The columns of Chronicle's migration tutorial that keep ids which rows had before.

@@ -27,6 +27,7 @@ use crate::archive::canonical::Canonical;
 use crate::archive::hex;
 use crate::archive::json::{Findings, Scanner, member};
 use crate::archive::value::real_text;
+use crate::ids::show_id;
 use crate::layout::LayoutStream;
 use crate::record::{Batch, Column, Kind, Stream, Value};
 use crate::time::{Instant, Naive};
@@ -141,11 +142,35 @@ fn tag(value: Value<'_>) -> Tagged {
     Tagged::from([(tag.into(), text)])
 }
 
-/// Appends the value that a tag and a text say; false if they say none.
-fn push_tagged(tagged: &Tagged, batch: &mut Batch) -> bool {
-    let Some((tag, text)) = tagged.iter().find(|(tag, _)| *tag != "was") else { return false };
-    let bytes = BASE64.decode(text);
-    let value = match (tag.as_str(), &bytes) {
+/// The id of a row where it came from, as [`show_id`] names it, if its residue tells.
+pub fn original_id(residue: &str) -> Option<String> {
+    let kept = parse(residue.as_bytes());
+    let named = kept.iter().find(|(name, _)| name.starts_with("original_"));
+    let bytes = BASE64.decode(named?.1.values().next()?).ok();
+    tagged_value(named?.1, bytes.as_deref()).map(show_id)
+}
+
+/// Appends the value that a tag and a text say to a column; false if they say none.
+fn push_tagged(kind: Kind, tagged: &Tagged, batch: &mut Batch) -> bool {
+    let text = tagged.iter().find(|(tag, _)| *tag != "was").map_or("", |(_, text)| text);
+    let bytes = BASE64.decode(text).ok();
+    let Some(value) = tagged_value(tagged, bytes.as_deref()) else { return false };
+    match value {
+        // classes that stand only in columns of their own kind
+        Value::Uuid(_) | Value::Time(_) => {
+            let own = matches!(kind, Kind::Uuid | Kind::Time);
+            push_as(if own { kind } else { Kind::Text }, value, batch);
+        }
+        Value::Bool(v) if kind != Kind::Bool => batch.push(Value::Int(i64::from(v))),
+        value => batch.push(value),
+    }
+    true
+}
+
+/// The value that a tag and a text say; `bytes` are those that the text stands for in Base64.
+fn tagged_value<'a>(tagged: &'a Tagged, bytes: Option<&'a [u8]>) -> Option<Value<'a>> {
+    let (tag, text) = tagged.iter().find(|(tag, _)| *tag != "was")?;
+    match (tag.as_str(), bytes) {
         ("null", _) => Some(Value::Null),
         ("int", _) => text.parse().ok().map(Value::Int),
         ("real", _) => match text.as_str() {
@@ -158,14 +183,10 @@ fn push_tagged(tagged: &Tagged, batch: &mut Batch) -> bool {
         ("uuid", _) => uuid::Uuid::parse_str(text).ok().map(|v| Value::Uuid(v.into_bytes())),
         ("time", _) => Instant::read_postgres(text.as_bytes()).map(Value::Time),
         ("text", _) => Some(Value::Text(text.as_bytes())),
-        ("text64", Ok(bytes)) => Some(Value::Text(bytes)),
-        ("blob", Ok(bytes)) => Some(Value::Blob(bytes)),
+        ("text64", Some(bytes)) => Some(Value::Text(bytes)),
+        ("blob", Some(bytes)) => Some(Value::Blob(bytes)),
         _ => None,
-    };
-    value.is_some_and(|value| {
-        batch.push(value);
-        true
-    })
+    }
 }
 
 /// Tells whether a value is still the one that was loaded.
@@ -333,7 +354,7 @@ impl Restorer {
                     }
                     (Some(_), _) => false,
                     (None, Some(was)) if stale(&mut self.fingerprint, was) => false,
-                    (None, _) => push_tagged(tagged, out),
+                    (None, _) => push_tagged(column.kind, tagged, out),
                 },
             };
             if !given {
@@ -354,6 +375,15 @@ impl Restorer {
         let place = member(&mut self.scanner, text, RESERVED_KEY)?;
         let folded: BTreeMap<String, Tagged> =
             serde_json::from_slice(&text[place.value.clone()]).ok()?;
+        // a row may have such a key of its own: ours names columns that the table lacks, and what
+        // has no place under it stands beside the row
+        let ours = |name: &String| {
+            let lacking = |c: &Restored| c.name == *name && c.from.is_none();
+            self.columns.iter().any(lacking) && !kept.contains_key(name)
+        };
+        if !folded.keys().all(ours) {
+            return None;
+        }
         kept.extend(folded);
         Some([&text[..place.whole.start], &text[place.whole.end..]].concat())
     }
@@ -518,7 +548,13 @@ mod tests {
         for value in values {
             let mut out = Batch::default();
             out.start(0, 1, 1);
-            assert!(push_tagged(&tag(value), &mut out), "{value:?}");
+            let kind = match value {
+                Value::Bool(_) => Kind::Bool,
+                Value::Uuid(_) => Kind::Uuid,
+                Value::Time(_) => Kind::Time,
+                _ => Kind::Text,
+            };
+            assert!(push_tagged(kind, &tag(value), &mut out), "{value:?}");
             assert_eq!(out.value(0, 0), value);
         }
     }

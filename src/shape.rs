@@ -8,7 +8,7 @@ use crate::archive::json::{Scanner, member};
 use crate::convert::{Nearest, Refusal, adapt, convert};
 use crate::error::{Code, Error, Result};
 use crate::event_type;
-use crate::ids::{Given, IdMap, as_integer, as_uuid, uuid_for};
+use crate::ids::{Given, IdMap, as_integer, as_uuid, show_id, uuid_for};
 use crate::layout::Role;
 use crate::plan::{
     Apart, ColumnPlan, EventTypes, Fate, IdRule, Ids, OnUnrepresentable, Plan, StreamPlan, Taken,
@@ -95,6 +95,8 @@ pub struct Shaper {
     nameless: HashMap<[u8; 16], u32>,
     /// Rows that were not loaded and that others may refer to: the stream and the fingerprint of the id.
     unloaded: HashSet<(String, String)>,
+    /// The ids of sessions that came under another one: the stream and the id.
+    renamed: HashSet<(String, String)>,
     changes: BTreeMap<(usize, String, What, String), (u64, String)>,
     problems: BTreeMap<(usize, Option<String>, String), Found>,
     clocks: Clocks,
@@ -142,6 +144,7 @@ impl Shaper {
             ids: HashMap::new(),
             nameless: HashMap::new(),
             unloaded: HashSet::new(),
+            renamed: HashSet::new(),
             changes: BTreeMap::new(),
             problems: BTreeMap::new(),
             clocks: Clocks::default(),
@@ -410,6 +413,13 @@ impl Shaper {
                 Given::Text(_) | Given::Blob(_) => "the row gets back the id it had before",
             };
             self.change(column, What::Remapped, reason.into());
+        }
+        let named = (ids.of.clone(), show_id(value));
+        if ids.own && at.stream.role == Role::Sessions {
+            self.renamed.insert(named);
+        } else if !ids.own && !self.renamed.contains(&named) {
+            // no row came under this id, so none will give it back to who refers to it
+            self.keep_original(at, column, value, given.value());
         }
         let preserves = self.plan.options.on_unrepresentable == OnUnrepresentable::Preserve;
         let wanted = ids.own && (preserves || !respelled);
@@ -838,21 +848,11 @@ fn changes_form(column: &ColumnPlan, value: Value<'_>) -> bool {
             as_uuid(value).is_none_or(|uuid| uuid.to_string().as_bytes() != text)
         }
         // an empty object or list has no room for a difference
-        (TargetType::Jsonb, Value::Text(text)) => column.kind != Kind::Jsonb && text.len() > 2,
+        (TargetType::Jsonb, Value::Text(text)) => {
+            column.kind != Kind::Jsonb && !matches!(text, b"{}" | b"[]")
+        }
         (TargetType::Cast(_), Value::Text(_)) => column.kind == Kind::Text,
         _ => false,
-    }
-}
-
-/// An id as a text that names it, and as SQL casts it to text.
-pub fn show_id(id: Value<'_>) -> String {
-    match id {
-        Value::Text(text) => match std::str::from_utf8(text) {
-            Ok(text) => text.to_owned(),
-            Err(_) => format!("\u{0}text {}", crate::archive::hex(text)),
-        },
-        Value::Blob(bytes) => format!("\u{0}blob {}", crate::archive::hex(bytes)),
-        other => show(other),
     }
 }
 

@@ -56,14 +56,18 @@ impl Orphans {
         if enforced {
             error.hint(ENFORCED)
         } else {
-            error.hint("--orphans=keep loads them and counts them")
+            error.hint(
+                "--orphans=keep loads them and counts them, =skip leaves them out, =adopt makes the \
+                 sessions that they refer to",
+            )
         }
     }
 }
 
 /// What to do about a reference that the target enforces.
 pub const ENFORCED: &str = "the target enforces this reference, so such rows cannot be kept \
-    there: remove them from the source, or import into a database that does not enforce it";
+    there: --orphans=skip leaves them out and counts them, --orphans=adopt makes the sessions that \
+    they refer to";
 
 /// How many orphans are named; all are counted.
 pub const ORPHANS_NAMED: usize = 5;

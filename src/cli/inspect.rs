@@ -136,6 +136,9 @@ fn as_text(path: &Path, inspected: &Inspected, verified: bool) -> String {
     ];
     let from: Vec<String> = from.into_iter().flatten().map(show_text).collect();
     line("from", from.join(", "));
+    if let Some(instance) = &source.instance {
+        line("database", show_text(instance));
+    }
     let consistency = manifest.consistency.as_ref().unwrap_or(&header.consistency);
     line(
         "moment",

@@ -3,7 +3,7 @@
 use tokio_postgres::error::SqlState;
 
 use super::connection::failed;
-use super::target::{PgTarget, with_hint};
+use super::target::{PgTarget, is_about_a_value, with_hint};
 use super::{literal, quoted};
 use crate::error::{Code, Error, Result};
 use crate::plan::{ColumnPlan, StreamPlan};
@@ -264,7 +264,7 @@ impl Merge<'_> {
         let code = match &state {
             Some(s) if *s == SqlState::UNIQUE_VIOLATION => Code::Conflict,
             Some(s) if *s == SqlState::FOREIGN_KEY_VIOLATION => Code::Orphan,
-            Some(s) if s.code().starts_with("22") || s.code().starts_with("23") => Code::Value,
+            Some(s) if is_about_a_value(s) => Code::Value,
             _ => Code::Target,
         };
         let error = with_hint(code, failed(&self.target.info, code, what, &e));

@@ -13,6 +13,7 @@ use super::conninfo::ConnInfo;
 use super::{literal, quoted};
 use crate::archive::Origin;
 use crate::error::{Code, Result};
+use crate::ids::instance_of;
 use crate::layout::LayoutStream;
 use crate::record::{Batch, Kind, Stream};
 use crate::residue::{APART, COLUMNS, RESIDUE, Remembered, Restorer, apart, made_columns};
@@ -94,12 +95,17 @@ impl PgSource {
             streams.push(stream);
         }
         let version = connection.version;
+        let instance = match options.reproducible {
+            true => None,
+            false => Some(instance(&connection, &catalog.schema).await?),
+        };
         let origin = Origin {
             backend: catalog.layout.backend.word().into(),
             layout: Some(catalog.layout.name.clone()),
             schema: Some(catalog.schema.clone()).filter(|_| !options.reproducible),
             server: (!options.reproducible)
                 .then(|| format!("PostgreSQL {}.{}", version / 10_000, version % 10_000)),
+            instance,
             ..Origin::default()
         };
         Ok(PgSource {
@@ -172,6 +178,27 @@ impl PgSource {
             })?;
         Ok(Running { table, stream: Box::pin(stream), reader: RowReader::default(), rows: 0 })
     }
+}
+
+/// The name of a schema among all: of its cluster, where this role may ask for it, its database and
+/// its own name.
+async fn instance(connection: &Connection, schema: &str) -> Result<String> {
+    let ask = async |sql: &str| -> Result<Option<String>> {
+        let rows = connection.rows(Code::Source, "cannot read the database's name", sql).await?;
+        Ok(rows.into_iter().flatten().flatten().next())
+    };
+    let may =
+        "SELECT pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')";
+    let cluster = match ask(may).await?.as_deref() {
+        Some("t") => {
+            ask("SELECT system_identifier::text FROM pg_catalog.pg_control_system()").await?
+        }
+        _ => None,
+    };
+    let database = ask("SELECT pg_catalog.current_database()::text").await?;
+    let [cluster, database] = [cluster, database].map(Option::unwrap_or_default);
+    let parts = [b"postgres", cluster.as_bytes(), database.as_bytes(), schema.as_bytes()];
+    Ok(instance_of(&parts).to_string())
 }
 
 /// Waits for the server's word that the COPY went well.

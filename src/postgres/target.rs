@@ -1033,9 +1033,7 @@ fn refused(
     let code = match server.map(|s| s.code()) {
         Some(&SqlState::UNIQUE_VIOLATION) => Code::Conflict,
         Some(&SqlState::FOREIGN_KEY_VIOLATION) => Code::Orphan,
-        Some(state) if state.code().starts_with("22") || state.code().starts_with("23") => {
-            Code::Value
-        }
+        Some(state) if is_about_a_value(state) => Code::Value,
         _ => Code::Target,
     };
     let error = failed(info, code, what, e);
@@ -1043,6 +1041,11 @@ fn refused(
         Code::Conflict => error.hint("two rows of the archive cannot both be there"),
         _ => with_hint(code, error),
     }
+}
+
+/// Whether the server refuses a value: its form, a rule, or its size, as of an index.
+pub(super) fn is_about_a_value(state: &SqlState) -> bool {
+    ["22", "23", "54"].iter().any(|class| state.code().starts_with(class))
 }
 
 /// The way on from a row that the server refused.

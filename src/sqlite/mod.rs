@@ -60,6 +60,15 @@ pub(crate) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
+/// SQL for the text by which a row's key is named beside it, as [`show_id`](crate::ids::show_id)
+/// writes it; of a text that is not UTF-8 there is none.
+pub(crate) fn key_text(key: &str) -> String {
+    format!(
+        "CASE typeof({key}) WHEN 'blob' THEN char(0) || 'blob ' || lower(hex({key})) \
+         ELSE CAST({key} AS TEXT) END"
+    )
+}
+
 /// A value of SQLite as one of ours.
 pub(crate) fn from_sqlite(value: rusqlite::types::ValueRef<'_>) -> Value<'_> {
     use rusqlite::types::ValueRef;

@@ -10,10 +10,11 @@ use tokio::sync::mpsc;
 
 use super::catalog::{SqliteCatalog, SqliteTable, kind};
 use super::snapshot::{self, Snapshot};
-use super::{failed, from_sqlite, literal, quoted};
+use super::{failed, from_sqlite, key_text, literal, quoted};
 use crate::archive::Origin;
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
+use crate::ids::instance_of;
 use crate::layout::{Layout, LayoutStream};
 use crate::record::{Batch, Kind, Stream, show, show_text};
 use crate::residue::{APART, COLUMNS, RESIDUE, Remembered, Restorer, apart, made_columns};
@@ -70,7 +71,7 @@ impl SqliteSource {
             queries.push(query);
             streams.push(stream);
         }
-        let origin = origin(&catalog.layout, options.reproducible);
+        let origin = origin(path, &catalog.layout, options.reproducible);
         let (to_us, batches) = mpsc::channel(BATCHES_AHEAD);
         let (used, to_reader) = recycle::channel();
         let (layout, read_streams) = (catalog.layout, streams.clone());
@@ -172,15 +173,25 @@ fn describe(
     Ok(stream)
 }
 
-fn origin(layout: &Layout, reproducible: bool) -> Origin {
+fn origin(path: &Path, layout: &Layout, reproducible: bool) -> Origin {
     let machine = |text: Option<String>| text.filter(|_| !reproducible);
     Origin {
         backend: layout.backend.word().into(),
         layout: Some(layout.name.clone()),
+        instance: machine(instance(path)),
         server: machine(Some(format!("SQLite {}", rusqlite::version()))),
         time_zone: machine(time_zone()),
         ..Origin::default()
     }
+}
+
+/// The name of a file among all: of its machine, where the machine has an id, and its place there.
+fn instance(path: &Path) -> Option<String> {
+    let ids = ["/etc/machine-id", "/var/lib/dbus/machine-id"];
+    let machine = ids.iter().find_map(|id| std::fs::read_to_string(id).ok()).unwrap_or_default();
+    let path = snapshot::resolve(path).ok()?;
+    let parts = [b"sqlite", machine.trim().as_bytes(), path.as_os_str().as_encoded_bytes()];
+    Some(instance_of(&parts).to_string())
 }
 
 /// The zone whose wall time Chronicle's hooks write: `TZ` goes before the machine's own.
@@ -315,10 +326,10 @@ fn kept_beside(
 fn beside(stream: &Stream) -> String {
     let key = stream.key.first().map_or("", |k| &stream.columns[*k].physical);
     format!(
-        "{} AS t LEFT JOIN {RESIDUE} AS r ON r.table_name = {} AND r.key = CAST(t.{} AS TEXT)",
+        "{} AS t LEFT JOIN {RESIDUE} AS r ON r.table_name = {} AND r.key = {}",
         quoted(&stream.table),
         literal(&stream.table),
-        quoted(key)
+        key_text(&format!("t.{}", quoted(key)))
     )
 }
 

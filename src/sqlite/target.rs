@@ -12,14 +12,14 @@ use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags, ToSql, ffi};
 use super::catalog::{SqliteCatalog, affinity};
 use super::new_file::NewFile;
 use super::snapshot::{Head, connect, harden, resolve, scratch};
-use super::{extended_code, failed, from_sqlite, literal, quoted, to_sqlite};
+use super::{extended_code, failed, from_sqlite, key_text, literal, quoted, to_sqlite};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::layout::{Backend, Layout};
 use crate::plan::{Plan, StreamPlan};
 use crate::readback::{Readback, differing, not_as_loaded};
 use crate::record::{Batch, Value, show, show_path};
-use crate::residue::{COLUMNS, RESIDUE, Residue};
+use crate::residue::{COLUMNS, RESIDUE, Residue, original_id};
 use crate::shape::key_of;
 use crate::source::{ORPHANS_NAMED, Orphans};
 use crate::target::{
@@ -256,10 +256,10 @@ impl SqliteTarget {
         let origin = match table.origin {
             Some(origin) => format!("CAST(t.{} AS TEXT)", quoted(&table.columns[origin].physical)),
             None if kept => format!(
-                "(SELECT coalesce(json_extract(residue, '$.original_supabase_id.uuid'), \
-                         json_extract(residue, '$.original_sqlite_id.text')) \
-                    FROM {RESIDUE} AS r WHERE r.table_name = {} AND r.key = CAST(t.{key} AS TEXT))",
-                literal(&table.name)
+                "(SELECT residue FROM {RESIDUE} AS r \
+                   WHERE r.table_name = {} AND r.key = {})",
+                literal(&table.name),
+                key_text(&format!("t.{key}"))
             ),
             None => "NULL".into(),
         };
@@ -269,7 +269,14 @@ impl SqliteTarget {
         );
         let read = || -> rusqlite::Result<Vec<KnownId>> {
             let mut statement = self.connection.prepare(&sql)?;
-            let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let rows = statement.query_map([], |row| {
+                let original: Option<String> = row.get(0)?;
+                let original = match table.origin {
+                    Some(_) => original,
+                    None => original.as_deref().and_then(original_id),
+                };
+                Ok((original, row.get(1)?))
+            })?;
             rows.collect()
         };
         read().map_err(|e| failed(Code::Target, format!("cannot read {}", table.name), e))
@@ -302,8 +309,10 @@ impl SqliteTarget {
                 Ok(true) => {
                     progress.loaded.inserted_rows += 1;
                     progress.sums.add(rows.shaped, row);
-                    place.note_loaded(progress.alone, self.rowids[stream.table])?;
-                    place.check_references(&self.catalog, &mut loading.parents)?;
+                    // before anything else is inserted, be it into a table of our own
+                    let found_again = place.found_again(self.rowids[stream.table]);
+                    place.note_loaded(progress.alone, &found_again)?;
+                    place.check_references(&self.catalog, &mut loading.parents, &found_again)?;
                 }
                 Ok(false) => {
                     let compared = match again {
@@ -355,7 +364,7 @@ impl SqliteTarget {
         let orphans = loading.plan.options.orphans;
         let plan = Arc::clone(&loading.plan);
         let cannot = |e| failed(Code::Target, "cannot check the references", e);
-        let mut found = Vec::new();
+        let (mut found, mut adopting) = (Vec::new(), Vec::new());
         for (number, stream) in plan.streams.iter().enumerate().filter(|(_, s)| s.apart.is_none()) {
             let table = &self.catalog.tables[stream.table];
             for (n, reference) in table.references.iter().enumerate() {
@@ -374,8 +383,7 @@ impl SqliteTarget {
                         loading.streams[number].loaded.orphans_skipped += skipped;
                     }
                     Some(OnOrphans::Adopt) => {
-                        let adopted = self.adopt(stream, n, reference)?;
-                        loading.streams[number].loaded.adopted_rows += adopted;
+                        adopting.push((number, n, reference));
                     }
                     // at rest SQLite enforces nothing, and Chronicle's own files hold orphans: keep
                     // them unless told otherwise
@@ -384,7 +392,12 @@ impl SqliteTarget {
                 found.push(left);
             }
         }
+        // what is made for them was never loaded, so it comes after the reading back
         self.read_back(&mut loading)?;
+        for (number, n, reference) in adopting {
+            let adopted = self.adopt(&plan.streams[number], n, reference)?;
+            loading.streams[number].loaded.adopted_rows += adopted;
+        }
         Ok(Outcome {
             loaded: loading.streams.iter().map(|s| s.loaded.clone()).collect(),
             orphans: found,
@@ -417,9 +430,10 @@ impl SqliteTarget {
         self.each_row(stream, &condition, |batch| sums.take(batch, 0)).map_err(cannot)?;
         let name = quoted(&table.name);
         if loading.residue {
-            let key = table.key.first().map_or_else(String::new, |k| {
-                format!("CAST({} AS TEXT)", quoted(&table.columns[*k].physical))
-            });
+            let key = table
+                .key
+                .first()
+                .map_or_else(String::new, |k| key_text(&quoted(&table.columns[*k].physical)));
             let sql = format!(
                 "DELETE FROM {RESIDUE} WHERE table_name = {} AND key IN \
                  (SELECT {key} FROM {name} WHERE {condition})",
@@ -767,13 +781,13 @@ impl Place<'_> {
     }
 
     /// Notes which row was inserted last, if rows of others stand in the table too.
-    fn note_loaded(&self, alone: bool, has_rowid: bool) -> Result<()> {
+    fn note_loaded(&self, alone: bool, found_again: &rusqlite::types::Value) -> Result<()> {
         if alone {
             return Ok(());
         }
         let stream = i64::try_from(self.rows.stream).unwrap_or(0);
         let note = (self.connection).prepare_cached("INSERT INTO temp.loaded VALUES (?, ?)");
-        note.and_then(|mut note| note.execute((stream, self.found_again(has_rowid))))
+        note.and_then(|mut note| note.execute((stream, found_again)))
             .map(|_| ())
             .map_err(|e| self.failed(e))
     }
@@ -903,6 +917,7 @@ impl Place<'_> {
         &self,
         catalog: &Catalog,
         parents: &mut HashSet<(usize, Vec<u8>)>,
+        found_again: &rusqlite::types::Value,
     ) -> Result<()> {
         for (n, reference) in self.table.references.iter().enumerate() {
             let column = self.stream.columns.iter().position(|c| c.target == reference.column);
@@ -935,7 +950,7 @@ impl Place<'_> {
                         key,
                         Bound(value),
                         show(value),
-                        self.found_again(true)
+                        found_again
                     ])
                 })
                 .map_err(|e| self.failed(e))?;

@@ -12,6 +12,8 @@ mod format_document;
 // databases and processes, for real
 mod cat;
 mod diff;
+mod fidelity;
+mod identity;
 mod import_laws;
 mod layouts;
 mod manners;

@@ -5,4 +5,5 @@
 pub(crate) mod cluster;
 pub(crate) mod files;
 pub(crate) mod generate;
+pub(crate) mod moving;
 pub(crate) mod program;

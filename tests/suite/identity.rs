@@ -1,0 +1,568 @@
+//! Laws about ids, what refers to them, origins, types of events and orphans: the same thing becomes the same thing again.
+
+use serde_json::json;
+
+use crate::support::files::{assert_same_rows, postgres_dump, sqlite_dump};
+use crate::support::moving::{
+    Desk, ask, event, fill, id, import, json_of, postgres, records, session, words,
+};
+use crate::support::program::Program;
+
+const HOOKS: &[&str] = &["sqlite-hooks.sql"];
+const TUTORIAL: &[&str] = &["sqlite-seed.sql"];
+/// What the two ends of the tutorial need of each other.
+const TUTORIAL_OPTIONS: &[&str] = &["--on-missing-column=fold", "--on-unrepresentable=preserve"];
+
+/// Sessions and events with integers as ids, in the tutorial's SQLite layout.
+fn numbered(first: i64, project: &str) -> String {
+    (first..first + 3)
+        .map(|n| {
+            format!(
+                "INSERT INTO chronicle_sessions VALUES ({n}, '{project}', 'main', \
+                   '2025-08-19T10:00:00Z', NULL, 'active', 1, '2025-08-19 10:00:00', '2025-08-19 10:00:01'); \
+                 INSERT INTO chronicle_events VALUES ({}, {n}, 'prompt', '2025-08-19T10:00:0{}Z', \
+                   '{{\"of\": \"{project}\"}}', '2025-08-19 10:00:00');",
+                n + 100,
+                n % 10
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn integers_become_uuids_and_the_same_integers_again() {
+    let desk = Desk::new("integers_and_back");
+    let source = desk.sqlite("source.db", TUTORIAL, &numbered(7, "/tea"));
+    let server = postgres("postgres-seed.sql", "integers_and_back", "");
+    desk.shift(&source, &server.url(), TUTORIAL_OPTIONS).success();
+    let origins = "SELECT s.original_sqlite_id, e.original_sqlite_id FROM chronicle_sessions s \
+                   JOIN chronicle_events e ON e.session_id = s.id ORDER BY 1";
+    assert_eq!(server.psql(origins), "7|107\n8|108\n9|109");
+    assert_eq!(
+        server.psql("SELECT count(*) FROM chronicle_sessions WHERE id::text ~ '-5...-'"),
+        "3"
+    );
+    let back = desk.sqlite("back.db", TUTORIAL, "");
+    desk.shift(&server.url(), &back, TUTORIAL_OPTIONS).success();
+    assert_same_rows(&sqlite_dump(source.as_ref()), &sqlite_dump(back.as_ref()));
+}
+
+#[test]
+fn an_integer_that_is_taken_gives_way_and_what_refers_to_it_follows() {
+    let desk = Desk::new("taken_integer");
+    let source = desk.sqlite("source.db", TUTORIAL, &numbered(1, "/tea"));
+    let server = postgres("postgres-seed.sql", "taken_integer", "");
+    desk.shift(&source, &server.url(), TUTORIAL_OPTIONS).success();
+    let other = desk.sqlite("other.db", TUTORIAL, &numbered(3, "/coffee"));
+    let archive = desk.export(&server.url());
+    import(&archive, &other, TUTORIAL_OPTIONS).success();
+    let strangers = "SELECT count(*) FROM chronicle_events e JOIN chronicle_sessions s \
+                     ON s.id = e.session_id WHERE json_extract(e.data, '$.of') <> s.project_path";
+    assert_eq!(ask(&other, strangers), "0");
+    assert_eq!(ask(&other, "SELECT count(*), min(id), max(id) FROM chronicle_sessions"), "6|1|6");
+    // 1 and 2 were free; 3 was not
+    let of = "SELECT id FROM chronicle_sessions WHERE project_path = '/tea' ORDER BY id";
+    assert_eq!(ask(&other, of), "1\n2\n6");
+    let before = sqlite_dump(other.as_ref());
+    import(&archive, &other, TUTORIAL_OPTIONS).success();
+    assert_same_rows(&before, &sqlite_dump(other.as_ref()));
+}
+
+#[test]
+fn uuids_become_integers_and_the_same_uuids_again() {
+    let desk = Desk::new("uuids_and_back");
+    let rows: String = (1..4)
+        .map(|n| {
+            format!(
+                "INSERT INTO chronicle_sessions (id, project_path, start_time, created_at, updated_at) \
+                 VALUES ('{}', '/tea', '2025-08-19 10:00:00Z', '2025-08-19Z', '2025-08-19Z'); \
+                 INSERT INTO chronicle_events (id, session_id, type, timestamp, created_at) \
+                 VALUES ('{}', '{}', 'prompt', '2025-08-19 10:00:00Z', '2025-08-19Z');",
+                id(n),
+                id(n + 10),
+                id(n)
+            )
+        })
+        .collect();
+    let server = postgres("postgres-seed.sql", "uuids_and_back", &rows);
+    let with_origin = "ALTER TABLE chronicle_sessions ADD COLUMN original_supabase_id TEXT; \
+                       ALTER TABLE chronicle_events ADD COLUMN original_supabase_id TEXT;";
+    for (name, sql) in [("plain", ""), ("origin", with_origin)] {
+        let file = desk.sqlite(&format!("{name}.db"), TUTORIAL, sql);
+        desk.shift(&server.url(), &file, TUTORIAL_OPTIONS).success();
+        assert_eq!(ask(&file, "SELECT id FROM chronicle_sessions"), "1\n2\n3");
+        if name == "origin" {
+            let kept = "SELECT original_supabase_id FROM chronicle_sessions ORDER BY id";
+            assert_eq!(ask(&file, kept), [id(1), id(2), id(3)].join("\n"));
+        }
+        let back = postgres("postgres-seed.sql", &format!("uuids_and_back_{name}"), "");
+        desk.shift(&file, &back.url(), TUTORIAL_OPTIONS).success();
+        // where they have been meanwhile is told, too
+        let between = "SELECT original_sqlite_id FROM chronicle_sessions ORDER BY id";
+        assert_eq!(back.psql(between), "1\n2\n3");
+        for table in ["chronicle_sessions", "chronicle_events"] {
+            back.psql(&format!("UPDATE {table} SET original_sqlite_id = NULL"));
+        }
+        assert_same_rows(&postgres_dump(&server), &postgres_dump(&back));
+    }
+}
+
+#[test]
+fn importing_twice_is_importing_once_from_every_kind_of_id_to_every_other() {
+    let desk = Desk::new("twice_everywhere");
+    let numbered = desk.sqlite("numbered.db", TUTORIAL, &numbered(1, "/tea"));
+    let odd = session(1).replace(&id(1), "not a uuid")
+        + &event(11, 1, "prompt").replace(&id(1), "not a uuid");
+    let named = desk.sqlite("named.db", HOOKS, &odd);
+    let options = [TUTORIAL_OPTIONS, &["--event-types=upstream"]].concat();
+    for (source, layout, options) in [
+        (&numbered, "postgres-seed.sql", TUTORIAL_OPTIONS),
+        (&numbered, "postgres-upstream.sql", &options),
+        (&named, "postgres-upstream.sql", &options),
+        (&named, "postgres-seed.sql", TUTORIAL_OPTIONS),
+    ] {
+        let server = postgres(layout, "twice_everywhere", "");
+        let archive = desk.export(source);
+        import(&archive, &server.url(), options).success();
+        let (rows, kept) =
+            (postgres_dump(&server), server.psql("SELECT * FROM chronicle_dump_residue"));
+        assert!(!rows.is_empty());
+        // another export of the same database is the same database
+        for archive in [archive, desk.export(source)] {
+            let again = import(&archive, &server.url(), &[options, &["--json"]].concat()).success();
+            for stream in json_of(&again)["streams"].as_array().expect("streams") {
+                assert_eq!(stream["inserted_rows"], 0, "{layout}: {stream}");
+            }
+        }
+        assert_same_rows(&rows, &postgres_dump(&server));
+        assert_eq!(kept, server.psql("SELECT * FROM chronicle_dump_residue"));
+        for fixtures in [HOOKS, TUTORIAL] {
+            let file = desk.sqlite(&format!("{}.db", server.name()), fixtures, "");
+            let archive = desk.export(&server.url());
+            import(&archive, &file, options).success();
+            let before = sqlite_dump(file.as_ref());
+            import(&archive, &file, options).success();
+            assert_same_rows(&before, &sqlite_dump(file.as_ref()));
+            std::fs::remove_file(&file).expect("remove the file");
+        }
+    }
+}
+
+#[test]
+fn equal_integers_of_two_databases_are_two_rows() {
+    let desk = Desk::new("two_instances");
+    let one = desk.sqlite("one.db", TUTORIAL, &numbered(1, "/tea"));
+    let other = desk.sqlite("other.db", TUTORIAL, &numbered(1, "/coffee"));
+    let server = postgres("postgres-seed.sql", "two_instances", "");
+    for file in [&one, &other] {
+        desk.shift(file, &server.url(), TUTORIAL_OPTIONS).success();
+    }
+    assert_eq!(server.psql("SELECT count(*) FROM chronicle_sessions"), "6");
+    let strangers = "SELECT count(*) FROM chronicle_events e JOIN chronicle_sessions s \
+                     ON s.id = e.session_id WHERE e.data ->> 'of' <> s.project_path";
+    assert_eq!(server.psql(strangers), "0");
+
+    // a file that was moved is told to be the one it was
+    let archive = desk.export(&one);
+    let instance = inspected(&archive)["instance"].as_str().expect("an instance").to_owned();
+    let moved = words(&desk.path("moved.db")).to_owned();
+    std::fs::rename(&one, &moved).expect("move the file");
+    let archive = desk.export(&moved);
+    assert_ne!(inspected(&archive)["instance"], json!(instance));
+    let options = [TUTORIAL_OPTIONS, &["--instance", &instance]].concat();
+    import(&archive, &server.url(), &options).success();
+    assert_eq!(server.psql("SELECT count(*) FROM chronicle_sessions"), "6");
+}
+
+#[track_caller]
+fn inspected(archive: &std::path::Path) -> serde_json::Value {
+    json_of(&Program::new(["inspect", "--json", words(archive)]).run().success())["source"].clone()
+}
+
+#[test]
+fn an_archive_names_its_database_unless_it_shall_be_reproducible() {
+    let desk = Desk::new("instance");
+    let file = desk.sqlite("source.db", HOOKS, &session(1));
+    let server = postgres("postgres-upstream.sql", "instance", "");
+    let second = postgres("postgres-upstream.sql", "instance", "");
+    let schema = "CREATE SCHEMA other; ALTER TABLE chronicle_sessions SET SCHEMA other; \
+                  ALTER TABLE chronicle_events SET SCHEMA other;";
+    let mut seen = Vec::new();
+    for from in [&file, &server.url(), &second.url()] {
+        let (archive, again) = (desk.export(from), desk.export(from));
+        let instance = inspected(&archive)["instance"].as_str().expect("an instance").to_owned();
+        assert_eq!(inspected(&again)["instance"], json!(instance));
+        Program::new(["inspect", words(&archive)]).run().success().stdout_has(&instance);
+        assert!(!seen.contains(&instance), "two databases of one name");
+        seen.push(instance);
+        let plain = desk.path("plain.ndjson.zst");
+        Program::new(["export", "--reproducible", from, "-o", words(&plain)]).run().success();
+        assert_eq!(inspected(&plain).get("instance"), None);
+    }
+    second.psql(schema);
+    let moved = desk.export(&second.url());
+    assert!(!seen.contains(&inspected(&moved)["instance"].as_str().expect("one").to_owned()));
+    // the same file by another way
+    let link = desk.path("link.db");
+    std::os::unix::fs::symlink(&file, &link).expect("a link");
+    assert_eq!(inspected(&desk.export(words(&link)))["instance"], json!(seen[0]));
+}
+
+#[test]
+fn a_uuid_is_the_same_in_every_spelling_and_what_refers_to_it_finds_it() {
+    let desk = Desk::new("uuid_spellings");
+    let plain = |n: u32| format!("6ba7b81{n}-9dad-11d1-80b4-00c04fd430c8");
+    let spelled = [
+        plain(0).to_uppercase(),
+        plain(1).replace('-', ""),
+        format!("{{{}}}", plain(2)),
+        format!("urn:uuid:{}", plain(3)),
+        plain(4),
+    ];
+    let sql: String = (0..5_u32)
+        .map(|n| {
+            session(n).replace(&id(n), &spelled[n as usize])
+                + &event(20 + n, n, "stop").replace(&id(n), &spelled[n as usize])
+        })
+        .collect();
+    let source = desk.sqlite("source.db", HOOKS, &sql);
+    let server = postgres("postgres-upstream.sql", "uuid_spellings", "");
+    desk.shift(
+        &source,
+        &server.url(),
+        &["--on-missing-column=fold", "--on-unrepresentable=preserve"],
+    )
+    .success();
+    let found = "SELECT s.id FROM chronicle_sessions s JOIN chronicle_events e ON e.session_id = s.id ORDER BY 1";
+    assert_eq!(server.psql(found), [0, 1, 2, 3, 4].map(plain).join("\n"));
+    let back = desk.sqlite("back.db", HOOKS, "");
+    desk.shift(&server.url(), &back, &[]).success();
+    assert_same_rows(&sqlite_dump(source.as_ref()), &sqlite_dump(back.as_ref()));
+}
+
+#[test]
+fn two_ids_that_are_one_uuid_are_refused_by_name() {
+    let desk = Desk::new("uuid_collision");
+    let plain = "6ba7b810-9dad-11d1-80b4-00c04fd430c8";
+    let sql =
+        session(1).replace(&id(1), plain) + &session(2).replace(&id(2), &plain.to_uppercase());
+    let source = desk.sqlite("source.db", HOOKS, &sql);
+    for before in [
+        String::new(),
+        format!(
+            "INSERT INTO chronicle_sessions (id, claude_session_id, start_time) VALUES ('{}', 'x', now())",
+            id(9)
+        ),
+    ] {
+        let server = postgres("postgres-upstream.sql", "uuid_collision", &before);
+        let rows = postgres_dump(&server);
+        desk.shift(&source, &server.url(), &[])
+            .fails_with(11)
+            .stderr_has(plain)
+            .stderr_has("hint: ");
+        assert_same_rows(&rows, &postgres_dump(&server));
+    }
+}
+
+#[test]
+fn ids_that_are_no_uuids_get_one_and_come_back() {
+    let desk = Desk::new("odd_ids");
+    let event_of = |number: u32, id_sql: &str, session_sql: &str| {
+        event(number, 1, "stop")
+            .replace(&format!("'{}'", id(number)), id_sql)
+            .replace(&format!("'{}'", id(1)), session_sql)
+    };
+    // blobs, a text of digits, the empty text, a text with blanks, no id at all
+    let ids = [
+        "x'00ff'",
+        "x'31'",
+        "'1'",
+        "''",
+        "' a '",
+        "'ünï'",
+        "CAST(x'ff' AS TEXT)",
+        "CAST(x'610062' AS TEXT)",
+    ];
+    let mut sql: String = (ids.iter().enumerate())
+        .map(|(n, odd)| {
+            let n = n as u32 + 1;
+            session(n).replace(&format!("'{}'", id(n)), odd) + &event_of(n + 20, odd, odd)
+        })
+        .collect();
+    // two rows without an id that are equal in everything, and one that is not
+    for number in [50, 50, 51] {
+        sql += &event_of(number, "NULL", "'1'");
+    }
+    let source = desk.sqlite("source.db", HOOKS, &sql);
+    let server = postgres("postgres-upstream.sql", "odd_ids", "");
+    let archive = desk.export(&source);
+    let options = ["--on-missing-column=fold", "--on-unrepresentable=preserve"];
+    import(&archive, &server.url(), &options).success().stderr_has("is no UUID");
+    let joined = "SELECT count(*), count(DISTINCT s.id), count(DISTINCT e.id) FROM chronicle_events e \
+                  JOIN chronicle_sessions s ON s.id = e.session_id";
+    assert_eq!(server.psql(joined), "11|8|11");
+    let before = postgres_dump(&server);
+    import(&archive, &server.url(), &options).success();
+    assert_same_rows(&before, &postgres_dump(&server));
+    let back = desk.sqlite("back.db", HOOKS, "");
+    desk.shift(&server.url(), &back, &[]).success();
+    // and the UUIDs that were made stay those that they were
+    let second = postgres("postgres-upstream.sql", "odd_ids", "");
+    let kept = desk.sqlite("kept.db", HOOKS, "");
+    desk.shift(&server.url(), &kept, &options).success();
+    desk.shift(&kept, &second.url(), &options).success();
+    let ids =
+        "SELECT id FROM chronicle_sessions UNION ALL SELECT id FROM chronicle_events ORDER BY id";
+    let (first, then) = (server.psql(ids), second.psql(ids));
+    let lost: Vec<&str> = first.lines().filter(|id| !then.contains(id)).collect();
+    // a session and an event whose id is no UTF-8: SQL has no name for them
+    assert_eq!((first.lines().count(), lost.len()), (19, 2), "{lost:?}");
+    let again = desk.sqlite("again.db", HOOKS, "");
+    desk.shift(&second.url(), &again, &options).success();
+    assert_same_rows(&sqlite_dump(kept.as_ref()), &sqlite_dump(again.as_ref()));
+    // who had no id has one now
+    assert_eq!(ask(&back, "SELECT count(*) FROM events WHERE id GLOB '????????-????-5*'"), "3");
+    fill(&back, "UPDATE events SET id = NULL WHERE id GLOB '????????-????-5*'");
+    assert_same_rows(&sqlite_dump(source.as_ref()), &sqlite_dump(back.as_ref()));
+}
+
+/// One event of every type that Chronicle ever wrote, with the hook it came from.
+const TYPES: [(&str, &str, &str); 14] = [
+    ("tool_use", "PreToolUse", "pre_tool_use"),
+    ("tool_use", "PostToolUse", "post_tool_use"),
+    ("tool_use", "", "post_tool_use"),
+    ("prompt", "UserPromptSubmit", "user_prompt_submit"),
+    ("session_end", "Stop", "stop"),
+    ("notification", "PreCompact", "pre_compact"),
+    ("notification", "SubagentStop", "subagent_stop"),
+    ("notification", "PreToolUse", "pre_tool_use"),
+    ("notification", "Notification", "notification"),
+    ("subagent_termination", "SubagentStop", "subagent_stop"),
+    ("pre_compaction", "PreCompact", "pre_compact"),
+    ("session_start", "SessionStart", "session_start"),
+    ("error", "", "error"),
+    ("stop", "Stop", "stop"),
+];
+
+fn typed() -> String {
+    let mut sql = session(1);
+    for (n, (old, hook, _)) in TYPES.iter().enumerate() {
+        let n = n as u32 + 10;
+        let named = format!("{{\"hook_event_name\": \"{hook}\"}}");
+        let data = if hook.is_empty() { "{}" } else { &named };
+        sql += &event(n, 1, old).replace(&format!("{{\"n\": {n}}}"), data);
+    }
+    sql
+}
+
+#[test]
+fn old_types_of_events_become_those_of_today_by_chronicles_own_rule() {
+    let desk = Desk::new("event_types");
+    let source = desk.sqlite("source.db", HOOKS, &typed());
+    let archive = desk.export(&source);
+    let server = postgres("postgres-upstream.sql", "event_types", "");
+    import(&archive, &server.url(), &[])
+        .fails_with(10)
+        .stderr_has("event_type")
+        .stderr_has("--event-types=upstream");
+    assert_eq!(postgres_dump(&server), Vec::<String>::new());
+    import(&archive, &server.url(), &["--event-types=upstream", "--on-unrepresentable=preserve"])
+        .success()
+        .stderr_has("tool_use is pre_tool_use today");
+    let types = "SELECT event_type FROM chronicle_events ORDER BY id";
+    assert_eq!(server.psql(types), TYPES.map(|(_, _, new)| new).join("\n"));
+    // they were kept
+    let back = desk.sqlite("back.db", HOOKS, "");
+    desk.shift(&server.url(), &back, &[]).success();
+    let types = "SELECT event_type FROM events ORDER BY id";
+    assert_eq!(ask(&back, types), TYPES.map(|(old, ..)| old).join("\n"));
+
+    // a file takes any type as it is, and maps it if asked
+    let kept = desk.sqlite("kept.db", HOOKS, "");
+    import(&archive, &kept, &[]).success();
+    assert_eq!(ask(&kept, types), TYPES.map(|(old, ..)| old).join("\n"));
+    let mapped = desk.sqlite("mapped.db", HOOKS, "");
+    import(&archive, &mapped, &["--event-types=upstream"]).success();
+    assert_eq!(ask(&mapped, types), TYPES.map(|(_, _, new)| new).join("\n"));
+}
+
+#[test]
+fn a_type_that_the_target_refuses_is_found_before_anything_is_loaded() {
+    let desk = Desk::new("unknown_type");
+    let sql = session(1) + &event(11, 1, "stop") + &event(12, 1, "dreamt");
+    let source = desk.sqlite("source.db", HOOKS, &sql);
+    let archive = desk.export(&source);
+    let strict = "CREATE TABLE events_strict AS SELECT 1; DROP TABLE events; CREATE TABLE events (id TEXT PRIMARY KEY, \
+        session_id TEXT, event_type TEXT NOT NULL CHECK (event_type IN ('stop', 'notification')), timestamp TEXT, data TEXT, \
+        tool_name TEXT, duration_ms INTEGER, created_at TEXT)";
+    let server = postgres("postgres-upstream.sql", "unknown_type", "");
+    let file = desk.sqlite("strict.db", HOOKS, strict);
+    for to in [server.url(), file.clone()] {
+        import(&archive, &to, &[])
+            .fails_with(10)
+            .stderr_has("\"dreamt\" is none of what the target allows")
+            .stderr_has(&id(12));
+        Program::new(["check", words(&archive), "--to", &to])
+            .run()
+            .fails_with(10)
+            .stdout_has("dreamt");
+        import(&archive, &to, &["--on-unrepresentable=preserve"]).success();
+    }
+    let types = "SELECT event_type FROM chronicle_events ORDER BY id";
+    assert_eq!(server.psql(types), "stop\nnotification");
+    for from in [server.url(), file] {
+        let records = records(&desk.export(&from), "events");
+        let types: Vec<_> = records.iter().map(|r| &r["event_type"]).collect();
+        assert_eq!(types, ["stop", "dreamt"], "{from}");
+    }
+}
+
+/// One good event, two of a session that is nowhere, one of another, one without any.
+fn orphaned() -> String {
+    session(1)
+        + &event(11, 1, "stop")
+        + &event(12, 8, "stop")
+        + &event(13, 8, "stop")
+        + &event(14, 9, "stop")
+}
+
+#[test]
+fn orphans_stop_an_import_or_are_kept_left_out_or_adopted_as_told() {
+    let desk = Desk::new("orphans");
+    let source = desk.sqlite("source.db", HOOKS, &orphaned());
+    let archive = desk.export(&source);
+    let hooks = || desk.sqlite("target.db", HOOKS, "");
+    let counts = "SELECT (SELECT count(*) FROM sessions), (SELECT count(*) FROM events)";
+    let counts_there =
+        "SELECT (SELECT count(*) FROM chronicle_sessions), (SELECT count(*) FROM chronicle_events)";
+    let loose = "ALTER TABLE chronicle_events DROP CONSTRAINT chronicle_events_session_id_fkey";
+    for (option, enforced, expected) in [
+        ("--orphans=fail", false, None),
+        ("--orphans=keep", false, Some(("1|4", 4, 0, 0))),
+        ("--orphans=skip", false, Some(("1|1", 1, 3, 0))),
+        ("--orphans=adopt", false, Some(("3|4", 4, 0, 2))),
+        ("--orphans=fail", true, None),
+        ("--orphans=keep", true, None),
+        ("--orphans=skip", true, Some(("1|1", 1, 3, 0))),
+        ("--orphans=adopt", true, Some(("3|4", 4, 0, 2))),
+    ] {
+        let file = hooks();
+        let server =
+            postgres("postgres-upstream.sql", "orphans", if enforced { "" } else { loose });
+        for (to, counted) in [(&server.url(), true), (&file, false)] {
+            if enforced && !counted {
+                continue;
+            }
+            let said = format!("{option} into {to}");
+            let done = import(&archive, to, &[option, "--json"]);
+            let Some((rows, inserted, skipped, adopted)) = expected else {
+                done.fails_with(12).stderr_has(&id(12)).stderr_has("hint: ");
+                continue;
+            };
+            let done = json_of(&done.success());
+            let events = &done["streams"][1];
+            assert_eq!(events["inserted_rows"], inserted, "{said}: {events}");
+            assert_eq!(events["orphans_skipped"], skipped, "{said}: {events}");
+            assert_eq!(events["adopted_rows"], adopted, "{said}: {events}");
+            assert_eq!(done["orphans"][0]["rows"], 3, "{said}: {done}");
+            let found = if counted { server.psql(counts_there) } else { ask(&file, counts) };
+            assert_eq!(found, rows, "{said}");
+            // and once more
+            let again = json_of(&import(&archive, to, &[option, "--json"]).success());
+            assert_eq!(again["streams"][1]["inserted_rows"], 0, "{said}: {again}");
+            let found = if counted { server.psql(counts_there) } else { ask(&file, counts) };
+            assert_eq!(found, rows, "{said}, twice");
+        }
+        std::fs::remove_file(&file).expect("remove the file");
+    }
+}
+
+#[test]
+fn an_adopted_session_starts_with_its_first_event() {
+    let desk = Desk::new("adopted");
+    let source = desk.sqlite("source.db", HOOKS, &orphaned());
+    let archive = desk.export(&source);
+    let server = postgres("postgres-upstream.sql", "adopted", "");
+    import(&archive, &server.url(), &["--orphans=adopt"])
+        .success()
+        .stderr_has("sessions made for them");
+    let made = format!(
+        "SELECT claude_session_id, to_char(start_time AT TIME ZONE 'UTC', 'HH24:MI:SS') \
+           FROM chronicle_sessions WHERE id = '{}'",
+        id(8)
+    );
+    assert_eq!(server.psql(&made), format!("{}|10:00:12", id(8)));
+    let file = desk.sqlite("target.db", HOOKS, "");
+    import(&archive, &file, &["--orphans=adopt"]).success();
+    let made = format!("SELECT start_time FROM sessions WHERE id = '{}'", id(8));
+    assert_eq!(ask(&file, &made), "2025-08-19T10:00:12Z");
+}
+
+#[test]
+fn an_event_that_names_no_session_is_no_orphan() {
+    let desk = Desk::new("null_reference");
+    let loose = "DROP TABLE events; CREATE TABLE events (id TEXT PRIMARY KEY, session_id TEXT, \
+                 event_type TEXT, timestamp TEXT, data TEXT);";
+    let sql = loose.to_owned()
+        + &session(1)
+        + &format!(
+            "INSERT INTO events VALUES ('{}', NULL, 'stop', '2025-08-19T10:00:00Z', '{{}}');",
+            id(11)
+        );
+    let source = desk.sqlite("source.db", HOOKS, &sql);
+    let archive = desk.export(&source);
+    for option in ["--orphans=fail", "--orphans=skip", "--orphans=adopt"] {
+        let file = desk.sqlite("target.db", HOOKS, loose);
+        let server = postgres("postgres-upstream.sql", "null_reference", "");
+        for to in [&file, &server.url()] {
+            let done = json_of(&import(&archive, to, &[option, "--json"]).success());
+            assert_eq!(done["orphans"], json!([]), "{option} into {to}");
+            assert_eq!(done["streams"][1]["inserted_rows"], 1, "{option} into {to}");
+        }
+        std::fs::remove_file(&file).expect("remove the file");
+    }
+}
+
+#[test]
+fn children_of_rejected_sessions_are_rejected_too_and_orphans_are_not() {
+    let desk = Desk::new("rejected_parent");
+    let mut sql = orphaned() + &session(2) + &event(15, 2, "stop");
+    sql += &format!("UPDATE sessions SET start_time = 'never' WHERE id = '{}'", id(2));
+    let source = desk.sqlite("source.db", HOOKS, &sql);
+    let archive = desk.export(&source);
+    let server = postgres("postgres-upstream.sql", "rejected_parent", "");
+    let rejects = desk.path("rejects.ndjson.zst");
+    let options =
+        ["--on-unrepresentable=reject", "--rejects", words(&rejects), "--orphans=skip", "--json"];
+    let done = json_of(&import(&archive, &server.url(), &options).fails_with(14));
+    assert_eq!(done["streams"][0]["inserted_rows"], 1);
+    assert_eq!(done["streams"][1]["inserted_rows"], 1);
+    assert_eq!(done["streams"][1]["orphans_skipped"], 3);
+    let (sessions, events) = (records(&rejects, "sessions"), records(&rejects, "events"));
+    assert_eq!([sessions.len(), events.len()], [1, 1]);
+    assert_eq!([&sessions[0]["id"], &events[0]["id"]], [&json!(id(2)), &json!(id(15))]);
+    // mended, they are imported like any archive
+    fill(&source, "");
+    let file = desk.sqlite("mended.db", HOOKS, "");
+    import(&rejects, &file, &[]).success();
+    fill(&file, "UPDATE sessions SET start_time = '2025-08-19T10:00:00Z'");
+    desk.shift(&file, &server.url(), &[]).success();
+    assert_eq!(server.psql("SELECT count(*) FROM chronicle_events"), "2");
+}
+
+#[test]
+fn only_the_orphans_leave_a_file_that_held_rows_before() {
+    let desk = Desk::new("orphans_among_others");
+    let keyed = "DROP TABLE events; CREATE TABLE events (id TEXT PRIMARY KEY, session_id TEXT, event_type TEXT, \
+                 timestamp TEXT, data TEXT, tool_name TEXT, duration_ms INTEGER, created_at TEXT) WITHOUT ROWID;";
+    let before: String = (30..40).map(|n| event(n, 1, "stop")).collect();
+    let archive = desk.export(&desk.sqlite("source.db", HOOKS, &orphaned()));
+    for (name, ddl) in [("rowids", ""), ("keys", keyed)] {
+        let sql = ddl.to_owned() + &session(1) + &before;
+        let file = desk.sqlite(&format!("{name}.db"), HOOKS, &sql);
+        let done = json_of(&import(&archive, &file, &["--orphans=skip", "--json"]).success());
+        assert_eq!(done["streams"][1]["orphans_skipped"], 3, "{name}");
+        let expected: Vec<String> = [11].into_iter().chain(30..40).map(id).collect();
+        assert_eq!(ask(&file, "SELECT id FROM events ORDER BY id"), expected.join("\n"), "{name}");
+    }
+}
