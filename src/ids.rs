@@ -1,11 +1,11 @@
 //! Ids of one kind to ids of another, so that the same id becomes the same id again, in rows and in
 //! what refers to them.
 
-use std::collections::{HashMap, HashSet};
-
 use uuid::Uuid;
 
+use crate::error::Result;
 use crate::record::{Value, show};
+use crate::spool::Spool;
 
 /// The UUID that stands for an id which is none: version 5 of where it comes from, whose rows it
 /// names, its class and its bytes. The same id gives the same UUID at any time.
@@ -88,52 +88,108 @@ impl Given {
             Given::Blob(bytes) => Value::Blob(bytes),
         }
     }
+
+    /// The id as the spool holds it: its class, then its bytes.
+    fn to_bytes(&self) -> Vec<u8> {
+        let (class, bytes) = match self {
+            Given::Integer(v) => (b'i', &v.to_be_bytes()[..]),
+            Given::Uuid(v) => (b'u', &v.as_bytes()[..]),
+            Given::Text(text) => (b't', &text[..]),
+            Given::Blob(bytes) => (b'b', &bytes[..]),
+        };
+        [&[class], bytes].concat()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Given> {
+        let (class, bytes) = bytes.split_first()?;
+        Some(match class {
+            b'i' => Given::Integer(i64::from_be_bytes(bytes.try_into().ok()?)),
+            b'u' => Given::Uuid(Uuid::from_bytes(bytes.try_into().ok()?)),
+            b't' => Given::Text(bytes.to_vec()),
+            _ => Given::Blob(bytes.to_vec()),
+        })
+    }
 }
 
 /// The ids of one stream that do not follow from themselves: those that were given from a sequence,
-/// and those that a row had before.
-#[derive(Debug, Default)]
+/// and those that a row had before. It may hold more than memory does.
 pub struct IdMap {
-    given: HashMap<String, Given>,
-    taken: HashSet<i64>,
+    spool: Spool,
     next: i64,
+    /// Whether anything was given: where nothing was, as mostly, nothing is looked up.
+    any: bool,
 }
 
+/// Where the ids that were given stand, by what they were.
+const GIVEN: u32 = 0;
+/// Where the integers stand that are in use.
+const TAKEN: u32 = 1;
+
 impl IdMap {
+    /// No ids.
+    ///
+    /// # Errors
+    /// As all here: if the temporary file cannot be used.
+    pub fn new() -> Result<IdMap> {
+        Ok(IdMap { spool: Spool::new()?, next: 1, any: false })
+    }
+
     /// Notes an integer that the target uses, and the id that its row had where it came from.
-    pub fn know(&mut self, original: Option<String>, id: i64) {
-        self.taken.insert(id);
+    ///
+    /// # Errors
+    /// As [`IdMap::new`].
+    pub fn know(&mut self, original: Option<&str>, id: i64) -> Result<()> {
+        self.spool.put(TAKEN, &id.to_be_bytes(), &[])?;
         self.next = self.next.max(id.saturating_add(1));
-        if let Some(original) = original {
-            self.given.insert(original, Given::Integer(id));
+        match original {
+            Some(original) => self.restore(original, &Given::Integer(id)),
+            None => Ok(()),
         }
     }
 
     /// The integer of an id: the one it was given, else the one it had before if that is free, else
     /// the next one.
-    pub fn integer(&mut self, original: &str, former: Option<i64>) -> i64 {
-        if let Some(Given::Integer(id)) = self.given.get(original) {
-            return *id;
+    ///
+    /// # Errors
+    /// As [`IdMap::new`].
+    pub fn integer(&mut self, original: &str, former: Option<i64>) -> Result<i64> {
+        if let Some(Given::Integer(id)) = self.get(original)? {
+            return Ok(id);
         }
-        let free = former.filter(|id| *id > 0 && !self.taken.contains(id));
-        let id = free.unwrap_or(self.next.max(1));
-        self.know(Some(original.to_owned()), id);
-        id
+        let free = match former.filter(|id| *id > 0) {
+            Some(id) if self.spool.get(TAKEN, &id.to_be_bytes())?.is_none() => Some(id),
+            _ => None,
+        };
+        let id = free.unwrap_or(self.next);
+        self.know(Some(original), id)?;
+        Ok(id)
     }
 
     /// Notes the id that a row gets back.
-    pub fn restore(&mut self, original: String, id: Given) {
-        self.given.insert(original, id);
+    ///
+    /// # Errors
+    /// As [`IdMap::new`].
+    pub fn restore(&mut self, original: &str, id: &Given) -> Result<()> {
+        self.any = true;
+        self.spool.put(GIVEN, original.as_bytes(), &id.to_bytes()).map(|_| ())
     }
 
     /// What an id was given, if it was.
-    pub fn get(&self, original: &str) -> Option<&Given> {
-        self.given.get(original)
+    ///
+    /// # Errors
+    /// As [`IdMap::new`].
+    pub fn get(&self, original: &str) -> Result<Option<Given>> {
+        if !self.any {
+            return Ok(None);
+        }
+        Ok(self.spool.get(GIVEN, original.as_bytes())?.and_then(|bytes| Given::from_bytes(&bytes)))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
@@ -155,13 +211,33 @@ mod tests {
 
     #[test]
     fn a_former_integer_comes_back_if_it_is_free() {
-        let mut map = IdMap::default();
-        map.know(Some("old".into()), 7);
-        assert_eq!(map.integer("old", None), 7);
-        assert_eq!(map.integer("a", Some(3)), 3);
-        assert_eq!(map.integer("b", Some(3)), 8);
-        assert_eq!(map.integer("a", Some(99)), 3);
-        assert_eq!(map.integer("c", Some(-1)), 9);
+        let mut map = IdMap::new().unwrap();
+        map.know(Some("old"), 7).unwrap();
+        for (original, former, expected) in [
+            ("old", None, 7),
+            ("a", Some(3), 3),
+            ("b", Some(3), 8),
+            ("a", Some(99), 3),
+            ("c", Some(-1), 9),
+        ] {
+            assert_eq!(map.integer(original, former).unwrap(), expected, "{original}");
+        }
+    }
+
+    #[test]
+    fn what_was_given_comes_back_whole() {
+        let mut map = IdMap::new().unwrap();
+        let all = [
+            Given::Integer(i64::MIN),
+            Given::Uuid(Uuid::from_u128(7)),
+            Given::Text(b"a\0\xff".to_vec()),
+            Given::Blob(Vec::new()),
+        ];
+        for given in all {
+            map.restore("x", &given).unwrap();
+            assert_eq!(map.get("x").unwrap(), Some(given));
+        }
+        assert_eq!(map.get("y").unwrap(), None);
     }
 
     #[test]

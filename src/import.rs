@@ -63,14 +63,21 @@ pub struct Incoming {
     pub header: Header,
     /// The streams.
     pub streams: Vec<Stream>,
+    /// The digest of each stream's rows, if it was asked for, once there are no more rows.
+    pub row_digests: Vec<(String, String)>,
     batches: mpsc::Receiver<Batch>,
     used: recycle::Sender<Batch>,
-    reader: Option<JoinHandle<Result<Option<Sealed>>>>,
+    reader: Option<JoinHandle<Result<Option<End>>>>,
 }
 
 struct Head {
     header: Header,
     streams: Vec<Stream>,
+}
+
+struct End {
+    sealed: Sealed,
+    row_digests: Vec<(String, String)>,
 }
 
 impl Incoming {
@@ -85,6 +92,21 @@ impl Incoming {
         progress: &Progress,
         cancel: &Cancel,
     ) -> Result<Incoming> {
+        Incoming::open_with(name, input, limits, false, progress, cancel).await
+    }
+
+    /// The same; `row_digests` also computes those and compares them with the manifest's.
+    ///
+    /// # Errors
+    /// As [`Incoming::open`].
+    pub async fn open_with(
+        name: String,
+        input: Box<dyn Read + Send>,
+        limits: Limits,
+        row_digests: bool,
+        progress: &Progress,
+        cancel: &Cancel,
+    ) -> Result<Incoming> {
         let (to_us, batches) = mpsc::channel(BATCHES_AHEAD);
         let (used, to_reader) = recycle::channel();
         let (head_to_us, head) = oneshot::channel();
@@ -92,7 +114,13 @@ impl Incoming {
         let reader = std::thread::Builder::new()
             .name("archive".into())
             .spawn(move || {
-                read(input, limits, head_to_us, &to_us, &to_reader, &bytes)
+                ArchiveReader::open(input, limits)
+                    .and_then(|mut reader| {
+                        if row_digests {
+                            reader.digest_rows();
+                        }
+                        read(reader, head_to_us, &to_us, &to_reader, &bytes)
+                    })
                     .map_err(|e| e.about(name))
             })
             .map_err(|e| Error::new(Code::Internal, "cannot start a thread").because(e))?;
@@ -102,7 +130,8 @@ impl Incoming {
                 .err()
                 .unwrap_or_else(|| Error::new(Code::Internal, "the archive's head was not read")));
         };
-        Ok(Incoming { header, streams, batches, used, reader: Some(reader) })
+        let row_digests = Vec::new();
+        Ok(Incoming { header, streams, row_digests, batches, used, reader: Some(reader) })
     }
 
     /// The next rows in `batch`, or what is known of the archive when there are no more.
@@ -116,27 +145,28 @@ impl Incoming {
                 Ok(None)
             }
             None => match self.reader.take().map(join).transpose()?.flatten() {
-                Some(sealed) => Ok(Some(sealed)),
+                Some(end) => {
+                    self.row_digests = end.row_digests;
+                    Ok(Some(end.sealed))
+                }
                 None => Err(Error::new(Code::Internal, "the archive has no end")),
             },
         }
     }
 }
 
-fn join(reader: JoinHandle<Result<Option<Sealed>>>) -> Result<Option<Sealed>> {
+fn join(reader: JoinHandle<Result<Option<End>>>) -> Result<Option<End>> {
     reader.join().map_err(|_| Error::new(Code::Internal, "the reading thread has failed"))?
 }
 
 /// The reading thread: sends the head, then batch after batch; what it returns is the end.
 fn read(
-    input: Box<dyn Read + Send>,
-    limits: Limits,
+    mut reader: ArchiveReader<Box<dyn Read + Send>>,
     head: oneshot::Sender<Head>,
     batches: &mpsc::Sender<Batch>,
     used: &recycle::Receiver<Batch>,
     bytes: &AtomicU64,
-) -> Result<Option<Sealed>> {
-    let mut reader = ArchiveReader::open(input, limits)?;
+) -> Result<Option<End>> {
     for (n, stream) in reader.streams().iter().enumerate() {
         if let Some(kind) = reader.unknown_kind(n) {
             return Err(Error::new(
@@ -165,7 +195,8 @@ fn read(
         }
     }
     bytes.store(reader.consumed(), Ordering::Relaxed);
-    Ok(reader.sealed().cloned())
+    let row_digests = reader.row_digests();
+    Ok(reader.sealed().cloned().map(|sealed| End { sealed, row_digests }))
 }
 
 /// Loads an archive into a target. Nothing is visible there before the manifest agreed, every
@@ -214,7 +245,7 @@ async fn load(
         .map(|file| Rejects::start(file, &incoming.header, &incoming.streams))
         .transpose()?;
     let mut loading = Loading {
-        shaper: Shaper::new(Arc::clone(&plan), options.purpose),
+        shaper: Shaper::new(Arc::clone(&plan), options.purpose)?,
         shaped: Shaped::default(),
         rejects,
         rejected: Problems::default(),
@@ -228,7 +259,7 @@ async fn load(
     cancel.or(target.begin(Arc::clone(&loading.plan))).await?;
     for (of, table) in loading.shaper.numbered() {
         for (original, id) in cancel.or(target.known_ids(table)).await? {
-            loading.shaper.know(&of, original, id);
+            loading.shaper.know(&of, original.as_deref(), id)?;
         }
     }
     let sealed = loop {
@@ -287,16 +318,16 @@ impl Loading {
         for Refused { row, error } in refused {
             let row = self.shaped.from.get(row).copied().unwrap_or(0);
             let key = key_of(stream, batch, row);
-            if self.checks {
-                self.problems.add(stream, None, &error, &key);
-            } else if !rejects {
-                return Err(error);
+            match (rejects, self.checks) {
+                (true, _) => {}
+                (false, true) => self.problems.add(stream, None, &error, &key),
+                (false, false) => return Err(error),
             }
-            self.shaper.unload(stream, batch, row);
+            self.shaper.unload(stream, batch, row)?;
             let reason = error.full();
             self.shaped.rejected.push(Rejected { row, key, column: None, reason });
         }
-        if self.checks || self.shaped.rejected.is_empty() {
+        if !rejects || self.shaped.rejected.is_empty() {
             return Ok(());
         }
         self.shaped.rejected.sort_by_key(|r| r.row);
@@ -319,6 +350,13 @@ impl Loading {
         let mut problems = self.shaper.problems();
         problems.extend(self.problems.all());
         problems.append(&mut outcome.problems);
+        // as an import would meet them
+        problems.sort_by_key(|p| {
+            let stream = self.plan.streams.iter().position(|s| s.stream == p.stream);
+            let stage = [Code::Target, Code::Value, Code::Conflict, Code::Orphan];
+            let stage = stage.iter().position(|code| code.word() == p.code);
+            (stage != Some(0), stream, stage)
+        });
         let rejects = match self.rejects {
             Some(rejects) if rejects.rows() > 0 => Some(rejects.finish()?),
             _ => None,

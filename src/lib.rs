@@ -26,6 +26,7 @@ pub mod archive;
 
 pub mod verify;
 
+pub mod against;
 pub mod cat;
 pub mod compare;
 pub use compare::{CompareOptions, Compared, Difference, Side, compare};

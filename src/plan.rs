@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::archive::Origin;
 use crate::error::{Code, Error, Result};
-use crate::layout::{Backend, Role, known_stream, known_streams};
+use crate::layout::{Backend, Role, all, known_stream, known_streams};
 use crate::record::{Column, Kind, Stream};
 use crate::target::{Affinity, Catalog, Check, OnOrphans, TargetColumn, TargetTable, TargetType};
 use crate::time::{Naive, parse_zone};
@@ -629,6 +629,7 @@ impl Joiner<'_> {
             _ if self.origins().contains(&column.name) => Fate::Kept,
             OnMissingColumn::Fold => Fate::Folded,
             OnMissingColumn::Drop => Fate::Dropped,
+            OnMissingColumn::Add if self.forbids(table, &column) => Fate::Folded,
             OnMissingColumn::Add => {
                 let place = table.columns.len() + plan.added.len();
                 let added = added(&column, self.catalog.backend);
@@ -646,6 +647,15 @@ impl Joiner<'_> {
             OnMissingColumn::Fail => Fate::Refused,
         };
         plan.missing.push(Missing { source, name: column.name, fate });
+    }
+
+    /// Whether a table with this column would be of another layout, or of none.
+    fn forbids(&self, table: &TargetTable, column: &Column) -> bool {
+        let layouts = all(self.catalog.backend).unwrap_or_default();
+        (layouts.iter().filter(|l| l.title == self.catalog.layout))
+            .flat_map(|l| &l.streams)
+            .filter(|s| s.table == table.name)
+            .any(|s| s.forbids.iter().any(|name| same_name(name, &column.name)))
     }
 
     /// Decides about a column of the target that the archive lacks.

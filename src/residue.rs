@@ -411,6 +411,19 @@ pub fn apart(table_name: &str, remembered: &[Remembered]) -> Option<(Stream, Res
         .then_some((stream, restorer))
 }
 
+/// A stream whose rows have what is kept beside them as one more column, the last one.
+pub fn with_residue(mut stream: Stream) -> Stream {
+    stream.columns.push(Column {
+        name: RESIDUE.into(),
+        physical: RESIDUE.into(),
+        kind: Kind::Text,
+        nullable: true,
+        instant: false,
+        utc: false,
+    });
+    stream
+}
+
 /// The columns of a stream that may stand in its table only because they must.
 pub fn made_columns<'a>(described: &LayoutStream, stream: &'a Stream) -> Vec<&'a Column> {
     let may = |column: &&Column| {

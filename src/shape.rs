@@ -1,7 +1,7 @@
 //! Rows of an archive to rows of a target: every value in the target's type, every id mapped, and
 //! everything that was changed, kept or refused counted by name.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::archive::json::{Scanner, member};
@@ -15,6 +15,7 @@ use crate::plan::{
 };
 use crate::record::{Batch, Kind, Value, show};
 use crate::residue::{Fingerprint, Kept, Residue};
+use crate::spool::Spool;
 use crate::target::{Check, Problem, Purpose, TargetType};
 use crate::time::{Naive, read_text};
 
@@ -91,17 +92,24 @@ pub struct Shaper {
     scanner: Scanner,
     scratch: Vec<u8>,
     fingerprint: Fingerprint,
-    ids: HashMap<String, IdMap>,
-    nameless: HashMap<[u8; 16], u32>,
-    /// Rows that were not loaded and that others may refer to: the stream and the fingerprint of the id.
-    unloaded: HashSet<(String, String)>,
-    /// The ids of sessions that came under another one: the stream and the id.
-    renamed: HashSet<(String, String)>,
+    /// The ids of every stream whose ids do not all follow from themselves.
+    ids: BTreeMap<String, IdMap>,
+    /// What grows with the rows, in the spaces below.
+    spool: Spool,
+    /// Whether any row was not loaded: where all were, nothing is looked up.
+    any_unloaded: bool,
     changes: BTreeMap<(usize, String, What, String), (u64, String)>,
     problems: BTreeMap<(usize, Option<String>, String), Found>,
     clocks: Clocks,
     row: Row,
 }
+
+/// Where it stands how many rows without an id had the same content, by the UUID of that.
+const NAMELESS: u32 = 0;
+/// Where the ids stand of rows that were not loaded and that others may refer to.
+const UNLOADED: u32 = 1;
+/// The sessions that came under another id.
+const RENAMED: u32 = 2;
 
 /// Rows that share one reason.
 struct Found {
@@ -134,22 +142,30 @@ impl Row {
 
 impl Shaper {
     /// A shaper for a plan.
-    pub fn new(plan: Arc<Plan>, purpose: Purpose) -> Shaper {
-        Shaper {
+    ///
+    /// # Errors
+    /// If there is no temporary file for what grows with the rows.
+    pub fn new(plan: Arc<Plan>, purpose: Purpose) -> Result<Shaper> {
+        let mut ids = BTreeMap::new();
+        for of in (plan.streams.iter()).flat_map(|s| &s.columns).filter_map(|c| c.ids.as_ref()) {
+            if !ids.contains_key(&of.of) {
+                ids.insert(of.of.clone(), IdMap::new()?);
+            }
+        }
+        Ok(Shaper {
             plan,
             purpose,
             scanner: Scanner::default(),
             scratch: Vec::new(),
             fingerprint: Fingerprint::default(),
-            ids: HashMap::new(),
-            nameless: HashMap::new(),
-            unloaded: HashSet::new(),
-            renamed: HashSet::new(),
+            ids,
+            spool: Spool::new()?,
+            any_unloaded: false,
             changes: BTreeMap::new(),
             problems: BTreeMap::new(),
             clocks: Clocks::default(),
             row: Row::default(),
-        }
+        })
     }
 
     /// The tables whose ids are given from a sequence, so that those in use must be known first.
@@ -166,8 +182,11 @@ impl Shaper {
     }
 
     /// Notes an id that is in use, and what it was where its row came from.
-    pub fn know(&mut self, of: &str, original: Option<String>, id: i64) {
-        self.ids.entry(of.to_owned()).or_default().know(original, id);
+    ///
+    /// # Errors
+    /// If the temporary file cannot be used.
+    pub fn know(&mut self, of: &str, original: Option<&str>, id: i64) -> Result<()> {
+        self.ids.get_mut(of).map_or(Ok(()), |map| map.know(original, id))
     }
 
     /// Makes the rows of the target for those of a batch.
@@ -190,7 +209,7 @@ impl Shaper {
         for row in 0..batch.rows() {
             self.row.clear();
             let shaped = out.rows.rows();
-            self.one(At { stream, batch, row }, &mut out.rows);
+            self.one(At { stream, batch, row }, &mut out.rows)?;
             let key = || key_of(stream, batch, row);
             if self.row.refused.is_empty() {
                 out.from.push(row);
@@ -207,14 +226,13 @@ impl Shaper {
         Ok(())
     }
 
-    fn one(&mut self, at: At<'_>, out: &mut Batch) {
+    fn one(&mut self, at: At<'_>, out: &mut Batch) -> Result<()> {
         if let Some(apart) = at.stream.apart {
-            self.apart(at, apart);
-            return;
+            return self.apart(at, apart);
         }
         let first = out.cells();
         for (n, column) in at.stream.columns.iter().enumerate() {
-            self.column(at, column, out);
+            self.column(at, column, out)?;
             // one value per column, whatever was refused, so that the row can be taken back whole
             if out.cells() == first + n {
                 out.push(Value::Null);
@@ -248,10 +266,11 @@ impl Shaper {
         if at.stream.role == Role::Events {
             self.clocks.look(at);
         }
+        Ok(())
     }
 
     /// A row that the target has no table for.
-    fn apart(&mut self, at: At<'_>, apart: Apart) {
+    fn apart(&mut self, at: At<'_>, apart: Apart) -> Result<()> {
         let all = "*".to_owned();
         let reason = "the target has no table for it".to_owned();
         match apart {
@@ -271,7 +290,7 @@ impl Shaper {
                 let null =
                     at.stream.source.key.iter().any(|k| at.batch.value(at.row, *k) == Value::Null);
                 self.row.key = Some(match null {
-                    true => self.nameless(at).to_string(),
+                    true => self.nameless(at)?.to_string(),
                     false => (at.stream.source.key.iter())
                         .map(|k| show_id(at.batch.value(at.row, *k)))
                         .collect::<Vec<_>>()
@@ -279,26 +298,30 @@ impl Shaper {
                 });
             }
         }
+        Ok(())
     }
 
-    fn column(&mut self, at: At<'_>, column: &ColumnPlan, out: &mut Batch) {
+    fn column(&mut self, at: At<'_>, column: &ColumnPlan, out: &mut Batch) -> Result<()> {
         let mut text = Vec::new();
         let value = at.taken(&column.taken, &mut text);
         if !matches!(column.taken, Taken::Column(_)) {
             self.make(at, column, value, out);
-            return;
+            return Ok(());
         }
         if let Some(ids) = &column.ids {
-            if !ids.own && self.unloaded.contains(&(ids.of.clone(), show_id(value))) {
+            if !ids.own
+                && self.any_unloaded
+                && self.spool.get(UNLOADED, &named(&ids.of, value))?.is_some()
+            {
                 let reason = format!("{} {} is not loaded either", ids.of, show(value));
                 let refusal = Refusal { reason, zone: false };
                 self.row.refused.push((column.name.clone(), refusal, None));
-                return;
+                return Ok(());
             }
-            if let Some(given) = self.id(at, ids, value) {
-                self.note_id(at, column, ids, value, &given);
+            if let Some(given) = self.id(at, ids, value)? {
+                self.note_id(at, column, ids, value, &given)?;
                 self.convert(at, column, given.value(), false, out);
-                return;
+                return Ok(());
             }
         }
         if let Some(types) = column.event_type
@@ -308,9 +331,10 @@ impl Shaper {
             self.change(column, What::Mapped, format!("{} is {mapped} today", show(value)));
             self.keep_original(at, column, value, today);
             self.convert(at, column, today, false, out);
-            return;
+            return Ok(());
         }
         self.convert(at, column, value, true, out);
+        Ok(())
     }
 
     fn change(&mut self, column: &ColumnPlan, what: What, reason: String) {
@@ -338,53 +362,49 @@ impl Shaper {
     }
 
     /// The id that stands for one of the archive's, if another one does.
-    fn id(&mut self, at: At<'_>, ids: &Ids, value: Value<'_>) -> Option<Given> {
+    fn id(&mut self, at: At<'_>, ids: &Ids, value: Value<'_>) -> Result<Option<Given>> {
         let column = at.stream.former_id.filter(|_| ids.own);
         let former = column.map(|n| at.batch.value(at.row, n));
         if value == Value::Null {
             let nameless = ids.own && ids.rule == IdRule::Uuid;
-            return nameless.then(|| Given::Uuid(self.nameless(at)));
+            return nameless.then(|| self.nameless(at).map(Given::Uuid)).transpose();
         }
         let shown = show_id(value);
-        let map = self.ids.entry(ids.of.clone()).or_default();
-        match (ids.rule, former) {
+        let Some(map) = self.ids.get_mut(&ids.of) else { return Ok(None) };
+        let back = match (ids.rule, former) {
             (IdRule::Integer, former) => {
                 let former = former.and_then(as_integer).or_else(|| as_integer(value));
-                Some(Given::Integer(map.integer(&shown, former)))
+                return map.integer(&shown, former).map(|id| Some(Given::Integer(id)));
             }
-            (IdRule::Uuid, Some(former)) if as_uuid(former).is_some() => {
-                let given = as_uuid(former).map(Given::Uuid);
-                given.inspect(|given| map.restore(shown, given.clone()))
-            }
-            (IdRule::Keep, Some(former @ (Value::Text(_) | Value::Int(_) | Value::Blob(_)))) => {
-                let given = match former {
-                    Value::Blob(bytes) => Given::Blob(bytes.to_vec()),
-                    Value::Text(text) => Given::Text(text.to_vec()),
-                    other => Given::Text(show(other).into_bytes()),
-                };
-                map.restore(shown, given.clone());
-                Some(given)
-            }
-            (rule, _) => {
-                let made = || uuid_for(self.plan.instance, &ids.of, value);
-                let of_rule = || Given::Uuid(as_uuid(value).unwrap_or_else(made));
-                map.get(&shown).cloned().or_else(|| (rule == IdRule::Uuid).then(of_rule))
-            }
+            (IdRule::Uuid, former) => former.and_then(as_uuid).map(Given::Uuid),
+            (IdRule::Keep, Some(Value::Blob(bytes))) => Some(Given::Blob(bytes.to_vec())),
+            (IdRule::Keep, Some(Value::Text(text))) => Some(Given::Text(text.to_vec())),
+            (IdRule::Keep, Some(Value::Int(v))) => Some(Given::Text(v.to_string().into_bytes())),
+            (IdRule::Keep, _) => None,
+        };
+        if let Some(back) = back {
+            map.restore(&shown, &back)?;
+            return Ok(Some(back));
         }
+        let made = || uuid_for(self.plan.instance, &ids.of, value);
+        let of_rule = || Given::Uuid(as_uuid(value).unwrap_or_else(made));
+        Ok(map.get(&shown)?.or_else(|| (ids.rule == IdRule::Uuid).then(of_rule)))
     }
 
     /// The UUID of a row without an id: it follows from its content, and of equal rows from how many
     /// there were.
-    fn nameless(&mut self, at: At<'_>) -> uuid::Uuid {
+    fn nameless(&mut self, at: At<'_>) -> Result<uuid::Uuid> {
         let mut content = String::new();
         for n in 0..at.stream.source.columns.len() {
             content.push_str(&self.fingerprint.of(Kind::Text, at.batch.value(at.row, n)));
         }
         let content = Value::Text(content.as_bytes());
         let content = uuid_for(self.plan.instance, &at.stream.stream, content);
-        let count = self.nameless.entry(content.into_bytes()).or_default();
-        *count += 1;
-        uuid::Uuid::new_v5(&content, &count.to_be_bytes())
+        let before = self.spool.get(NAMELESS, content.as_bytes())?;
+        let before = before.and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_be_bytes);
+        let count = before.saturating_add(1).to_be_bytes();
+        self.spool.put(NAMELESS, content.as_bytes(), &count)?;
+        Ok(uuid::Uuid::new_v5(&content, &count))
     }
 
     /// Counts an id that became another one and keeps the first one.
@@ -395,7 +415,7 @@ impl Shaper {
         ids: &Ids,
         value: Value<'_>,
         given: &Given,
-    ) {
+    ) -> Result<()> {
         let same = match (value, given) {
             (Value::Text(text), Given::Uuid(uuid)) => uuid.to_string().as_bytes() == text,
             (Value::Text(text), Given::Text(given)) => text == given,
@@ -403,7 +423,7 @@ impl Shaper {
             _ => false,
         };
         if same {
-            return;
+            return Ok(());
         }
         let respelled = matches!((as_uuid(value), given), (Some(a), Given::Uuid(b)) if a == *b);
         if !respelled && ids.own {
@@ -414,18 +434,19 @@ impl Shaper {
             };
             self.change(column, What::Remapped, reason.into());
         }
-        let named = (ids.of.clone(), show_id(value));
+        let preserves = self.plan.options.on_unrepresentable == OnUnrepresentable::Preserve;
+        let named = named(&ids.of, value);
         if ids.own && at.stream.role == Role::Sessions {
-            self.renamed.insert(named);
-        } else if !ids.own && !self.renamed.contains(&named) {
+            self.spool.put(RENAMED, &named, &[])?;
+        } else if !ids.own && preserves && self.spool.get(RENAMED, &named)?.is_none() {
             // no row came under this id, so none will give it back to who refers to it
             self.keep_original(at, column, value, given.value());
         }
-        let preserves = self.plan.options.on_unrepresentable == OnUnrepresentable::Preserve;
         let wanted = ids.own && (preserves || !respelled);
         if let Some(name) = at.stream.origin.as_ref().filter(|_| wanted) {
             self.row.beside.missing(name, value);
         }
+        Ok(())
     }
 
     /// The type of today for an old one, if it is asked for and there is one.
@@ -623,30 +644,36 @@ impl Shaper {
             return Err(self.refused_error(at, column, refusal, settle.as_deref()));
         }
         let key = key_of(at.stream, at.batch, at.row);
-        self.unload(at.stream, at.batch, at.row);
+        self.unload(at.stream, at.batch, at.row)?;
         for (column, refusal, settle) in refused {
-            let (column, reason) = (Some(column), refusal.reason);
-            if checks {
+            let column = Some(column);
+            if checks && (refusal.zone || !rejects) {
                 let stream = at.batch.stream();
-                let code = match missing(column.as_ref().unwrap_or(&key)) {
+                let code = match column.as_ref().is_some_and(missing) {
                     true => Code::Plan,
                     false => Code::Value,
                 };
-                self.problem(stream, column.clone(), &reason, code, &key, settle);
+                self.problem(stream, column.clone(), &refusal.reason, code, &key, settle);
             }
+            let reason = refusal.reason;
             out.rejected.push(Rejected { row: at.row, key: key.clone(), column, reason });
         }
         Ok(())
     }
 
     /// Notes that a row is not loaded, so that what refers to it is not either.
-    pub fn unload(&mut self, stream: &StreamPlan, batch: &Batch, row: usize) {
+    ///
+    /// # Errors
+    /// If the temporary file cannot be used.
+    pub fn unload(&mut self, stream: &StreamPlan, batch: &Batch, row: usize) -> Result<()> {
         let own = stream.columns.iter().find(|c| c.ids.as_ref().is_some_and(|ids| ids.own));
         if let Some(ColumnPlan { ids: Some(ids), taken: Taken::Column(n), .. }) = own
             && stream.role == Role::Sessions
         {
-            self.unloaded.insert((ids.of.clone(), show_id(batch.value(row, *n))));
+            self.any_unloaded = true;
+            self.spool.put(UNLOADED, &named(&ids.of, batch.value(row, *n)), &[])?;
         }
+        Ok(())
     }
 
     fn refused_error(
@@ -854,6 +881,11 @@ fn changes_form(column: &ColumnPlan, value: Value<'_>) -> bool {
         (TargetType::Cast(_), Value::Text(_)) => column.kind == Kind::Text,
         _ => false,
     }
+}
+
+/// What names a row: its stream and its id.
+fn named(of: &str, id: Value<'_>) -> Vec<u8> {
+    format!("{of}\0{}", show_id(id)).into_bytes()
 }
 
 /// The key of a row, for messages.

@@ -8,7 +8,7 @@ use crate::layout::Layout;
 use crate::record::{Batch, Stream};
 
 /// How a source is read.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct SourceOptions {
     /// Whether rows come in the order of the layout, so that the same data give the same bytes.
     pub sorted: bool,
@@ -16,6 +16,9 @@ pub struct SourceOptions {
     pub reproducible: bool,
     /// The layout that the tables must have; without it they are recognised.
     pub layout: Option<Layout>,
+    /// Whether rows come as they stand in their tables: what is kept beside them is not given back
+    /// but is one more text column, the last one, called as [its table](crate::residue::RESIDUE).
+    pub as_they_stand: bool,
 }
 
 /// Rows that refer to rows which are not there.

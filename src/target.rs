@@ -352,6 +352,19 @@ impl Problems {
         });
     }
 
+    /// Notes what keeps rows from going into a table at all.
+    pub fn barrier(&mut self, stream: &str, reason: impl Into<String>, settle: &str) {
+        self.0.push(Problem {
+            code: crate::error::Code::Target.word(),
+            stream: stream.to_owned(),
+            column: None,
+            reason: reason.into(),
+            rows: 0,
+            first: Vec::new(),
+            settle: Some(settle.to_owned()),
+        });
+    }
+
     /// Notes a problem as it is.
     pub fn push(&mut self, problem: Problem) {
         self.0.push(problem);

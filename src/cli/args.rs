@@ -215,6 +215,18 @@ pub struct PlanArgs {
     pub instance: Option<uuid::Uuid>,
 }
 
+impl PlanArgs {
+    /// Whether nothing was asked for.
+    pub fn is_default(&self) -> bool {
+        self.orphans.is_none()
+            && self.assume_tz.is_none()
+            && self.instance.is_none()
+            && matches!(self.on_unrepresentable, UnrepresentableArg::Fail)
+            && matches!(self.on_missing_column, MissingColumnArg::Fail)
+            && matches!(self.event_types, EventTypesArg::Keep)
+    }
+}
+
 /// Which layout a target has or gets.
 #[derive(Debug, clap::Args)]
 pub struct TargetArgs {
@@ -319,6 +331,23 @@ pub struct VerifyArgs {
     /// Compute the digest of each stream's rows, and compare it with the manifest's if it has one
     #[arg(long)]
     pub row_digests: bool,
+
+    /// Also look whether every row is in this database as an import with the same options would have
+    /// loaded it; exit code 15 if not
+    #[arg(long, value_name = "DATABASE")]
+    pub against: Option<String>,
+
+    /// Show at most N differences of each stream; all are counted
+    #[arg(long, value_name = "N", default_value_t = 100, requires = "against")]
+    pub limit: u64,
+
+    /// What an import makes of values, columns and ids
+    #[command(flatten)]
+    pub plan: PlanArgs,
+
+    /// A file with the database's password
+    #[arg(long, value_name = "FILE", requires = "against")]
+    pub password_file: Option<PathBuf>,
 }
 
 /// `inspect`

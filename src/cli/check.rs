@@ -93,7 +93,7 @@ async fn check(
             read(args, name, input, target, progress, cancel).await
         }
         What::Database(location) => {
-            let reading = SourceOptions { sorted: true, reproducible: false, layout: None };
+            let reading = SourceOptions { sorted: true, ..SourceOptions::default() };
             let source = location.open_source(reading, cancel).await?;
             let said = source.notices().to_vec();
             said.iter().for_each(|notice| report.notice(notice));
@@ -182,7 +182,15 @@ impl Checked {
                 odd.stream, odd.column, odd.values, odd.class, odd.first
             ));
         }
-        let exit = self.problems().first().map_or(0, exit_of);
+        let rejected = self.imported.as_ref().map_or(&[][..], |imported| &imported.rejected);
+        for left_out in rejected {
+            report.notice(&format!(
+                "{}: {} rows would be left out: {}",
+                left_out.stream, left_out.rows, left_out.reason
+            ));
+        }
+        let done = if rejected.is_empty() { 0 } else { Code::Rejected.exit() };
+        let exit = self.problems().first().map_or(done, exit_of);
         if report.is_json() {
             report.result_json(&self.json(target, &all, &source_orphans, started))?;
         } else {
@@ -203,14 +211,19 @@ impl Checked {
     fn say_problems(&self, report: &Report) -> Result<()> {
         for problem in self.problems() {
             let column = problem.column.as_ref();
+            let rows = match problem.rows {
+                0 => String::new(),
+                rows => format!(
+                    " ({rows} rows: {}{})",
+                    problem.first.join(", "),
+                    if rows > problem.first.len() as u64 { ", …" } else { "" }
+                ),
+            };
             report.result(&format!(
-                "{}{}: {} ({} rows: {}{})",
+                "{}{}: {}{rows}",
                 problem.stream,
                 column.map_or_else(String::new, |c| format!(": column \"{c}\"")),
                 problem.reason,
-                problem.rows,
-                problem.first.join(", "),
-                if problem.rows > problem.first.len() as u64 { ", …" } else { "" },
             ))?;
             if let Some(settle) = &problem.settle {
                 report.result(&format!("  settled by {settle}"))?;
@@ -242,6 +255,7 @@ impl Checked {
             "compressed_bytes": self.sealed.file_bytes,
             "plan": plan,
             "problems": self.problems(),
+            "rejected": imported.map(|i| &i.rejected),
             "changes": imported.map(|i| &i.changes),
             "orphans": imported.map_or(source_orphans, |i| &i.outcome.orphans),
             "odd": self.surveyed.as_ref().map(|s| &s.odd),

@@ -49,7 +49,7 @@ pub(super) async fn run(
         .map(|text| Place::find(text, args.password_file.as_deref(), environment));
     let (a, b) = (a?, b?);
     let progress = Progress::default();
-    let mut told = Told { limit: if args.summary { 0 } else { args.limit }, ..Told::default() };
+    let mut told = Told::at_most(if args.summary { 0 } else { args.limit });
     let mut watch = Some(report.watch(&progress));
     let compared = async {
         let (mut side_a, said_a) = a.open(&progress, cancel).await?;
@@ -110,7 +110,7 @@ impl Place {
         let path = match self {
             Place::Database(location) => {
                 // sorted, so that equal rows of the two stand face to face
-                let options = SourceOptions { sorted: true, reproducible: false, layout: None };
+                let options = SourceOptions { sorted: true, ..SourceOptions::default() };
                 let source = location.open_source(options, cancel).await?;
                 let notices = source.notices().iter().map(|n| format!("{location}: {n}")).collect();
                 return Ok((Box::new(source), notices));
@@ -169,19 +169,24 @@ impl Content {
 
 /// The differences that were told.
 #[derive(Default)]
-struct Told {
+pub(super) struct Told {
     /// The most of each stream.
-    limit: u64,
+    pub(super) limit: u64,
     /// What was to be known before.
     notices: Vec<String>,
     /// How many there were of each stream, told or not.
     seen: BTreeMap<String, u64>,
     /// Those that stand in the JSON result.
-    kept: BTreeMap<String, Vec<serde_json::Value>>,
+    pub(super) kept: BTreeMap<String, Vec<serde_json::Value>>,
 }
 
 impl Told {
-    fn tell(&mut self, difference: Difference, report: &Report) -> Result<()> {
+    /// None yet, and no more than `limit` of each stream.
+    pub(super) fn at_most(limit: u64) -> Told {
+        Told { limit, ..Told::default() }
+    }
+
+    pub(super) fn tell(&mut self, difference: Difference, report: &Report) -> Result<()> {
         let seen = self.seen.entry(difference.stream.clone()).or_default();
         *seen += 1;
         if *seen > self.limit {
@@ -196,7 +201,7 @@ impl Told {
     }
 
     /// How many were not told of a stream.
-    fn left_out(&self, stream: &str) -> u64 {
+    pub(super) fn left_out(&self, stream: &str) -> u64 {
         self.seen.get(stream).map_or(0, |seen| seen.saturating_sub(self.limit))
     }
 }

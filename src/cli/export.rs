@@ -33,7 +33,12 @@ pub(super) async fn run(
     let output = Output::open(args.output.as_deref())?;
     let location = source(args, environment, report)?;
     let layout = args.layout.as_deref().map(|l| layout::pick(l, location.backend())).transpose()?;
-    let reading = SourceOptions { sorted: !args.unsorted, reproducible: args.reproducible, layout };
+    let reading = SourceOptions {
+        sorted: !args.unsorted,
+        reproducible: args.reproducible,
+        as_they_stand: false,
+        layout,
+    };
     let source = location.open_source(reading, cancel).await?;
     let notices = source.notices().to_vec();
     notices.iter().for_each(|n| report.notice(n));

@@ -1,5 +1,6 @@
 //! The command line: arguments to options, one library call per command, and the report.
 
+mod against;
 pub mod args;
 mod cat;
 mod check;
@@ -62,7 +63,7 @@ fn work(args: &Args, report: &Report) -> Result<u8> {
             Command::Export(args) => export::run(args, &environment, report, &cancel).await,
             Command::Import(args) => import::run(args, &environment, report, &cancel).await,
             Command::Check(args) => check::run(args, &environment, report, &cancel).await,
-            Command::Verify(args) => verify::run(args, report, &cancel).await,
+            Command::Verify(args) => verify::run(args, &environment, report, &cancel).await,
             Command::Inspect(args) => inspect::run(args, report, &cancel).await,
             Command::Cat(args) => cat::run(args, report, &cancel).await,
             Command::Diff(args) => diff::run(args, &environment, report, &cancel).await,

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
+use super::against::{Against, against};
 use super::args::VerifyArgs;
 use super::aside;
 use super::export::{rows_object, rows_text};
@@ -13,20 +14,33 @@ use crate::archive::reader::shown_digest;
 use crate::archive::{Index, Limits};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
+use crate::location::{Environment, Location};
 use crate::progress::Progress;
 use crate::record::{show_path, show_text};
 use crate::verify::{Verified, verify};
 
-pub(super) async fn run(args: &VerifyArgs, report: &Report, cancel: &Cancel) -> Result<u8> {
+pub(super) async fn run(
+    args: &VerifyArgs,
+    environment: &Environment<'_>,
+    report: &Report,
+    cancel: &Cancel,
+) -> Result<u8> {
     let expected = args.expect.as_deref().map(expected_digest).transpose()?;
     if expected.is_some() && args.archives.len() > 1 {
         return Err(Error::new(Code::Usage, "--expect is for one archive")
             .hint("verify the archives one by one"));
     }
+    if args.against.is_none() && !args.plan.is_default() {
+        return Err(Error::new(Code::Usage, "what an import does is of use only with --against")
+            .hint("name the database that the archive was imported into: --against DATABASE"));
+    }
+    let database = (args.against.as_deref())
+        .map(|text| Location::parse(text, args.password_file.as_deref(), environment))
+        .transpose()?;
     // every archive is looked at, whatever the others are; the worst one decides
     let mut worst = 0;
     for path in &args.archives {
-        match one(path, args.row_digests, expected.as_deref(), report, cancel).await {
+        match one(path, args, database.as_ref(), expected.as_deref(), report, cancel).await {
             Ok(code) => worst = worse(worst, code),
             Err(e) if matches!(e.code(), Code::Cancelled | Code::BrokenPipe) => return Err(e),
             Err(e) => {
@@ -51,7 +65,8 @@ fn worse(a: u8, b: u8) -> u8 {
 
 async fn one(
     path: &Path,
-    row_digests: bool,
+    args: &VerifyArgs,
+    database: Option<&Location>,
     expected: Option<&str>,
     report: &Report,
     cancel: &Cancel,
@@ -59,11 +74,19 @@ async fn one(
     let progress = Progress::default();
     let input = open_archive(Some(path), &progress)?;
     let watch = report.watch(&progress);
-    let (counted, stop) = (progress.clone(), cancel.clone());
-    let verified =
-        aside(cancel, move || verify(input, Limits::default(), row_digests, &counted, &stop)).await;
+    let (verified, mut compared) = match database {
+        Some(database) => {
+            let name = show_path(path.display());
+            let both = against(args, database, name, input, &progress, report, cancel).await?;
+            (both.0, Some(both.1))
+        }
+        None => {
+            let (digests, counted, stop) = (args.row_digests, progress.clone(), cancel.clone());
+            let all = move || verify(input, Limits::default(), digests, &counted, &stop);
+            (aside(cancel, all).await?, None)
+        }
+    };
     drop(watch);
-    let verified = verified?;
     let digest = shown_digest(&verified.sealed.digest);
     if expected.is_some_and(|expected| expected != verified.sealed.digest) {
         return Err(Error::new(
@@ -72,7 +95,7 @@ async fn one(
         )
         .hint("this is another archive, or the digest belongs to another one"));
     }
-    say(path, &verified, &digest, report)?;
+    say(path, &verified, &digest, compared.as_mut(), report)?;
     if let Some((stream, kind)) = verified.undecoded.first() {
         return Err(Error::new(
             Code::ArchiveUnsupported,
@@ -84,16 +107,27 @@ async fn one(
         )
         .hint("install a newer chronicle-dump"));
     }
+    let differs = match &compared {
+        Some(compared) if report.is_json() => compared.exit(),
+        Some(compared) => compared.say(report)?,
+        None => 0,
+    };
     match index_warning(verified.sealed.index) {
         Some(warning) => {
             report.warning(&format!("{}: {warning}", show_path(path.display())));
-            Ok(Code::IndexDamaged.exit())
+            Ok(worse(differs, Code::IndexDamaged.exit()))
         }
-        None => Ok(0),
+        None => Ok(differs),
     }
 }
 
-fn say(path: &Path, verified: &Verified, digest: &str, report: &Report) -> Result<()> {
+fn say(
+    path: &Path,
+    verified: &Verified,
+    digest: &str,
+    compared: Option<&mut Against>,
+    report: &Report,
+) -> Result<()> {
     let Verified { header, sealed, .. } = verified;
     let manifest = &sealed.manifest;
     let consistency = manifest.consistency.as_ref().unwrap_or(&header.consistency);
@@ -111,6 +145,7 @@ fn say(path: &Path, verified: &Verified, digest: &str, report: &Report) -> Resul
             "row_digests": (verified.row_digests.iter())
                 .map(|(stream, digest)| (stream.clone(), json!(format!("lrd1:{digest}"))))
                 .collect::<serde_json::Map<_, _>>(),
+            "against": compared.map(Against::json),
             "seek_table": match sealed.index {
                 Index::Good => "good",
                 Index::None => "none",

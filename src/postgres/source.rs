@@ -16,7 +16,9 @@ use crate::error::{Code, Result};
 use crate::ids::instance_of;
 use crate::layout::LayoutStream;
 use crate::record::{Batch, Kind, Stream};
-use crate::residue::{APART, COLUMNS, RESIDUE, Remembered, Restorer, apart, made_columns};
+use crate::residue::{
+    APART, COLUMNS, RESIDUE, Remembered, Restorer, apart, made_columns, with_residue,
+};
 use crate::source::{ORPHANS_NAMED, Orphans, Source, SourceOptions};
 
 /// A batch is handed over when it holds this many bytes.
@@ -35,6 +37,17 @@ pub struct PgSource {
     next: usize,
     /// Rows as the server sends them, before what was kept beside them is given back.
     raw: Batch,
+}
+
+/// What is read beside the rows of a table.
+#[derive(Clone, Copy, PartialEq)]
+enum Beside {
+    /// Nothing is there.
+    Nothing,
+    /// What is given back to the rows.
+    GivenBack,
+    /// What stands there, as a column of its own; NULL if it was never made.
+    Column { kept: bool },
 }
 
 /// How a table is read.
@@ -78,8 +91,15 @@ impl PgSource {
             }
             let stream = describe(described, table, options.sorted)?;
             expected_rows += table.rows;
+            if options.as_they_stand {
+                let kept = catalog.tables.iter().any(|t| t.name == RESIDUE);
+                tables.push(TableCopy::new(&catalog, table, &stream, Beside::Column { kept }));
+                streams.push(with_residue(stream));
+                continue;
+            }
             let kept = kept_beside(&connection, &catalog, described, &stream, &mut notices).await?;
-            let mut copy = TableCopy::new(&catalog, table, &stream, kept.is_some());
+            let beside = if kept.is_some() { Beside::GivenBack } else { Beside::Nothing };
+            let mut copy = TableCopy::new(&catalog, table, &stream, beside);
             let stream = match kept {
                 None => stream,
                 Some((was, restorer)) => {
@@ -214,14 +234,21 @@ async fn finish(
 }
 
 impl TableCopy {
-    fn new(catalog: &PgCatalog, table: &PgTable, stream: &Stream, kept: bool) -> TableCopy {
+    fn new(catalog: &PgCatalog, table: &PgTable, stream: &Stream, kept: Beside) -> TableCopy {
         let mut columns: Vec<String> = table.columns.iter().map(select).collect();
         let mut fields: Vec<Field> = table.columns.iter().map(field).collect();
         let mut from = format!("{} t", catalog.full_name(&table.name));
-        if kept {
-            columns.push("r.residue".into());
-            fields.push(Field::Text);
-            from = beside(catalog, stream);
+        match kept {
+            Beside::Nothing => {}
+            Beside::Column { kept: false } => {
+                columns.push("NULL::text".into());
+                fields.push(Field::Text);
+            }
+            Beside::GivenBack | Beside::Column { kept: true } => {
+                columns.push("r.residue".into());
+                fields.push(Field::Text);
+                from = beside(catalog, stream);
+            }
         }
         let mut sql = format!("SELECT {} FROM {from}", columns.join(", "));
         if !stream.order.is_empty() {

@@ -56,6 +56,16 @@ struct Loading {
     residue: Option<Statement>,
 }
 
+/// What a role may do with a table.
+struct Rights {
+    insert: bool,
+    /// Whether it may keep others from writing meanwhile.
+    lock: bool,
+    owner: bool,
+    /// How many policies the table has.
+    policies: u64,
+}
+
 /// The loading of one stream.
 pub(super) struct Load {
     stream: usize,
@@ -144,7 +154,71 @@ impl PgTarget {
             problems: Problems::default(),
             residue,
         });
+        match self.purpose {
+            Purpose::Load => Ok(()),
+            Purpose::Check => self.look().await,
+        }
+    }
+
+    /// Finds for a check what would keep this role from loading, and which rules are not for it.
+    async fn look(&mut self) -> Result<()> {
+        let plan = self.loading.as_ref().map(|l| Arc::clone(&l.plan)).ok_or_else(not_begun)?;
+        let as_replica = self.try_run("SET LOCAL session_replication_role = replica").await?;
+        let found = self.found.tables.iter();
+        let tables: Vec<&PgTable> =
+            found.filter(|t| plan.streams.iter().any(|s| s.table_name == t.name)).collect();
+        let triggers = triggers(&self.connection, &tables).await?;
+        let (mut problems, mut notices) = (Problems::default(), Vec::new());
+        for stream in &plan.streams {
+            let rights = self.rights(&stream.table_name).await?;
+            let own: Vec<String> = (triggers.iter().filter(|t| t.table == stream.table_name))
+                .map(|t| show_text(&t.name))
+                .collect();
+            for (right, may) in
+                [("INSERT", rights.insert), ("UPDATE, DELETE or TRUNCATE", rights.lock)]
+            {
+                if !may {
+                    let reason =
+                        format!("this role has no right to {right} in {}", stream.table_name);
+                    problems.barrier(&stream.stream, reason, "grant it, or connect as the owner");
+                }
+            }
+            if !own.is_empty() && !as_replica && !rights.owner {
+                let reason = format!("this role cannot switch off the triggers {}", own.join(", "));
+                problems.barrier(&stream.stream, reason, "connect as the owner of the table");
+            } else if !own.is_empty() {
+                let (table, names) = (&stream.table_name, own.join(", "));
+                notices.push(format!("{table}: these triggers will not fire: {names}"));
+            }
+            if rights.policies > 0 {
+                notices.push(format!(
+                    "{}: {} row level security policies, none of which applies to this role",
+                    stream.table_name, rights.policies
+                ));
+            }
+        }
+        self.notices.extend(notices);
+        if let Some(loading) = &mut self.loading {
+            problems.all().into_iter().for_each(|p| loading.problems.push(p));
+        }
         Ok(())
+    }
+
+    /// What this role may do with a table.
+    async fn rights(&self, table: &str) -> Result<Rights> {
+        let full = literal(&self.found.full_name(table));
+        let sql = format!(
+            "SELECT has_table_privilege(c.oid, 'INSERT'), \
+                    has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE'), \
+                    pg_catalog.pg_has_role(c.relowner, 'USAGE'), \
+                    (SELECT count(*) FROM pg_catalog.pg_policy p WHERE p.polrelid = c.oid) \
+               FROM pg_catalog.pg_class c WHERE c.oid = {full}::regclass"
+        );
+        let rows = self.connection.rows(Code::Target, "cannot read the rights", &sql).await?;
+        let text = |n: usize| rows.first().and_then(|row| row.get(n).cloned().flatten());
+        let yes = |n: usize| text(n).as_deref() == Some("t");
+        let policies = text(3).and_then(|count| count.parse().ok()).unwrap_or(0);
+        Ok(Rights { insert: yes(0), lock: yes(1), owner: yes(2), policies })
     }
 
     /// Keeps everybody else from writing, and looks whether somebody has meanwhile.

@@ -24,13 +24,7 @@ impl NewFile {
     /// # Errors
     /// If the file exists, another import is creating it, or its directory cannot be written.
     pub(super) fn reserve(path: &Path) -> Result<NewFile> {
-        if path.exists() {
-            return Err(Error::new(
-                Code::Usage,
-                format!("--create: {} exists already", show_path(path.display())),
-            )
-            .hint("leave --create out to import into it, or name another file"));
-        }
+        must_be_free(path)?;
         let absolute = std::path::absolute(path)
             .map_err(|e| Error::new(Code::NotFound, "not a usable path").because(e))?;
         let mut partial = absolute.clone().into_os_string();
@@ -68,6 +62,27 @@ impl NewFile {
         Ok(NewFile { path: absolute, partial, _lock: lock })
     }
 
+    /// Finds what would keep the place from being taken, as far as that is seen without taking it.
+    ///
+    /// # Errors
+    /// If the file exists, or its directory is not there or cannot be written.
+    pub(super) fn would_be(path: &Path) -> Result<()> {
+        must_be_free(path)?;
+        let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
+        let directory = parent.unwrap_or(Path::new("."));
+        let closed = match directory.metadata() {
+            Ok(data) => !data.is_dir() || data.permissions().readonly(),
+            Err(_) => true,
+        };
+        match closed {
+            false => Ok(()),
+            true => Err(Error::new(
+                Code::Target,
+                format!("{}: cannot be created", show_path(path.display())),
+            )),
+        }
+    }
+
     /// Gives the file its name, without ever replacing another one.
     pub(super) fn publish(self) -> Result<()> {
         let cannot = |e: std::io::Error| Error::writing(self.path.display(), e);
@@ -91,6 +106,17 @@ impl NewFile {
             let _ = File::open(directory).and_then(|d| d.sync_all());
         }
         Ok(())
+    }
+}
+
+fn must_be_free(path: &Path) -> Result<()> {
+    match path.exists() {
+        false => Ok(()),
+        true => Err(Error::new(
+            Code::Usage,
+            format!("--create: {} exists already", show_path(path.display())),
+        )
+        .hint("leave --create out to import into it, or name another file")),
     }
 }
 

@@ -17,7 +17,9 @@ use crate::error::{Code, Error, Result};
 use crate::ids::instance_of;
 use crate::layout::{Layout, LayoutStream};
 use crate::record::{Batch, Kind, Stream, show, show_text};
-use crate::residue::{APART, COLUMNS, RESIDUE, Remembered, Restorer, apart, made_columns};
+use crate::residue::{
+    APART, COLUMNS, RESIDUE, Remembered, Restorer, apart, made_columns, with_residue,
+};
 use crate::source::{ORPHANS_NAMED, Orphans, Source, SourceOptions};
 
 /// A batch is handed over when it holds this many bytes.
@@ -54,8 +56,16 @@ impl SqliteSource {
         for described in &catalog.layout.streams {
             let Some(table) = catalog.table(described) else { continue };
             let stream = describe(&connection, described, table, options.sorted)?;
+            if options.as_they_stand {
+                let kept = connection.table_exists(None, RESIDUE).map_err(read)?;
+                queries.push(Query::new(&stream, table, Beside::Column { kept }));
+                expected_rows += count(&connection, &table.name).map_err(read)?;
+                streams.push(with_residue(stream));
+                continue;
+            }
             let kept = kept_beside(&connection, described, &stream).map_err(read)?;
-            let mut query = Query::new(&stream, table, kept.is_some());
+            let beside = if kept.is_some() { Beside::GivenBack } else { Beside::Nothing };
+            let mut query = Query::new(&stream, table, beside);
             let stream = match kept {
                 None => stream,
                 Some((was, restorer)) => {
@@ -333,6 +343,17 @@ fn beside(stream: &Stream) -> String {
     )
 }
 
+/// What is read beside the rows of a table.
+#[derive(Clone, Copy, PartialEq)]
+enum Beside {
+    /// Nothing is there.
+    Nothing,
+    /// What is given back to the rows.
+    GivenBack,
+    /// What stands there, as a column of its own; NULL if it was never made.
+    Column { kept: bool },
+}
+
 /// The reading of one table.
 struct Query {
     table: String,
@@ -342,7 +363,7 @@ struct Query {
 }
 
 impl Query {
-    fn new(stream: &Stream, table: &SqliteTable, kept: bool) -> Query {
+    fn new(stream: &Stream, table: &SqliteTable, kept: Beside) -> Query {
         let columns: Vec<String> =
             stream.columns.iter().map(|c| format!("t.{}", quoted(&c.physical))).collect();
         // byte order, whatever collation a column declares
@@ -353,13 +374,21 @@ impl Query {
             order.push("t.rowid".into());
         }
         let mut sql = match kept {
-            false => format!("SELECT {} FROM {} AS t", columns.join(", "), quoted(&table.name)),
-            true => format!("SELECT {}, r.residue FROM {}", columns.join(", "), beside(stream)),
+            Beside::Nothing => {
+                format!("SELECT {} FROM {} AS t", columns.join(", "), quoted(&table.name))
+            }
+            Beside::Column { kept: false } => {
+                format!("SELECT {}, NULL FROM {} AS t", columns.join(", "), quoted(&table.name))
+            }
+            Beside::GivenBack | Beside::Column { kept: true } => {
+                format!("SELECT {}, r.residue FROM {}", columns.join(", "), beside(stream))
+            }
         };
+        let width = columns.len() + usize::from(matches!(kept, Beside::Column { .. }));
         if !order.is_empty() {
             sql.push_str(&format!(" ORDER BY {}", order.join(", ")));
         }
-        Query { table: table.name.clone(), sql, width: columns.len(), restorer: None }
+        Query { table: table.name.clone(), sql, width, restorer: None }
     }
 
     /// Reads the table to its end; false if nobody wants the rest.

@@ -18,7 +18,7 @@ use crate::error::{Code, Error, Result};
 use crate::layout::{Backend, Layout};
 use crate::plan::{Plan, StreamPlan};
 use crate::readback::{Readback, differing, not_as_loaded};
-use crate::record::{Batch, Value, show, show_path};
+use crate::record::{Batch, Value, show, show_path, show_text};
 use crate::residue::{COLUMNS, RESIDUE, Residue, original_id};
 use crate::shape::key_of;
 use crate::source::{ORPHANS_NAMED, Orphans};
@@ -42,6 +42,8 @@ pub struct SqliteTarget {
     purpose: Purpose,
     loading: Option<Loading>,
     shown: String,
+    /// Found by a check: why the file cannot be written.
+    barrier: Option<String>,
 }
 
 /// What is kept between batches.
@@ -98,7 +100,12 @@ impl SqliteTarget {
             Purpose::Check => scratch(&path, cancel)?,
         };
         prepare(&mut connection, cancel).map_err(cannot)?;
-        SqliteTarget::over(connection, None, options.layout.as_ref(), shown, options)
+        let layout = options.layout.as_ref();
+        let mut target = SqliteTarget::over(connection, None, layout, shown, options)?;
+        if options.purpose == Purpose::Check {
+            target.barrier = barrier(&path);
+        }
+        Ok(target)
     }
 
     /// Makes a new file in a layout, under a name of its own until it is whole; for a check, in no
@@ -113,8 +120,16 @@ impl SqliteTarget {
         cancel: &Cancel,
     ) -> Result<SqliteTarget> {
         let ddl = layout.required_ddl()?;
-        let file = NewFile::reserve(path)?;
-        let connection = connect(&file.partial, OpenFlags::SQLITE_OPEN_READ_WRITE)
+        let file = match options.purpose {
+            Purpose::Load => Some(NewFile::reserve(path)?),
+            Purpose::Check => NewFile::would_be(path).map(|()| None)?,
+        };
+        let made = match &file {
+            Some(file) => connect(&file.partial, OpenFlags::SQLITE_OPEN_READ_WRITE),
+            // SQLite's name for a temporary database of one's own
+            None => Connection::open(""),
+        };
+        let connection = made
             .and_then(|mut c| {
                 // nobody else knows the file: if we fail it is removed, so it needs no journal
                 c.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")?;
@@ -123,7 +138,7 @@ impl SqliteTarget {
                 Ok(c)
             })
             .map_err(|e| failed(Code::Target, "cannot create the database", e))?;
-        SqliteTarget::over(connection, Some(file), Some(layout), show_path(path.display()), options)
+        SqliteTarget::over(connection, file, Some(layout), show_path(path.display()), options)
     }
 
     fn over(
@@ -151,6 +166,7 @@ impl SqliteTarget {
             purpose,
             loading: None,
             shown,
+            barrier: None,
         })
     }
 
@@ -189,14 +205,22 @@ impl SqliteTarget {
                     stream.columns.iter().map(|c| c.ty.clone()).collect(),
                     stream.key.clone(),
                 ),
-                alone: !any && !shared,
+                // sessions that are made for orphans stand there, too
+                alone: !any && !shared && plan.options.orphans != Some(OnOrphans::Adopt),
             });
         }
         let residue = self.purpose == Purpose::Load && plan.keeps_columns();
         if residue {
             remember(&self.connection, &plan).map_err(cannot)?;
         }
-        let (parents, problems) = (HashSet::new(), Problems::default());
+        let (parents, mut problems) = (HashSet::new(), Problems::default());
+        if let (Some(reason), Some(stream)) = (&self.barrier, plan.streams.first()) {
+            problems.barrier(
+                &stream.stream,
+                reason,
+                "make it writable, or import into another file",
+            );
+        }
         self.loading = Some(Loading { plan, streams, parents, problems, residue });
         Ok(())
     }
@@ -402,8 +426,27 @@ impl SqliteTarget {
             loaded: loading.streams.iter().map(|s| s.loaded.clone()).collect(),
             orphans: found,
             problems: loading.problems.all(),
-            notices: Vec::new(),
+            notices: self.triggers(&plan).map_err(cannot)?,
         })
+    }
+
+    /// For a check, the triggers that an import will not fire.
+    fn triggers(&self, plan: &Plan) -> rusqlite::Result<Vec<String>> {
+        let mut said = Vec::new();
+        for stream in plan.streams.iter().filter(|_| self.purpose == Purpose::Check) {
+            let sql = "SELECT group_concat(name, ', ') FROM sqlite_schema \
+                        WHERE type = 'trigger' AND tbl_name = ? COLLATE NOCASE";
+            let names: Option<String> =
+                self.connection.query_row(sql, [&stream.table_name], |row| row.get(0))?;
+            said.extend(names.map(|names| {
+                format!(
+                    "{}: these triggers will not fire: {}",
+                    stream.table_name,
+                    show_text(&names)
+                )
+            }));
+        }
+        Ok(said)
     }
 
     /// Takes the rows out again that refer to nothing.
@@ -598,6 +641,17 @@ impl Target for SqliteTarget {
         // closing the connection rolls back, dropping the new file removes it
         Box::pin(async move { drop(self) })
     }
+}
+
+/// Why a file could not be written, if that can be seen without writing.
+fn barrier(path: &Path) -> Option<String> {
+    let shown = show_path(path.display());
+    if std::fs::OpenOptions::new().write(true).open(path).is_err() {
+        return Some(format!("{shown} cannot be written"));
+    }
+    let directory = path.parent()?;
+    let closed = directory.metadata().is_ok_and(|data| data.permissions().readonly());
+    closed.then(|| format!("{}: no journal can be made there", show_path(directory.display())))
 }
 
 /// Prepares a connection for loading: nothing of the schema acts by itself.

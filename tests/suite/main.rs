@@ -10,7 +10,9 @@ mod damage;
 mod format_document;
 
 // databases and processes, for real
+mod against;
 mod cat;
+mod check;
 mod diff;
 mod fidelity;
 mod identity;

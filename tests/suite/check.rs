@@ -1,0 +1,297 @@
+//! `check`: what it finds is what an import meets, and it changes nothing.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+use super::support::cluster::{ADMIN, Cluster, SUPA};
+use super::support::files::{fixture, sqlite_from, workdir};
+use super::support::generate::hostile_hooks_database;
+use super::support::program::{Output, Program, pipe};
+
+fn run(args: &[&str]) -> Output {
+    Program::new(args.iter().copied()).run()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// A hooks file with these rows.
+fn file(folder: &Path, name: &str, sql: &str) -> PathBuf {
+    let path = folder.join(name);
+    sqlite_from(&["sqlite-hooks.sql"], &path, "delete");
+    let database = Connection::open(&path).unwrap();
+    database
+        .execute_batch("PRAGMA foreign_keys = off; PRAGMA ignore_check_constraints = on;")
+        .unwrap();
+    database.execute_batch(sql).unwrap();
+    path
+}
+
+fn archive(database: &Path) -> PathBuf {
+    let archive = database.with_extension("ndjson.zst");
+    run(&["export", text(database), "-o", text(&archive)]).success();
+    archive
+}
+
+/// The result of a check as JSON, with its exit code.
+fn check(args: &[&str]) -> (Value, i32) {
+    let output = run(&[&["check", "--json", "--quiet"], args].concat());
+    let result = serde_json::from_str(output.text()).expect("one JSON object");
+    (result, output.code.expect("an exit code"))
+}
+
+const GOOD: &str = "
+INSERT INTO sessions (id, claude_session_id, start_time, project_path, created_at, updated_at)
+VALUES ('0000000a-0000-4000-8000-000000000001', 'cs-1', '2025-08-19T10:00:00Z', '/p', '2025-08-19 10:00:00', '2025-08-19 10:00:00');
+INSERT INTO events (id, session_id, event_type, timestamp, data, created_at)
+VALUES ('0000000a-0000-4000-8000-000000000011', '0000000a-0000-4000-8000-000000000001', 'stop', '2025-08-19T10:00:01Z', '{\"a\": 1}', '2025-08-19 10:00:00');";
+
+#[test]
+fn an_archive_a_database_and_a_pipe_are_checked_alike() {
+    let folder = workdir("check_forms");
+    let source = file(folder.path(), "source.db", GOOD);
+    let archive = archive(&source);
+    let target = Cluster::get().database("check_forms");
+    target.apply_file(fixture("postgres-upstream.sql"));
+    let to = target.url();
+    for args in [&["--from", text(&source), "--to", &to][..], &[text(&archive), "--to", &to]] {
+        let (said, code) = check(args);
+        assert_eq!((code, &said["clean"]), (0, &json!(true)), "{said}");
+        assert_eq!(said["rows"], json!({"sessions": 1, "events": 1}));
+        assert!(said["compressed_bytes"].as_u64().unwrap() > 0, "{said}");
+    }
+    let (exported, checked) =
+        pipe(Program::new(["export", text(&source)]), Program::new(["check", "-", "--to", &to]));
+    exported.success();
+    checked.success().stdout_has("would succeed: 1 sessions, 1 events");
+    run(&["check", text(&source)]).success().stdout_has("readable: 1 sessions, 1 events");
+    run(&["import", text(&archive), "--to", &to]).success();
+}
+
+/// Of rows whose ids are one UUID in several spellings, which no Postgres takes, keeps none.
+const ONE_SPELLING: &str = "PRAGMA foreign_keys = off; \
+    DELETE FROM events WHERE lower(replace(id, '-', '')) LIKE '%6f1c0b529d3e4a7b8c152e4f60718293%'; \
+    DELETE FROM sessions WHERE lower(replace(id, '-', '')) LIKE '%6f1c0b529d3e4a7b8c152e4f60718293%';";
+
+/// What an import said of the first thing that stopped it is among the problems of a check.
+fn assert_predicted(imported: &Output, problems: &Value, code: &str) {
+    let found = problems.as_array().unwrap().iter().any(|problem| {
+        let says = |value: &Value| imported.stderr.contains(value.as_str().unwrap());
+        let first = problem["first"].as_array().unwrap();
+        let named = first.is_empty() || first.iter().any(says);
+        // of conflicts and orphans the import says more, in the words of the server
+        let value = code == "value.refused";
+        problem["code"] == code && (!value || (named && says(&problem["reason"])))
+    });
+    assert!(found, "{}\n{problems:#}", imported.stderr);
+}
+
+/// The options that settle what was found.
+fn settling(problems: &Value, rejects: &Path) -> Vec<String> {
+    let mut options: Vec<String> = Vec::new();
+    for problem in problems.as_array().unwrap() {
+        // a row that goes with the one that it refers to is settled with it
+        let Some(settle) = problem["settle"].as_str() else { continue };
+        let wanted = match settle {
+            "--assume-tz" => "--assume-tz=UTC".to_owned(),
+            s if s.starts_with("--on-unrepresentable") => "--on-unrepresentable=reject".to_owned(),
+            s if s.starts_with("--orphans") => "--orphans=skip".to_owned(),
+            s => s.to_owned(),
+        };
+        if !options.contains(&wanted) {
+            options.push(wanted);
+        }
+    }
+    if options.iter().any(|o| o.ends_with("=reject")) {
+        options.push(format!("--rejects={}", text(rejects)));
+    }
+    options
+}
+
+/// Checks, imports, and settles what was found until nothing is left.
+fn is_predicted(archive: &Path, to: &str, start: &[&str]) {
+    let rejects = archive.with_extension("rejects");
+    let mut options: Vec<String> = start.iter().map(|o| (*o).to_owned()).collect();
+    for _ in 0..5 {
+        let all: Vec<&str> = options.iter().map(String::as_str).collect();
+        let planned: Vec<&str> =
+            all.iter().copied().filter(|o| !o.starts_with("--rejects")).collect();
+        let (said, code) = check(&[&[text(archive), "--to", to], &planned[..]].concat());
+        let imported = run(&[&["import", text(archive), "--to", to], &all[..]].concat());
+        if matches!(code, 0 | 14) {
+            assert_eq!(imported.code, Some(code), "{}", imported.stderr);
+            return;
+        }
+        let problems = &said["problems"];
+        assert_eq!(imported.code, Some(code), "{}\n{problems:#}", imported.stderr);
+        assert_predicted(&imported, problems, problems[0]["code"].as_str().unwrap());
+        if problems.as_array().unwrap().iter().any(|p| p["code"] == "row.conflict") {
+            // of two rows that cannot both be there no option chooses one
+            return;
+        }
+        let more = settling(problems, &rejects);
+        assert!(more.iter().any(|o| !options.contains(o)), "nothing new settles {problems:#}");
+        let flag = |option: &str| option.split('=').next().unwrap_or_default().to_owned();
+        options.retain(|o| more.iter().all(|m| flag(m) != flag(o)));
+        options.extend(more);
+    }
+    panic!("it is never settled");
+}
+
+#[test]
+fn a_check_predicts_every_refusal_and_what_settles_it() {
+    let folder = workdir("check_predicts");
+    for seed in 11..14 {
+        let path = folder.path().join(format!("hostile-{seed}.db"));
+        hostile_hooks_database(&path, 200, seed).unwrap();
+        Connection::open(&path).unwrap().execute_batch(ONE_SPELLING).unwrap();
+        let archive = archive(&path);
+        let target = Cluster::get().database(&format!("check_predicts_{seed}"));
+        target.apply_file(fixture("postgres-upstream.sql"));
+        // whether a text is too long for an index only the index knows
+        target.psql("DROP INDEX idx_chronicle_events_tool_name");
+        is_predicted(&archive, &target.url(), &["--on-missing-column=fold"]);
+        let target = file(folder.path(), &format!("target-{seed}.db"), "");
+        is_predicted(&archive, text(&target), &["--orphans=fail"]);
+    }
+}
+
+#[test]
+fn all_problems_are_counted_with_their_first_keys() {
+    let folder = workdir("check_counts");
+    let bad = format!(
+        "{GOOD} INSERT INTO events (id, session_id, event_type, timestamp, data) \
+         SELECT printf('bad-%02d', value), 'nowhere', 'unheard_of', '2025-08-19T10:00:00Z', '{{}}' \
+         FROM generate_series(1, 7);"
+    );
+    let bad = bad.replace("FROM generate_series(1, 7)", "FROM (WITH RECURSIVE n(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < 7) SELECT value FROM n)");
+    let archive = archive(&file(folder.path(), "source.db", &bad));
+    let target = Cluster::get().database("check_counts");
+    target.apply_file(fixture("postgres-upstream.sql"));
+    let (said, code) = check(&[text(&archive), "--to", &target.url()]);
+    assert_eq!(code, 10);
+    let problem = &said["problems"][0];
+    assert_eq!([&problem["stream"], &problem["column"]], ["events", "event_type"], "{said}");
+    assert_eq!([&problem["rows"], &json!(problem["first"].as_array().unwrap().len())], [7, 5]);
+    assert_eq!(problem["first"][0], "bad-01");
+    let url = target.url();
+    run(&["check", text(&archive), "--to", &url, "--on-unrepresentable=adapt"])
+        .fails_with(12)
+        .stdout_has("settled by --orphans=skip");
+}
+
+#[test]
+fn a_doubled_claude_session_id_is_found_in_both_kinds_of_database() {
+    let folder = workdir("check_doubled");
+    let archive = archive(&file(folder.path(), "source.db", GOOD));
+    let there = GOOD
+        .replace("-000000000001'", "-000000000002'")
+        .replace("-000000000011'", "-000000000012'");
+    let sqlite = file(folder.path(), "target.db", &there);
+    let postgres = Cluster::get().database("check_doubled");
+    postgres.apply_file(fixture("postgres-upstream.sql"));
+    let url = postgres.url();
+    run(&["import", text(&self::archive(&sqlite)), "--to", &url]).success();
+    for to in [text(&sqlite), &url] {
+        let (said, code) = check(&[text(&archive), "--to", to]);
+        assert_eq!(code, 11, "{said}");
+        let reason = said["problems"][0]["reason"].as_str().unwrap();
+        assert!(reason.contains("claude_session_id"), "{said}");
+        assert_eq!(said["problems"][0]["first"], json!(["0000000a-0000-4000-8000-000000000001"]));
+        run(&["import", text(&archive), "--to", to]).fails_with(11);
+    }
+}
+
+#[test]
+fn a_check_writes_nothing_into_a_sqlite_file_or_its_folder() {
+    let folder = workdir("check_still");
+    let archive = archive(&file(folder.path(), "source.db", GOOD));
+    let place = folder.path().join("place");
+    fs::create_dir(&place).unwrap();
+    for mode in ["delete", "wal"] {
+        let target = place.join(format!("{mode}.db"));
+        sqlite_from(&["sqlite-hooks.sql"], &target, mode);
+    }
+    let seen = || -> Vec<(PathBuf, Vec<u8>, std::time::SystemTime)> {
+        let mut seen: Vec<_> = (fs::read_dir(&place).unwrap())
+            .map(|entry| entry.unwrap().path())
+            .map(|path| {
+                let changed = path.metadata().unwrap().modified().unwrap();
+                (path.clone(), fs::read(&path).unwrap(), changed)
+            })
+            .collect();
+        seen.sort();
+        seen
+    };
+    let before = seen();
+    let (delete, wal) = (place.join("delete.db"), place.join("wal.db"));
+    run(&["check", text(&archive), "--to", text(&delete)]).success();
+    run(&["check", text(&archive), "--to", text(&place.join("new.db")), "--create"]).success();
+    assert!(before == seen());
+    run(&["check", text(&archive), "--to", text(&wal)]).success();
+    // whoever reads a WAL has its index beside it; the rows are as before
+    assert_eq!(fs::read(&wal).unwrap(), before[1].1);
+}
+
+#[test]
+fn others_can_write_into_the_target_during_a_check() {
+    let folder = workdir("check_unlocked");
+    let archive = fs::read(archive(&file(folder.path(), "source.db", GOOD))).unwrap();
+    let sqlite = file(folder.path(), "target.db", "");
+    let postgres = Cluster::get().database("check_unlocked");
+    postgres.apply_file(fixture("postgres-upstream.sql"));
+    let (head, tail) = archive.split_at(archive.len() - 60);
+    for to in [text(&sqlite).to_owned(), postgres.url()] {
+        let mut running = Program::new(["check", "-", "--to", &to]).stdin_by_hand().spawn();
+        let mut stdin = running.take_stdin();
+        stdin.write_all(head).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        assert!(running.is_running());
+        if to.starts_with("postgres") {
+            postgres.psql("SET lock_timeout = '1s'; INSERT INTO chronicle_sessions (claude_session_id, start_time, project_path) VALUES ('w', now(), '/w')");
+        } else {
+            let writer = Connection::open(&sqlite).unwrap();
+            writer.execute_batch("INSERT INTO sessions (id, claude_session_id, start_time) VALUES ('w', 'w', 'w')").unwrap();
+        }
+        stdin.write_all(tail).unwrap();
+        drop(stdin);
+        running.wait().success();
+    }
+}
+
+#[test]
+fn what_a_role_may_not_do_is_found_and_triggers_and_policies_are_named() {
+    let folder = workdir("check_rights");
+    let archive = archive(&file(folder.path(), "source.db", GOOD));
+    let target = Cluster::get().database("check_rights");
+    target.apply_file(fixture("postgres-upstream.sql"));
+    target.psql(&format!(
+        "GRANT USAGE ON SCHEMA public TO {SUPA}; GRANT SELECT ON chronicle_sessions, chronicle_events TO {SUPA}; \
+         ALTER TABLE chronicle_sessions DISABLE ROW LEVEL SECURITY; ALTER TABLE chronicle_events DISABLE ROW LEVEL SECURITY;"
+    ));
+    let url = target.url_as(SUPA);
+    let (said, code) = check(&[text(&archive), "--to", &url]);
+    assert_eq!(code, 8, "{said}");
+    let reason = said["problems"][0]["reason"].as_str().unwrap();
+    assert!(reason.contains("no right to INSERT in chronicle_sessions"), "{said}");
+    run(&["import", text(&archive), "--to", &url]).fails_with(8);
+    target.psql_as(ADMIN, "CREATE FUNCTION noop() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; \
+        CREATE TRIGGER noisy BEFORE INSERT ON chronicle_events FOR EACH ROW EXECUTE FUNCTION noop(); \
+        ALTER TABLE chronicle_events ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON chronicle_events USING (true);");
+    let (said, code) = check(&[text(&archive), "--to", &target.url()]);
+    assert_eq!(code, 0, "{said}");
+    let notices = said["notices"].to_string();
+    assert!(notices.contains("noisy") && notices.contains("row level security policies"), "{said}");
+    let sqlite = file(
+        folder.path(),
+        "t.db",
+        "CREATE TRIGGER loud AFTER INSERT ON events BEGIN SELECT 1; END;",
+    );
+    let (said, _) = check(&[text(&archive), "--to", text(&sqlite)]);
+    assert!(said["notices"].to_string().contains("loud"), "{said}");
+}
