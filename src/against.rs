@@ -14,7 +14,7 @@ use crate::compare::{Compared, Side};
 use crate::error::Result;
 use crate::ids::show_id;
 use crate::import::Incoming;
-use crate::plan::{Plan, PlanOptions, StreamPlan, plan};
+use crate::plan::{Apart, Plan, PlanOptions, StreamPlan, plan};
 use crate::record::{Batch, Column, Kind, Stream, Value};
 use crate::residue::with_residue;
 use crate::shape::{Shaped, Shaper};
@@ -124,6 +124,16 @@ impl AsLoaded {
         self.shaper.shape(&self.batch, &mut self.shaped)?;
         let number = self.batch.stream();
         let stream = &self.plan.streams[number];
+        if let Some(apart) = stream.apart {
+            let kept = if apart == Apart::Kept { self.batch.rows() } else { 0 };
+            out.start(number, stream.source.columns.len(), self.batch.first_row());
+            for row in 0..kept {
+                let width = stream.source.columns.len();
+                (0..width).for_each(|n| out.push(self.batch.value(row, n)));
+            }
+            self.left_out[number] += (self.batch.rows() - kept) as u64;
+            return Ok(true);
+        }
         let rows = &self.shaped.rows;
         let mut residue = self.shaped.residue.iter().peekable();
         out.start(number, stream.columns.len() + 1, self.batch.first_row());
@@ -165,6 +175,9 @@ impl Side for AsLoaded {
 
 /// The stream that a plan makes, called as in the archive, with the columns of the target.
 fn loaded_stream(plan: &StreamPlan, catalog: &Catalog) -> Stream {
+    if plan.apart.is_some() {
+        return exactly(&plan.stream, &plan.source);
+    }
     let table = &catalog.tables[plan.table];
     let columns = plan.columns.iter().map(|column| Column {
         name: column.name.clone(),
@@ -309,8 +322,11 @@ fn exactly(name: &str, stream: &Stream) -> Stream {
 /// are those of the others, too. What is left counts for the first of them.
 pub fn share_tables(compared: &mut Compared, plan: &Plan) {
     for (number, planned) in plan.streams.iter().enumerate() {
+        let is_same = |s: &StreamPlan| {
+            s.table == planned.table && s.apart.is_none() && planned.apart.is_none()
+        };
         let same: Vec<usize> =
-            (0..plan.streams.len()).filter(|n| plan.streams[*n].table == planned.table).collect();
+            (0..plan.streams.len()).filter(|n| is_same(&plan.streams[*n])).collect();
         if same.len() < 2 || same.first() != Some(&number) {
             continue;
         }

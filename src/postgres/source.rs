@@ -92,7 +92,7 @@ impl PgSource {
             let stream = describe(described, table, options.sorted)?;
             expected_rows += table.rows;
             if options.as_they_stand {
-                let kept = catalog.tables.iter().any(|t| t.name == RESIDUE);
+                let kept = may_read_own(&connection, &catalog, &mut notices).await?;
                 tables.push(TableCopy::new(&catalog, table, &stream, Beside::Column { kept }));
                 streams.push(with_residue(stream));
                 continue;

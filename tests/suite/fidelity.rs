@@ -43,13 +43,15 @@ fn there_and_back(desk: &Desk, source: &str, fixtures: &[&str], options: &[&str]
 #[test]
 fn a_column_that_the_target_lacks_stops_an_import_unless_it_can_be_made_anew() {
     let desk = Desk::new("missing_column");
-    let more = "ALTER TABLE sessions ADD COLUMN git_commit TEXT;".to_owned() + &good();
+    let more = "ALTER TABLE sessions ADD COLUMN git_commit TEXT;".to_owned()
+        + &good()
+        + "UPDATE sessions SET git_commit = 'abc';";
     let plain = desk.sqlite("plain.db", HOOKS, &good());
     let source = desk.sqlite("source.db", HOOKS, &more);
     let server = postgres(UPSTREAM, "missing_column", "");
     desk.shift(&source, &server.url(), &[])
         .fails_with(9)
-        .stderr_has("chronicle_sessions has no column for \"git_commit\"")
+        .stderr_has("column \"git_commit\": the target has no column for it")
         .stderr_lacks("updated_at")
         .stderr_has("--on-missing-column=fold");
     assert_eq!(postgres_dump(&server), Vec::<String>::new());
@@ -588,8 +590,7 @@ fn the_three_clocks_of_a_hooks_row_are_each_read_right() {
     let server = postgres(UPSTREAM, "three_clocks", "");
     desk.shift(&source, &server.url(), &["--assume-tz=America/Los_Angeles"])
         .success()
-        .stderr_has("events.created_at: 3 of 3 values are off by the zone once more")
-        .stderr_has("-08:00");
+        .stderr_has("events.created_at: 3 of 3 values are off by the zone once more");
     let utc = |column: &str, table: &str| {
         server.psql(&format!(
             "SELECT DISTINCT to_char({column} AT TIME ZONE 'UTC', 'MM-DD HH24:MI:SS.MS') FROM {table}"

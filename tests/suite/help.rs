@@ -259,7 +259,6 @@ fn the_json_results_are_as_documented() {
     assert!(exported.stdout.is_empty(), "the result of export is on stderr");
     as_documented("export", &["rows"], &[json(&exported.stderr)]);
     let verified = [result(&["verify", archive]), result(&["verify", "--row-digests", archive])];
-    as_documented("verify", &["rows", "row_digests"], &verified);
 
     let printed = [&["cat", archive][..], &["cat", archive, "--stream", "sessions"]];
     let printed = printed.map(|args| json(&run(args).success().stderr));
@@ -279,6 +278,17 @@ fn the_json_results_are_as_documented() {
         result(&["import", archive, "--to", "new.db", "--dry-run"]),
         result(&[&["import", "whole.ndjson.zst", "--to", &url], adapt.as_slice()].concat()),
     ];
+    let against = ["verify", "whole.ndjson.zst", "--against", &url, "--assume-tz", "UTC"];
+    let adapted = [&against[..], &["--on-unrepresentable", "adapt"]].concat();
+    let proven = result(&adapted);
+    database.psql("UPDATE chronicle_sessions SET project_path = 'elsewhere'");
+    let disproven = json(run(&adapted).fails_with(15).text());
+    let verified = [&verified[..], &[proven, disproven]].concat();
+    as_documented(
+        "verify",
+        &["rows", "row_digests", "against.streams[].changed_columns"],
+        &verified,
+    );
     // a rule that only the server knows refuses a row as a whole
     let rules = Cluster::get().database("json_rules");
     rules.apply_file(fixture("postgres-upstream.sql"));
