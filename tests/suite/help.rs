@@ -298,6 +298,26 @@ fn the_json_results_are_as_documented() {
     let rejected = json(run(&rejecting.concat()).fails_with(14).text());
     let results = [&results[..], &[rejected]].concat();
     as_documented("import", &[], &results);
+
+    let check = ["check", "whole.ndjson.zst", "--to"];
+    let utc = ["--assume-tz", "UTC"];
+    let rejecting = ["--on-unrepresentable", "reject"];
+    let adapting = ["--on-unrepresentable", "adapt"];
+    let fresh = Cluster::get().database("json_check");
+    fresh.apply_file(fixture("postgres-upstream.sql"));
+    let (fresh, rules) = (fresh.url(), rules.url());
+    let checked = [
+        result(&["check", archive]),
+        result(&["check", sample.to_str().unwrap()]),
+        json(run(&[&check[..], &[&fresh], &utc].concat()).fails_with(10).text()),
+        json(
+            run(&[&["check", archive, "--to", &fresh], &utc[..], &adapting].concat())
+                .fails_with(12)
+                .text(),
+        ),
+        json(run(&[&check[..], &[&rules], &utc, &rejecting].concat()).fails_with(14).text()),
+    ];
+    as_documented("check", &["rows"], &checked);
     as_documented("schema", &[], &[result(&["schema"]), result(&["schema", "hooks"])]);
 
     run(&["export", &url, "-o", "postgres.ndjson.zst"]).success();
