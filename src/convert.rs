@@ -51,6 +51,10 @@ fn obeys(column: &ColumnPlan, value: Value<'_>) -> std::result::Result<(), Refus
             let shown = show(value);
             refuse(format!("\"{shown}\" is none of what the target allows: {}", texts.join(", ")))
         }
+        (Some(Check::OneOf(texts)), Value::Int(_) | Value::Real(_) | Value::Blob(_)) => {
+            let texts = texts.join(", ");
+            refuse(format!("{} is none of what the target allows: {texts}", class(value)))
+        }
         (Some(Check::AtLeast(least)), Value::Int(v)) if v < *least => {
             refuse(format!("{v} is below {least}, the least that the target allows"))
         }

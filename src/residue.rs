@@ -70,6 +70,11 @@ impl Kept {
         self.0.is_empty()
     }
 
+    /// Whether something of a column is kept.
+    pub fn has(&self, column: &str) -> bool {
+        self.0.contains_key(column)
+    }
+
     /// Keeps the original of a column in the place of which `was` stands.
     pub fn original(&mut self, column: &str, value: Value<'_>, was: String) {
         let mut tagged = tag(value);
@@ -370,9 +375,17 @@ impl Restorer {
         row: usize,
         kept: &mut BTreeMap<String, Tagged>,
     ) -> Option<Vec<u8>> {
-        let Value::Text(text) = batch.value(row, self.fold?) else { return None };
+        let fold = self.fold?;
+        let value = batch.value(row, fold);
+        let Value::Text(text) = value else { return None };
         memchr::memmem::find(text, RESERVED_KEY.as_bytes())?;
         let place = member(&mut self.scanner, text, RESERVED_KEY)?;
+        let column = self.columns.iter().find(|c| c.from == Some(fold))?;
+        let was = kept.get(&column.name).and_then(|tagged| tagged.get("was"));
+        if was.is_some_and(|was| self.fingerprint.of(self.raw[fold], value) == *was) {
+            // the payload came with such a key of its own
+            return None;
+        }
         let folded: BTreeMap<String, Tagged> =
             serde_json::from_slice(&text[place.value.clone()]).ok()?;
         // a row may have such a key of its own: ours names columns that the table lacks, and what

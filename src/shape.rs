@@ -14,7 +14,7 @@ use crate::plan::{
     Apart, ColumnPlan, EventTypes, Fate, IdRule, Ids, OnUnrepresentable, Plan, StreamPlan, Taken,
 };
 use crate::record::{Batch, Kind, Value, show};
-use crate::residue::{Fingerprint, Kept, Residue};
+use crate::residue::{Fingerprint, Kept, RESERVED_KEY, Residue};
 use crate::spool::Spool;
 use crate::target::{Check, Problem, Purpose, TargetType};
 use crate::time::{Naive, read_text};
@@ -212,8 +212,10 @@ impl Shaper {
             self.one(At { stream, batch, row }, &mut out.rows)?;
             let key = || key_of(stream, batch, row);
             if self.row.refused.is_empty() {
-                out.from.push(row);
                 self.keep(stream, shaped, out);
+            }
+            if self.row.refused.is_empty() {
+                out.from.push(row);
                 for (column, what, reason) in self.row.changed.drain(..) {
                     let place = (batch.stream(), column, what, reason);
                     self.changes.entry(place).or_insert_with(|| (0, key())).0 += 1;
@@ -309,7 +311,8 @@ impl Shaper {
             return Ok(());
         }
         if let Some(ids) = &column.ids {
-            if !ids.own
+            let refers = !ids.own && value != Value::Null;
+            if refers
                 && self.any_unloaded
                 && self.spool.get(UNLOADED, &named(&ids.of, value))?.is_some()
             {
@@ -326,6 +329,8 @@ impl Shaper {
         }
         if let Some(types) = column.event_type
             && let Some(mapped) = self.event_type(at, types, value)
+            // a target of an older time may know the old type alone
+            && allows(column, mapped)
         {
             let today = Value::Text(mapped.as_bytes());
             self.change(column, What::Mapped, format!("{} is {mapped} today", show(value)));
@@ -366,8 +371,15 @@ impl Shaper {
         let column = at.stream.former_id.filter(|_| ids.own);
         let former = column.map(|n| at.batch.value(at.row, n));
         if value == Value::Null {
-            let nameless = ids.own && ids.rule == IdRule::Uuid;
-            return nameless.then(|| self.nameless(at).map(Given::Uuid)).transpose();
+            return match ids.rule {
+                IdRule::Uuid if ids.own => self.nameless(at).map(|made| Some(Given::Uuid(made))),
+                IdRule::Integer if ids.own => {
+                    let made = self.nameless(at)?.to_string();
+                    let map = self.ids.get_mut(&ids.of);
+                    map.map(|map| map.integer(&made, None).map(Given::Integer)).transpose()
+                }
+                _ => Ok(None),
+            };
         }
         let shown = show_id(value);
         let Some(map) = self.ids.get_mut(&ids.of) else { return Ok(None) };
@@ -613,7 +625,15 @@ impl Shaper {
                 None => self.row.beside.append(&mut self.row.folded),
             }
         }
+        self.keep_reserved(stream, shaped, out);
         if self.row.beside.is_empty() {
+            return;
+        }
+        if let Some(key) = stream.key.iter().find(|k| out.rows.value(shaped, **k) == Value::Null) {
+            let reason = "the row has no id, so nothing can be kept beside it";
+            let refusal = Refusal { reason: reason.into(), zone: false };
+            let settle = Some("--on-unrepresentable=reject".into());
+            self.row.refused.push((stream.columns[*key].name.clone(), refusal, settle));
             return;
         }
         let shown = || {
@@ -622,6 +642,24 @@ impl Shaper {
         };
         let key = self.row.key.take().unwrap_or_else(shown);
         out.residue.push(Residue { row: shaped, key, text: self.row.beside.text() });
+    }
+
+    /// Notes a payload that had the reserved key already, so that an export does not take it for ours.
+    fn keep_reserved(&mut self, stream: &StreamPlan, shaped: usize, out: &Shaped) {
+        let Some(fold) = stream.fold.filter(|_| stream.remembers) else { return };
+        let column = &stream.columns[fold];
+        let value = out.rows.value(shaped, fold);
+        let Value::Text(text) = value else { return };
+        let folded = !self.row.folded.is_empty();
+        let has = |scanner: &mut Scanner| {
+            memchr::memmem::find(text, RESERVED_KEY.as_bytes()).is_some()
+                && member(scanner, text, RESERVED_KEY).is_some()
+        };
+        if !folded && !self.row.beside.has(&column.name) && has(&mut self.scanner) {
+            let kind = if column.ty == TargetType::Jsonb { Kind::Jsonb } else { Kind::Text };
+            let was = self.fingerprint.of(kind, value);
+            self.row.beside.original(&column.name, value, was);
+        }
     }
 
     /// Decides about a row with a value that the target cannot hold.
@@ -864,6 +902,14 @@ impl Instead<'_> {
             Instead::Value(value) => *value,
             Instead::Nearest(nearest) => nearest.borrow(),
         }
+    }
+}
+
+/// Whether the target's rule for a column allows a text.
+fn allows(column: &ColumnPlan, text: &str) -> bool {
+    match &column.check {
+        Some(Check::OneOf(allowed)) => allowed.iter().any(|a| a == text),
+        _ => true,
     }
 }
 

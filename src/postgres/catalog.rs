@@ -276,7 +276,6 @@ async fn read_tables(
           WHERE c.relkind IN ('r', 'p', 'v', 'm') AND NOT c.relispartition \
             AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname NOT IN ({RESERVED}) \
             AND (c.relname IN ({}) OR c.relname LIKE 'chronicle%') \
-            AND c.relname NOT LIKE 'chronicle\\_dump\\_%' \
             AND a.attnum > 0 AND NOT a.attisdropped \
           ORDER BY n.nspname, c.relname, a.attnum",
         names.join(", ")

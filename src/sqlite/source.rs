@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::catalog::{SqliteCatalog, SqliteTable, kind};
 use super::snapshot::{self, Snapshot};
-use super::{failed, from_sqlite, key_text, literal, quoted};
+use super::{failed, from_sqlite, literal, quoted};
 use crate::archive::Origin;
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
@@ -334,12 +334,15 @@ fn kept_beside(
 
 /// The rows `t` of a table with what is kept beside them, `r`, as SQL.
 fn beside(stream: &Stream) -> String {
-    let key = stream.key.first().map_or("", |k| &stream.columns[*k].physical);
+    let key = quoted(stream.key.first().map_or("", |k| &stream.columns[*k].physical));
+    // a blob and a text that is not UTF-8 are kept by their bytes in hexadecimal digits
     format!(
-        "{} AS t LEFT JOIN {RESIDUE} AS r ON r.table_name = {} AND r.key = {}",
+        "{} AS t LEFT JOIN {RESIDUE} AS r ON r.table_name = {} AND r.key IN \
+         (CASE typeof(t.{key}) WHEN 'blob' THEN char(0) || 'blob ' || lower(hex(t.{key})) \
+          ELSE CAST(t.{key} AS TEXT) END, \
+          CASE typeof(t.{key}) WHEN 'text' THEN char(0) || 'text ' || lower(hex(t.{key})) END)",
         quoted(&stream.table),
-        literal(&stream.table),
-        key_text(&format!("t.{}", quoted(key)))
+        literal(&stream.table)
     )
 }
 

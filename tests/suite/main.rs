@@ -12,6 +12,7 @@ mod format_document;
 // databases and processes, for real
 mod against;
 mod cat;
+mod catalogue;
 mod check;
 mod diff;
 mod fidelity;
@@ -19,6 +20,7 @@ mod identity;
 mod import_laws;
 mod layouts;
 mod manners;
+mod model;
 mod pipes;
 mod reader;
 mod round_trip;

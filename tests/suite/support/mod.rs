@@ -7,3 +7,4 @@ pub(crate) mod files;
 pub(crate) mod generate;
 pub(crate) mod moving;
 pub(crate) mod program;
+pub(crate) mod witness;
