@@ -684,13 +684,11 @@ impl Shaper {
         let key = key_of(at.stream, at.batch, at.row);
         self.unload(at.stream, at.batch, at.row)?;
         for (column, refusal, settle) in refused {
+            let misses = missing(&column);
             let column = Some(column);
-            if checks && (refusal.zone || !rejects) {
+            if checks && (refusal.zone || misses || !rejects) {
                 let stream = at.batch.stream();
-                let code = match column.as_ref().is_some_and(missing) {
-                    true => Code::Plan,
-                    false => Code::Value,
-                };
+                let code = if misses { Code::Plan } else { Code::Value };
                 self.problem(stream, column.clone(), &refusal.reason, code, &key, settle);
             }
             let reason = refusal.reason;
