@@ -49,8 +49,8 @@ pub struct Exported {
     pub orphans: Vec<Orphans>,
 }
 
-/// The batches that wait between the source and the archive.
-const BATCHES_AHEAD: usize = 2;
+/// The batches that wait between the source and the archive, beside those that wait in the source.
+const BATCHES_AHEAD: usize = 1;
 
 /// What the writing thread is told.
 enum Order {

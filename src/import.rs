@@ -19,8 +19,8 @@ use crate::rejects::Rejects;
 use crate::shape::{Change, Rejected, Shaped, Shaper, key_of};
 use crate::target::{Outcome, Problem, Problems, Purpose, Refused, Rows, Target};
 
-/// The chunks that wait between the reading thread and the target.
-const BATCHES_AHEAD: usize = 2;
+/// The chunks that wait between the reading thread and the target, beside those read ahead.
+const BATCHES_AHEAD: usize = 1;
 
 /// What the user decides about an import.
 #[derive(Debug, Clone, Default)]
@@ -185,6 +185,7 @@ fn read(
     if sent.is_err() {
         return Ok(None);
     }
+    reader.read_ahead()?;
     let mut batch = Batch::default();
     while reader.next_batch(&mut batch)? {
         bytes.store(reader.consumed(), Ordering::Relaxed);

@@ -649,8 +649,12 @@ impl Joiner<'_> {
         plan.missing.push(Missing { source, name: column.name, fate });
     }
 
-    /// Whether a table with this column would be of another layout, or of none.
+    /// Whether a table cannot get this column: it has one of that name that means something else, or
+    /// it would be of another layout, or of none.
     fn forbids(&self, table: &TargetTable, column: &Column) -> bool {
+        if table.columns.iter().any(|c| same_name(&c.physical, &column.name)) {
+            return true;
+        }
         let layouts = all(self.catalog.backend).unwrap_or_default();
         (layouts.iter().filter(|l| l.title == self.catalog.layout))
             .flat_map(|l| &l.streams)

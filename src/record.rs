@@ -185,6 +185,11 @@ impl Batch {
         self.first_row
     }
 
+    /// Says which position in its stream the first row has.
+    pub fn number_from(&mut self, first_row: u64) {
+        self.first_row = first_row;
+    }
+
     /// The bytes that the rows hold.
     pub fn size(&self) -> usize {
         self.adopted.len() + self.own.len() + 8 * self.cells.len()

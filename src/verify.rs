@@ -35,7 +35,7 @@ pub struct Verified {
 /// # Errors
 /// The first thing that is wrong, or a stop.
 pub fn verify(
-    input: impl Read,
+    input: impl Read + Send + 'static,
     limits: Limits,
     row_digests: bool,
     progress: &Progress,
@@ -45,6 +45,7 @@ pub fn verify(
     if row_digests {
         reader.digest_rows();
     }
+    reader.read_ahead()?;
     let mut batch = Batch::default();
     while reader.next_batch(&mut batch)? {
         progress.add_rows(batch.rows());

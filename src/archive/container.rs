@@ -149,8 +149,8 @@ impl<R: Read> Container<R> {
     /// # Errors
     /// An end within a piece, a frame over a limit, or a content that is not what its frame says.
     pub fn next_piece(&mut self, out: &mut Vec<u8>) -> Result<bool> {
-        out.clear();
         if self.input.peek(1)?.is_empty() {
+            out.clear();
             return Ok(false);
         }
         let limit =
@@ -177,31 +177,34 @@ impl<R: Read> Container<R> {
         let mut tail = [0; 4];
         let mut decoder = self.decoder.take().map_or_else(decoder, Ok)?;
         decoder.reinit().map_err(broken)?;
-        // grown in steps, so that a header that promises much costs little
+        // grown in steps, so that a header that promises much costs little; never larger, whatever
+        // was in the buffer before, because zstd's words about damage depend on its room
         let mut room = header.content.min(16 << 20) + 1;
-        out.reserve(room);
+        let mut filled = 0;
+        out.resize(room, 0);
         loop {
             if self.input.left().is_empty() && !self.input.fill()? {
                 return Err(truncated("the middle of a frame"));
             }
             let mut source = InBuffer::around(self.input.left());
-            let filled = out.len();
-            let mut target = OutBuffer::around_pos(out, filled);
+            let mut target = OutBuffer::around_pos(&mut out[..], filled);
             let hint = decoder.run(&mut source, &mut target).map_err(broken)?;
+            filled = target.pos();
             let used = source.pos();
             keep_tail(&mut tail, &self.input.left()[..used]);
             self.input.consume(used);
-            if out.len() > header.content {
+            if filled > header.content {
                 return Err(broken("the content is longer than the frame says"));
             }
             if hint == 0 {
                 break;
             }
-            if out.len() == out.capacity() {
+            if filled == out.len() {
                 room = (room * 2).min(header.content + 1);
-                out.reserve(room.saturating_sub(out.len()).max(1));
+                out.resize(room, 0);
             }
         }
+        out.truncate(filled);
         self.decoder = Some(decoder);
         if out.len() != header.content {
             return Err(broken("the content is shorter than the frame says"));
@@ -236,6 +239,7 @@ impl<R: Read> Container<R> {
 
     /// Reads lines up to the next control line, or for the head up to the one after the header.
     fn read_lines(&mut self, out: &mut Vec<u8>, limit: usize) -> Result<()> {
+        out.clear();
         let mut lines = 0;
         loop {
             let start = out.len();

@@ -17,9 +17,30 @@ pub const LRD1: &str = "lrd1";
 #[derive(Debug, Clone)]
 pub struct RowDigest {
     columns: Vec<Column>,
-    sum: [u64; 4],
+    sum: RowSum,
     row: Vec<u8>,
     scratch: Scratch,
+}
+
+/// A sum of row hashes: a 256-bit number, the most significant limb first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RowSum([u64; 4]);
+
+impl RowSum {
+    /// Adds another sum, modulo 2^256.
+    pub fn add(&mut self, other: RowSum) {
+        let mut carry = false;
+        for (limb, word) in self.0.iter_mut().zip(other.0).rev() {
+            let (sum, over) = limb.overflowing_add(word);
+            let (sum, over_again) = sum.overflowing_add(u64::from(carry));
+            (*limb, carry) = (sum, over || over_again);
+        }
+    }
+
+    /// The sum as 64 hexadecimal digits.
+    pub fn hex(&self) -> String {
+        self.0.iter().map(|limb| format!("{limb:016x}")).collect()
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -40,7 +61,7 @@ impl RowDigest {
                 Column { name, instant: column.instant && column.kind == Kind::Text }
             })
             .collect();
-        RowDigest { columns, sum: [0; 4], row: Vec::new(), scratch: Scratch::default() }
+        RowDigest { columns, sum: RowSum::default(), row: Vec::new(), scratch: Scratch::default() }
     }
 
     /// Adds a row, given as the JSON texts of its record values in the order of the columns.
@@ -62,21 +83,23 @@ impl RowDigest {
         self.add_hash(&Sha256::digest(row));
     }
 
-    /// Adds a hash as a 256-bit big-endian number, modulo 2^256.
+    /// Adds a hash as a 256-bit big-endian number.
     fn add_hash(&mut self, hash: &[u8]) {
-        let mut carry = false;
-        let limbs = hash.rchunks_exact(8).zip(self.sum.iter_mut().rev());
-        for (bytes, limb) in limbs {
-            let word = bytes.iter().fold(0_u64, |word, byte| word << 8 | u64::from(*byte));
-            let (sum, over) = limb.overflowing_add(word);
-            let (sum, over_again) = sum.overflowing_add(u64::from(carry));
-            (*limb, carry) = (sum, over || over_again);
+        let mut sum = RowSum::default();
+        for (limb, bytes) in sum.0.iter_mut().zip(hash.chunks_exact(8)) {
+            *limb = bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
         }
+        self.sum.add(sum);
+    }
+
+    /// The sum of the rows so far; the next one starts anew.
+    pub fn take(&mut self) -> RowSum {
+        std::mem::take(&mut self.sum)
     }
 
     /// The digest as 64 hexadecimal digits.
     pub fn hex(&self) -> String {
-        self.sum.iter().map(|limb| format!("{limb:016x}")).collect()
+        self.sum.hex()
     }
 }
 

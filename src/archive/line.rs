@@ -170,28 +170,22 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// A checkpoint over `bytes`.
-    pub fn over(
-        bytes: &[u8],
+    /// The checkpoint of a piece whose `bytes` bytes of lines have the SHA-256 `sha256`.
+    pub fn new(
         chunk: u64,
-        stream: Option<&str>,
+        stream: Option<String>,
         rows: u64,
+        bytes: usize,
+        sha256: String,
         prev: Option<String>,
     ) -> Self {
-        Checkpoint {
-            kind: "checkpoint".into(),
-            chunk,
-            stream: stream.map(str::to_owned),
-            rows,
-            bytes: bytes.len() as u64,
-            sha256: super::sha256(bytes),
-            prev,
-        }
+        let (kind, bytes) = ("checkpoint".into(), bytes as u64);
+        Checkpoint { kind, chunk, stream, rows, bytes, sha256, prev }
     }
 
-    /// The checkpoint line with its LF.
-    pub fn to_line(&self, bookmarks: &Bookmarks) -> Result<String> {
-        state_line(&to_json(self)?, &bookmarks.to_json()?)
+    /// The checkpoint line with its LF; `bookmarks` as [`Bookmarks::to_json`] writes them.
+    pub fn to_line(&self, bookmarks: &str) -> Result<String> {
+        state_line(&to_json(self)?, bookmarks)
     }
 }
 
@@ -273,9 +267,9 @@ impl Manifest {
         }
     }
 
-    /// The manifest line with its LF.
-    pub fn to_line(&self, bookmarks: &Bookmarks) -> Result<String> {
-        state_line(&to_json(self)?, &bookmarks.to_json()?)
+    /// The manifest line with its LF; `bookmarks` as [`Bookmarks::to_json`] writes them.
+    pub fn to_line(&self, bookmarks: &str) -> Result<String> {
+        state_line(&to_json(self)?, bookmarks)
     }
 }
 
@@ -292,7 +286,8 @@ impl Bookmarks {
         }
     }
 
-    fn to_json(&self) -> Result<String> {
+    /// The object that stands in a control line.
+    pub fn to_json(&self) -> String {
         let mut text = String::from("{");
         for (n, (stream, rows, key)) in self.0.iter().enumerate() {
             let comma = if n == 0 { "" } else { "," };
@@ -300,7 +295,7 @@ impl Bookmarks {
             let _ = write!(text, "{comma}\"{stream}\":{{\"rows\":{rows},\"last_key\":{key}}}");
         }
         text.push('}');
-        Ok(text)
+        text
     }
 }
 

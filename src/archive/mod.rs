@@ -5,14 +5,17 @@
 //!
 //! A record's way out: [`writer`] collects lines of [`value`] into a chunk, seals it with a
 //! checkpoint of [`line`](mod@line), and [`frame`] compresses and writes it. Its way in:
-//! [`container`] reads frames, [`reader`] verifies each chunk before [`value`] decodes it.
+//! [`container`] reads frames, `piece` verifies each chunk by itself before [`value`] decodes it,
+//! and [`reader`] links it to the chunks before; `ahead` lets all that happen on several threads.
 
+mod ahead;
 pub mod canonical;
 pub mod container;
 pub mod digest;
 pub mod frame;
 pub mod json;
 pub mod line;
+mod piece;
 pub mod reader;
 pub mod seek;
 pub mod value;
@@ -21,6 +24,8 @@ pub mod writer;
 pub use line::{Extent, Header, Manifest, Origin};
 pub use reader::{ArchiveReader, Index, Limits, Sealed};
 pub use writer::{ArchiveWriter, WriterOptions, Written};
+
+use crate::error::{Code, Error, Result};
 
 /// The version of the format that this program writes, and the only one it reads.
 pub const VERSION: u32 = 1;
@@ -42,6 +47,11 @@ pub const WINDOW_LOG: u32 = 23;
 pub const COLUMNS: usize = 1600;
 /// The longest column name in bytes.
 pub const COLUMN_NAME: usize = 255;
+
+/// The processors of this machine: how many threads do what can be done side by side.
+pub fn processors() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from)
+}
 
 /// Whether a text may name a stream: `[a-z][a-z0-9_]{0,62}`.
 pub fn is_stream_name(name: &str) -> bool {
@@ -65,4 +75,17 @@ pub fn hex(bytes: &[u8]) -> String {
 pub fn sha256(bytes: &[u8]) -> String {
     use sha2::Digest;
     hex(&sha2::Sha256::digest(bytes))
+}
+
+/// Refuses a control or SCHEMA line that is over the limit.
+fn check_line(len: usize, what: &str) -> Result<()> {
+    if len <= CONTROL_LINE { Ok(()) } else { Err(limit(what, CONTROL_LINE)) }
+}
+
+/// The error of something that no archive can hold.
+fn limit(what: &str, bytes: usize) -> Error {
+    Error::new(
+        Code::Source,
+        format!("{what} needs a line of more than {} MiB, the limit of the format", bytes >> 20),
+    )
 }

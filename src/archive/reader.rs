@@ -2,14 +2,18 @@
 //! reported only after the manifest agreed.
 
 use std::io::Read;
+use std::sync::Arc;
 
+use super::ahead::{Ahead, EXAMINERS};
 pub use super::container::Limits;
 use super::container::{Container, Framing, foreign, truncated};
-use super::digest::RowDigest;
+use super::digest::RowSum;
 use super::line::{Checkpoint, Control, HEADER_PREFIX, Header, Manifest, SchemaLine};
+use super::piece::{
+    ControlLine, Examined, Examiner, Fault, Schema, check_text, damaged, split_control,
+};
 use super::seek;
-use super::value::Decoder;
-use super::{CONTROL_LINE, sha256};
+use super::{CONTROL_LINE, processors, sha256};
 use crate::error::{Code, Error, Result};
 use crate::record::{Batch, Stream};
 
@@ -41,24 +45,60 @@ pub struct Sealed {
 
 /// Reads one archive from a stream of bytes, front to back.
 pub struct ArchiveReader<R> {
-    container: Container<R>,
+    pieces: Pieces<R>,
     limits: Limits,
     header: Header,
-    streams: Vec<Stream>,
-    unknown_kinds: Vec<Option<String>>,
-    decoders: Vec<Decoder>,
-    digests: Option<Vec<RowDigest>>,
+    schema: Arc<Schema>,
+    sums: Option<Vec<RowSum>>,
     current: Option<usize>,
     rows: Vec<u64>,
     extents: Vec<(u64, u64)>,
     chunk: u64,
     prev: String,
     bytes: u64,
-    spare: Vec<u8>,
     head: Vec<u8>,
     tail: Vec<u8>,
     jump: Jump,
     sealed: Option<Sealed>,
+}
+
+/// Where the next piece comes from.
+enum Pieces<R> {
+    /// It is read when it is asked for.
+    Here(Box<(Container<R>, Examiner)>),
+    /// It is read ahead.
+    Ahead(Ahead<R>),
+    /// There is none any more; what follows the last one is still in the container.
+    End(Option<Container<R>>),
+}
+
+impl<R: Read> Pieces<R> {
+    /// The next piece, or None at a clean end between two pieces; `batch` is used again.
+    fn next(&mut self, mut batch: Batch) -> Result<Option<Examined>> {
+        match self {
+            Pieces::Here(here) => {
+                let (container, examiner) = here.as_mut();
+                let mut piece = batch.adopt(Vec::new());
+                let more = container.next_piece(&mut piece)?;
+                Ok(more.then(|| examiner.examine(piece, batch)))
+            }
+            Pieces::Ahead(ahead) => ahead.next(batch),
+            Pieces::End(_) => Ok(None),
+        }
+    }
+
+    /// What the pieces were read from. After this there is no further one if it was read ahead.
+    fn container(&mut self) -> Result<&mut Container<R>> {
+        *self = match std::mem::replace(self, Pieces::End(None)) {
+            Pieces::Ahead(ahead) => Pieces::End(Some(ahead.into_container()?)),
+            other => other,
+        };
+        match self {
+            Pieces::Here(here) => Ok(&mut here.0),
+            Pieces::End(Some(container)) => Ok(container),
+            _ => Err(Error::new(Code::Internal, "the archive is read no further")),
+        }
+    }
 }
 
 /// Whether chunks were left out, and so what can be checked.
@@ -70,6 +110,23 @@ enum Jump {
     Pending,
     /// Chunks are linked to each other again, but there are no totals.
     Done,
+}
+
+impl<R: Read + Send + 'static> ArchiveReader<R> {
+    /// Reads ahead from here on, by threads: one that decompresses and some that check and decode.
+    /// What is told of the archive, and of what is wrong with it, stays the same.
+    ///
+    /// # Errors
+    /// If a thread cannot be started.
+    pub fn read_ahead(&mut self) -> Result<()> {
+        let Pieces::Here(here) = std::mem::replace(&mut self.pieces, Pieces::End(None)) else {
+            return Ok(());
+        };
+        let examiner = || Examiner::new(&self.schema, self.limits.clone(), self.sums.is_some());
+        let examiners = (0..processors().min(EXAMINERS)).map(|_| examiner()).collect();
+        self.pieces = Pieces::Ahead(Ahead::start(here.0, examiners)?);
+        Ok(())
+    }
 }
 
 impl<R: Read> ArchiveReader<R> {
@@ -89,28 +146,28 @@ impl<R: Read> ArchiveReader<R> {
         let Control::Checkpoint(checkpoint) = control.parsed else {
             return Err(damaged("the head does not end with a checkpoint"));
         };
-        check(&checkpoint, lines, 0, None)?;
+        check(&checkpoint, lines.len(), &sha256(lines), 0, None)?;
         check_text(&head)?;
         if checkpoint.rows != 0 || checkpoint.stream.is_some() {
             return Err(damaged("the head's checkpoint claims rows"));
         }
         let schemas = read_schemas(&header, lines)?;
-        let decoders = schemas.iter().map(|s| Decoder::new(&s.stream)).collect();
+        let unknown_kinds = schemas.iter().map(|s| s.unknown_kind.clone()).collect();
+        let streams = schemas.into_iter().map(|s| s.stream).collect();
+        let schema = Arc::new(Schema { streams, unknown_kinds });
+        let examiner = Examiner::new(&schema, limits.clone(), false);
         Ok(ArchiveReader {
-            container,
+            pieces: Pieces::Here(Box::new((container, examiner))),
             limits,
-            rows: vec![0; schemas.len()],
-            extents: vec![(0, 0); schemas.len()],
-            unknown_kinds: schemas.iter().map(|s| s.unknown_kind.clone()).collect(),
-            streams: schemas.into_iter().map(|s| s.stream).collect(),
+            rows: vec![0; schema.streams.len()],
+            extents: vec![(0, 0); schema.streams.len()],
+            schema,
             header,
-            decoders,
-            digests: None,
+            sums: None,
             current: None,
             chunk: 1,
             prev: control.digest,
             bytes: head.len() as u64,
-            spare: Vec::new(),
             head,
             tail: Vec::new(),
             jump: Jump::None,
@@ -125,12 +182,12 @@ impl<R: Read> ArchiveReader<R> {
 
     /// The streams, in the order they follow each other.
     pub fn streams(&self) -> &[Stream] {
-        &self.streams
+        &self.schema.streams
     }
 
     /// The kind of a stream that this program does not know, if any: its rows cannot be read.
     pub fn unknown_kind(&self, stream: usize) -> Option<&str> {
-        self.unknown_kinds.get(stream)?.as_deref()
+        self.schema.unknown_kinds.get(stream)?.as_deref()
     }
 
     /// The head's lines as they stand: the header, the SCHEMA lines, the first checkpoint.
@@ -147,7 +204,8 @@ impl<R: Read> ArchiveReader<R> {
     /// itself and linked to the one before it, but the totals no longer are: at the manifest there
     /// is no [`ArchiveReader::sealed`].
     pub fn jump(&mut self, input: R, chunk: u64) {
-        self.container = Container::within(input, self.container.framing(), self.limits.clone());
+        let Pieces::Here(here) = &mut self.pieces else { return };
+        here.0 = Container::within(input, here.0.framing(), self.limits.clone());
         self.chunk = chunk;
         self.jump = Jump::Pending;
     }
@@ -155,18 +213,25 @@ impl<R: Read> ArchiveReader<R> {
     /// Asks for the row digests: they are computed from here on, and compared with those of the
     /// manifest if it has any. It costs about as much again as reading does.
     pub fn digest_rows(&mut self) {
-        self.digests = Some(self.streams.iter().map(RowDigest::new).collect());
+        self.sums = Some(vec![RowSum::default(); self.schema.streams.len()]);
+        if let Pieces::Here(here) = &mut self.pieces {
+            here.1 = Examiner::new(&self.schema, self.limits.clone(), true);
+        }
     }
 
     /// The row digest of each stream read so far, if they were asked for.
     pub fn row_digests(&self) -> Vec<(String, String)> {
-        let digests = self.digests.iter().flatten().map(RowDigest::hex);
-        self.streams.iter().map(|s| s.name.clone()).zip(digests).collect()
+        let digests = self.sums.iter().flatten().map(RowSum::hex);
+        self.schema.streams.iter().map(|s| s.name.clone()).zip(digests).collect()
     }
 
     /// The bytes of the file read so far.
     pub fn consumed(&self) -> u64 {
-        self.container.consumed()
+        match &self.pieces {
+            Pieces::Here(here) => here.0.consumed(),
+            Pieces::Ahead(ahead) => ahead.consumed(),
+            Pieces::End(container) => container.as_ref().map_or(0, Container::consumed),
+        }
     }
 
     /// The rows of each stream read so far.
@@ -191,39 +256,44 @@ impl<R: Read> ArchiveReader<R> {
         if self.sealed.is_some() {
             return Ok(false);
         }
-        let mut piece = std::mem::take(&mut self.spare);
-        if piece.capacity() == 0 {
-            piece = batch.adopt(Vec::new());
-        }
-        if !self.container.next_piece(&mut piece).map_err(|e| self.tell_progress(e))? {
-            return Err(self.tell_progress(truncated("the space between two chunks")));
-        }
-        let (lines, control) = split_control(&piece).map_err(|e| e.at(self.place()))?;
-        let records = lines.len();
-        match control.parsed {
+        let examined = match self.pieces.next(std::mem::take(batch)) {
+            Ok(Some(examined)) => examined,
+            Ok(None) => {
+                return Err(self.tell_progress(truncated("the space between two chunks")));
+            }
+            Err(error) => return Err(self.tell_progress(error)),
+        };
+        let Examined { batch: read, control, lines, sha256, rows, sum } = examined;
+        *batch = read;
+        let ControlLine { parsed, digest } = control.map_err(|e| e.at(self.place()))?;
+        match parsed {
             Control::Checkpoint(checkpoint) => {
                 if self.jump == Jump::Pending {
                     self.prev = checkpoint.prev.clone().unwrap_or_default();
                     self.jump = Jump::Done;
                 }
-                check(&checkpoint, lines, self.chunk, Some(&self.prev))?;
+                check(&checkpoint, lines, &sha256, self.chunk, Some(&self.prev))?;
                 let stream = self.enter(&checkpoint)?;
-                self.prev = control.digest;
-                self.bytes += piece.len() as u64;
-                self.decode(batch, piece, records, stream, checkpoint.rows)?;
+                self.prev = digest;
+                self.bytes += batch.adopted().len() as u64;
+                batch.number_from(self.rows[stream] + 1);
+                self.count(&checkpoint, stream, rows)?;
+                if let Some(sums) = &mut self.sums {
+                    sums[stream].add(sum);
+                }
                 self.chunk += 1;
                 Ok(true)
             }
             Control::Manifest(manifest) => {
-                if records != 0 {
+                if lines != 0 {
                     return Err(damaged("the manifest does not stand alone").at(self.place()));
                 }
-                check_text(&piece)?;
-                self.tail = piece;
+                rows.map_err(|fault| fault.error)?;
+                self.tail = batch.adopt(Vec::new());
                 batch.start(0, 0, 1);
                 self.check_manifest(&manifest)?;
                 if self.jump == Jump::None {
-                    self.sealed = Some(self.seal(manifest, control.digest)?);
+                    self.sealed = Some(self.seal(manifest, digest)?);
                 }
                 Ok(false)
             }
@@ -233,7 +303,7 @@ impl<R: Read> ArchiveReader<R> {
     /// Moves on to the stream of a chunk: in the header's order and never back.
     fn enter(&mut self, checkpoint: &Checkpoint) -> Result<usize> {
         let name = checkpoint.stream.as_deref().unwrap_or("");
-        let stream = self.streams.iter().position(|s| s.name == name);
+        let stream = self.schema.streams.iter().position(|s| s.name == name);
         match stream {
             Some(stream) if self.current.is_none_or(|current| current <= stream) => {
                 self.current = Some(stream);
@@ -243,58 +313,39 @@ impl<R: Read> ArchiveReader<R> {
         }
     }
 
-    fn decode(
+    /// Counts the rows of a chunk, if they are as its checkpoint says.
+    fn count(
         &mut self,
-        batch: &mut Batch,
-        piece: Vec<u8>,
-        records: usize,
+        checkpoint: &Checkpoint,
         stream: usize,
-        rows: u64,
+        rows: std::result::Result<u64, Fault>,
     ) -> Result<()> {
-        check_text(&piece).map_err(|e| e.at(self.place()))?;
-        let known = self.unknown_kinds[stream].is_none();
-        batch.start(stream, self.streams[stream].columns.len(), self.rows[stream] + 1);
-        self.spare = batch.adopt(piece);
-        let (mut start, mut count) = (0, 0);
-        while start < records {
-            let end = match memchr::memchr(b'\n', &batch.adopted()[start..records]) {
-                Some(n) => start + n,
-                None => return Err(damaged("its last record has no line end").at(self.place())),
-            };
-            if end + 1 - start > self.limits.record_line {
-                return Err(damaged("a record line is over the limit").at(self.place()));
-            }
-            count += 1;
-            let read = if known {
-                self.decoders[stream].read(batch, start, end)
-            } else {
-                self.decoders[stream].recognise(&batch.adopted()[start..end])
-            };
-            let row = self.rows[stream] + count;
-            read.map_err(|e| {
-                e.at(format_args!(
-                    "chunk {}, row {row} of {}",
-                    self.chunk, self.streams[stream].name
-                ))
-            })?;
-            if let (true, Some(digests)) = (known, &mut self.digests) {
-                digests[stream].add(self.decoders[stream].values(batch.adopted()));
-            }
-            start = end + 1;
-        }
-        if count != rows || rows == 0 {
-            return Err(damaged(format!("it holds {count} rows and its checkpoint counts {rows}"))
-                .at(self.place()));
+        let before = self.rows[stream];
+        let rows = rows.map_err(|Fault { row, error }| match row {
+            Some(row) => error.at(format_args!(
+                "chunk {}, row {} of {}",
+                self.chunk,
+                before + row,
+                self.schema.streams[stream].name
+            )),
+            None => error.at(self.place()),
+        })?;
+        if rows != checkpoint.rows || rows == 0 {
+            return Err(damaged(format!(
+                "it holds {rows} rows and its checkpoint counts {}",
+                checkpoint.rows
+            ))
+            .at(self.place()));
         }
         self.rows[stream] += rows;
         self.extents[stream].0 += 1;
-        self.extents[stream].1 += records as u64;
+        self.extents[stream].1 += checkpoint.bytes;
         Ok(())
     }
 
     fn check_manifest(&self, manifest: &Manifest) -> Result<()> {
-        let rows_agree = manifest.rows.len() == self.streams.len()
-            && (manifest.rows.iter().zip(self.streams.iter().zip(&self.rows)))
+        let rows_agree = manifest.rows.len() == self.rows.len()
+            && (manifest.rows.iter().zip(self.schema.streams.iter().zip(&self.rows)))
                 .all(|((name, rows), (stream, read))| *name == stream.name && rows == read);
         let wrong = if manifest.version != super::VERSION {
             "version"
@@ -321,16 +372,16 @@ impl<R: Read> ArchiveReader<R> {
     /// The row digests, if they were asked for and the manifest tells any.
     fn digests_agree(&self, manifest: &Manifest) -> bool {
         let told = manifest.digests.as_ref().map_or(&[][..], |d| &d.lrd1);
-        let known = self.unknown_kinds.iter().all(Option::is_none);
-        told.is_empty() || self.digests.is_none() || !known || told == self.row_digests()
+        let known = self.schema.unknown_kinds.iter().all(Option::is_none);
+        told.is_empty() || self.sums.is_none() || !known || told == self.row_digests()
     }
 
     /// The chunks and bytes that the manifest tells of each stream, if it does.
     fn extents_agree(&self, manifest: &Manifest) -> bool {
         let told = &manifest.extents;
         told.is_empty()
-            || (told.len() == self.streams.len()
-                && told.iter().zip(self.streams.iter().zip(&self.extents)).all(
+            || (told.len() == self.schema.streams.len()
+                && told.iter().zip(self.schema.streams.iter().zip(&self.extents)).all(
                     |((name, told), (stream, read))| {
                         *name == stream.name && (told.chunks, told.bytes) == *read
                     },
@@ -339,11 +390,12 @@ impl<R: Read> ArchiveReader<R> {
 
     /// Looks at what follows the manifest: the seek table or nothing.
     fn seal(&mut self, manifest: Manifest, digest: String) -> Result<Sealed> {
-        let table = match self.container.framing() {
-            Framing::Zstd => seek::write(self.container.entries()),
+        let container = self.pieces.container()?;
+        let table = match container.framing() {
+            Framing::Zstd => seek::write(container.entries()),
             Framing::Bare => Vec::new(),
         };
-        let rest = self.container.rest(table.len() + 1)?;
+        let rest = container.rest(table.len() + 1)?;
         // a table may be cut or damaged; anything else behind the manifest is not this archive's
         let start = &rest[..rest.len().min(4)];
         let table_like = seek::SKIPPABLE.to_le_bytes().starts_with(start)
@@ -359,7 +411,7 @@ impl<R: Read> ArchiveReader<R> {
             (true, true) => Index::Missing,
             (true, false) => Index::None,
         };
-        let file_bytes = self.container.consumed();
+        let file_bytes = container.consumed();
         Ok(Sealed { digest, manifest, index, file_bytes })
     }
 
@@ -369,55 +421,33 @@ impl<R: Read> ArchiveReader<R> {
 
     /// Adds to an error how much of the archive was whole before it.
     fn tell_progress(&self, error: Error) -> Error {
-        let rows: Vec<String> = (self.streams.iter().zip(&self.rows))
+        let rows: Vec<String> = (self.schema.streams.iter().zip(&self.rows))
             .map(|(stream, rows)| format!("{rows} {}", stream.name))
             .collect();
         error.at(format_args!("after {} whole chunks ({})", self.chunk, rows.join(", ")))
     }
 }
 
-/// A control line with the digest of its bytes.
-struct ControlLine {
-    parsed: Control,
-    digest: String,
-}
-
-/// Splits a piece into its lines and the control line that ends it.
-fn split_control(piece: &[u8]) -> Result<(&[u8], ControlLine)> {
-    let Some(body) = piece.strip_suffix(b"\n") else {
-        return Err(damaged("it does not end with a line end"));
-    };
-    let start = memchr::memrchr(b'\n', body).map_or(0, |n| n + 1);
-    let line = &piece[start..];
-    if line.len() > CONTROL_LINE {
-        return Err(damaged("its last line is over the limit of a control line"));
-    }
-    let parsed = Control::parse(line)?;
-    Ok((&piece[..start], ControlLine { parsed, digest: sha256(line) }))
-}
-
-/// Checks a checkpoint against the bytes before it and the chain.
-fn check(checkpoint: &Checkpoint, lines: &[u8], chunk: u64, prev: Option<&str>) -> Result<()> {
+/// Checks a checkpoint against the bytes before it, their number and their digest, and the chain.
+fn check(
+    checkpoint: &Checkpoint,
+    bytes: usize,
+    sha256: &str,
+    chunk: u64,
+    prev: Option<&str>,
+) -> Result<()> {
     let wrong = if checkpoint.chunk != chunk {
         format!("its checkpoint is number {}", checkpoint.chunk)
     } else if checkpoint.prev.as_deref() != prev {
         "the chain of checkpoints is broken".into()
-    } else if checkpoint.bytes != lines.len() as u64 {
-        format!("it holds {} bytes and its checkpoint counts {}", lines.len(), checkpoint.bytes)
-    } else if checkpoint.sha256 != sha256(lines) {
+    } else if checkpoint.bytes != bytes as u64 {
+        format!("it holds {bytes} bytes and its checkpoint counts {}", checkpoint.bytes)
+    } else if checkpoint.sha256 != sha256 {
         "its bytes do not have the SHA-256 of its checkpoint".into()
     } else {
         return Ok(());
     };
     Err(damaged(wrong).at(format_args!("chunk {chunk}")))
-}
-
-/// Checks what holds for the bytes of every line.
-fn check_text(piece: &[u8]) -> Result<()> {
-    if memchr::memchr(b'\r', piece).is_some() || std::str::from_utf8(piece).is_err() {
-        return Err(damaged("it holds a carriage return or is not UTF-8"));
-    }
-    Ok(())
 }
 
 /// Reads the SCHEMA lines of the head: one for each stream of the header, in its order.
@@ -444,11 +474,6 @@ fn read_schemas(header: &Header, lines: &[u8]) -> Result<Vec<SchemaLine>> {
 fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = memchr::memchr(b'\n', bytes)?;
     Some(bytes.split_at(end + 1))
-}
-
-fn damaged(message: impl Into<String>) -> Error {
-    Error::new(Code::ArchiveDamaged, message)
-        .hint("the archive is not what its export wrote; fetch it again or use another copy")
 }
 
 /// The digest as people compare it: `sha256:` and 64 digits.

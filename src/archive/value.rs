@@ -2,6 +2,7 @@
 //! beside it where the portable value is not the whole truth.
 
 use std::borrow::Cow;
+use std::io::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -28,12 +29,19 @@ fn write_portable<'a>(
 ) -> Option<Exact<'a>> {
     match (kind, value) {
         (_, Value::Null) => null(out),
-        (Kind::Int, Value::Int(v)) => plain(out, v.to_string().as_bytes()),
-        (Kind::Real, Value::Real(v)) if v.is_finite() => plain(out, real_text(v).as_bytes()),
+        (Kind::Int, Value::Int(v)) => {
+            // writing to a Vec cannot fail
+            let _ = write!(out, "{v}");
+            None
+        }
+        (Kind::Real, Value::Real(v)) if v.is_finite() => {
+            plain(out, ryu::Buffer::new().format_finite(v).as_bytes())
+        }
         (Kind::Bool, Value::Bool(v)) => plain(out, if v { b"true" } else { b"false" }),
         (Kind::Text | Kind::Other, Value::Text(text)) => write_text(out, text),
         (Kind::Uuid, Value::Uuid(v)) => {
-            json::write_string(out, &uuid::Uuid::from_bytes(v).to_string());
+            let mut text = uuid::Uuid::encode_buffer();
+            json::write_string(out, uuid::Uuid::from_bytes(v).hyphenated().encode_lower(&mut text));
             None
         }
         (Kind::Bytes, Value::Blob(bytes)) => {
@@ -221,6 +229,7 @@ pub struct Encoder {
     scanner: Scanner,
     exact: Vec<u8>,
     spans: Vec<(usize, usize)>,
+    written: usize,
 }
 
 struct EncodedColumn {
@@ -246,6 +255,7 @@ impl Encoder {
             scanner: Scanner::default(),
             exact: Vec::new(),
             spans: Vec::new(),
+            written: 0,
         }
     }
 
@@ -289,6 +299,12 @@ impl Encoder {
             out.push(b'}');
         }
         out.extend_from_slice(b"}\n");
+        self.written = out.len() - line;
+    }
+
+    /// The bytes of the line written last.
+    pub fn written(&self) -> usize {
+        self.written
     }
 
     /// Where the record value of `column` stands in the line written last.
@@ -420,15 +436,14 @@ impl Decoder {
             Token::Bare => None,
         };
         match (column.kind, text) {
-            (Kind::Text | Kind::Other, Some(text)) => {
-                if memchr::memchr(0, text).is_some() {
+            (Kind::Text | Kind::Other, Some(text)) => match token {
+                // only an escape can make a NUL
+                Token::Plain(start, len) => batch.push_adopted(at + start, len),
+                _ if memchr::memchr(0, text).is_some() => {
                     return Err(wrong("a NUL character", "portable text"));
                 }
-                match token {
-                    Token::Plain(start, len) => batch.push_adopted(at + start, len),
-                    _ => batch.push(Value::Text(text)),
-                }
-            }
+                _ => batch.push(Value::Text(text)),
+            },
             (Kind::Json | Kind::Jsonb, None) => {
                 let (len, findings) = self.scanner.scan_prefix(rest);
                 if !findings.is_portable() {

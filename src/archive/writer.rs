@@ -5,15 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use super::digest::RowDigest;
-use super::frame::Frames;
-use super::line::{Bookmarks, Checkpoint, Digests, Extent, Header, Manifest, schema_line};
+use super::frame::{Chunk, Frames};
+use super::line::{Bookmarks, Digests, Extent, Header, Manifest, schema_line};
 use super::value::Encoder;
-use super::{COLUMNS, CONTROL_LINE, HEAD_FRAME, RECORD_LINE, is_stream_name, json, sha256};
+use super::{COLUMNS, CONTROL_LINE, HEAD_FRAME, RECORD_LINE};
+use super::{check_line, is_stream_name, json, limit, processors, sha256};
 use crate::error::{Code, Error, Result};
 use crate::record::{Batch, Stream, show, show_text};
 
 /// The bytes of a control line that the order columns of all streams' last rows may take.
 const KEYS: usize = CONTROL_LINE - (256 << 10);
+/// Room for the line with which a chunk ends or that no longer fits into it, as they mostly are.
+const LAST_LINE: usize = 64 << 10;
 /// The longest text that an extent notes as a time; a longer one is none.
 const TIME: usize = 64;
 
@@ -32,8 +35,7 @@ pub struct WriterOptions {
 
 impl Default for WriterOptions {
     fn default() -> Self {
-        let threads = std::thread::available_parallelism().map_or(2, usize::from);
-        WriterOptions { level: 3, threads, seek_table: true, row_digests: false }
+        WriterOptions { level: 3, threads: processors(), seek_table: true, row_digests: false }
     }
 }
 
@@ -102,10 +104,10 @@ impl StreamWriter {
         }
         let extent = &mut self.extent;
         if extent.first.as_deref().is_none_or(|first| text < first) {
-            extent.first = Some(text.to_owned());
+            text.clone_into(extent.first.get_or_insert_default());
         }
         if extent.last.as_deref().is_none_or(|last| text > last) {
-            extent.last = Some(text.to_owned());
+            text.clone_into(extent.last.get_or_insert_default());
         }
     }
 
@@ -144,10 +146,7 @@ pub struct ArchiveWriter<W> {
     chunk: Vec<u8>,
     chunk_rows: u64,
     key: Vec<(usize, usize)>,
-    line: Vec<u8>,
     checkpoints: u64,
-    prev: Option<String>,
-    bytes: u64,
     bookmarks: Bookmarks,
 }
 
@@ -190,10 +189,7 @@ impl<W: Write + Send + 'static> ArchiveWriter<W> {
             chunk: head.into_bytes(),
             chunk_rows: 0,
             key: Vec::new(),
-            line: Vec::new(),
             checkpoints: 0,
-            prev: None,
-            bytes: 0,
             bookmarks: Bookmarks::default(),
         };
         writer.seal(None)?;
@@ -217,18 +213,27 @@ impl<W: Write + Send + 'static> ArchiveWriter<W> {
         if batch.stream() != self.current {
             self.begin(batch.stream())?;
         }
+        let start = self.chunk.len();
         let stream = &mut self.streams[self.current];
-        self.line.clear();
-        stream.encoder.write(batch, row, beside, &mut self.line);
-        if self.line.len() > RECORD_LINE {
-            return Err(limit(&stream.name(batch, row), RECORD_LINE));
+        stream.encoder.write(batch, row, beside, &mut self.chunk);
+        let line = &self.chunk[start..];
+        let taken = if line.len() > RECORD_LINE {
+            Err(limit(&stream.name(batch, row), RECORD_LINE))
+        } else {
+            stream.check(line, batch, row)
+        };
+        if taken.is_err() {
+            self.chunk.truncate(start);
+            return taken;
         }
-        stream.check(&self.line, batch, row)?;
-        stream.note(&self.line);
-        if self.chunk_rows > 0 && self.chunk.len() + self.line.len() > self.chunk_target {
+        stream.note(line);
+        if self.chunk_rows > 0 && self.chunk.len() > self.chunk_target {
+            let line = self.chunk.split_off(start);
             self.close_chunk()?;
+            self.chunk.extend_from_slice(&line);
         }
-        self.append_line();
+        self.chunk_rows += 1;
+        self.note_key();
         Ok(())
     }
 
@@ -255,22 +260,23 @@ impl<W: Write + Send + 'static> ArchiveWriter<W> {
 
     fn seal_all(&mut self) -> Result<(String, Manifest)> {
         self.close_chunk()?;
+        let link = self.frames.last_link()?;
         let name = |s: &StreamWriter| s.stream.name.clone();
         let mut manifest = Manifest::new(
             self.checkpoints,
-            self.bytes,
+            link.bytes,
             self.streams.iter().map(|s| (name(s), s.rows)).collect(),
-            self.prev.clone().unwrap_or_default(),
+            link.prev.unwrap_or_default(),
         );
         manifest.seek_table = self.options.seek_table;
         manifest.extents = self.streams.iter().map(|s| (name(s), s.extent.clone())).collect();
         let digests: Option<Vec<_>> =
             self.streams.iter().map(|s| Some((name(s), s.digest.as_ref()?.hex()))).collect();
         manifest.digests = digests.map(|lrd1| Digests { lrd1 });
-        let line = manifest.to_line(&self.bookmarks)?;
+        let line = manifest.to_line(&self.bookmarks.to_json())?;
         check_line(line.len(), "the manifest")?;
         let digest = sha256(line.as_bytes());
-        self.frames.submit(line.into_bytes())?;
+        self.frames.compress(line.into_bytes())?;
         Ok((digest, manifest))
     }
 
@@ -294,20 +300,18 @@ impl<W: Write + Send + 'static> ArchiveWriter<W> {
         stream.extent.bytes += self.chunk.len() as u64;
         let name = stream.stream.name.clone();
         self.bookmarks.set(&name, stream.rows, last_key);
-        self.seal(Some(&name))
+        self.seal(Some(name))
     }
 
-    /// Adds the line to the chunk and remembers where its key stands.
-    fn append_line(&mut self) {
-        let start = self.chunk.len();
-        self.key.clear();
+    /// Remembers where the key of the row written last stands.
+    fn note_key(&mut self) {
         let stream = &self.streams[self.current];
+        let start = self.chunk.len() - stream.encoder.written();
+        self.key.clear();
         for column in &stream.stream.order {
             let (from, to) = stream.encoder.span(*column);
             self.key.push((start + from, start + to));
         }
-        self.chunk.extend_from_slice(&self.line);
-        self.chunk_rows += 1;
     }
 
     /// The order columns of the chunk's last row as a JSON array; none if unsorted, or if it is
@@ -323,24 +327,20 @@ impl<W: Write + Send + 'static> ArchiveWriter<W> {
         (!self.key.is_empty()).then(|| format!("[{}]", values.collect::<Vec<_>>().join(",")))
     }
 
-    /// Ends the chunk with its checkpoint and hands it to the compressors.
-    fn seal(&mut self, stream: Option<&str>) -> Result<()> {
-        let checkpoint = Checkpoint::over(
-            &self.chunk,
-            self.checkpoints,
+    /// Hands the chunk over to be sealed with its checkpoint.
+    fn seal(&mut self, stream: Option<String>) -> Result<()> {
+        let mut empty = self.frames.buffer()?;
+        // at once, and not by doubling: what is left behind in between would stay with the process
+        empty.reserve(self.chunk_target + LAST_LINE);
+        self.frames.seal(Chunk {
+            lines: std::mem::replace(&mut self.chunk, empty),
+            number: self.checkpoints,
             stream,
-            self.chunk_rows,
-            self.prev.take(),
-        );
-        let line = checkpoint.to_line(&self.bookmarks)?;
-        check_line(line.len(), "a checkpoint")?;
-        self.prev = Some(sha256(line.as_bytes()));
-        self.chunk.extend_from_slice(line.as_bytes());
+            rows: std::mem::take(&mut self.chunk_rows),
+            bookmarks: self.bookmarks.to_json(),
+        })?;
         self.checkpoints += 1;
-        self.bytes += self.chunk.len() as u64;
-        self.chunk_rows = 0;
-        let empty = self.frames.buffer();
-        self.frames.submit(std::mem::replace(&mut self.chunk, empty))
+        Ok(())
     }
 }
 
@@ -362,15 +362,4 @@ fn check_stream(stream: &Stream) -> Result<()> {
         Code::Source,
         format!("{}: more columns or longer names than an archive holds", stream.table),
     ))
-}
-
-fn check_line(len: usize, what: &str) -> Result<()> {
-    if len <= CONTROL_LINE { Ok(()) } else { Err(limit(what, CONTROL_LINE)) }
-}
-
-fn limit(what: &str, bytes: usize) -> Error {
-    Error::new(
-        Code::Source,
-        format!("{what} needs a line of more than {} MiB, the limit of the format", bytes >> 20),
-    )
 }

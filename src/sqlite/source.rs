@@ -22,8 +22,8 @@ use crate::residue::{
 };
 use crate::source::{ORPHANS_NAMED, Orphans, Source, SourceOptions};
 
-/// A batch is handed over when it holds this many bytes.
-const BATCH_BYTES: usize = 1 << 20;
+/// A batch is handed over when it holds this many bytes: few enough to stay in a processor's cache.
+const BATCH_BYTES: usize = 256 << 10;
 /// The batches that wait between the reading thread and the rest.
 const BATCHES_AHEAD: usize = 2;
 

@@ -1,6 +1,7 @@
 //! Damaged, cut and contrived archives: each is refused with a telling message or says the same.
 
 use std::cell::RefCell;
+use std::io::{Cursor, Read};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use chronicle_dump::archive::{ArchiveReader, Index, Limits, Sealed};
@@ -12,24 +13,42 @@ use crate::archive::{
     Frame, Owned, PLAIN, Row, Way, decompress, frames, letter, letters, sha256, write,
 };
 
-/// Reads as far as it goes: the rows that were handed on, and how it ended.
+/// Reads as far as it goes: the rows that were handed on, and how it ended. Whether it is read piece by piece or
+/// ahead by several threads, both are the same to the last word.
 fn attempt(bytes: &[u8]) -> (Vec<Vec<Row>>, Result<Sealed>) {
-    let mut rows = Vec::new();
-    let ended = attempt_into(bytes, &mut rows);
+    let (mut rows, mut ahead) = (Vec::new(), Vec::new());
+    let ended = ArchiveReader::open(bytes, Limits::default())
+        .and_then(|reader| attempt_into(reader, &mut rows));
+    let ended_ahead = ArchiveReader::open(Cursor::new(bytes.to_vec()), Limits::default())
+        .and_then(|mut reader| reader.read_ahead().map(|()| reader))
+        .and_then(|reader| attempt_into(reader, &mut ahead));
+    assert_eq!(told(&ended), told(&ended_ahead));
+    assert!(rows == ahead, "other rows were read ahead");
     (rows, ended)
 }
 
-fn attempt_into(bytes: &[u8], rows: &mut Vec<Vec<Row>>) -> Result<Sealed> {
-    let mut reader = ArchiveReader::open(bytes, Limits::default())?;
+fn attempt_into<R: Read>(mut reader: ArchiveReader<R>, rows: &mut Vec<Vec<Row>>) -> Result<Sealed> {
     rows.resize(reader.streams().len(), Vec::new());
     let mut batch = Batch::default();
     while reader.next_batch(&mut batch)? {
+        let into = &mut rows[batch.stream()];
+        assert_eq!(batch.first_row(), into.len() as u64 + 1, "the number of a batch's first row");
         let width = reader.streams()[batch.stream()].columns.len();
-        rows[batch.stream()].extend((0..batch.rows()).map(|row| {
+        into.extend((0..batch.rows()).map(|row| {
             (0..width).map(|column| Owned::of(batch.value(row, column))).collect::<Row>()
         }));
     }
-    Ok(reader.sealed().unwrap().clone())
+    let sealed = reader.sealed().unwrap().clone();
+    assert_eq!(sealed.file_bytes, reader.consumed(), "the bytes that were read");
+    Ok(sealed)
+}
+
+/// All that is told of how reading ended.
+fn told(ended: &Result<Sealed>) -> String {
+    match ended {
+        Ok(sealed) => format!("{sealed:?}"),
+        Err(error) => format!("{:?} {}", error.code(), error.full()),
+    }
 }
 
 fn refusal(bytes: &[u8]) -> (Code, String) {

@@ -59,6 +59,21 @@ fn a_column_that_the_target_lacks_stops_an_import_unless_it_can_be_made_anew() {
 }
 
 #[test]
+fn a_column_whose_name_means_something_else_in_the_target_is_kept_where_it_cannot_be_added() {
+    let desk = Desk::new("name_taken");
+    // the server's tables call the payload so
+    let more = "ALTER TABLE events ADD COLUMN metadata TEXT;".to_owned()
+        + &good()
+        + "UPDATE events SET metadata = '{\"of\": \"mine\"}';";
+    let source = desk.sqlite("source.db", HOOKS, &more);
+    let server = desk.sqlite("server.db", SERVER, "");
+    desk.shift(&source, &server, &["--on-missing-column=add"]).success();
+    let back = desk.sqlite("back.db", HOOKS, "ALTER TABLE events ADD COLUMN metadata TEXT;");
+    desk.shift(&server, &back, &["--on-missing-column=drop"]).success();
+    assert_eq!(ask(&back, "SELECT DISTINCT metadata FROM events"), "{\"of\": \"mine\"}");
+}
+
+#[test]
 fn dropped_columns_are_counted_and_folded_ones_are_kept() {
     let desk = Desk::new("dropped_column");
     let sql = "ALTER TABLE events ADD COLUMN mood TEXT;".to_owned()

@@ -20,6 +20,7 @@ mod identity;
 mod import_laws;
 mod layouts;
 mod manners;
+mod memory;
 mod model;
 mod pipes;
 mod reader;

@@ -1,0 +1,156 @@
+//! Reading ahead: one thread reads and decompresses the pieces of an archive, several examine
+//! them, and whoever asks gets them in their order.
+
+use std::io::Read;
+use std::sync::mpsc::{Receiver, RecvError, Sender, TryRecvError, channel};
+use std::thread::JoinHandle;
+
+use super::container::Container;
+use super::frame::spawn;
+use super::line::STATE_PREFIX;
+use super::piece::{Examined, Examiner};
+use crate::error::{Code, Error, Result};
+use crate::record::Batch;
+
+/// The next piece is read only while those that nobody has taken yet hold fewer bytes than this:
+/// so three pieces of the usual size are on their way, or one of any size.
+const AHEAD: usize = 8 << 20;
+/// The most examiners: more would wait for pieces, since these come from one decompressor.
+pub(super) const EXAMINERS: usize = 3;
+
+/// What was read: a piece, or nothing at a clean end between two pieces, or what went wrong.
+type Outcome<T> = Result<Option<T>>;
+
+/// A piece on its way to an examiner.
+struct Job {
+    piece: Vec<u8>,
+    batch: Batch,
+    /// The bytes of the file up to its end.
+    consumed: u64,
+}
+
+/// The threads that read ahead.
+///
+/// Piece n goes to examiner n modulo their number and is fetched from there again: that keeps the
+/// order, and the first error in the archive is the first one that is seen. What is on its way is
+/// bounded by its bytes, so the channels need no bound.
+pub(super) struct Ahead<R> {
+    examined: Vec<Receiver<Outcome<(Examined, u64)>>>,
+    next: usize,
+    used: Sender<Used>,
+    reader: JoinHandle<Container<R>>,
+    consumed: u64,
+}
+
+/// A batch that may be filled anew, and the bytes of the piece that was taken in its place.
+struct Used {
+    batch: Batch,
+    bytes: usize,
+}
+
+impl<R: Read + Send + 'static> Ahead<R> {
+    /// Starts to read ahead, with a thread for each of the examiners.
+    pub(super) fn start(container: Container<R>, examiners: Vec<Examiner>) -> Result<Ahead<R>> {
+        let consumed = container.consumed();
+        let (used, to_reader) = channel();
+        let (mut jobs, mut examined) = (Vec::new(), Vec::new());
+        for examiner in examiners {
+            let (to_examiner, from_reader) = channel();
+            let (to_us, from_examiner) = channel();
+            spawn("examine", move || examine(examiner, &from_reader, &to_us))?;
+            jobs.push(to_examiner);
+            examined.push(from_examiner);
+        }
+        let reader = spawn("read", move || read(container, &jobs, &to_reader))?;
+        Ok(Ahead { examined, next: 0, used, reader, consumed })
+    }
+}
+
+impl<R> Ahead<R> {
+    /// The next piece, or None at a clean end between two pieces; `batch` is used again.
+    ///
+    /// # Errors
+    /// Whatever kept the piece from being read.
+    pub(super) fn next(&mut self, batch: Batch) -> Result<Option<Examined>> {
+        let examiner = &self.examined[self.next % self.examined.len()];
+        self.next += 1;
+        let Some((examined, consumed)) = examiner.recv().map_err(|RecvError| failed())?? else {
+            return Ok(None);
+        };
+        self.consumed = consumed;
+        // the thread may have ended: it has read the last piece
+        let _ = self.used.send(Used { batch, bytes: examined.batch.adopted().len() });
+        Ok(Some(examined))
+    }
+
+    /// The bytes of the file up to the end of the piece that was taken last.
+    pub(super) fn consumed(&self) -> u64 {
+        self.consumed
+    }
+
+    /// The container behind the last piece, once it was taken.
+    pub(super) fn into_container(self) -> Result<Container<R>> {
+        drop(self.used);
+        self.reader.join().map_err(|_| failed())
+    }
+}
+
+/// The reading thread: gives the container back behind the tail or the first error, or when nobody
+/// wants more.
+fn read<R: Read>(
+    mut container: Container<R>,
+    examiners: &[Sender<Outcome<Job>>],
+    used: &Receiver<Used>,
+) -> Container<R> {
+    let mut ahead = 0;
+    for examiner in examiners.iter().cycle() {
+        let Some(mut batch) = spare(used, &mut ahead) else { break };
+        let mut piece = batch.adopt(Vec::new());
+        let read = container.next_piece(&mut piece);
+        // a piece without records is the tail: what follows it is no piece
+        let last = !matches!(read, Ok(true)) || piece.starts_with(STATE_PREFIX.as_bytes());
+        ahead += piece.len();
+        let consumed = container.consumed();
+        let job = read.map(|more| more.then_some(Job { piece, batch, consumed }));
+        if examiner.send(job).is_err() || last {
+            break;
+        }
+    }
+    container
+}
+
+/// A batch to fill; waits while too much is ahead. None if nobody wants more.
+fn spare(used: &Receiver<Used>, ahead: &mut usize) -> Option<Batch> {
+    loop {
+        let back = match used.try_recv() {
+            Err(TryRecvError::Empty) if *ahead < AHEAD => return Some(Batch::default()),
+            Err(TryRecvError::Empty) => used.recv().ok()?,
+            other => other.ok()?,
+        };
+        *ahead -= back.bytes;
+        // what an unusually large piece needed is not kept
+        if *ahead < AHEAD && back.batch.adopted().len() < AHEAD {
+            return Some(back.batch);
+        }
+    }
+}
+
+/// An examining thread.
+fn examine(
+    mut examiner: Examiner,
+    jobs: &Receiver<Outcome<Job>>,
+    out: &Sender<Outcome<(Examined, u64)>>,
+) {
+    for read in jobs {
+        let examined = read.map(|job| {
+            job.map(|Job { piece, batch, consumed }| (examiner.examine(piece, batch), consumed))
+        });
+        if out.send(examined).is_err() {
+            return;
+        }
+    }
+}
+
+fn failed() -> Error {
+    Error::new(Code::Internal, "a thread that reads the archive has failed")
+}

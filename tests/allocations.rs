@@ -1,0 +1,129 @@
+//! What a row costs the allocator on its way through the archive: nothing, once the buffers have grown.
+//!
+//! A test binary of its own, because the allocator that counts is that of the whole process.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(unsafe_code, reason = "an allocator that counts can be made in no other way")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use chronicle_dump::archive::value::{Decoder, Encoder};
+use chronicle_dump::record::{Batch, Column, Kind, Stream, Value};
+use chronicle_dump::time::Instant;
+
+thread_local! {
+    /// The allocations of this thread.
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: everything is handed on to the system's allocator as it is.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.set(COUNT.get() + 1);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn realloc(&self, start: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        COUNT.set(COUNT.get() + 1);
+        unsafe { System.realloc(start, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, start: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(start, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const ROWS: usize = 500;
+
+fn stream() -> Stream {
+    let kinds = [
+        Kind::Int,
+        Kind::Text,
+        Kind::Json,
+        Kind::Real,
+        Kind::Bool,
+        Kind::Time,
+        Kind::Uuid,
+        Kind::Text,
+    ];
+    let column = |(n, kind): (usize, Kind)| Column {
+        name: format!("column_{n}"),
+        physical: format!("column_{n}"),
+        kind,
+        nullable: n > 0,
+        instant: false,
+        utc: false,
+    };
+    let columns = kinds.into_iter().enumerate().map(column).collect();
+    Stream { name: "rows".into(), table: "rows".into(), columns, key: vec![0], order: vec![0] }
+}
+
+/// Rows as databases hold them: texts with and without something to escape, JSON, numbers, times.
+fn rows() -> Batch {
+    let mut batch = Batch::default();
+    batch.start(0, 8, 1);
+    let text = "two lines,\nand \"quoted\" words in them ".repeat(20);
+    let json =
+        format!("{{\"tool\":\"Bash\",\"input\":{{\"command\":\"{}\"}}}}", "ls -l; ".repeat(90));
+    for n in 0..ROWS {
+        batch.push(Value::Int(n as i64));
+        batch.push(Value::Text(text.as_bytes()));
+        batch.push(Value::Text(json.as_bytes()));
+        batch.push(Value::Real(n as f64 / 7.0));
+        batch.push(Value::Bool(n % 2 == 0));
+        batch.push(Value::Time(Instant(n as i64 * 1_000_003)));
+        batch.push(Value::Uuid([n as u8; 16]));
+        batch.push(if n % 3 == 0 { Value::Null } else { Value::Text(b"plain") });
+    }
+    batch
+}
+
+/// The allocations of `work` when it is done for the second time.
+fn steady(mut work: impl FnMut()) -> u64 {
+    work();
+    let before = COUNT.get();
+    work();
+    COUNT.get() - before
+}
+
+#[test]
+fn a_row_is_encoded_without_an_allocation() {
+    let (mut encoder, rows, mut lines) = (Encoder::new(&stream()), rows(), Vec::new());
+    let allocations = steady(|| {
+        lines.clear();
+        (0..ROWS).for_each(|row| encoder.write(&rows, row, "", &mut lines));
+    });
+    assert!(lines.len() > ROWS * 1000, "the rows are as large as real ones");
+    assert_eq!(allocations, 0, "of {ROWS} rows");
+}
+
+#[test]
+fn a_row_is_decoded_without_an_allocation() {
+    let (mut encoder, rows, mut lines) = (Encoder::new(&stream()), rows(), Vec::new());
+    (0..ROWS).for_each(|row| encoder.write(&rows, row, "", &mut lines));
+    let ends: Vec<usize> = memchr::memchr_iter(b'\n', &lines).collect();
+    let (mut decoder, mut batch, mut chunk) = (Decoder::new(&stream()), Batch::default(), lines);
+    let allocations = steady(|| {
+        batch.start(0, 8, 1);
+        batch.adopt(std::mem::take(&mut chunk));
+        let mut start = 0;
+        for end in &ends {
+            decoder.read(&mut batch, start, *end).unwrap();
+            start = end + 1;
+        }
+        assert_eq!(batch.rows(), ROWS);
+        chunk = batch.adopt(Vec::new());
+    });
+    assert_eq!(allocations, 0, "of {ROWS} rows");
+}
+
+#[test]
+fn the_allocator_counts() {
+    assert_eq!(steady(|| drop(std::hint::black_box(vec![1_u8; 100]))), 1);
+}
