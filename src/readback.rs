@@ -6,7 +6,9 @@
 //! taken out again. A row that differs makes its three buckets differ, and hardly any other row
 //! shares all three with it. This finds accidents, not attackers.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
+
+use foldhash::quality::FixedState;
 
 use crate::archive::canonical::Canonical;
 use crate::error::{Code, Error};
@@ -84,8 +86,7 @@ impl Readback {
     }
 
     fn hash(&mut self, column: usize, value: Value<'_>, seed: u64) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        hasher.write_u64(seed);
+        let mut hasher = FixedState::with_seed(seed).build_hasher();
         std::mem::discriminant(&value).hash(&mut hasher);
         match (&self.types[column], value) {
             // compared by the server itself: its text is that of another type
