@@ -124,6 +124,8 @@ pub struct IdMap {
 const GIVEN: u32 = 0;
 /// Where the integers stand that are in use.
 const TAKEN: u32 = 1;
+/// Where the ids stand that rows got back, with what their ids were meanwhile.
+const BACK: u32 = 2;
 
 impl IdMap {
     /// No ids.
@@ -140,7 +142,7 @@ impl IdMap {
     /// As [`IdMap::new`].
     pub fn know(&mut self, original: Option<&str>, id: i64) -> Result<()> {
         self.spool.put(TAKEN, &id.to_be_bytes(), &[])?;
-        self.next = self.next.max(id.saturating_add(1));
+        self.next = id.checked_add(1).map_or(self.next, |after| self.next.max(after));
         match original {
             Some(original) => self.restore(original, &Given::Integer(id)),
             None => Ok(()),
@@ -156,13 +158,38 @@ impl IdMap {
         if let Some(Given::Integer(id)) = self.get(original)? {
             return Ok(id);
         }
-        let free = match former.filter(|id| *id > 0) {
-            Some(id) if self.spool.get(TAKEN, &id.to_be_bytes())?.is_none() => Some(id),
-            _ => None,
+        let id = match former {
+            Some(id) if self.is_free(id)? => id,
+            _ => self.next_free()?,
         };
-        let id = free.unwrap_or(self.next);
         self.know(Some(original), id)?;
         Ok(id)
+    }
+
+    fn is_free(&self, id: i64) -> Result<bool> {
+        Ok(self.spool.get(TAKEN, &id.to_be_bytes())?.is_none())
+    }
+
+    /// The next integer behind those in use; behind the last integer of all, the first free one.
+    fn next_free(&mut self) -> Result<i64> {
+        while !self.is_free(self.next)? {
+            self.next = self.next.checked_add(1).unwrap_or(1);
+        }
+        Ok(self.next)
+    }
+
+    /// Notes that a row gets an id back that it had before; false if another row has got it.
+    ///
+    /// # Errors
+    /// As [`IdMap::new`].
+    pub fn give_back(&mut self, original: &str, id: &Given) -> Result<bool> {
+        let before = self.spool.get(BACK, &id.to_bytes())?;
+        if before.is_some_and(|of| of != original.as_bytes()) {
+            return Ok(false);
+        }
+        self.spool.put(BACK, &id.to_bytes(), original.as_bytes())?;
+        self.restore(original, id)?;
+        Ok(true)
     }
 
     /// Notes the id that a row gets back.
@@ -218,7 +245,9 @@ mod tests {
             ("a", Some(3), 3),
             ("b", Some(3), 8),
             ("a", Some(99), 3),
-            ("c", Some(-1), 9),
+            ("c", Some(-1), -1),
+            ("d", Some(i64::MAX), i64::MAX),
+            ("e", None, 9),
         ] {
             assert_eq!(map.integer(original, former).unwrap(), expected, "{original}");
         }

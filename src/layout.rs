@@ -26,6 +26,14 @@ pub enum Backend {
 }
 
 impl Backend {
+    /// The word for it in the names of columns that keep ids, as Chronicle's migration tutorial has them.
+    pub fn in_names(self) -> &'static str {
+        match self {
+            Backend::Sqlite => "sqlite",
+            Backend::Postgres => "supabase",
+        }
+    }
+
     /// The word that archives use.
     pub fn word(self) -> &'static str {
         match self {

@@ -437,7 +437,7 @@ impl Joiner<'_> {
             added: Vec::new(),
             defaulted: Vec::new(),
             fold: None,
-            former_id: self.former_id(stream),
+            former_id: self.former_id(stream, table),
             remembered: Vec::new(),
             origin: None,
             remembers: false,
@@ -510,7 +510,8 @@ impl Joiner<'_> {
             let wanted = match fate {
                 Some(Fate::Folded | Fate::Kept) => true,
                 Some(Fate::Derived | Fate::Dropped | Fate::Refused) => false,
-                None => preserves && travels,
+                // it may not be the one that the row gets back
+                None => (preserves && travels) || plan.former_id == Some(place),
             };
             if wanted {
                 plan.remembered.push((place, remembered(plan, place, column)));
@@ -539,12 +540,23 @@ impl Joiner<'_> {
 
     /// The column with the id that a row had in a database like the target, before it went where
     /// the archive was made.
-    fn former_id(&self, stream: &Stream) -> Option<usize> {
-        if self.origin.backend == self.catalog.backend.word() {
-            return None;
-        }
-        let names = self.origins();
-        stream.columns.iter().position(|c| names.contains(&c.name))
+    fn former_id(&self, stream: &Stream, table: &TargetTable) -> Option<usize> {
+        let word = self.catalog.backend.word();
+        let number =
+            |stream: &Stream| matches!(stream.key[..], [k] if stream.columns[k].kind == Kind::Int);
+        let numbered = matches!(
+            table.key.first().map(|k| &table.columns[*k].ty),
+            Some(TargetType::Int(_) | TargetType::Sqlite(Affinity::Numeric))
+        );
+        let own = format!("original_{}_id", self.catalog.backend.in_names());
+        let others = || self.origins().into_iter().filter(|name| !ORIGINS.contains(&name.as_str()));
+        let names: Vec<String> = match (self.origin.backend == word, number(stream) == numbered) {
+            (false, _) => std::iter::once(own).chain(others()).collect(),
+            // from numbers to texts and back, within one kind of database
+            (true, false) => vec![own],
+            (true, true) => return None,
+        };
+        names.iter().find_map(|name| stream.column(name))
     }
 
     /// The names of the columns that keep ids which rows had before.
@@ -594,7 +606,14 @@ impl Joiner<'_> {
             not_null: to.not_null,
             key: table.key.contains(&place),
             check: to.check.clone(),
-            otherwise: if to.not_null { made(stream, to) } else { None },
+            otherwise: match (to.not_null, &stream.key[..]) {
+                (true, _) => made(stream, to),
+                // a row that has no id of before has had this one
+                (false, [key]) if Some(place) == table.origin && self.keeps_origin(table) => {
+                    Some(Taken::TextOf(*key))
+                }
+                (false, _) => None,
+            },
             ids: self.ids(table, place, column.kind),
             event_type: is_type.then_some(self.options.event_types),
         }

@@ -27,9 +27,10 @@ use crate::archive::canonical::Canonical;
 use crate::archive::hex;
 use crate::archive::json::{Findings, Scanner, member};
 use crate::archive::value::real_text;
+use crate::error::{Code, Error};
 use crate::ids::show_id;
 use crate::layout::LayoutStream;
-use crate::record::{Batch, Column, Kind, Stream, Value};
+use crate::record::{Batch, Column, Kind, Stream, Value, show_text};
 use crate::time::{Instant, Naive};
 
 /// The table of originals.
@@ -147,12 +148,43 @@ fn tag(value: Value<'_>) -> Tagged {
     Tagged::from([(tag.into(), text)])
 }
 
-/// The id of a row where it came from, as [`show_id`] names it, if its residue tells.
-pub fn original_id(residue: &str) -> Option<String> {
+/// What is kept beside a row that is there already, joined with what comes with it again: None if
+/// that is nothing new.
+///
+/// # Errors
+/// The first column of which another original is kept.
+pub fn joined(kept: &str, again: &str) -> Result<Option<String>, String> {
+    let (mut all, again) = (parse(kept.as_bytes()), parse(again.as_bytes()));
+    let before = all.len();
+    for (column, tagged) in again {
+        match all.get(&column) {
+            Some(there) if *there != tagged => return Err(column),
+            _ => drop(all.insert(column, tagged)),
+        }
+    }
+    Ok((all.len() > before).then(|| Kept(all).text()))
+}
+
+/// The error of a row beside which another original is kept already.
+pub fn kept_otherwise(table: &str, key: &str, column: &str) -> Error {
+    Error::new(
+        Code::Conflict,
+        format!(
+            "{table}: row with key {}: the target has this row already, and keeps another original \
+             of \"{}\" beside it",
+            show_text(key),
+            show_text(column)
+        ),
+    )
+    .hint(format!("import into an empty database, or remove that row from {RESIDUE} first"))
+}
+
+/// The id of a row where it came from, as [`show_id`] names it, if its residue tells it as `column`.
+pub fn original_id(residue: &str, column: &str) -> Option<String> {
     let kept = parse(residue.as_bytes());
-    let named = kept.iter().find(|(name, _)| name.starts_with("original_"));
-    let bytes = BASE64.decode(named?.1.values().next()?).ok();
-    tagged_value(named?.1, bytes.as_deref()).map(show_id)
+    let tagged = kept.get(column)?;
+    let bytes = BASE64.decode(tagged.values().next()?).ok();
+    tagged_value(tagged, bytes.as_deref()).map(show_id)
 }
 
 /// Appends the value that a tag and a text say to a column; false if they say none.
@@ -429,7 +461,7 @@ pub fn with_residue(mut stream: Stream) -> Stream {
     stream.columns.push(Column {
         name: RESIDUE.into(),
         physical: RESIDUE.into(),
-        kind: Kind::Text,
+        kind: Kind::Jsonb,
         nullable: true,
         instant: false,
         utc: false,

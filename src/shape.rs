@@ -122,6 +122,8 @@ struct Found {
 /// What is collected of one row.
 #[derive(Default)]
 struct Row {
+    /// Its id in the target.
+    own: Option<String>,
     /// Its key in our own table, if it has no other.
     key: Option<String>,
     beside: Kept,
@@ -132,6 +134,7 @@ struct Row {
 
 impl Row {
     fn clear(&mut self) {
+        self.own = None;
         self.key = None;
         self.beside.clear();
         self.folded.clear();
@@ -304,8 +307,11 @@ impl Shaper {
     }
 
     fn column(&mut self, at: At<'_>, column: &ColumnPlan, out: &mut Batch) -> Result<()> {
-        let mut text = Vec::new();
-        let value = at.taken(&column.taken, &mut text);
+        let (mut text, mut other) = (Vec::new(), Vec::new());
+        let value = match (at.taken(&column.taken, &mut text), &column.otherwise) {
+            (Value::Null, Some(otherwise)) if !column.not_null => at.taken(otherwise, &mut other),
+            (value, _) => value,
+        };
         if !matches!(column.taken, Taken::Column(_)) {
             self.make(at, column, value, out);
             return Ok(());
@@ -321,7 +327,13 @@ impl Shaper {
                 self.row.refused.push((column.name.clone(), refusal, None));
                 return Ok(());
             }
-            if let Some(given) = self.id(at, ids, value)? {
+            let given = self.id(at, ids, value)?;
+            if ids.own {
+                let id = given.as_ref().map_or(value, Given::value);
+                self.row.own = Some(show_id(id));
+                self.keep_former(at, id);
+            }
+            if let Some(given) = given {
                 self.note_id(at, column, ids, value, &given)?;
                 self.convert(at, column, given.value(), false, out);
                 return Ok(());
@@ -349,6 +361,9 @@ impl Shaper {
     /// A value that the archive lacks: one that the target requires, or the id that it keeps.
     fn make(&mut self, at: At<'_>, column: &ColumnPlan, value: Value<'_>, out: &mut Batch) {
         let mut scratch = std::mem::take(&mut self.scratch);
+        // made of the id that the row has in the target: that of the archive is its own only there
+        let own = self.row.own.clone().filter(|_| column.not_null && at.is_key(&column.taken));
+        let value = own.as_ref().map_or(value, |own| Value::Text(own.as_bytes()));
         match convert(&mut self.scanner, column, value, &mut scratch) {
             Ok(held) => {
                 let held = held.borrow(&scratch);
@@ -364,6 +379,16 @@ impl Shaper {
             Err(refusal) => self.row.refused.push((column.name.clone(), refusal, None)),
         }
         self.scratch = scratch;
+    }
+
+    /// Keeps the id that a row had before, if it does not get it back.
+    fn keep_former(&mut self, at: At<'_>, id: Value<'_>) {
+        let Some(column) = at.stream.former_id else { return };
+        let former = at.batch.value(at.row, column);
+        let same_uuid = as_uuid(former).is_some() && as_uuid(former) == as_uuid(id);
+        if former != Value::Null && !same_uuid && show_id(former) != show_id(id) {
+            self.row.beside.missing(&at.stream.source.columns[column].name, former);
+        }
     }
 
     /// The id that stands for one of the archive's, if another one does.
@@ -394,8 +419,9 @@ impl Shaper {
             (IdRule::Keep, Some(Value::Int(v))) => Some(Given::Text(v.to_string().into_bytes())),
             (IdRule::Keep, _) => None,
         };
-        if let Some(back) = back {
-            map.restore(&shown, &back)?;
+        if let Some(back) = back
+            && map.give_back(&shown, &back)?
+        {
             return Ok(Some(back));
         }
         let made = || uuid_for(self.plan.instance, &ids.of, value);
@@ -866,6 +892,11 @@ impl<'a> At<'a> {
             Value::Text(text) => Some(text),
             _ => None,
         }
+    }
+
+    /// Whether a column of the target takes the text of the row's id.
+    fn is_key(&self, taken: &Taken) -> bool {
+        matches!(taken, Taken::TextOf(n) if self.stream.source.key == [*n])
     }
 
     /// The value that a column of the target takes.

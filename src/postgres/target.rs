@@ -20,7 +20,7 @@ use crate::layout::Layout;
 use crate::plan::{OnUnrepresentable, Plan, StreamPlan};
 use crate::readback::{Readback, differing, not_as_loaded};
 use crate::record::{Batch, Value, show_text};
-use crate::residue::{COLUMNS, RESIDUE};
+use crate::residue::{COLUMNS, RESIDUE, kept_otherwise};
 use crate::shape::key_of;
 use crate::source::{ENFORCED, ORPHANS_NAMED, Orphans};
 use crate::target::{
@@ -526,6 +526,9 @@ impl PgTarget {
         let what = format!("cannot read {}", table.name);
         let rows = self.connection.rows(Code::Target, &what, &any).await?;
         let empty = rows.first().and_then(|r| r.first()).is_some_and(|v| v.as_deref() == Some("f"));
+        if empty && self.purpose == Purpose::Load {
+            self.forget(&table.name).await?;
+        }
         let checks = self.purpose == Purpose::Check;
         let rejects = plan.options.on_unrepresentable == OnUnrepresentable::Reject;
         let numbered = (checks || rejects) && !self.unforeseen(stream).is_empty();
@@ -548,6 +551,18 @@ impl PgTarget {
         })?;
         let sums = Readback::new(types.clone(), stream.key.clone());
         Ok(Load { stream: number, staging, numbered, copy, types, rows: 0, sums })
+    }
+
+    /// Removes what was kept beside rows that are no longer there.
+    async fn forget(&self, table: &str) -> Result<()> {
+        let residue = self.found.full_name(RESIDUE);
+        let what = "cannot read what is kept beside the rows";
+        let sql = format!("SELECT 1 WHERE to_regclass({}) IS NOT NULL", literal(&residue));
+        if self.connection.rows(Code::Target, what, &sql).await?.is_empty() {
+            return Ok(());
+        }
+        let sql = format!("DELETE FROM {residue} WHERE table_name = {}", literal(table));
+        self.run("cannot forget the originals of rows that are gone", &sql).await
     }
 
     /// Makes the staging table of a stream.
@@ -837,10 +852,23 @@ impl PgTarget {
         if self.loading.as_ref().is_none_or(|l| l.residue.is_none()) {
             return Ok(());
         }
+        let residue = self.found.full_name(RESIDUE);
         let sql = format!(
-            "INSERT INTO {} SELECT DISTINCT ON (table_name, key) * FROM {STAGED_RESIDUE} \
-             ON CONFLICT (table_name, key) DO UPDATE SET residue = excluded.residue",
-            self.found.full_name(RESIDUE)
+            "SELECT s.table_name, s.key, n.key FROM {STAGED_RESIDUE} s \
+               JOIN {residue} r ON r.table_name = s.table_name AND r.key = s.key \
+              CROSS JOIN LATERAL json_each_text(s.residue::json) n \
+               JOIN LATERAL json_each_text(r.residue::json) o ON o.key = n.key \
+              WHERE o.value <> n.value LIMIT 1"
+        );
+        let other = self.connection.rows(Code::Target, "cannot keep the originals", &sql).await?;
+        if let Some([Some(table), Some(key), Some(column)]) = other.first().map(|row| &row[..]) {
+            return Err(kept_otherwise(table, key, column));
+        }
+        let sql = format!(
+            "INSERT INTO {residue} AS r SELECT DISTINCT ON (table_name, key) * FROM {STAGED_RESIDUE} \
+             ON CONFLICT (table_name, key) \
+             DO UPDATE SET residue = (r.residue::jsonb || excluded.residue::jsonb)::text \
+              WHERE NOT r.residue::jsonb @> excluded.residue::jsonb"
         );
         self.run("cannot keep the originals", &sql).await
     }

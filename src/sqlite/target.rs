@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use rusqlite::types::ToSqlOutput;
-use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags, ToSql, ffi};
+use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags, OptionalExtension, ToSql, ffi};
 
 use super::catalog::{SqliteCatalog, affinity};
 use super::new_file::NewFile;
@@ -19,7 +19,7 @@ use crate::layout::{Backend, Layout};
 use crate::plan::{Plan, StreamPlan};
 use crate::readback::{Readback, differing, not_as_loaded};
 use crate::record::{Batch, Value, show, show_path, show_text};
-use crate::residue::{COLUMNS, RESIDUE, Residue, original_id};
+use crate::residue::{COLUMNS, RESIDUE, Residue, joined, kept_otherwise, original_id};
 use crate::shape::key_of;
 use crate::source::{ORPHANS_NAMED, Orphans};
 use crate::target::{
@@ -273,33 +273,37 @@ impl SqliteTarget {
 
     /// The integers that rows of a table have as ids, beside those they had before.
     fn known_ids_now(&self, table: usize) -> Result<Vec<KnownId>> {
+        let streams = self.loading.iter().flat_map(|l| &l.plan.streams);
+        let mut of_table = streams.filter(|s| s.table == table && s.apart.is_none());
+        let name = of_table.find_map(|s| s.origin.as_deref());
         let table = &self.catalog.tables[table];
         let Some(key) = table.key.first() else { return Ok(Vec::new()) };
         let key = quoted(&table.columns[*key].physical);
         let kept = self.connection.table_exists(None, RESIDUE).unwrap_or(false);
-        let origin = match table.origin {
-            Some(origin) => format!("CAST(t.{} AS TEXT)", quoted(&table.columns[origin].physical)),
-            None if kept => format!(
-                "(SELECT residue FROM {RESIDUE} AS r \
-                   WHERE r.table_name = {} AND r.key = {})",
+        let origin = table.origin.map_or_else(
+            || "NULL".into(),
+            |origin| format!("CAST(t.{} AS TEXT)", quoted(&table.columns[origin].physical)),
+        );
+        let residue = match kept {
+            true => format!(
+                "(SELECT residue FROM {RESIDUE} AS r WHERE r.table_name = {} AND r.key = {})",
                 literal(&table.name),
                 key_text(&format!("t.{key}"))
             ),
-            None => "NULL".into(),
+            false => "NULL".into(),
         };
         let sql = format!(
-            "SELECT {origin}, t.{key} FROM {} AS t WHERE typeof(t.{key}) = 'integer'",
+            "SELECT {origin}, {residue}, t.{key} FROM {} AS t WHERE typeof(t.{key}) = 'integer'",
             quoted(&table.name)
         );
         let read = || -> rusqlite::Result<Vec<KnownId>> {
             let mut statement = self.connection.prepare(&sql)?;
             let rows = statement.query_map([], |row| {
-                let original: Option<String> = row.get(0)?;
-                let original = match table.origin {
-                    Some(_) => original,
-                    None => original.as_deref().and_then(original_id),
-                };
-                Ok((original, row.get(1)?))
+                let (origin, residue): (Option<String>, Option<String>) =
+                    (row.get(0)?, row.get(1)?);
+                let original =
+                    residue.as_deref().zip(name).and_then(|(kept, name)| original_id(kept, name));
+                Ok((origin.or(original), row.get(2)?))
             })?;
             rows.collect()
         };
@@ -318,14 +322,14 @@ impl SqliteTarget {
         let sql = insert_sql(stream, table);
         let mut insert = (self.connection.prepare_cached(&sql))
             .map_err(|e| failed(Code::Target, format!("cannot write {}", table.name), e))?;
-        let mut refused = Vec::new();
+        let (mut refused, mut again) = (Vec::new(), Vec::new());
         for row in 0..rows.shaped.rows() {
             let place = Place { connection: &self.connection, stream, table, rows, row };
-            let again = match place.key_is_null() {
+            let doubled = match place.key_is_null() {
                 true => place.was_there_before(progress.last_rowid)?,
                 false => false,
             };
-            let inserted = match again {
+            let inserted = match doubled {
                 true => Ok(false),
                 false => place.insert(&mut insert),
             };
@@ -339,7 +343,7 @@ impl SqliteTarget {
                     place.check_references(&self.catalog, &mut loading.parents, &found_again)?;
                 }
                 Ok(false) => {
-                    let compared = match again {
+                    let compared = match doubled {
                         true => Ok(()),
                         false => place.compare(&self.unique[stream.table]),
                     };
@@ -350,6 +354,7 @@ impl SqliteTarget {
                         compared => {
                             compared?;
                             progress.loaded.skipped_rows += 1;
+                            again.push(row);
                         }
                     }
                 }
@@ -364,9 +369,12 @@ impl SqliteTarget {
                 remember(&self.connection, &plan).map_err(cannot)?;
                 loading.residue = true;
             }
-            let lost: Vec<usize> = refused.iter().map(|r| r.row).collect();
-            let kept = rows.residue.iter().filter(|r| !lost.contains(&r.row));
+            let lost = |row: usize| refused.iter().any(|r| r.row == row);
+            let kept = rows.residue.iter().filter(|r| !lost(r.row) && !again.contains(&r.row));
             keep(&self.connection, &table.name, kept).map_err(cannot)?;
+            for kept in rows.residue.iter().filter(|r| again.contains(&r.row)) {
+                keep_again(&self.connection, &table.name, kept)?;
+            }
         }
         Ok(refused)
     }
@@ -750,6 +758,23 @@ fn remember(connection: &Connection, plan: &Plan) -> rusqlite::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Joins what is kept beside a row that is there already with what comes with it again.
+fn keep_again(connection: &Connection, table: &str, kept: &Residue) -> Result<()> {
+    let cannot = |e| failed(Code::Target, "cannot write what is kept beside the rows", e);
+    let sql = format!("SELECT residue FROM {RESIDUE} WHERE table_name = ? AND key = ?");
+    let there: Option<String> = (connection.prepare_cached(&sql))
+        .and_then(|mut found| found.query_row((table, &kept.key), |row| row.get(0)).optional())
+        .map_err(cannot)?;
+    let text = match there {
+        None => Some(kept.text.clone()),
+        Some(there) => joined(&there, &kept.text)
+            .map_err(|column| kept_otherwise(table, &kept.key, &column))?,
+    };
+    let Some(text) = text else { return Ok(()) };
+    let kept = Residue { text, ..kept.clone() };
+    keep(connection, table, std::iter::once(&kept)).map_err(cannot)
 }
 
 /// Writes what is kept beside rows.
