@@ -838,3 +838,22 @@ fn a_postgres_database_comes_back_from_a_file_with_every_digit() {
     desk.shift(&file, &back.url(), &["--on-missing-column=drop"]).success();
     assert_same_rows(&postgres_dump(&source), &postgres_dump(&back));
 }
+
+#[test]
+fn what_is_kept_beside_a_row_is_never_replaced_by_another_import() {
+    let desk = Desk::new("kept_stays");
+    let with = |text: &str| {
+        session(1) + &event(11, 1, "stop").replace("'{", &format!("'{{\"t\": \"{text}\", "))
+    };
+    let first = desk.sqlite("first.db", HOOKS, &with("\\u0000"));
+    let other = desk.sqlite("other.db", HOOKS, &with("\\ud800"));
+    let server = postgres(UPSTREAM, "kept_stays", "");
+    desk.shift(&first, &server.url(), KEEP).success();
+    let kept = || server.psql("SELECT * FROM chronicle_dump_residue ORDER BY key");
+    let before = kept();
+    desk.shift(&first, &server.url(), &["--on-unrepresentable=adapt"]).success();
+    desk.shift(&other, &server.url(), KEEP)
+        .fails_with(11)
+        .stderr_has("keeps another original of \"data\"");
+    assert_eq!(kept(), before);
+}

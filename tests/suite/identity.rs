@@ -565,3 +565,77 @@ fn only_the_orphans_leave_a_file_that_held_rows_before() {
         assert_eq!(ask(&file, "SELECT id FROM events ORDER BY id"), expected.join("\n"), "{name}");
     }
 }
+
+#[test]
+fn one_former_id_goes_back_to_one_row_only() {
+    let desk = Desk::new("one_former_id");
+    let rows: String = (1..3)
+        .map(|n| {
+            format!(
+                "INSERT INTO chronicle_sessions (id, original_sqlite_id, project_path, start_time, created_at, updated_at) \
+                 VALUES ('{}', '1', '/tea', '2025-08-19 10:00:00Z', '2025-08-19Z', '2025-08-19Z');",
+                id(n)
+            )
+        })
+        .collect();
+    let server = postgres("postgres-seed.sql", "one_former_id", &rows);
+    let hooks = desk.sqlite("hooks.db", HOOKS, "");
+    desk.shift(&server.url(), &hooks, &["--on-missing-column=drop"]).success();
+    assert_eq!(ask(&hooks, "SELECT id FROM sessions ORDER BY id"), format!("{}\n1", id(2)));
+}
+
+#[test]
+fn the_largest_integer_is_an_id_like_any_other() {
+    let desk = Desk::new("largest_integer");
+    let odd = session(1).replace(&id(1), "9223372036854775807")
+        + &session(2).replace(&id(2), "x")
+        + &session(3).replace(&id(3), "y");
+    let source = desk.sqlite("source.db", HOOKS, &odd);
+    let target = desk.sqlite("target.db", TUTORIAL, "");
+    desk.shift(&source, &target, TUTORIAL_OPTIONS).success();
+    let ids = "SELECT id FROM chronicle_sessions ORDER BY id";
+    assert_eq!(ask(&target, ids), "1\n2\n9223372036854775807");
+}
+
+#[test]
+fn texts_become_integers_once_and_the_same_texts_again() {
+    let desk = Desk::new("texts_and_back");
+    let source = desk.sqlite("source.db", HOOKS, &(session(1) + &event(11, 1, "prompt")));
+    let target = desk.sqlite("target.db", TUTORIAL, "");
+    let archive = desk.export(&source);
+    for _ in 0..2 {
+        import(&archive, &target, TUTORIAL_OPTIONS).success();
+        assert_eq!(ask(&target, "SELECT count(*) FROM chronicle_sessions"), "1");
+    }
+    let back = desk.sqlite("back.db", HOOKS, "");
+    desk.shift(&target, &back, &["--on-missing-column=drop"]).success();
+    assert_eq!(ask(&back, "SELECT id FROM sessions"), id(1));
+    assert_eq!(ask(&back, "SELECT session_id FROM events"), id(1));
+}
+
+#[test]
+fn a_former_id_that_fits_nowhere_is_kept() {
+    let desk = Desk::new("former_kept");
+    let with_origin = "ALTER TABLE chronicle_sessions ADD COLUMN original_supabase_id TEXT;"
+        .to_owned()
+        + &numbered(1, "/tea")
+        + "UPDATE chronicle_sessions SET original_supabase_id = 'no uuid';";
+    let source = desk.sqlite("source.db", TUTORIAL, &with_origin);
+    let server = postgres("postgres-upstream.sql", "former_kept", "");
+    let options = [TUTORIAL_OPTIONS, &["--event-types=upstream"]].concat();
+    desk.shift(&source, &server.url(), &options).success();
+    let kept = "SELECT count(*) FROM chronicle_dump_residue WHERE residue LIKE '%no uuid%'";
+    assert_eq!(server.psql(kept), "3");
+}
+
+#[test]
+fn equal_integers_of_two_databases_meet_nowhere_not_even_in_what_is_made_of_them() {
+    let desk = Desk::new("two_machines");
+    let server = postgres("postgres-upstream.sql", "two_machines", "");
+    let options = [TUTORIAL_OPTIONS, &["--event-types=upstream"]].concat();
+    for name in ["one.db", "two.db"] {
+        let source = desk.sqlite(name, TUTORIAL, &numbered(1, "/tea"));
+        desk.shift(&source, &server.url(), &options).success();
+    }
+    assert_eq!(server.psql("SELECT count(*) FROM chronicle_sessions"), "6");
+}
