@@ -616,9 +616,8 @@ fn texts_become_integers_once_and_the_same_texts_again() {
 #[test]
 fn a_former_id_that_fits_nowhere_is_kept() {
     let desk = Desk::new("former_kept");
-    let with_origin = "ALTER TABLE chronicle_sessions ADD COLUMN original_supabase_id TEXT;"
-        .to_owned()
-        + &numbered(1, "/tea")
+    let with_origin = numbered(1, "/tea")
+        + "ALTER TABLE chronicle_sessions ADD COLUMN original_supabase_id TEXT;"
         + "UPDATE chronicle_sessions SET original_supabase_id = 'no uuid';";
     let source = desk.sqlite("source.db", TUTORIAL, &with_origin);
     let server = postgres("postgres-upstream.sql", "former_kept", "");
