@@ -356,7 +356,9 @@ impl Loading {
             let stream = self.plan.streams.iter().position(|s| s.stream == p.stream);
             let stage = [Code::Target, Code::Value, Code::Conflict, Code::Orphan];
             let stage = stage.iter().position(|code| code.word() == p.code);
-            (stage != Some(0), stream, stage)
+            // foreign keys that no layout knows of are asked when all rows are there
+            let late = p.code == Code::Orphan.word() && p.column.is_none();
+            (stage != Some(0), late, stream, stage)
         });
         let rejects = match self.rejects {
             Some(rejects) if rejects.rows() > 0 => Some(rejects.finish()?),

@@ -695,7 +695,8 @@ impl Shaper {
         let refused = std::mem::take(&mut self.row.refused);
         // a zone or a column is missing for all rows, not for this one
         let missing = |name: &String| {
-            at.stream.missing.iter().any(|m| m.name == *name && m.fate == Fate::Refused)
+            at.stream.apart.is_some()
+                || at.stream.missing.iter().any(|m| m.name == *name && m.fate == Fate::Refused)
         };
         let stops = (refused.iter())
             .find(|(column, refusal, _)| refusal.zone || missing(column) || !rejects);

@@ -365,6 +365,25 @@ impl Problems {
         });
     }
 
+    /// Notes what the server says of rows that it does not count.
+    pub fn refused(&mut self, stream: &str, error: &Error) {
+        self.0.push(Problem {
+            code: error.code().word(),
+            stream: stream.to_owned(),
+            column: None,
+            reason: error.full(),
+            rows: 0,
+            first: Vec::new(),
+            settle: error.next_step().map(str::to_owned),
+        });
+    }
+
+    /// Whether any row of a stream would be refused.
+    pub fn has(&self, stream: &StreamPlan) -> bool {
+        let barrier = crate::error::Code::Target.word();
+        self.0.iter().any(|p| p.stream == stream.stream && p.code != barrier)
+    }
+
     /// Notes a problem as it is.
     pub fn push(&mut self, problem: Problem) {
         self.0.push(problem);

@@ -12,6 +12,7 @@ use crate::cancel::Cancel;
 use crate::compare::{CompareOptions, Compared, ComparedStream, compare};
 use crate::error::{Code, Error, Result};
 use crate::import::Incoming;
+use crate::layout::{self, Layout};
 use crate::location::Location;
 use crate::progress::Progress;
 use crate::record::show_text;
@@ -41,7 +42,12 @@ pub(super) async fn against(
     let (limits, digests) = (Limits::default(), args.row_digests);
     let incoming = Incoming::open_with(name, input, limits, digests, progress, cancel).await?;
     let mut loaded = plan(args, location, incoming, cancel).await?;
-    let reading = SourceOptions { sorted: true, as_they_stand: true, ..SourceOptions::default() };
+    let reading = SourceOptions {
+        sorted: true,
+        as_they_stand: true,
+        layout: layout_of(args, location)?,
+        ..SourceOptions::default()
+    };
     if loaded.needs_parents() {
         loaded.read_parents(location.open_source(reading.clone(), cancel).await?, cancel).await?;
     }
@@ -66,6 +72,11 @@ pub(super) async fn against(
     Ok((verified, Against { database, compared, left_out, notices, told }))
 }
 
+/// The layout that `--layout` names.
+fn layout_of(args: &VerifyArgs, location: &Location) -> Result<Option<Layout>> {
+    args.layout.as_deref().map(|text| layout::pick(text, location.backend())).transpose()
+}
+
 /// Plans what an import would do; the target is let go of before anything is compared.
 async fn plan(
     args: &VerifyArgs,
@@ -73,7 +84,8 @@ async fn plan(
     incoming: Incoming,
     cancel: &Cancel,
 ) -> Result<AsLoaded> {
-    let opening = TargetOptions { purpose: Purpose::Check, ..TargetOptions::default() };
+    let layout = layout_of(args, location)?;
+    let opening = TargetOptions { purpose: Purpose::Check, layout, ..TargetOptions::default() };
     let mut target = location.open_target(&opening, cancel).await?;
     let options = plan_options(&args.plan)?;
     let loaded = AsLoaded::new(incoming, target.as_mut(), options, cancel).await;

@@ -256,6 +256,11 @@ pub struct CheckArgs {
     #[arg(long, value_name = "TARGET", required_if_eq("from", ""))]
     pub to: Option<String>,
 
+    /// The layout of the source's tables, instead of recognising it: a layout file, or the name of
+    /// a known layout
+    #[arg(long, value_name = "FILE")]
+    pub from_layout: Option<String>,
+
     /// Which layout the target has
     #[command(flatten)]
     pub target: TargetArgs,
@@ -337,6 +342,11 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "DATABASE")]
     pub against: Option<String>,
 
+    /// The layout of the database's tables, instead of recognising it: a layout file, or the name of
+    /// a known layout
+    #[arg(long, value_name = "FILE", requires = "against")]
+    pub layout: Option<String>,
+
     /// Show at most N differences of each stream; all are counted
     #[arg(long, value_name = "N", default_value_t = 100, requires = "against")]
     pub limit: u64,
@@ -407,6 +417,11 @@ pub struct DiffArgs {
 
     /// What it is compared with
     pub b: String,
+
+    /// The layout of the databases' tables, instead of recognising it: a layout file, or the name of
+    /// a known layout; a database of the other kind is still recognised
+    #[arg(long, value_name = "FILE")]
+    pub layout: Option<String>,
 
     /// Print only how many rows are equal, changed and missing
     #[arg(long)]

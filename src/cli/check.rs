@@ -15,6 +15,7 @@ use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::export::{ExportOptions, export};
 use crate::import::{ImportOptions, Imported, Incoming, import};
+use crate::layout;
 use crate::location::{Environment, Location};
 use crate::progress::Progress;
 use crate::record::show_path;
@@ -50,6 +51,10 @@ pub(super) async fn run(
 fn what(args: &CheckArgs, environment: &Environment<'_>) -> Result<What> {
     let name = args.from.as_deref().or(args.what.as_deref()).unwrap_or("-");
     if args.from.is_none() && (name == "-" || is_archive(Path::new(name))) {
+        if args.from_layout.is_some() {
+            return Err(Error::new(Code::Usage, "--from-layout is for a database, not an archive")
+                .hint("--layout FILE is for the target"));
+        }
         return Ok(What::Archive(name.into()));
     }
     let location = Location::parse(name, args.password_file.as_deref(), environment)?;
@@ -93,7 +98,9 @@ async fn check(
             read(args, name, input, target, progress, cancel).await
         }
         What::Database(location) => {
-            let reading = SourceOptions { sorted: true, ..SourceOptions::default() };
+            let layout = args.from_layout.as_deref();
+            let layout = layout.map(|text| layout::pick(text, location.backend())).transpose()?;
+            let reading = SourceOptions { sorted: true, layout, ..SourceOptions::default() };
             let source = location.open_source(reading, cancel).await?;
             let said = source.notices().to_vec();
             said.iter().for_each(|notice| report.notice(notice));

@@ -18,6 +18,7 @@ use crate::compare::{
 };
 use crate::error::{Code, Error, Result};
 use crate::import::Incoming;
+use crate::layout::{self, Layout};
 use crate::location::{Environment, Location};
 use crate::plan::AssumeZone;
 use crate::progress::Progress;
@@ -48,12 +49,13 @@ pub(super) async fn run(
     let [a, b] = [&args.a, &args.b]
         .map(|text| Place::find(text, args.password_file.as_deref(), environment));
     let (a, b) = (a?, b?);
+    let [layout_a, layout_b] = layouts(args.layout.as_deref(), [&a, &b])?;
     let progress = Progress::default();
     let mut told = Told::at_most(if args.summary { 0 } else { args.limit });
     let mut watch = Some(report.watch(&progress));
     let compared = async {
-        let (mut side_a, said_a) = a.open(&progress, cancel).await?;
-        let (mut side_b, said_b) = b.open(&progress, cancel).await?;
+        let (mut side_a, said_a) = a.open(layout_a, &progress, cancel).await?;
+        let (mut side_b, said_b) = b.open(layout_b, &progress, cancel).await?;
         told.notices = [said_a, said_b].concat();
         let tell = &mut |difference: Difference| {
             // a line on the terminal has no progress beside it
@@ -67,6 +69,23 @@ pub(super) async fn run(
     let compared = compared?;
     say(&compared, [&a, &b], told, started, report)?;
     Ok(if compared.is_equal() { 0 } else { Code::Different.exit() })
+}
+
+/// The layouts that `--layout` gives the two: each database of the layout's kind has it.
+fn layouts(text: Option<&str>, places: [&Place; 2]) -> Result<[Option<Layout>; 2]> {
+    let Some(text) = text else { return Ok([None, None]) };
+    let pick = |place: &Place| match place {
+        Place::Database(location) => layout::pick(text, location.backend()).map(Some),
+        Place::Stdin | Place::Archive(_) => Ok(None),
+    };
+    match places.map(pick) {
+        [Ok(None), Ok(None)] => {
+            Err(Error::new(Code::Usage, "--layout is for databases: both are archives"))
+        }
+        [Ok(Some(layout)), b] => Ok([Some(layout), b.unwrap_or_default()]),
+        [a, Ok(Some(layout))] => Ok([a.unwrap_or_default(), Some(layout)]),
+        [Err(e), _] | [_, Err(e)] => Err(e),
+    }
 }
 
 /// Where one of the two is.
@@ -104,13 +123,14 @@ impl Place {
     /// Opens it; also gives what people should know of it.
     async fn open(
         &self,
+        layout: Option<Layout>,
         progress: &Progress,
         cancel: &Cancel,
     ) -> Result<(Box<dyn Side>, Vec<String>)> {
         let path = match self {
             Place::Database(location) => {
                 // sorted, so that equal rows of the two stand face to face
-                let options = SourceOptions { sorted: true, ..SourceOptions::default() };
+                let options = SourceOptions { sorted: true, layout, ..SourceOptions::default() };
                 let source = location.open_source(options, cancel).await?;
                 let notices = source.notices().iter().map(|n| format!("{location}: {n}")).collect();
                 return Ok((Box::new(source), notices));

@@ -138,6 +138,8 @@ pub struct ForeignKey {
     pub columns: Vec<String>,
     /// The table referred to, as SQL writes it.
     pub parent: String,
+    /// Its object id.
+    pub parent_oid: u32,
     /// The columns referred to.
     pub keys: Vec<String>,
 }
@@ -317,7 +319,8 @@ async fn read_tables(
 
 async fn read_foreign_keys(connection: &Connection, schema: &str) -> Result<Vec<ForeignKey>> {
     let sql = format!(
-        "SELECT c.relname, k.conname, a.attname, k.confrelid::regclass::text, p.attname \
+        "SELECT c.relname, k.conname, a.attname, k.confrelid::regclass::text, p.attname, \
+                k.confrelid \
            FROM pg_catalog.pg_constraint k \
            JOIN pg_catalog.pg_class c ON c.oid = k.conrelid \
            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
@@ -334,8 +337,14 @@ async fn read_foreign_keys(connection: &Connection, schema: &str) -> Result<Vec<
         let text = |n: usize| row.get(n).cloned().flatten().unwrap_or_default();
         let (table, name) = (text(0), text(1));
         if keys.last().is_none_or(|k| (&k.table, &k.name) != (&table, &name)) {
-            let (columns, keys_of) = (Vec::new(), Vec::new());
-            keys.push(ForeignKey { table, name, columns, parent: text(3), keys: keys_of });
+            keys.push(ForeignKey {
+                table,
+                name,
+                columns: Vec::new(),
+                parent: text(3),
+                parent_oid: text(5).parse().unwrap_or(0),
+                keys: Vec::new(),
+            });
         }
         if let Some(key) = keys.last_mut() {
             key.columns.push(text(2));
@@ -379,6 +388,9 @@ pub struct Trigger {
 
 /// The triggers of some tables that fire at all, the server's own left out.
 pub async fn triggers(connection: &Connection, tables: &[&PgTable]) -> Result<Vec<Trigger>> {
+    if tables.is_empty() {
+        return Ok(Vec::new());
+    }
     let oids: Vec<String> = tables.iter().map(|t| t.oid.to_string()).collect();
     let sql = format!(
         "SELECT c.relname, t.tgname, t.tgenabled FROM pg_catalog.pg_trigger t \

@@ -2,14 +2,27 @@
 
 use tokio_postgres::error::SqlState;
 
+use super::catalog::Rule;
 use super::connection::failed;
-use super::target::{PgTarget, is_about_a_value, with_hint};
+use super::target::{PgTarget, is_about_a_value, type_name, with_hint};
 use super::{literal, quoted};
 use crate::error::{Code, Error, Result};
 use crate::plan::{ColumnPlan, StreamPlan};
 use crate::record::show_text;
 use crate::source::ORPHANS_NAMED;
-use crate::target::{Problem, TargetTable, TargetType};
+use crate::target::{Problem, Problems, TargetTable, TargetType};
+
+/// Where a check tries what only the server can say.
+const COPY: &str = "pg_temp.chronicle_dump_rehearsal";
+
+/// A unique index or an exclusion constraint.
+struct Unique {
+    columns: Vec<String>,
+    /// Whether equal columns are all that it refuses, and all of them are staged as they will be.
+    foreseen: bool,
+    /// SQL that makes it for the copy.
+    made: String,
+}
 
 /// Bringing what was staged into its table: equal rows are skipped, different ones refused.
 pub(super) struct Merge<'a> {
@@ -33,14 +46,15 @@ impl Merge<'_> {
     pub(super) async fn run(&self) -> Result<u64> {
         self.refuse_doubles().await?;
         self.refuse_different().await?;
-        let inserted = self.insert().await?;
-        self.refuse_cast().await?;
+        let full = self.target.found.full_name(&self.table.name);
+        let inserted = self.insert(&full).await?;
+        self.refuse_cast(&full).await?;
         Ok(inserted)
     }
 
     /// Refuses what the server has spelled otherwise while it cast a text into its own type: it may
     /// be another value, as of a number with fewer digits.
-    async fn refuse_cast(&self) -> Result<()> {
+    async fn refuse_cast(&self, place: &str) -> Result<()> {
         let key = self.key();
         for (n, column) in self.stream.columns.iter().enumerate() {
             if !matches!(column.ty, TargetType::Cast(_)) {
@@ -48,10 +62,9 @@ impl Merge<'_> {
             }
             let name = self.name(n);
             let sql = format!(
-                "SELECT s.{key}::text, s.{name}, t.{name}::text FROM {} s JOIN {} t \
+                "SELECT s.{key}::text, s.{name}, t.{name}::text FROM {} s JOIN {place} t \
                    ON t.{key} = s.{key} WHERE {} LIMIT 1",
                 self.staging,
-                self.target.found.full_name(&self.table.name),
                 self.differs(n, &column.ty)
             );
             let rows = self.rows(&sql).await?;
@@ -76,8 +89,9 @@ impl Merge<'_> {
         Ok(())
     }
 
-    /// Everything that [`Merge::run`] would refuse.
-    pub(super) async fn problems(&self) -> Result<Vec<Problem>> {
+    /// Everything that [`Merge::run`] would refuse. Of rows that are `clean` so far the server is
+    /// asked, too.
+    pub(super) async fn problems(&self, clean: bool) -> Result<Vec<Problem>> {
         let mut found = Vec::new();
         let key = self.key();
         let full = self.target.found.full_name(&self.table.name);
@@ -100,7 +114,9 @@ impl Merge<'_> {
             (doubles, "the archive holds it twice".to_owned()),
             (different, "the target has this row already, with other content".into()),
         ];
-        for columns in self.unique().await? {
+        let (foreseen, odd): (Vec<Unique>, Vec<Unique>) =
+            self.unique().await?.into_iter().partition(|u| u.foreseen);
+        for Unique { columns, .. } in foreseen {
             let same: Vec<String> =
                 columns.iter().map(|c| format!("o.{0} = s.{0}", quoted(c))).collect();
             for others in [full.as_str(), self.staging] {
@@ -129,32 +145,131 @@ impl Merge<'_> {
                 settle: Some(hint.into()),
             });
         }
+        if clean && found.is_empty() {
+            let mut problems = Problems::default();
+            let refused = self.rehearse(&odd).await?;
+            refused.iter().for_each(|e| problems.refused(&self.stream.stream, e));
+            found.extend(problems.all());
+        }
         Ok(found)
+    }
+
+    /// What the server refuses by rules that only it can apply: the staged rows go into a copy of
+    /// their table that is taken back again. It names the first thing, as to an import.
+    async fn rehearse(&self, odd: &[Unique]) -> Result<Option<Error>> {
+        let casts = self.stream.columns.iter().any(|c| matches!(c.ty, TargetType::Cast(_)));
+        if !casts && odd.is_empty() && !self.rules().any(|rule| !self.writes(&rule.columns)) {
+            return Ok(None);
+        }
+        self.target.run("cannot set a savepoint", "SAVEPOINT rehearsal").await?;
+        self.make_copy(odd).await?;
+        let refused = match self.insert(COPY).await {
+            Ok(_) => self.refuse_cast(COPY).await.err(),
+            Err(e) => Some(e),
+        };
+        self.target.run("cannot go back", "ROLLBACK TO SAVEPOINT rehearsal").await?;
+        Ok(refused)
+    }
+
+    /// Makes a copy of the table with its rules, and with its rows as far as new ones can clash with
+    /// them.
+    async fn make_copy(&self, odd: &[Unique]) -> Result<()> {
+        let found = &self.target.found;
+        let full = found.full_name(&self.table.name);
+        let mut sql = format!(
+            "CREATE TEMPORARY TABLE chronicle_dump_rehearsal \
+             (LIKE {full} INCLUDING DEFAULTS INCLUDING GENERATED) ON COMMIT DROP;"
+        );
+        // a sequence does not go back, so nothing is taken from it
+        for column in self.numbered().await? {
+            sql.push_str(&format!(
+                "ALTER TABLE {COPY} ALTER {column} DROP DEFAULT, ALTER {column} DROP NOT NULL;"
+            ));
+        }
+        for column in &self.stream.added {
+            let (name, ty) = (quoted(&column.physical), type_name(&column.ty));
+            sql.push_str(&format!("ALTER TABLE {COPY} ADD COLUMN {name} {ty};"));
+        }
+        let own = found.tables.iter().find(|t| t.name == self.table.name);
+        if let (Some(table), false) = (own, odd.is_empty()) {
+            let columns: Vec<String> = table.columns.iter().map(|c| quoted(&c.name)).collect();
+            let columns = columns.join(", ");
+            sql.push_str(&format!("INSERT INTO {COPY} ({columns}) SELECT {columns} FROM {full};"));
+        }
+        for rule in self.rules() {
+            // as the rows that are there may break a rule that came later
+            sql.push_str(&format!(
+                "ALTER TABLE {COPY} ADD CONSTRAINT {} CHECK ({}) NOT VALID;",
+                quoted(&rule.name),
+                rule.condition
+            ));
+        }
+        odd.iter().for_each(|unique| sql.push_str(&format!("{};", unique.made)));
+        self.target.run("cannot make a copy of the table to check with", &sql).await
+    }
+
+    /// The columns that the server numbers, as SQL writes them.
+    async fn numbered(&self) -> Result<Vec<String>> {
+        let sql = format!(
+            "SELECT pg_catalog.quote_ident(a.attname) FROM pg_catalog.pg_attribute a \
+               LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
+              WHERE a.attrelid = {}::regclass AND a.attnum > 0 AND NOT a.attisdropped \
+                AND a.attgenerated = '' AND (a.attidentity <> '' \
+                    OR pg_catalog.pg_get_expr(d.adbin, d.adrelid) LIKE '%nextval(%')",
+            literal(&self.target.found.full_name(&self.table.name))
+        );
+        Ok(self.rows(&sql).await?.into_iter().flatten().flatten().collect())
+    }
+
+    fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.target.found.rules.iter().filter(|rule| rule.table == self.table.name)
+    }
+
+    /// Whether all these columns are written.
+    fn writes(&self, columns: &[String]) -> bool {
+        let physical = |c: &ColumnPlan| &self.table.columns[c.target].physical;
+        columns.iter().all(|name| self.stream.columns.iter().any(|c| physical(c) == name))
+    }
+
+    /// Whether some of these columns are staged as texts.
+    fn casts(&self, columns: &[String]) -> bool {
+        self.stream.columns.iter().any(|c| {
+            matches!(c.ty, TargetType::Cast(_))
+                && columns.contains(&self.table.columns[c.target].physical)
+        })
     }
 
     fn is_added(&self, column: &ColumnPlan) -> bool {
         self.stream.added.iter().any(|a| a.name == column.name)
     }
 
-    /// The columns of every unique index beside the key, as far as they are all written.
-    async fn unique(&self) -> Result<Vec<Vec<String>>> {
+    /// Every unique index and exclusion constraint beside the key.
+    async fn unique(&self) -> Result<Vec<Unique>> {
         let sql = format!(
             "SELECT array_to_string(array(SELECT a.attname FROM pg_catalog.pg_attribute a \
-                     WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)), E'\\n') \
-               FROM pg_catalog.pg_index i \
-              WHERE i.indrelid = {}::regclass AND i.indisunique AND NOT i.indisprimary \
-                AND i.indpred IS NULL AND i.indexprs IS NULL",
+                     WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)), E'\\n'), \
+                    i.indisunique AND NOT i.indisexclusion AND i.indpred IS NULL \
+                      AND i.indexprs IS NULL AND i.indnatts = i.indnkeyatts AND coalesce( \
+                      pg_catalog.to_jsonb(i) ->> 'indnullsnotdistinct', 'false') = 'false', \
+                    coalesce('ALTER TABLE {COPY} ADD CONSTRAINT ' \
+                      || pg_catalog.quote_ident(k.conname) || ' ' \
+                      || pg_catalog.pg_get_constraintdef(k.oid), replace(replace( \
+                      pg_catalog.pg_get_indexdef(i.indexrelid), ' ON ONLY ', ' ON '), \
+                      ' ON ' || i.indrelid::regclass::text || ' USING ', ' ON {COPY} USING ')) \
+               FROM pg_catalog.pg_index i LEFT JOIN pg_catalog.pg_constraint k \
+                 ON k.conindid = i.indexrelid AND k.contype IN ('u', 'x') \
+              WHERE i.indrelid = {}::regclass AND (i.indisunique OR i.indisexclusion) \
+                AND NOT i.indisprimary AND i.indisready",
             literal(&self.target.found.full_name(&self.table.name))
         );
-        let written = |name: &&str| {
-            let column = |c: &ColumnPlan| self.table.columns[c.target].physical == **name;
-            self.stream.columns.iter().any(column)
+        let index = |row: Vec<Option<String>>| {
+            let mut texts = row.into_iter().map(Option::unwrap_or_default);
+            let columns: Vec<String> = texts.next()?.split('\n').map(str::to_owned).collect();
+            let plain = texts.next()? == "t";
+            let foreseen = plain && self.writes(&columns) && !self.casts(&columns);
+            Some(Unique { columns, foreseen, made: texts.next()? })
         };
-        let lists = self.rows(&sql).await?.into_iter().flatten().flatten();
-        Ok(lists
-            .map(|list| list.split('\n').map(str::to_owned).collect::<Vec<_>>())
-            .filter(|columns| columns.iter().map(String::as_str).all(|c| written(&c)))
-            .collect())
+        Ok(self.rows(&sql).await?.into_iter().filter_map(index).collect())
     }
 
     async fn rows(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
@@ -230,7 +345,8 @@ impl Merge<'_> {
         }
     }
 
-    async fn insert(&self) -> Result<u64> {
+    /// Brings the staged rows that are not in the table into `place`.
+    async fn insert(&self, place: &str) -> Result<u64> {
         let columns: Vec<String> = (0..self.stream.columns.len()).map(|n| self.name(n)).collect();
         let values: Vec<String> = (self.stream.columns.iter().zip(&columns))
             .map(|(column, name)| match &column.ty {
@@ -241,7 +357,7 @@ impl Merge<'_> {
         let key = self.key();
         let full = self.target.found.full_name(&self.table.name);
         let sql = format!(
-            "INSERT INTO {full} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} s \
+            "INSERT INTO {place} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} s \
               WHERE NOT EXISTS (SELECT 1 FROM {full} t WHERE t.{key} = s.{key})",
             columns.join(", "),
             values.join(", "),
@@ -341,7 +457,7 @@ impl Merge<'_> {
                 return Some(left.ok()??.refused(true));
             }
         }
-        self.target.check_foreign_key(key, self.staging).await.err()
+        self.target.check_foreign_key(self.stream, key, self.staging).await.err()
     }
 
     /// The first staged row that violates a check of the table.

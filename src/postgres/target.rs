@@ -169,7 +169,8 @@ impl PgTarget {
             found.filter(|t| plan.streams.iter().any(|s| s.table_name == t.name)).collect();
         let triggers = triggers(&self.connection, &tables).await?;
         let (mut problems, mut notices) = (Problems::default(), Vec::new());
-        for stream in &plan.streams {
+        // what has no table of its own needs no rights there
+        for stream in plan.streams.iter().filter(|s| s.apart.is_none()) {
             let rights = self.rights(&stream.table_name).await?;
             let own: Vec<String> = (triggers.iter().filter(|t| t.table == stream.table_name))
                 .map(|t| show_text(&t.name))
@@ -433,11 +434,7 @@ impl PgTarget {
             let loading = self.loading.as_ref().ok_or_else(not_begun)?;
             let Some(load) = loading.current.as_ref().filter(|l| l.numbered) else { break };
             let place = load.place(&self.found, &stream.table_name);
-            let sql = format!(
-                "DELETE FROM {place} WHERE {NUMBER} >= {first} AND NOT ({}) RETURNING {NUMBER}",
-                rule.condition
-            );
-            let broken = self.connection.rows(Code::Target, "cannot ask the rules", &sql).await?;
+            let broken = self.broken(stream, &rule, &place, first).await?;
             for number in broken.into_iter().flatten().flatten() {
                 let number: i64 = number.parse().unwrap_or(first);
                 let row = usize::try_from(number - first).unwrap_or(0);
@@ -457,6 +454,55 @@ impl PgTarget {
             load.rows -= refused.len() as u64;
         }
         Ok(refused)
+    }
+
+    /// Takes the rows of a place out again that break a rule, from the one numbered `first`; gives
+    /// their numbers.
+    async fn broken(
+        &self,
+        stream: &StreamPlan,
+        rule: &Rule,
+        place: &str,
+        first: i64,
+    ) -> Result<Vec<Vec<Option<String>>>> {
+        let (what, condition) = ("cannot ask the rules", &rule.condition);
+        let columns: Vec<(&String, Option<&str>)> =
+            rule.columns.iter().map(|c| (c, self.cast_of(stream, c))).collect();
+        if columns.iter().all(|(_, cast)| cast.is_none()) {
+            let sql = format!(
+                "DELETE FROM {place} WHERE {NUMBER} >= {first} AND NOT ({condition}) \
+                 RETURNING {NUMBER}"
+            );
+            return self.connection.rows(Code::Target, what, &sql).await;
+        }
+        let columns: Vec<String> =
+            columns.iter().map(|(name, cast)| as_cast("s", name, *cast)).collect();
+        let sql = format!(
+            "DELETE FROM {place} WHERE {NUMBER} IN (SELECT {NUMBER} FROM (SELECT {}, s.{NUMBER} \
+               FROM {place} s WHERE s.{NUMBER} >= {first}) r WHERE NOT ({condition})) \
+             RETURNING {NUMBER}",
+            columns.join(", ")
+        );
+        self.run("cannot set a savepoint", "SAVEPOINT rule").await?;
+        match self.connection.rows(Code::Target, what, &sql).await {
+            Ok(broken) => Ok(broken),
+            Err(_) => {
+                // a text that cannot be cast at all is refused when the rows go into their table
+                self.run("cannot go back to a savepoint", "ROLLBACK TO SAVEPOINT rule").await?;
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    /// The type that a column's staged texts are cast into, if they are.
+    fn cast_of<'a>(&self, stream: &'a StreamPlan, physical: &str) -> Option<&'a str> {
+        let table = &self.catalog.tables[stream.table];
+        let column =
+            stream.columns.iter().find(|c| table.columns[c.target].physical == physical)?;
+        match &column.ty {
+            TargetType::Cast(ty) => Some(ty),
+            _ => None,
+        }
     }
 
     /// The rules of a stream's table that only the server knows, as far as they are about columns
@@ -606,7 +652,8 @@ impl PgTarget {
                 match self.purpose {
                     Purpose::Load => merge.run().await?,
                     Purpose::Check => {
-                        let problems = merge.problems().await?;
+                        let clean = self.loading.as_ref().is_some_and(|l| !l.problems.has(stream));
+                        let problems = merge.problems(clean).await?;
                         let Some(loading) = &mut self.loading else { return Ok(()) };
                         problems.into_iter().for_each(|p| loading.problems.push(p));
                         load.rows
@@ -808,8 +855,8 @@ impl PgTarget {
 
     async fn settle_now(&mut self) -> Result<Outcome> {
         self.finish_stream().await?;
+        self.check_foreign_keys().await?;
         if self.purpose == Purpose::Load {
-            self.check_foreign_keys().await?;
             self.check_direct().await?;
             self.keep_residue().await?;
             self.restore_triggers().await?;
@@ -875,8 +922,9 @@ impl PgTarget {
 
     /// Checks the foreign keys that no layout knows of: while triggers are silenced the server may
     /// not check them itself.
-    async fn check_foreign_keys(&self) -> Result<()> {
+    async fn check_foreign_keys(&mut self) -> Result<()> {
         let Some(loading) = &self.loading else { return Ok(()) };
+        let mut problems = Problems::default();
         for load in &loading.done {
             let stream = &loading.plan.streams[load.stream];
             let table = &self.catalog.tables[stream.table];
@@ -888,26 +936,66 @@ impl PgTarget {
             };
             for key in self.found.foreign_keys.iter().filter(|k| k.table == table.name) {
                 let ours = key.columns.len() == 1 && known(&key.columns[0]);
-                if !ours && key.columns.iter().all(loaded) {
-                    self.check_foreign_key(key, &load.place(&self.found, &table.name)).await?;
+                if ours || !key.columns.iter().all(loaded) {
+                    continue;
+                }
+                let place = load.place(&self.found, &table.name);
+                match (self.check_foreign_key(stream, key, &place).await, self.purpose) {
+                    (Err(e), Purpose::Check) if e.code() == Code::Orphan => {
+                        problems.refused(&stream.stream, &e);
+                    }
+                    (checked, _) => checked?,
                 }
             }
+        }
+        if let Some(loading) = &mut self.loading {
+            problems.all().into_iter().for_each(|p| loading.problems.push(p));
         }
         Ok(())
     }
 
-    pub(super) async fn check_foreign_key(&self, key: &ForeignKey, place: &str) -> Result<()> {
+    /// The tables that a foreign key refers to: for a check also what would go into them.
+    fn parents(&self, key: &ForeignKey) -> Vec<String> {
+        let mut places = vec![key.parent.clone()];
+        let parent = self.found.tables.iter().find(|t| t.oid == key.parent_oid);
+        let Some(loading) = self.loading.as_ref().filter(|_| self.purpose == Purpose::Check) else {
+            return places;
+        };
+        for load in &loading.done {
+            let stream = &loading.plan.streams[load.stream];
+            let written = |name: &String| {
+                let columns = &self.catalog.tables[stream.table].columns;
+                stream.columns.iter().any(|c| columns[c.target].physical == *name)
+            };
+            if parent.is_some_and(|t| t.name == stream.table_name) && key.keys.iter().all(written) {
+                places.extend(load.staging.clone());
+            }
+        }
+        places
+    }
+
+    pub(super) async fn check_foreign_key(
+        &self,
+        stream: &StreamPlan,
+        key: &ForeignKey,
+        place: &str,
+    ) -> Result<()> {
         let given: Vec<String> =
             key.columns.iter().map(|c| format!("c.{} IS NOT NULL", quoted(c))).collect();
-        let same: Vec<String> = (key.columns.iter().zip(&key.keys))
-            .map(|(own, other)| format!("p.{} = c.{}", quoted(other), quoted(own)))
+        // of what is staged as text both sides are compared as texts
+        let same = |(own, other): (&String, &String)| match self.cast_of(stream, own) {
+            Some(ty) => format!("p.{}::text = (c.{}::{ty})::text", quoted(other), quoted(own)),
+            None => format!("p.{} = c.{}", quoted(other), quoted(own)),
+        };
+        let same: Vec<String> = key.columns.iter().zip(&key.keys).map(same).collect();
+        let same = same.join(" AND ");
+        let nowhere: Vec<String> = (self.parents(key).iter())
+            .map(|p| format!("NOT EXISTS (SELECT 1 FROM {p} p WHERE {same})"))
             .collect();
         let sql = format!(
-            "SELECT count(*) FROM {place} c WHERE {} AND NOT EXISTS \
-             (SELECT 1 FROM {} p WHERE {}) HAVING count(*) > 0",
+            "SELECT count(*) FROM {place} c WHERE {} AND {} HAVING count(*) > 0",
             given.join(" AND "),
-            key.parent,
-            same.join(" AND ")
+            nowhere.join(" AND ")
         );
         let rows = self.connection.rows(Code::Target, "cannot check the references", &sql).await?;
         match rows.first().and_then(|r| r.first().cloned().flatten()) {
@@ -1106,6 +1194,15 @@ async fn who_may_read(connection: &Connection) -> Result<Option<String>> {
     }))
 }
 
+/// A staged column with the type that it has in its table, as SQL.
+fn as_cast(alias: &str, column: &str, cast: Option<&str>) -> String {
+    let name = quoted(column);
+    match cast {
+        Some(ty) => format!("{alias}.{name}::{ty} AS {name}"),
+        None => format!("{alias}.{name}"),
+    }
+}
+
 fn not_begun() -> Error {
     Error::new(Code::Internal, "rows before the transaction has begun")
 }
@@ -1188,7 +1285,7 @@ fn place_of(stream: &StreamPlan, rows: &Rows<'_>, row: usize) -> String {
 }
 
 /// A type that we give a column, as SQL.
-fn type_name(ty: &TargetType) -> &'static str {
+pub(super) fn type_name(ty: &TargetType) -> &'static str {
     match ty {
         TargetType::Int(_) => "bigint",
         TargetType::Float(_) => "double precision",

@@ -383,7 +383,7 @@ impl SqliteTarget {
     fn write_apart(&mut self, rows: &Rows<'_>) -> Result<()> {
         let loading = self.loading.as_mut().ok_or_else(not_begun)?;
         loading.streams[rows.stream].loaded.inserted_rows += rows.residue.len() as u64;
-        if self.purpose == Purpose::Check {
+        if self.purpose == Purpose::Check || rows.residue.is_empty() {
             return Ok(());
         }
         let name = &loading.plan.streams[rows.stream].table_name;

@@ -295,3 +295,113 @@ fn what_a_role_may_not_do_is_found_and_triggers_and_policies_are_named() {
     let (said, _) = check(&[text(&archive), "--to", text(&sqlite)]);
     assert!(said["notices"].to_string().contains("loud"), "{said}");
 }
+
+/// The types of columns that a view shows do not change.
+const NO_VIEWS: &str = "DROP VIEW IF EXISTS chronicle_active_sessions, chronicle_recent_events";
+
+/// A check and an import of the same archive end alike; gives what the check said.
+fn ends_alike(archive: &Path, to: &str, options: &[&str], code: i32) -> Value {
+    let (said, checked) = check(&[&[text(archive), "--to", to], options].concat());
+    assert_eq!(checked, code, "{options:?}\n{said:#}");
+    let imported = run(&[&["import", text(archive), "--to", to], options].concat());
+    assert_eq!(imported.code, Some(code), "{options:?}\n{}\n{said:#}", imported.stderr);
+    said
+}
+
+#[test]
+fn what_only_the_server_can_refuse_is_found_by_a_check() {
+    let folder = workdir("check_server");
+    let two = format!(
+        "{GOOD} INSERT INTO events (id, session_id, event_type, timestamp, data, tool_name, duration_ms) \
+         VALUES ('0000000a-0000-4000-8000-000000000012', '0000000a-0000-4000-8000-000000000001', \
+                 'stop', '2025-08-19T10:00:02Z', '{{}}', 'Read', 7), \
+                ('0000000a-0000-4000-8000-000000000013', '0000000a-0000-4000-8000-000000000001', \
+                 'stop', '2025-08-19T10:00:03Z', '{{}}', 'read', 7);"
+    );
+    let archive = archive(&file(folder.path(), "source.db", &two));
+    let tool = "ALTER TABLE chronicle_events ALTER tool_name TYPE";
+    let duration = "ALTER TABLE chronicle_events ALTER duration_ms TYPE";
+    for (n, (change, code)) in [
+        ("CREATE UNIQUE INDEX u ON chronicle_events (lower(tool_name))", 11),
+        ("CREATE UNIQUE INDEX u ON chronicle_events (duration_ms) WHERE tool_name IS NOT NULL", 11),
+        ("CREATE UNIQUE INDEX u ON chronicle_events (lower(tool_name), (duration_ms > 8), id)", 0),
+        ("ALTER TABLE chronicle_events ADD EXCLUDE USING btree (duration_ms WITH =)", 10),
+        ("CREATE TABLE tools (name text PRIMARY KEY); ALTER TABLE chronicle_events \
+          ADD CONSTRAINT tool FOREIGN KEY (tool_name) REFERENCES tools", 12),
+        ("CREATE TABLE tools (name text PRIMARY KEY); INSERT INTO tools VALUES ('Read'), ('read'); \
+          ALTER TABLE chronicle_events ADD FOREIGN KEY (tool_name) REFERENCES tools", 0),
+        (&format!("CREATE TYPE tool AS ENUM ('read', 'Write'); {tool} tool USING NULL"), 10),
+        (&format!("CREATE TYPE tool AS ENUM ('read', 'Read'); {tool} tool USING NULL"), 0),
+        (&format!("{tool} date USING NULL"), 10),
+        (&format!("{tool} timestamp USING NULL"), 10),
+        (&format!("{tool} text[] USING NULL"), 10),
+        (&format!("{tool} char(6)"), 0),
+        (&format!("{tool} char(2)"), 10),
+        (&format!("{duration} numeric(2,2)"), 10),
+        (&format!("{duration} numeric(6,2)"), 10),
+        (&format!("{duration} numeric"), 0),
+        (&format!("{duration} numeric; ALTER TABLE chronicle_events ADD CHECK (duration_ms < 7)"), 10),
+        ("ALTER TABLE chronicle_events ADD counted bigserial, ADD CHECK (counted > 0)", 0),
+        ("ALTER TABLE chronicle_events ADD origin text DEFAULT 'none', \
+          ADD CHECK (origin <> 'none' OR tool_name <> 'Read')", 10),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let target = Cluster::get().database(&format!("check_server_{n}"));
+        target.apply_file(fixture("postgres-upstream.sql"));
+        target.psql(NO_VIEWS);
+        target.psql(change);
+        let said = ends_alike(&archive, &target.url(), &[], code);
+        assert_eq!(said["clean"], json!(code == 0), "{change}\n{said:#}");
+        if code == 0 && change.contains("bigserial") {
+            // the check took nothing from the sequence: the import was the first
+            assert_eq!(target.psql("SELECT max(counted) FROM chronicle_events"), "3");
+        }
+    }
+}
+
+#[test]
+fn a_rule_over_a_column_of_another_type_leaves_the_rows_out_that_break_it() {
+    let folder = workdir("check_cast_rule");
+    let bad = format!("{GOOD} UPDATE events SET duration_ms = -3;");
+    let archive = archive(&file(folder.path(), "source.db", &bad));
+    let target = Cluster::get().database("check_cast_rule");
+    target.apply_file(fixture("postgres-upstream.sql"));
+    target.psql(NO_VIEWS);
+    target.psql("ALTER TABLE chronicle_events ALTER duration_ms TYPE numeric");
+    let to = target.url();
+    let said = ends_alike(&archive, &to, &[], 10);
+    assert_eq!(said["problems"][0]["rows"], 1, "{said:#}");
+    let reject = "--on-unrepresentable=reject";
+    let (said, code) = check(&[text(&archive), "--to", &to, reject]);
+    assert_eq!(code, 14, "{said:#}");
+    let rejects = format!("--rejects={}", text(&folder.path().join("rejects")));
+    run(&["import", text(&archive), "--to", &to, reject, &rejects]).fails_with(14);
+}
+
+#[test]
+fn a_side_table_that_the_target_lacks_ends_a_check_as_an_import() {
+    let folder = workdir("check_side");
+    let path = folder.path().join("uv.db");
+    let made = run(&["schema", "uv-manager"]).success();
+    let database = Connection::open(&path).unwrap();
+    database.execute_batch(made.text()).unwrap();
+    database
+        .execute_batch(
+            "INSERT INTO sessions (id, claude_session_id, start_time, project_path) VALUES ('s', 'cs', '2025-08-19T10:00:00Z', '/p');
+             INSERT INTO tool_events (id, session_id, tool_name) VALUES ('t', 's', 'Read');",
+        )
+        .unwrap();
+    drop(database);
+    let archive = archive(&path);
+    for (n, how) in ["fail", "fold", "drop"].into_iter().enumerate() {
+        let how = format!("--on-missing-column={how}");
+        let target = Cluster::get().database(&format!("check_side_{n}"));
+        target.apply_file(fixture("postgres-upstream.sql"));
+        let hooks = file(folder.path(), &format!("hooks-{n}.db"), "");
+        for to in [text(&hooks), &target.url()] {
+            ends_alike(&archive, to, &[&how, "--assume-tz=UTC"], if n == 0 { 9 } else { 0 });
+        }
+    }
+}

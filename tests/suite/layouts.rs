@@ -199,6 +199,39 @@ fn a_made_up_fork_in_sqlite_works_with_the_layout_file_of_the_document_alone() {
 }
 
 #[test]
+fn check_diff_and_verify_take_the_layout_of_a_database_too() {
+    let folder = workdir("fork-layouts");
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("fork.toml"), block("toml")).unwrap();
+    fs::write(at("fork.sql"), block("sql")).unwrap();
+    let (fork, file, hooks) = (at("fork.db"), at("fork.toml"), at("hooks.db"));
+    let database = Connection::open(&fork).unwrap();
+    database.execute_batch(&format!("{}{FORK_ROWS}", block("sql"))).unwrap();
+    drop(database);
+    let (archive, _) = export(words(&fork), folder.path(), &["--layout", words(&file)]);
+    let (fork, file, archive) = (words(&fork), words(&file), words(&archive));
+    let check = ["check", "--from", fork, "--to", words(&hooks), "--create"];
+    run(&check).fails_with(9);
+    run(&[&check[..], &["--from-layout", file]].concat()).success();
+    run(&["check", archive, "--from-layout", file]).fails_with(2).stderr_has("for a database");
+    run(&["diff", archive, fork]).fails_with(9);
+    run(&["diff", archive, fork, "--layout", file]).success();
+    run(&["diff", fork, fork, "--layout", file]).success();
+    run(&["diff", archive, archive, "--layout", file])
+        .fails_with(2)
+        .stderr_has("both are archives");
+    run(&["verify", archive, "--against", fork]).fails_with(9);
+    run(&["verify", archive, "--against", fork, "--layout", file]).success();
+    run(&["verify", archive, "--layout", file]).fails_with(2);
+    run(&["import", archive, "--to", words(&hooks), "--create"]).success();
+    // a database of the other kind is recognised
+    let server = Cluster::get().database("fork layouts");
+    server.psql(layout::named("upstream", None).unwrap().layout.ddl().unwrap());
+    let zone = ["--layout", file, "--assume-tz=UTC"];
+    run(&[&["diff", &server.url(), fork][..], &zone].concat()).fails_with(15);
+}
+
+#[test]
 fn a_made_up_fork_in_postgres_works_with_the_layout_file_of_the_document_alone() {
     let folder = workdir("fork-postgres");
     let file = folder.path().join("fork.toml");
