@@ -12,7 +12,7 @@ use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::progress::Progress;
 use crate::record::{Batch, Kind, Stream, Value, show_text};
-use crate::time::{Instant, Naive, read_text_nearest};
+use crate::time::{Instant, Naive, read_text_floor};
 use crate::verify::{inspect, read_entries};
 
 /// How rows are printed.
@@ -62,13 +62,16 @@ pub struct Printed {
 /// # Errors
 /// If the text is neither.
 pub fn parse_time(text: &str) -> Result<Instant> {
-    let midnight = format!("{text}T00:00");
-    (read_text_nearest(text.as_bytes(), Naive::Utc))
-        .or_else(|_| read_text_nearest(midnight.as_bytes(), Naive::Utc))
-        .map_err(|_| {
-            Error::new(Code::Usage, format!("{}: this is no time", show_text(text)))
-                .hint("give a date, or a date and time: 2025-08-19 or 2025-08-19T12:00:00+02:00")
-        })
+    read_time(text.as_bytes()).ok_or_else(|| {
+        Error::new(Code::Usage, format!("{}: this is no time", show_text(text)))
+            .hint("give a date, or a date and time: 2025-08-19 or 2025-08-19T12:00:00+02:00")
+    })
+}
+
+/// The microsecond that a time lies in; a date is its midnight, and without a zone it is UTC.
+fn read_time(text: &[u8]) -> Option<Instant> {
+    let midnight = || [text, b"T00:00"].concat();
+    (read_text_floor(text, Naive::Utc)).or_else(|_| read_text_floor(&midnight(), Naive::Utc)).ok()
 }
 
 /// Opens an archive in a file right before the chunks of `stream`, if its seek table tells where they are, and says
@@ -334,11 +337,11 @@ fn is_json(kind: Kind) -> bool {
     matches!(kind, Kind::Json | Kind::Jsonb)
 }
 
-/// The instant that a value is or reads as; a text without a zone is read as UTC.
+/// The instant that a value is or reads as, as `--since` would read it.
 fn instant(value: Value<'_>) -> Option<Instant> {
     match value {
         Value::Time(instant) => Some(instant),
-        Value::Text(text) => read_text_nearest(text, Naive::Utc).ok(),
+        Value::Text(text) => read_time(text),
         _ => None,
     }
 }

@@ -982,6 +982,8 @@ struct Clocks {
 
 /// The seconds that a row may be written after its event.
 const PROMPT: i64 = 600;
+/// The quarters of an hour that a clock can be from UTC: 15 hours.
+const FURTHEST: i64 = 60;
 const MICROS: i64 = 1_000_000;
 
 impl Clocks {
@@ -1028,7 +1030,8 @@ impl Clocks {
             let sign = if quarters < 0 { '-' } else { '+' };
             format!("{sign}{:02}:{:02}", quarters.abs() / 4, quarters.abs() % 4 * 15)
         };
-        (*quarters != 0).then(|| {
+        // no clock on Earth is further off: these times say something else
+        (*quarters != 0 && quarters.abs() <= FURTHEST).then(|| {
             format!(
                 "time zone: by the clock, {count} of {} events were written down {} after they \
                  happened: the events' clock was at {}, or at {} if SQLite shifted the other one",

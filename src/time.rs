@@ -192,11 +192,18 @@ pub fn read_text_nearest(text: &[u8], naive: Naive) -> Result<Instant, NotInstan
     read(text, naive, Strictness::Nearest)
 }
 
+/// The same, but gives the microsecond that the time lies in: what is finer is cut off, so that no
+/// time passes a border that it stands before.
+pub fn read_text_floor(text: &[u8], naive: Naive) -> Result<Instant, NotInstant> {
+    read(text, naive, Strictness::Floor)
+}
+
 /// What to do with a text that names no single microsecond.
 #[derive(Clone, Copy, PartialEq)]
 enum Strictness {
     Exact,
     Nearest,
+    Floor,
 }
 
 fn read(text: &[u8], naive: Naive, strictness: Strictness) -> Result<Instant, NotInstant> {
@@ -239,9 +246,9 @@ fn offset_in_zone(local: i64, zone: Tz, strictness: Strictness) -> Result<i32, N
     let offset = match (zone.offset_from_local_datetime(&clock), strictness) {
         (LocalResult::Single(only), _) => Some(only),
         (LocalResult::Ambiguous(..), Strictness::Exact) => return Err(NotInstant::Overlap),
-        (LocalResult::Ambiguous(earlier, _), Strictness::Nearest) => Some(earlier),
+        (LocalResult::Ambiguous(earlier, _), _) => Some(earlier),
         (LocalResult::None, Strictness::Exact) => None,
-        (LocalResult::None, Strictness::Nearest) => {
+        (LocalResult::None, _) => {
             GapInfo::new(&clock, &zone).and_then(|gap| gap.begin).map(|(_, before)| before)
         }
     };
@@ -298,7 +305,7 @@ impl Fraction {
     fn micros(self, strictness: Strictness) -> Result<i64, NotInstant> {
         match strictness {
             Strictness::Exact if self.finer => Err(NotInstant::TooFine),
-            Strictness::Exact => Ok(self.micros),
+            Strictness::Exact | Strictness::Floor => Ok(self.micros),
             Strictness::Nearest => Ok(self.micros + i64::from(self.half_or_more)),
         }
     }

@@ -30,7 +30,7 @@ pub(super) async fn run(
     cancel: &Cancel,
 ) -> Result<u8> {
     let started = Instant::now();
-    let output = Output::open(args.output.as_deref())?;
+    let output = Output::open(args.output.as_deref(), "-o")?;
     let location = source(args, environment, report)?;
     let layout = args.layout.as_deref().map(|l| layout::pick(l, location.backend())).transpose()?;
     let reading = SourceOptions {
@@ -149,9 +149,10 @@ pub(super) enum Place {
 }
 
 impl Output {
-    pub(super) fn open(path: Option<&Path>) -> Result<Output> {
+    /// Opens what an option names; without a name, stdout.
+    pub(super) fn open(path: Option<&Path>, option: &str) -> Result<Output> {
         match path {
-            Some(path) if path != Path::new("-") => Output::file(path),
+            Some(path) if path != Path::new("-") => Output::file(path, option),
             _ => Output::stdout(),
         }
     }
@@ -167,7 +168,7 @@ impl Output {
         Ok(Output { file, place: Place::Stream })
     }
 
-    fn file(path: &Path) -> Result<Output> {
+    fn file(path: &Path, option: &str) -> Result<Output> {
         let cannot = |e| Error::writing(path.display(), e);
         if let Ok(there) = std::fs::metadata(path)
             && !there.is_file()
@@ -175,14 +176,14 @@ impl Output {
             if there.is_dir() {
                 return Err(Error::new(
                     Code::Usage,
-                    format!("-o: {} is a directory", show_path(path.display())),
+                    format!("{option}: {} is a directory", show_path(path.display())),
                 ));
             }
             // a pipe or a device has no name to be given
             let file = File::options().write(true).open(path).map_err(cannot)?;
             return Ok(Output { file, place: Place::Stream });
         }
-        refuse_database(path)?;
+        refuse_database(path, option)?;
         let directory = match path.parent() {
             Some(parent) if parent != Path::new("") => parent,
             _ => Path::new("."),
@@ -203,9 +204,9 @@ impl Output {
     }
 }
 
-/// Refuses to replace a database, or what SQLite keeps beside it: `-o` is mistyped then, and what
-/// would be lost may be the only copy.
-fn refuse_database(path: &Path) -> Result<()> {
+/// Refuses to replace a database, or what SQLite keeps beside it: the option is mistyped then, and
+/// what would be lost may be the only copy.
+fn refuse_database(path: &Path, option: &str) -> Result<()> {
     // https://www.sqlite.org/fileformat.html: the database, the two byte orders of a write-ahead
     // log, the rollback journal
     const STARTS: [&[u8]; 4] = [
@@ -219,9 +220,12 @@ fn refuse_database(path: &Path) -> Result<()> {
     if read.is_ok() && STARTS.iter().any(|s| start.starts_with(s)) {
         return Err(Error::new(
             Code::Usage,
-            format!("-o: {} is a SQLite database, it is not replaced", show_path(path.display())),
+            format!(
+                "{option}: {} is a SQLite database, it is not replaced",
+                show_path(path.display())
+            ),
         )
-        .hint("name another file for the archive, for example -o backup.ndjson.zst"));
+        .hint(format!("name another file for the archive, for example {option} rows.ndjson.zst")));
     }
     Ok(())
 }

@@ -97,11 +97,14 @@ fn options(args: &ImportArgs) -> Result<ImportOptions> {
     })
 }
 
-/// The file for rows that are left out.
+/// The file for rows that are left out; none in a dry run, which only counts them.
 fn rejects(args: &ImportArgs) -> Result<Option<Output>> {
     let rejecting = matches!(args.plan.on_unrepresentable, UnrepresentableArg::Reject);
     match (&args.rejects, rejecting) {
-        (Some(path), true) => Output::open(Some(path)).map(Some),
+        (Some(path), true) => {
+            refuse_existing(path)?;
+            (!args.dry_run).then(|| Output::open(Some(path), "--rejects")).transpose()
+        }
         (None, true) => Err(Error::new(
             Code::Usage,
             "--on-unrepresentable=reject leaves rows out: say where they go",
@@ -113,6 +116,17 @@ fn rejects(args: &ImportArgs) -> Result<Option<Output>> {
         )),
         (None, false) => Ok(None),
     }
+}
+
+/// Refuses to replace a file: it may hold the rows that an import before left out, or be the very
+/// archive that is read.
+fn refuse_existing(path: &Path) -> Result<()> {
+    if !path.is_file() {
+        return Ok(());
+    }
+    let shown = show_path(path.display());
+    Err(Error::new(Code::Usage, format!("--rejects: {shown} is there, it is not replaced"))
+        .hint("name another file for the rows that are left out"))
 }
 
 /// What the user decided about values, columns and ids.

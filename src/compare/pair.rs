@@ -57,6 +57,8 @@ impl Joined {
     ) {
         let (instant, naive) = (self.instant, self.naive[side]);
         match value {
+            // no JSON text starts so: a JSON `null` is a value, NULL is none
+            Value::Null => out.extend_from_slice(b"!null"),
             Value::Bool(v) if self.bool_is_int => {
                 canonical.write(self.kind, instant, naive, Value::Int(i64::from(v)), out);
             }

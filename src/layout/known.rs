@@ -212,7 +212,8 @@ fn read(path: &Path) -> Result<Layout> {
             .because(e)
             .hint("schemas/layouts/README.md describes these files, with an example")
     })?;
-    check(&layout).map_err(|what| {
+    let checked = check(&layout).and_then(|()| layout.streams.iter().try_for_each(check_columns));
+    checked.map_err(|what| {
         Error::new(Code::Layout, format!("--layout: {shown}: {what}"))
             .hint("schemas/layouts/README.md describes these files, with an example")
     })?;
@@ -251,6 +252,42 @@ fn check(layout: &Layout) -> std::result::Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// What is said of columns must be said of one that the file speaks of, and once.
+fn check_columns(stream: &LayoutStream) -> std::result::Result<(), String> {
+    let name = &stream.name;
+    for (n, column) in stream.columns.iter().enumerate() {
+        for other in &stream.columns[..n] {
+            if other.name == column.name {
+                return Err(format!("{name}: two columns have the name \"{}\"", column.name));
+            }
+            if other.physical().eq_ignore_ascii_case(column.physical()) {
+                return Err(format!(
+                    "{name}: \"{}\" and \"{}\" are both the column \"{}\" of the table",
+                    other.name,
+                    column.name,
+                    column.physical()
+                ));
+            }
+        }
+    }
+    let named = (stream.key.iter().map(|c| ("key", c)))
+        .chain(stream.order.iter().map(|c| ("order", c)))
+        .chain(stream.references.keys().map(|c| ("references", c)))
+        .chain(stream.origin.iter().map(|c| ("origin", c)))
+        .chain(stream.fold.iter().map(|c| ("fold", c)))
+        .chain(stream.columns.iter().filter_map(|c| Some(("made_from", c.made_from.as_ref()?))));
+    let is_there = |column: &String| {
+        stream.columns.iter().any(|c| c.name == *column)
+            || stream.requires.iter().any(|physical| stream.logical(physical) == *column)
+    };
+    match named.into_iter().find(|(_, column)| !is_there(column)) {
+        None => Ok(()),
+        Some((word, column)) => Err(format!(
+            "{name}: {word} names the column \"{column}\", which neither columns nor requires speaks of"
+        )),
+    }
 }
 
 #[cfg(test)]

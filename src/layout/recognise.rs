@@ -109,49 +109,57 @@ fn misfits_of(stream: &LayoutStream, tables: &[Table]) -> Vec<String> {
     found
 }
 
-/// How far tables are from a layout, in columns; none if they share no table.
-fn distance(layout: &Layout, tables: &[Table]) -> Option<usize> {
-    let (mut shared, mut far) = (false, 0);
+/// How far tables are from a layout that they share a table with, in columns. Any other layout is
+/// further, by the part of its columns, in thousandths, that no table of another name has.
+fn distance(layout: &Layout, tables: &[Table]) -> (bool, usize) {
+    let (mut shared, mut far, mut found, mut asked) = (false, 0, 0, 0);
     for stream in layout.streams.iter().filter(|s| !s.optional) {
+        let lacks = |t: &Table| stream.requires.iter().filter(|c| !t.has(c)).count();
         match tables.iter().find(|t| t.name.eq_ignore_ascii_case(&stream.table)) {
-            None => far += stream.requires.len() + 1,
+            None => {
+                let columns = stream.requires.len();
+                far += columns + 1;
+                asked += columns;
+                found += tables.iter().map(|t| columns - lacks(t)).max().unwrap_or(0);
+            }
             Some(table) => {
                 shared = true;
-                far += stream.requires.iter().filter(|c| !table.has(c)).count();
+                far += lacks(table);
                 far += stream.forbids.iter().filter(|c| table.has(c)).count();
                 far += usize::from(table.view);
             }
         }
     }
-    shared.then_some(far)
+    if shared { (false, far) } else { (true, 1000 - 1000 * found / asked.max(1)) }
 }
 
 /// How many tables a message shows.
 const TABLES_SHOWN: usize = 6;
 
-/// The first tables by their names: they tell people which database this is.
-fn names(tables: &[&Table]) -> String {
-    let mut names: Vec<String> =
-        tables.iter().take(TABLES_SHOWN).map(|t| show_text(&t.name)).collect();
-    if tables.len() > names.len() {
-        names.push("…".into());
+/// The first tables with their columns: they tell people which database this is.
+fn shown(tables: &[&Table]) -> String {
+    let mut shown: Vec<String> = (tables.iter().take(TABLES_SHOWN))
+        .map(|t| show_text(&format!("{} ({})", t.name, t.columns.join(", "))))
+        .collect();
+    if tables.len() > shown.len() {
+        shown.push("…".into());
     }
-    names.join(", ")
+    shown.join("; ")
 }
 
 fn unknown(layouts: &[Layout], tables: &[Table]) -> Error {
     let real: Vec<&Table> = tables.iter().filter(|t| !t.view).collect();
-    let related = |t: &&&Table| t.name.contains("session") || t.name.contains("event");
-    let shown: Vec<String> = (real.iter().filter(related).take(TABLES_SHOWN))
-        .map(|t| show_text(&format!("{} ({})", t.name, t.columns.join(", "))))
-        .collect();
-    let mut found = match (real.len(), shown.is_empty()) {
+    let is_related = |t: &&&Table| t.name.contains("session") || t.name.contains("event");
+    let related: Vec<&Table> = real.iter().filter(is_related).copied().collect();
+    let mut found = match (real.len(), related.is_empty()) {
         (0, _) => "it has no tables".to_owned(),
-        (n, true) => format!("none of its {n} tables holds sessions or events: {}", names(&real)),
-        (_, false) => format!("found {}", shown.join("; ")),
+        (n, true) => {
+            format!("none of its {n} tables is called after sessions or events: {}", shown(&real))
+        }
+        (_, false) => format!("found {}", shown(&related)),
     };
-    let near = layouts.iter().filter_map(|l| Some((distance(l, tables)?, l)));
-    if let Some((_, nearest)) = near.min_by_key(|(far, _)| *far) {
+    let nearest = layouts.iter().min_by_key(|layout| distance(layout, tables));
+    if let Some(nearest) = nearest.filter(|_| !tables.is_empty()) {
         let misfits = misfits(nearest, tables).join("; ");
         found.push_str(&format!("; nearest: {} ({}): {misfits}", nearest.title, nearest.name));
     }
@@ -192,6 +200,11 @@ mod tests {
 
     #[test]
     fn an_unknown_pair_of_tables_is_shown_with_the_nearest_layout() {
+        let steps = ["id", "run_id", "event_type", "timestamp", "data"];
+        let notes = [table("runs", &["id", "claude_id", "begun"]), table("steps", &steps)];
+        let error = fit(Backend::Sqlite, &notes, None).unwrap_err().full();
+        assert!(error.contains("runs (id, claude_id, begun); steps (id, run_id,"), "{error}");
+        assert!(error.contains("; nearest: Chronicle's hooks"), "{error}");
         let error = fit(Backend::Sqlite, &[table("my_events", &["a", "b"])], None).unwrap_err();
         assert!(error.full().contains("my_events (a, b)"), "{}", error.full());
         assert_eq!(error.code(), Code::Layout);

@@ -72,6 +72,11 @@ impl Merge<'_> {
             let text = |n: usize| {
                 row.get(n).cloned().flatten().map_or_else(|| "NULL".into(), |t| show_text(&t))
             };
+            // blanks at an end are seen only between quotes
+            let quoted = |n: usize| match row.get(n) {
+                Some(Some(_)) => format!("\"{}\"", text(n)),
+                _ => text(n),
+            };
             return Err(Error::new(
                 Code::Value,
                 format!(
@@ -80,8 +85,8 @@ impl Merge<'_> {
                     text(0),
                     column.name,
                     column.ty.name(),
-                    text(1),
-                    text(2)
+                    quoted(1),
+                    quoted(2)
                 ),
             )
             .hint("the column holds less than the value says: give it a wider type"));

@@ -102,7 +102,8 @@ impl PgTarget {
         let create = options.create.as_ref();
         let forced = create.or(options.layout.as_ref());
         let connection = Connection::open(info).await?;
-        let begin = format!("BEGIN; {}", connection.settings());
+        // whoever waits for the tables must see what others have written meanwhile
+        let begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED; {}", connection.settings());
         connection.run(Code::Target, "cannot start to write", &begin).await?;
         let mut notices = info.notices();
         if let Some(layout) = create {
@@ -231,9 +232,11 @@ impl PgTarget {
         self.run("cannot lock Chronicle's tables", &lock).await?;
         let (schema, forced) = (&self.found.schema, self.forced.as_ref());
         let now = PgCatalog::read(&self.connection, Some(schema), forced).await?;
+        // only of the tables that rows go into: an import before us may have made our own tables
         let shape = |catalog: &PgCatalog| -> Vec<_> {
+            let loaded = |t: &&PgTable| self.catalog.tables.iter().any(|of| of.name == t.name);
             let columns = |t: &PgTable| (t.oid, t.columns.clone());
-            catalog.tables.iter().map(columns).collect()
+            catalog.tables.iter().filter(loaded).map(columns).collect()
         };
         if shape(&now) != shape(&self.found) {
             return Err(Error::new(Code::Target, "the tables were changed while we looked")
@@ -894,11 +897,13 @@ impl PgTarget {
         Ok(())
     }
 
-    /// Brings what is kept beside the rows into its table.
-    async fn keep_residue(&self) -> Result<()> {
+    /// Brings what is kept beside the rows into its table. Rows that have no table and are there
+    /// already stay as they are, as in a table.
+    async fn keep_residue(&mut self) -> Result<()> {
         if self.loading.as_ref().is_none_or(|l| l.residue.is_none()) {
             return Ok(());
         }
+        self.count_apart().await?;
         let residue = self.found.full_name(RESIDUE);
         let sql = format!(
             "SELECT s.table_name, s.key, n.key FROM {STAGED_RESIDUE} s \
@@ -918,6 +923,28 @@ impl PgTarget {
               WHERE NOT r.residue::jsonb @> excluded.residue::jsonb"
         );
         self.run("cannot keep the originals", &sql).await
+    }
+
+    /// Counts the rows without a table that are there already.
+    async fn count_apart(&mut self) -> Result<()> {
+        let residue = self.found.full_name(RESIDUE);
+        let Some(loading) = &mut self.loading else { return Ok(()) };
+        let streams = loading.plan.streams.iter().zip(&mut loading.loaded);
+        for (stream, loaded) in streams.filter(|(stream, _)| stream.apart.is_some()) {
+            let sql = format!(
+                "SELECT count(DISTINCT s.key) FROM {STAGED_RESIDUE} s WHERE s.table_name = {} \
+                 AND NOT EXISTS (SELECT 1 FROM {residue} r \
+                                  WHERE r.table_name = s.table_name AND r.key = s.key)",
+                literal(&stream.table_name)
+            );
+            let rows =
+                self.connection.rows(Code::Target, "cannot keep the originals", &sql).await?;
+            let new = rows.into_iter().flatten().flatten().next().and_then(|n| n.parse().ok());
+            let all = loaded.inserted_rows;
+            loaded.inserted_rows = new.unwrap_or(all);
+            loaded.skipped_rows += all.saturating_sub(loaded.inserted_rows);
+        }
+        Ok(())
     }
 
     /// Checks the foreign keys that no layout knows of: while triggers are silenced the server may

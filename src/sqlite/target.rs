@@ -379,16 +379,22 @@ impl SqliteTarget {
         Ok(refused)
     }
 
-    /// Keeps rows that have no table.
+    /// Keeps rows that have no table; those that are there already stay as they are, as in a table.
     fn write_apart(&mut self, rows: &Rows<'_>) -> Result<()> {
         let loading = self.loading.as_mut().ok_or_else(not_begun)?;
-        loading.streams[rows.stream].loaded.inserted_rows += rows.residue.len() as u64;
+        let loaded = &mut loading.streams[rows.stream].loaded;
+        let all = rows.residue.len() as u64;
         if self.purpose == Purpose::Check || rows.residue.is_empty() {
+            loaded.inserted_rows += all;
             return Ok(());
         }
-        let name = &loading.plan.streams[rows.stream].table_name;
-        keep(&self.connection, name, rows.residue.iter())
-            .map_err(|e| failed(Code::Target, "cannot write what is kept beside the rows", e))
+        let (name, mut new) = (&loading.plan.streams[rows.stream].table_name, 0);
+        for kept in rows.residue {
+            new += u64::from(keep_again(&self.connection, name, kept)?);
+        }
+        loaded.inserted_rows += new;
+        loaded.skipped_rows += all.saturating_sub(new);
+        Ok(())
     }
 
     fn settle_now(&mut self) -> Result<Outcome> {
@@ -760,21 +766,25 @@ fn remember(connection: &Connection, plan: &Plan) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Joins what is kept beside a row that is there already with what comes with it again.
-fn keep_again(connection: &Connection, table: &str, kept: &Residue) -> Result<()> {
+/// Joins what is kept beside a row that is there already with what comes with it again; true if
+/// nothing was kept before.
+fn keep_again(connection: &Connection, table: &str, kept: &Residue) -> Result<bool> {
     let cannot = |e| failed(Code::Target, "cannot write what is kept beside the rows", e);
     let sql = format!("SELECT residue FROM {RESIDUE} WHERE table_name = ? AND key = ?");
     let there: Option<String> = (connection.prepare_cached(&sql))
         .and_then(|mut found| found.query_row((table, &kept.key), |row| row.get(0)).optional())
         .map_err(cannot)?;
+    let is_new = there.is_none();
     let text = match there {
         None => Some(kept.text.clone()),
         Some(there) => joined(&there, &kept.text)
             .map_err(|column| kept_otherwise(table, &kept.key, &column))?,
     };
-    let Some(text) = text else { return Ok(()) };
-    let kept = Residue { text, ..kept.clone() };
-    keep(connection, table, std::iter::once(&kept)).map_err(cannot)
+    if let Some(text) = text {
+        let kept = Residue { text, ..kept.clone() };
+        keep(connection, table, std::iter::once(&kept)).map_err(cannot)?;
+    }
+    Ok(is_new)
 }
 
 /// Writes what is kept beside rows.

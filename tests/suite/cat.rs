@@ -137,6 +137,8 @@ fn times_choose_rows_from_since_on_and_before_until() {
         ("d", "2025-08-19T12:00:00Z"),
         ("e", "2025-08-20T00:00:00"),
         ("f", "yesterday"),
+        ("g", "2025-08-17T23:59:59.9999999"),
+        ("h", "2025-08-18"),
     ] {
         let sql = "INSERT INTO events (id, session_id, event_type, timestamp, data) VALUES (?1, 's', 'stop', ?2, '{}')";
         connection.execute(sql, [id, time]).unwrap();
@@ -146,10 +148,12 @@ fn times_choose_rows_from_since_on_and_before_until() {
     Program::new(["export", "-o"]).arg(&archive).arg(&database).run().success();
     for (options, expected) in [
         (&["--since", "2025-08-19"][..], "bde"),
-        (&["--until", "2025-08-19"], "ac"),
+        (&["--until", "2025-08-19"], "acgh"),
+        (&["--until", "2025-08-18"], "g"),
+        (&["--since", "2025-08-18", "--until", "2025-08-18T00:00:00.000001"], "h"),
         (&["--since", "2025-08-19", "--until", "2025-08-20"], "bd"),
         (&["--since", "2025-08-19T01:30+02:00", "--until", "2025-08-19T00:00:00.001"], "abc"),
-        (&[], "abcdef"),
+        (&[], "abcdefgh"),
     ] {
         let printed = cat(&archive, &[&["--stream", "events"], options].concat()).success();
         let id = |line: &str| {

@@ -212,6 +212,35 @@ fn json_and_times_are_compared_by_what_they_say() {
         .stdout_has("1 changed (1 in timestamp, 1 in data)");
 }
 
+#[test]
+fn null_and_the_json_null_are_two_values() {
+    let folder = workdir("diff-null");
+    let paths = ["NULL", "'null'"].map(|value| {
+        let path = folder.path().join(format!("{value}.db"));
+        sqlite_from(&["sqlite-server.sql"], &path, "delete");
+        let sql = format!(
+            "INSERT INTO chronicle_sessions (id, claude_session_id, start_time, metadata) \
+             VALUES ('s', 'c', '2025-08-19T10:00:00Z', {value})"
+        );
+        Connection::open(&path).unwrap().execute_batch(&sql).unwrap();
+        path
+    });
+    let server = postgres("diff_null");
+    let insert = "INSERT INTO chronicle_sessions (id, claude_session_id, start_time, metadata) \
+                  VALUES ('0000000a-0000-4000-8000-000000000001', 'c', now(), 'null')";
+    server.psql(insert);
+    let archive = folder.path().join("json.zst");
+    Program::new(["export", &server.url(), "-o"]).arg(&archive).run().success();
+    let diff = |a: &Path, b: &str| Program::new(["diff"]).arg(a).arg(b).run();
+    diff(&archive, &server.url()).success();
+    diff(&paths[0], paths[0].to_str().unwrap()).success();
+    diff(&paths[0], paths[1].to_str().unwrap())
+        .fails_with(15)
+        .stdout_has("metadata: NULL -> null\n");
+    server.psql("UPDATE chronicle_sessions SET metadata = NULL");
+    diff(&archive, &server.url()).fails_with(15).stdout_has("metadata: null -> NULL");
+}
+
 // ---- what is different ------------------------------------------------------------------------
 
 #[test]

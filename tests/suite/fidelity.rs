@@ -368,6 +368,23 @@ fn rejected_rows_go_into_an_archive_of_their_own_with_the_reasons() {
         "one reason for each column: {line}"
     );
     assert_eq!(line["rejected"][1]["column"], "duration_ms", "{line}");
+    // no file is replaced, be it these rows or the archive itself
+    for there in [words(&rejects), words(&archive), &source] {
+        let before = std::fs::read(there).expect("the file");
+        let options = ["--on-unrepresentable=reject", "--rejects", there];
+        for dry in [&[][..], &["--dry-run"]] {
+            import(&archive, &server.url(), &[&options[..], dry].concat())
+                .fails_with(2)
+                .stderr_has("--rejects: ")
+                .stderr_has("is there, it is not replaced");
+        }
+        assert!(std::fs::read(there).expect("the file") == before);
+    }
+    // a dry run counts the rows and writes no file
+    let dry = desk.path("dry.ndjson.zst");
+    let options = ["--on-unrepresentable=reject", "--rejects", words(&dry), "--dry-run"];
+    import(&archive, &server.url(), &options).fails_with(14).stderr_has("rows left out: 1");
+    assert!(!dry.exists());
     // the rest of the way
     import(&rejects, &server.url(), KEEP).success();
     let back = desk.sqlite("back.db", HOOKS, "");

@@ -883,6 +883,39 @@ fn an_import_leaves_nothing_on_the_server_but_rows() {
 }
 
 #[test]
+fn an_import_waits_for_another_and_goes_on_where_only_rows_and_other_tables_are_new() {
+    let store = Backend::Postgres.make("waits_for_another");
+    let archive = store.archive(&good());
+    let database = store.server();
+    // some servers are told to show every transaction one moment only
+    let role = "ALTER DATABASE :d SET default_transaction_isolation = 'repeatable read'";
+    database.psql(&role.replace(":d", &format!("\"{}\"", database.name())));
+    import(&archive, &store.url(), &["--assume-tz=UTC"]).success();
+    database.psql(
+        "ALTER TABLE chronicle_events DISABLE TRIGGER USER; \
+         CREATE TABLE kept AS SELECT * FROM chronicle_events; DELETE FROM chronicle_events",
+    );
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| {
+            database.psql(
+                "BEGIN; LOCK TABLE chronicle_events IN SHARE ROW EXCLUSIVE MODE; \
+                 CREATE TABLE chronicle_dump_other (id int); \
+                 INSERT INTO chronicle_events SELECT * FROM kept; \
+                 SELECT pg_sleep(4); COMMIT",
+            )
+        });
+        let locked = "SELECT count(*) FROM pg_locks WHERE mode = 'ShareRowExclusiveLock' \
+                      AND relation = 'chronicle_events'::regclass";
+        while database.psql(locked) == "0" {}
+        import(&archive, &store.url(), &["--assume-tz=UTC"])
+            .success()
+            .stdout_has("0 events (")
+            .stdout_has("were there already");
+        other.join().expect("the other import");
+    });
+}
+
+#[test]
 fn triggers_of_a_sqlite_file_do_not_fire() {
     let folder = workdir("sqlite_triggers");
     let made = |name: &str| {

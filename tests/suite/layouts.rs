@@ -232,6 +232,56 @@ fn check_diff_and_verify_take_the_layout_of_a_database_too() {
 }
 
 #[test]
+fn a_layout_file_that_names_a_column_which_is_not_there_is_refused_with_its_name() {
+    let folder = workdir("fork-wrong");
+    let file = folder.path().join("fork.toml");
+    for (right, wrong, told) in [
+        ("fold = \"data\"", "fold = \"dta\"", "events: fold names the column \"dta\""),
+        ("made_from = \"id\"", "made_from = \"no\"", "sessions: made_from names the column \"no\""),
+        ("order = [\"id\"]", "order = [\"run\"]", "sessions: order names the column \"run\""),
+        ("key = [\"id\"]", "key = [\"run_id\"]", "sessions: key names the column \"run_id\""),
+        ("{ session_id = ", "{ run = ", "events: references names the column \"run\""),
+        ("fold = \"data\"", "origin = \"old\"", "events: origin names the column \"old\""),
+        (
+            "physical = \"kind\"",
+            "physical = \"RUN_ID\"",
+            "events: \"session_id\" and \"event_type\" are both the column \"RUN_ID\"",
+        ),
+        ("name = \"event_type\"", "name = \"id\"", "events: two columns have the name \"id\""),
+    ] {
+        assert!(block("toml").contains(right), "{right}");
+        fs::write(&file, block("toml").replacen(right, wrong, 1)).unwrap();
+        run(&["export", "none.db", "-o", "/dev/null", "--layout", words(&file)])
+            .fails_with(9)
+            .stderr_has(words(&file))
+            .stderr_has(told);
+    }
+}
+
+#[test]
+fn rows_that_are_kept_apart_are_there_already_the_second_time() {
+    let folder = workdir("apart-twice");
+    let at = |name: &str| folder.path().join(name);
+    let many = layout::named("uv-manager", None).unwrap().layout;
+    let database = Connection::open(at("many.db")).unwrap();
+    database.execute_batch(many.ddl().unwrap()).unwrap();
+    for table in ["sessions", "events", "tool_events"] {
+        database.execute_batch(&rows(table, &sqlite_columns(&database, table))).unwrap();
+    }
+    drop(database);
+    let (archive, _) = export(words(&at("many.db")), folder.path(), &[]);
+    let server = Cluster::get().database("apart twice");
+    for to in [words(&at("hooks.db")), &server.url()] {
+        let import = ["import", words(&archive), "--to", to, "--on-missing-column=fold"];
+        let import = [&import[..], &["--on-unrepresentable=adapt", "--assume-tz=UTC"]].concat();
+        run(&[&import[..], &["--create"]].concat())
+            .success()
+            .stdout_has("2 events, 2 tool_events, ");
+        run(&import).success().stdout_has("0 tool_events (2 more were there already), ");
+    }
+}
+
+#[test]
 fn a_made_up_fork_in_postgres_works_with_the_layout_file_of_the_document_alone() {
     let folder = workdir("fork-postgres");
     let file = folder.path().join("fork.toml");
