@@ -55,8 +55,8 @@ impl AsLoaded {
         };
         let streams = plan.streams.iter().map(|stream| loaded_stream(stream, catalog)).collect();
         let mut shaper = Shaper::new(Arc::clone(&plan), Purpose::Load)?;
-        for (of, table) in shaper.numbered() {
-            for (original, id) in cancel.or(target.known_ids(table)).await? {
+        for (of, table, origin) in shaper.numbered() {
+            for (original, id) in cancel.or(target.known_ids(table, origin.as_deref())).await? {
                 shaper.know(&of, original.as_deref(), id)?;
             }
         }

@@ -258,8 +258,8 @@ async fn load(
     // the first rows before the transaction: a slow sender keeps nobody waiting for our locks
     let mut end = cancel.or(incoming.next(&mut batch)).await?;
     cancel.or(target.begin(Arc::clone(&loading.plan))).await?;
-    for (of, table) in loading.shaper.numbered() {
-        for (original, id) in cancel.or(target.known_ids(table)).await? {
+    for (of, table, origin) in loading.shaper.numbered() {
+        for (original, id) in cancel.or(target.known_ids(table, origin.as_deref())).await? {
             loading.shaper.know(&of, original.as_deref(), id)?;
         }
     }

@@ -172,13 +172,17 @@ impl Shaper {
     }
 
     /// The tables whose ids are given from a sequence, so that those in use must be known first.
-    pub fn numbered(&self) -> Vec<(String, usize)> {
-        let mut found: Vec<(String, usize)> = Vec::new();
-        for column in self.plan.streams.iter().flat_map(|s| &s.columns) {
+    /// With each, the name under which the ids that rows had before are kept beside them.
+    pub fn numbered(&self) -> Vec<(String, usize, Option<String>)> {
+        let mut found: Vec<(String, usize, Option<String>)> = Vec::new();
+        let streams = &self.plan.streams;
+        for column in streams.iter().flat_map(|s| &s.columns) {
             if let Some(ids) = column.ids.as_ref().filter(|i| i.rule == IdRule::Integer)
-                && !found.iter().any(|(of, _)| *of == ids.of)
+                && !found.iter().any(|(of, ..)| *of == ids.of)
             {
-                found.push((ids.of.clone(), ids.table));
+                let own = streams.iter().find(|s| s.apart.is_none() && s.table == ids.table);
+                let origin = own.and_then(|s| s.origin.clone());
+                found.push((ids.of.clone(), ids.table, origin));
             }
         }
         found

@@ -444,7 +444,12 @@ pub trait Target: Send {
     fn begin(&mut self, plan: Arc<Plan>) -> BoxFuture<'_, Result<()>>;
 
     /// The ids that rows of a table have now, beside those they had where they came from.
-    fn known_ids(&mut self, table: usize) -> BoxFuture<'_, Result<Vec<KnownId>>>;
+    /// Where the table has no column for those, they are kept beside its rows as `origin`.
+    fn known_ids<'a>(
+        &'a mut self,
+        table: usize,
+        origin: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Vec<KnownId>>>;
 
     /// Loads rows. A row that is there already with the same content is skipped, one with other
     /// content is an error. Rows that break a rule of the target are left out and told.

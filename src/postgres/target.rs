@@ -1151,7 +1151,11 @@ impl Target for PgTarget {
         Box::pin(self.begin_now(plan))
     }
 
-    fn known_ids(&mut self, table: usize) -> BoxFuture<'_, Result<Vec<KnownId>>> {
+    fn known_ids<'a>(
+        &'a mut self,
+        table: usize,
+        _origin: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Vec<KnownId>>> {
         Box::pin(self.known_ids_now(table))
     }
 

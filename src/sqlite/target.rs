@@ -272,10 +272,7 @@ impl SqliteTarget {
     }
 
     /// The integers that rows of a table have as ids, beside those they had before.
-    fn known_ids_now(&self, table: usize) -> Result<Vec<KnownId>> {
-        let streams = self.loading.iter().flat_map(|l| &l.plan.streams);
-        let mut of_table = streams.filter(|s| s.table == table && s.apart.is_none());
-        let name = of_table.find_map(|s| s.origin.as_deref());
+    fn known_ids_now(&self, table: usize, name: Option<&str>) -> Result<Vec<KnownId>> {
         let table = &self.catalog.tables[table];
         let Some(key) = table.key.first() else { return Ok(Vec::new()) };
         let key = quoted(&table.columns[*key].physical);
@@ -635,8 +632,12 @@ impl Target for SqliteTarget {
         Box::pin(async move { self.begin_now(plan) })
     }
 
-    fn known_ids(&mut self, table: usize) -> BoxFuture<'_, Result<Vec<KnownId>>> {
-        Box::pin(async move { self.known_ids_now(table) })
+    fn known_ids<'a>(
+        &'a mut self,
+        table: usize,
+        origin: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Vec<KnownId>>> {
+        Box::pin(async move { self.known_ids_now(table, origin) })
     }
 
     fn write_rows<'a>(&'a mut self, rows: &'a Rows<'a>) -> BoxFuture<'a, Result<Vec<Refused>>> {
