@@ -20,7 +20,7 @@ use crate::layout::Layout;
 use crate::plan::{OnUnrepresentable, Plan, StreamPlan};
 use crate::readback::{Readback, differing, not_as_loaded};
 use crate::record::{Batch, Value, show_text};
-use crate::residue::{COLUMNS, RESIDUE, kept_otherwise};
+use crate::residue::{COLUMNS, RESIDUE, kept_otherwise, original_id};
 use crate::shape::key_of;
 use crate::source::{ENFORCED, ORPHANS_NAMED, Orphans};
 use crate::target::{
@@ -1098,22 +1098,34 @@ impl PgTarget {
     }
 
     /// The integers that rows of a table have as ids, beside those they had before.
-    async fn known_ids_now(&self, table: usize) -> Result<Vec<KnownId>> {
+    async fn known_ids_now(&self, table: usize, kept_as: Option<&str>) -> Result<Vec<KnownId>> {
         let table = &self.catalog.tables[table];
         let Some(key) = table.key.first() else { return Ok(Vec::new()) };
         let key = quoted(&table.columns[*key].physical);
         let origin = table.origin.map_or_else(
             || "NULL".into(),
-            |o| format!("{}::text", quoted(&table.columns[o].physical)),
+            |o| format!("t.{}::text", quoted(&table.columns[o].physical)),
         );
-        let sql =
-            format!("SELECT {origin}, {key}::text FROM {}", self.found.full_name(&table.name));
         let what = format!("cannot read {}", table.name);
+        let own = self.found.full_name(RESIDUE);
+        let there = format!("SELECT 1 WHERE to_regclass({}) IS NOT NULL", literal(&own));
+        let beside = match self.connection.rows(Code::Target, &what, &there).await?.is_empty() {
+            true => "NULL".into(),
+            false => format!(
+                "(SELECT r.residue FROM {own} r WHERE r.table_name = {} AND r.key = t.{key}::text)",
+                literal(&table.name)
+            ),
+        };
+        let sql = format!(
+            "SELECT {origin}, {beside}, t.{key}::text FROM {} t",
+            self.found.full_name(&table.name)
+        );
         let rows = self.connection.rows(Code::Target, &what, &sql).await?;
         let known = |row: Vec<Option<String>>| {
             let mut texts = row.into_iter();
-            let original = texts.next()?;
-            Some((original, texts.next()??.parse().ok()?))
+            let (origin, beside) = (texts.next()?, texts.next()?);
+            let kept = beside.zip(kept_as).and_then(|(kept, name)| original_id(&kept, name));
+            Some((origin.or(kept), texts.next()??.parse().ok()?))
         };
         Ok(rows.into_iter().filter_map(known).collect())
     }
@@ -1154,9 +1166,9 @@ impl Target for PgTarget {
     fn known_ids<'a>(
         &'a mut self,
         table: usize,
-        _origin: Option<&'a str>,
+        origin: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Vec<KnownId>>> {
-        Box::pin(self.known_ids_now(table))
+        Box::pin(self.known_ids_now(table, origin))
     }
 
     fn write_rows<'a>(&'a mut self, rows: &'a Rows<'a>) -> BoxFuture<'a, Result<Vec<Refused>>> {

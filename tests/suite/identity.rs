@@ -638,3 +638,25 @@ fn equal_integers_of_two_databases_meet_nowhere_not_even_in_what_is_made_of_them
     }
     assert_eq!(server.psql("SELECT count(*) FROM chronicle_sessions"), "6");
 }
+
+#[test]
+fn numbers_that_a_server_gave_are_given_once() {
+    let desk = Desk::new("numbers_once");
+    let source = desk.sqlite("source.db", HOOKS, &(session(1) + &event(11, 1, "prompt")));
+    // the tutorial's tables with numbers for ids, and no column for those of before
+    let server = postgres(
+        "postgres-upstream.sql",
+        "numbers_once",
+        "DROP TABLE chronicle_events, chronicle_sessions CASCADE; \
+         CREATE TABLE chronicle_sessions (id bigint PRIMARY KEY, project_path text, \
+             start_time timestamptz, status text); \
+         CREATE TABLE chronicle_events (id bigint PRIMARY KEY, \
+             session_id bigint REFERENCES chronicle_sessions, type text, timestamp timestamptz, data jsonb)",
+    );
+    let archive = desk.export(&source);
+    for _ in 0..2 {
+        import(&archive, &server.url(), TUTORIAL_OPTIONS).success();
+        assert_eq!(server.psql("SELECT id FROM chronicle_sessions"), "1");
+        assert_eq!(server.psql("SELECT id, session_id FROM chronicle_events"), "1|1");
+    }
+}
