@@ -8,7 +8,6 @@ pub mod binary;
 pub mod catalog;
 pub mod connection;
 pub mod conninfo;
-mod merge;
 pub mod source;
 pub mod target;
 

@@ -2,12 +2,13 @@
 
 use tokio_postgres::error::SqlState;
 
-use super::catalog::Rule;
-use super::connection::failed;
-use super::target::{PgTarget, is_about_a_value, type_name, with_hint};
-use super::{literal, quoted};
+use super::PgTarget;
+use super::copy::{is_about_a_value, type_name, with_hint};
 use crate::error::{Code, Error, Result};
 use crate::plan::{ColumnPlan, StreamPlan};
+use crate::postgres::catalog::Rule;
+use crate::postgres::connection::failed;
+use crate::postgres::{literal, quoted};
 use crate::record::show_text;
 use crate::source::ORPHANS_NAMED;
 use crate::target::{Problem, Problems, TargetTable, TargetType};
