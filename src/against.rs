@@ -31,6 +31,8 @@ pub struct AsLoaded {
     /// Where an import leaves out rows that refer to nothing: what they can refer to.
     parents: Option<Parents>,
     batch: Batch,
+    /// The row of the batch that comes next.
+    at: usize,
     shaped: Shaped,
     left_out: Vec<u64>,
     sealed: Option<Sealed>,
@@ -68,6 +70,7 @@ impl AsLoaded {
             streams,
             parents,
             batch: Batch::default(),
+            at: 0,
             shaped: Shaped::default(),
             sealed: None,
         })
@@ -105,33 +108,39 @@ impl AsLoaded {
     ) -> Result<()> {
         let Some(parents) = &mut self.parents else { return Ok(()) };
         let streams = source.streams().to_vec();
-        while cancel.or(source.next_batch(&mut self.batch)).await? {
-            let stream = &streams[self.batch.stream()];
+        let mut batch = Batch::default();
+        while cancel.or(source.next_batch(&mut batch)).await? {
+            let stream = &streams[batch.stream()];
             let Some(table) = parents.table(&stream.table) else { continue };
             let Some(key) = stream.key.first() else { continue };
-            for row in 0..self.batch.rows() {
-                parents.add(table, self.batch.value(row, *key))?;
+            for row in 0..batch.rows() {
+                parents.add(table, batch.value(row, *key))?;
             }
         }
         Ok(())
     }
 
     async fn next(&mut self, out: &mut Batch) -> Result<bool> {
-        if let Some(sealed) = self.incoming.next(&mut self.batch).await? {
-            self.sealed = Some(sealed);
-            return Ok(false);
+        if self.at >= self.batch.rows() {
+            if let Some(sealed) = self.incoming.next(&mut self.batch).await? {
+                self.sealed = Some(sealed);
+                return Ok(false);
+            }
+            self.at = 0;
         }
-        self.shaper.shape(&self.batch, &mut self.shaped)?;
+        let first = self.at;
+        self.at = self.shaper.shape(&self.batch, first, &mut self.shaped)?;
+        let taken = self.at - first;
         let number = self.batch.stream();
         let stream = &self.plan.streams[number];
         if let Some(apart) = stream.apart {
-            let kept = if apart == Apart::Kept { self.batch.rows() } else { 0 };
+            let kept = if apart == Apart::Kept { taken } else { 0 };
             out.start(number, stream.source.columns.len(), self.batch.first_row());
-            for row in 0..kept {
+            for row in first..first + kept {
                 let width = stream.source.columns.len();
                 (0..width).for_each(|n| out.push(self.batch.value(row, n)));
             }
-            self.left_out[number] += (self.batch.rows() - kept) as u64;
+            self.left_out[number] += (taken - kept) as u64;
             return Ok(true);
         }
         let rows = &self.shaped.rows;
@@ -154,7 +163,7 @@ impl AsLoaded {
                 None => Value::Null,
             });
         }
-        self.left_out[number] += (self.batch.rows() - loaded) as u64;
+        self.left_out[number] += (taken - loaded) as u64;
         Ok(true)
     }
 }

@@ -16,11 +16,13 @@ use crate::plan::{OnUnrepresentable, Plan, PlanOptions, plan};
 use crate::progress::Progress;
 use crate::record::{Batch, Stream};
 use crate::rejects::Rejects;
-use crate::shape::{Change, Rejected, Shaped, Shaper, key_of};
+use crate::shape::{Change, Rejected, Shaper, key_of};
+use crate::shaping::{End, Shaping, Slice};
 use crate::target::{Outcome, Problem, Problems, Purpose, Refused, Rows, Target};
 
-/// The chunks that wait between the reading thread and the target, beside those read ahead.
-const BATCHES_AHEAD: usize = 1;
+/// The batches that go to and fro between the reading thread and who takes them, beside those that
+/// the archive reads ahead: one is filled while another is in use, and one may still be referred to.
+const BATCHES: usize = 3;
 
 /// What the user decides about an import.
 #[derive(Debug, Clone, Default)]
@@ -67,7 +69,7 @@ pub struct Incoming {
     pub row_digests: Vec<(String, String)>,
     batches: mpsc::Receiver<Batch>,
     used: recycle::Sender<Batch>,
-    reader: Option<JoinHandle<Result<Option<End>>>>,
+    reader: Option<JoinHandle<Result<Option<ArchiveEnd>>>>,
 }
 
 struct Head {
@@ -75,7 +77,7 @@ struct Head {
     streams: Vec<Stream>,
 }
 
-struct End {
+struct ArchiveEnd {
     sealed: Sealed,
     row_digests: Vec<(String, String)>,
 }
@@ -107,8 +109,10 @@ impl Incoming {
         progress: &Progress,
         cancel: &Cancel,
     ) -> Result<Incoming> {
-        let (to_us, batches) = mpsc::channel(BATCHES_AHEAD);
+        let (to_us, batches) = mpsc::channel(BATCHES);
         let (used, to_reader) = recycle::channel();
+        // who takes the first one gives one of its own for it
+        (1..BATCHES).for_each(|_| drop(used.send(Batch::default())));
         let (head_to_us, head) = oneshot::channel();
         let bytes = Arc::clone(&progress.bytes);
         let reader = std::thread::Builder::new()
@@ -141,21 +145,43 @@ impl Incoming {
     pub async fn next(&mut self, batch: &mut Batch) -> Result<Option<Sealed>> {
         match self.batches.recv().await {
             Some(next) => {
-                let _ = self.used.send(std::mem::replace(batch, next));
+                self.reuse(std::mem::replace(batch, next));
                 Ok(None)
             }
-            None => match self.reader.take().map(join).transpose()?.flatten() {
-                Some(end) => {
-                    self.row_digests = end.row_digests;
-                    Ok(Some(end.sealed))
-                }
-                None => Err(Error::new(Code::Internal, "the archive has no end")),
-            },
+            None => self.end().map(Some),
+        }
+    }
+
+    /// The next rows, or what is known of the archive when there are no more; for a thread that may
+    /// wait.
+    ///
+    /// # Errors
+    /// A damaged or cut archive.
+    pub fn next_blocking(&mut self) -> Result<std::result::Result<Batch, Sealed>> {
+        match self.batches.blocking_recv() {
+            Some(next) => Ok(Ok(next)),
+            None => self.end().map(Err),
+        }
+    }
+
+    /// Gives a batch back, to be filled anew.
+    pub fn reuse(&self, batch: Batch) {
+        // the thread may have ended: it needs no more
+        let _ = self.used.send(batch);
+    }
+
+    fn end(&mut self) -> Result<Sealed> {
+        match self.reader.take().map(join).transpose()?.flatten() {
+            Some(end) => {
+                self.row_digests = end.row_digests;
+                Ok(end.sealed)
+            }
+            None => Err(Error::new(Code::Internal, "the archive has no end")),
         }
     }
 }
 
-fn join(reader: JoinHandle<Result<Option<End>>>) -> Result<Option<End>> {
+fn join(reader: JoinHandle<Result<Option<ArchiveEnd>>>) -> Result<Option<ArchiveEnd>> {
     reader.join().map_err(|_| Error::new(Code::Internal, "the reading thread has failed"))?
 }
 
@@ -166,7 +192,7 @@ fn read(
     batches: &mpsc::Sender<Batch>,
     used: &recycle::Receiver<Batch>,
     bytes: &AtomicU64,
-) -> Result<Option<End>> {
+) -> Result<Option<ArchiveEnd>> {
     for (n, stream) in reader.streams().iter().enumerate() {
         if let Some(kind) = reader.unknown_kind(n) {
             return Err(Error::new(
@@ -186,18 +212,20 @@ fn read(
         return Ok(None);
     }
     reader.read_ahead()?;
-    let mut batch = Batch::default();
-    while reader.next_batch(&mut batch)? {
-        bytes.store(reader.consumed(), Ordering::Relaxed);
-        let next = used.try_recv().unwrap_or_default();
+    loop {
         // nobody listens any more: the other side has an error of its own
-        if batches.blocking_send(std::mem::replace(&mut batch, next)).is_err() {
+        let Ok(mut batch) = used.recv() else { return Ok(None) };
+        if !reader.next_batch(&mut batch)? {
+            break;
+        }
+        bytes.store(reader.consumed(), Ordering::Relaxed);
+        if batches.blocking_send(batch).is_err() {
             return Ok(None);
         }
     }
     bytes.store(reader.consumed(), Ordering::Relaxed);
     let row_digests = reader.row_digests();
-    Ok(reader.sealed().cloned().map(|sealed| End { sealed, row_digests }))
+    Ok(reader.sealed().cloned().map(|sealed| ArchiveEnd { sealed, row_digests }))
 }
 
 /// Loads an archive into a target. Nothing is visible there before the manifest agreed, every
@@ -207,14 +235,14 @@ fn read(
 /// # Errors
 /// A damaged or cut archive, a row or value that the target refuses, or a stop.
 pub async fn import(
-    mut incoming: Incoming,
+    incoming: Incoming,
     mut target: Box<dyn Target>,
     options: ImportOptions,
     rejects: Option<File>,
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<Imported> {
-    let loaded = load(&mut incoming, target.as_mut(), &options, rejects, progress, cancel).await;
+    let loaded = load(incoming, target.as_mut(), &options, rejects, progress, cancel).await;
     let mut imported = match loaded {
         Ok(loaded) => loaded,
         Err(error) => {
@@ -233,7 +261,7 @@ pub async fn import(
 }
 
 async fn load(
-    incoming: &mut Incoming,
+    mut incoming: Incoming,
     target: &mut dyn Target,
     options: &ImportOptions,
     rejects: Option<File>,
@@ -245,31 +273,35 @@ async fn load(
     let rejects = rejects
         .map(|file| Rejects::start(file, &incoming.header, &incoming.streams))
         .transpose()?;
+    let mut shaper = Shaper::new(Arc::clone(&plan), options.purpose)?;
     let mut loading = Loading {
-        shaper: Shaper::new(Arc::clone(&plan), options.purpose)?,
-        shaped: Shaped::default(),
         rejects,
         rejected: Problems::default(),
         problems: Problems::default(),
-        plan,
         checks: options.purpose == Purpose::Check,
+        plan,
     };
-    let mut batch = Batch::default();
     // the first rows before the transaction: a slow sender keeps nobody waiting for our locks
-    let mut end = cancel.or(incoming.next(&mut batch)).await?;
+    let mut first = Batch::default();
+    let empty = cancel.or(incoming.next(&mut first)).await?;
     cancel.or(target.begin(Arc::clone(&loading.plan))).await?;
-    for (of, table, origin) in loading.shaper.numbered() {
+    for (of, table, origin) in shaper.numbered() {
         for (original, id) in cancel.or(target.known_ids(table, origin.as_deref())).await? {
-            loading.shaper.know(&of, original.as_deref(), id)?;
+            shaper.know(&of, original.as_deref(), id)?;
         }
     }
-    let sealed = loop {
-        if let Some(sealed) = end {
-            break sealed;
+    let End { shaper, sealed } = match empty {
+        Some(sealed) => End { shaper, sealed },
+        None => {
+            let mut shaping =
+                Shaping::start(incoming, first, shaper, &loading.plan, options.purpose)?;
+            while let Some(mut slice) = cancel.or(async { Ok(shaping.next().await) }).await? {
+                cancel.or(loading.slice(target, &mut slice)).await?;
+                progress.add_rows(slice.rows);
+                shaping.done(slice);
+            }
+            shaping.end()?
         }
-        cancel.or(loading.batch(target, &batch)).await?;
-        progress.add_rows(batch.rows());
-        end = cancel.or(incoming.next(&mut batch)).await?;
     };
     if let Some(expected) = options.expect.as_ref().filter(|e| **e != sealed.digest) {
         return Err(Error::new(
@@ -282,14 +314,12 @@ async fn load(
         ));
     }
     let outcome = cancel.or(target.settle()).await?;
-    loading.finish(outcome, sealed)
+    loading.finish(&shaper, outcome, sealed)
 }
 
 /// What is kept while rows are loaded.
 struct Loading {
     plan: Arc<Plan>,
-    shaper: Shaper,
-    shaped: Shaped,
     rejects: Option<Rejects>,
     rejected: Problems,
     problems: Problems,
@@ -297,42 +327,43 @@ struct Loading {
 }
 
 impl Loading {
-    async fn batch(&mut self, target: &mut dyn Target, batch: &Batch) -> Result<()> {
-        self.shaper.shape(batch, &mut self.shaped)?;
+    async fn slice(&mut self, target: &mut dyn Target, slice: &mut Slice) -> Result<()> {
+        let Slice { batch, shaped, .. } = &*slice;
         let rows = Rows {
             stream: batch.stream(),
             source: batch,
-            shaped: &self.shaped.rows,
-            from: &self.shaped.from,
-            residue: &self.shaped.residue,
+            shaped: &shaped.rows,
+            from: &shaped.from,
+            residue: &shaped.residue,
         };
         let refused = target.write_rows(&rows).await?;
-        self.set_aside(batch, refused)
+        self.set_aside(slice, refused)
     }
 
     /// Decides about the rows that are not loaded: those that no value was found for, and those
     /// that the target refused by a rule of its own.
-    fn set_aside(&mut self, batch: &Batch, refused: Vec<Refused>) -> Result<()> {
+    fn set_aside(&mut self, slice: &mut Slice, refused: Vec<Refused>) -> Result<()> {
         let plan = Arc::clone(&self.plan);
+        let Slice { batch, shaped, refused: unloaded, .. } = slice;
         let stream = &plan.streams[batch.stream()];
         let rejects = plan.options.on_unrepresentable == OnUnrepresentable::Reject;
         for Refused { row, error } in refused {
-            let row = self.shaped.from.get(row).copied().unwrap_or(0);
+            let row = shaped.from.get(row).copied().unwrap_or(0);
             let key = key_of(stream, batch, row);
             match (rejects, self.checks) {
                 (true, _) => {}
                 (false, true) => self.problems.add(stream, None, &error, &key),
                 (false, false) => return Err(error),
             }
-            self.shaper.unload(stream, batch, row)?;
+            unloaded.push(row);
             let reason = error.full();
-            self.shaped.rejected.push(Rejected { row, key, column: None, reason });
+            shaped.rejected.push(Rejected { row, key, column: None, reason });
         }
-        if !rejects || self.shaped.rejected.is_empty() {
+        if !rejects || shaped.rejected.is_empty() {
             return Ok(());
         }
-        self.shaped.rejected.sort_by_key(|r| r.row);
-        for why in self.shaped.rejected.chunk_by(|a, b| a.row == b.row) {
+        shaped.rejected.sort_by_key(|r| r.row);
+        for why in shaped.rejected.chunk_by(|a, b| a.row == b.row) {
             let [first, ..] = why else { continue };
             if let Some(rejects) = &mut self.rejects {
                 rejects.write(batch, first.row, &why.iter().collect::<Vec<_>>())?;
@@ -345,10 +376,10 @@ impl Loading {
         Ok(())
     }
 
-    fn finish(self, mut outcome: Outcome, sealed: Sealed) -> Result<Imported> {
-        outcome.notices.extend(self.shaper.shifted());
-        outcome.notices.extend(self.shaper.clock().filter(|_| self.checks));
-        let mut problems = self.shaper.problems();
+    fn finish(self, shaper: &Shaper, mut outcome: Outcome, sealed: Sealed) -> Result<Imported> {
+        outcome.notices.extend(shaper.shifted());
+        outcome.notices.extend(shaper.clock().filter(|_| self.checks));
+        let mut problems = shaper.problems();
         problems.extend(self.problems.all());
         problems.append(&mut outcome.problems);
         // as an import would meet them
@@ -366,7 +397,7 @@ impl Loading {
         };
         Ok(Imported {
             committed: false,
-            changes: self.shaper.changes(),
+            changes: shaper.changes(),
             plan: self.plan,
             outcome,
             problems,

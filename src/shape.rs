@@ -19,6 +19,8 @@ use crate::spool::Spool;
 use crate::target::{Check, Problem, Purpose, TargetType};
 use crate::time::{Naive, read_text};
 
+/// The bytes of shaped rows that are enough for a slice: little memory, and few statements.
+const SLICE: usize = 1 << 20;
 /// How many rows are named for one reason; all are counted.
 const NAMED: usize = 5;
 
@@ -196,12 +198,13 @@ impl Shaper {
         self.ids.get_mut(of).map_or(Ok(()), |map| map.know(original, id))
     }
 
-    /// Makes the rows of the target for those of a batch.
+    /// Makes the rows of the target for those of a batch from row number `from` on, until they are
+    /// enough for a slice; returns the number of the row that comes next.
     ///
     /// # Errors
     /// The first value that the target cannot hold, with table, key, column and reason, unless the
     /// plan or the purpose says that rows are left out for it.
-    pub fn shape(&mut self, batch: &Batch, out: &mut Shaped) -> Result<()> {
+    pub fn shape(&mut self, batch: &Batch, from: usize, out: &mut Shaped) -> Result<usize> {
         let plan = Arc::clone(&self.plan);
         let Some(stream) = plan.streams.get(batch.stream()) else {
             return Err(Error::new(Code::Internal, "rows of a stream without a plan"));
@@ -213,13 +216,19 @@ impl Shaper {
         out.from.clear();
         out.residue.clear();
         out.rejected.clear();
-        for row in 0..batch.rows() {
+        let mut beside = 0;
+        for row in from..batch.rows() {
+            if out.rows.size() + beside >= SLICE {
+                return Ok(row);
+            }
+            let kept = out.residue.len();
             self.row.clear();
             let shaped = out.rows.rows();
             self.one(At { stream, batch, row }, &mut out.rows)?;
             let key = || key_of(stream, batch, row);
             if self.row.refused.is_empty() {
                 self.keep(stream, shaped, out);
+                beside += out.residue.get(kept).map_or(0, |kept| kept.text.len());
             }
             if self.row.refused.is_empty() {
                 out.from.push(row);
@@ -232,7 +241,7 @@ impl Shaper {
             out.rows.truncate(shaped);
             self.refuse(At { stream, batch, row }, out)?;
         }
-        Ok(())
+        Ok(batch.rows())
     }
 
     fn one(&mut self, at: At<'_>, out: &mut Batch) -> Result<()> {
@@ -713,7 +722,7 @@ impl Shaper {
             return Err(self.refused_error(at, column, refusal, settle.as_deref()));
         }
         let key = key_of(at.stream, at.batch, at.row);
-        self.unload(at.stream, at.batch, at.row)?;
+        self.unload(at.batch, &[at.row])?;
         for (column, refusal, settle) in refused {
             let misses = missing(&column);
             let column = Some(column);
@@ -728,17 +737,21 @@ impl Shaper {
         Ok(())
     }
 
-    /// Notes that a row is not loaded, so that what refers to it is not either.
+    /// Notes that rows are not loaded, so that what refers to them is not either.
     ///
     /// # Errors
     /// If the temporary file cannot be used.
-    pub fn unload(&mut self, stream: &StreamPlan, batch: &Batch, row: usize) -> Result<()> {
-        let own = stream.columns.iter().find(|c| c.ids.as_ref().is_some_and(|ids| ids.own));
-        if let Some(ColumnPlan { ids: Some(ids), taken: Taken::Column(n), .. }) = own
-            && stream.role == Role::Sessions
-        {
-            self.any_unloaded = true;
-            self.spool.put(UNLOADED, &named(&ids.of, batch.value(row, *n)), &[])?;
+    pub fn unload(&mut self, batch: &Batch, rows: &[usize]) -> Result<()> {
+        let plan = Arc::clone(&self.plan);
+        let stream = plan.streams.get(batch.stream()).filter(|s| s.role == Role::Sessions);
+        let own = stream.into_iter().flat_map(|s| &s.columns);
+        let own = own.filter(|c| c.ids.as_ref().is_some_and(|ids| ids.own));
+        for column in own {
+            let (Some(ids), Taken::Column(n)) = (&column.ids, &column.taken) else { continue };
+            for row in rows {
+                self.any_unloaded = true;
+                self.spool.put(UNLOADED, &named(&ids.of, batch.value(*row, *n)), &[])?;
+            }
         }
         Ok(())
     }

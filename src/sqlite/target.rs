@@ -34,7 +34,7 @@ use crate::target::{
 };
 
 /// SQLite's page cache in KiB: enough that the indexes of some hundred thousand rows stay in it.
-const CACHE_KIB: i64 = 64 << 10;
+const CACHE_KIB: i64 = 40 << 10;
 
 /// A SQLite file that rows are loaded into.
 pub struct SqliteTarget {

@@ -1,0 +1,140 @@
+//! Shaping ahead: a thread of its own makes rows of the target, slice by slice, while the target
+//! takes those before.
+
+use std::sync::Arc;
+use std::sync::mpsc as back;
+use std::thread::JoinHandle;
+
+use tokio::sync::mpsc;
+
+use crate::archive::Sealed;
+use crate::error::{Code, Error, Result};
+use crate::import::Incoming;
+use crate::plan::{OnUnrepresentable, Plan};
+use crate::record::Batch;
+use crate::shape::{Shaped, Shaper};
+use crate::target::Purpose;
+
+/// Rows of one stream on their way into the target.
+pub struct Slice {
+    /// The rows of the archive that they come from.
+    pub batch: Arc<Batch>,
+    /// The rows as the target takes them.
+    pub shaped: Shaped,
+    /// How many rows of the archive they were.
+    pub rows: usize,
+    /// The rows of the archive's batch that the target has refused.
+    pub refused: Vec<usize>,
+}
+
+/// The thread that shapes.
+pub struct Shaping {
+    slices: mpsc::Receiver<Slice>,
+    used: back::Sender<Slice>,
+    thread: Option<JoinHandle<Result<Option<End>>>>,
+}
+
+/// What is left when there are no more rows.
+pub struct End {
+    /// The shaper, with everything that it has counted.
+    pub shaper: Shaper,
+    /// What is known of the archive.
+    pub sealed: Sealed,
+}
+
+/// How many slices are on their way at the same time: one with the target, one being shaped. Where
+/// a row that the target refuses decides about those behind it, only one.
+fn slices(plan: &Plan, purpose: Purpose) -> usize {
+    match (purpose, plan.options.on_unrepresentable) {
+        (Purpose::Check, _) | (_, OnUnrepresentable::Reject) => 1,
+        _ => 2,
+    }
+}
+
+impl Shaping {
+    /// Starts to shape what comes in, with the rows of `first` at its head.
+    ///
+    /// # Errors
+    /// If there is no thread.
+    pub fn start(
+        incoming: Incoming,
+        first: Batch,
+        shaper: Shaper,
+        plan: &Plan,
+        purpose: Purpose,
+    ) -> Result<Shaping> {
+        let (used, from_us) = back::channel();
+        let (to_us, slices_out) = mpsc::channel(1);
+        let count = slices(plan, purpose);
+        for _ in 0..count {
+            let (batch, shaped) = (Arc::new(Batch::default()), Shaped::default());
+            // the other end is at hand
+            let _ = used.send(Slice { batch, shaped, rows: 0, refused: Vec::new() });
+        }
+        let thread = std::thread::Builder::new()
+            .name("shape".into())
+            .spawn(move || shape(incoming, first, shaper, &to_us, &from_us))
+            .map_err(|e| Error::new(Code::Internal, "cannot start a thread").because(e))?;
+        Ok(Shaping { slices: slices_out, used, thread: Some(thread) })
+    }
+
+    /// The next rows, or nothing when there are no more.
+    pub async fn next(&mut self) -> Option<Slice> {
+        self.slices.recv().await
+    }
+
+    /// Gives a slice back, to be filled anew.
+    pub fn done(&self, slice: Slice) {
+        // the thread may have ended: it needs no more
+        let _ = self.used.send(slice);
+    }
+
+    /// What is left at the end.
+    ///
+    /// # Errors
+    /// What ended the rows before their end: a damaged or cut archive, or a value that the target
+    /// cannot hold.
+    pub fn end(&mut self) -> Result<End> {
+        let failed = || Error::new(Code::Internal, "the shaping thread has failed");
+        let thread = self.thread.take().ok_or_else(failed)?;
+        thread.join().map_err(|_| failed())??.ok_or_else(failed)
+    }
+}
+
+/// The shaping thread; None if nobody wants more.
+fn shape(
+    mut incoming: Incoming,
+    first: Batch,
+    mut shaper: Shaper,
+    slices: &mpsc::Sender<Slice>,
+    used: &back::Receiver<Slice>,
+) -> Result<Option<End>> {
+    let mut batch = Arc::new(first);
+    loop {
+        let mut at = 0;
+        while at < batch.rows() {
+            let Ok(mut slice) = used.recv() else { return Ok(None) };
+            shaper.unload(&slice.batch, &slice.refused)?;
+            slice.refused.clear();
+            give_back(&incoming, std::mem::replace(&mut slice.batch, Arc::clone(&batch)));
+            let next = shaper.shape(&batch, at, &mut slice.shaped)?;
+            slice.rows = next - at;
+            at = next;
+            if slices.blocking_send(slice).is_err() {
+                return Ok(None);
+            }
+        }
+        give_back(&incoming, std::mem::take(&mut batch));
+        match incoming.next_blocking()? {
+            Ok(next) => batch = Arc::new(next),
+            Err(sealed) => return Ok(Some(End { shaper, sealed })),
+        }
+    }
+}
+
+/// Gives a batch back, to be filled anew, once nobody refers to it any more.
+fn give_back(incoming: &Incoming, batch: Arc<Batch>) {
+    if let Some(batch) = Arc::into_inner(batch) {
+        incoming.reuse(batch);
+    }
+}
