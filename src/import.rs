@@ -21,8 +21,8 @@ use crate::shaping::{End, Shaping, Slice};
 use crate::target::{Outcome, Problem, Problems, Purpose, Refused, Rows, Target};
 
 /// The batches that go to and fro between the reading thread and who takes them, beside those that
-/// the archive reads ahead: one is filled while another is in use, and one may still be referred to.
-const BATCHES: usize = 3;
+/// the archive reads ahead: one is in use, and one may still be referred to.
+const BATCHES: usize = 2;
 
 /// What the user decides about an import.
 #[derive(Debug, Clone, Default)]
@@ -145,7 +145,8 @@ impl Incoming {
     pub async fn next(&mut self, batch: &mut Batch) -> Result<Option<Sealed>> {
         match self.batches.recv().await {
             Some(next) => {
-                self.reuse(std::mem::replace(batch, next));
+                // the thread may have ended: it needs no more
+                let _ = self.used.send(std::mem::replace(batch, next));
                 Ok(None)
             }
             None => self.end().map(Some),
@@ -164,10 +165,9 @@ impl Incoming {
         }
     }
 
-    /// Gives a batch back, to be filled anew.
-    pub fn reuse(&self, batch: Batch) {
-        // the thread may have ended: it needs no more
-        let _ = self.used.send(batch);
+    /// Where batches go back to, to be filled anew.
+    pub fn used(&self) -> recycle::Sender<Batch> {
+        self.used.clone()
     }
 
     fn end(&mut self) -> Result<Sealed> {

@@ -31,6 +31,7 @@ pub struct Slice {
 pub struct Shaping {
     slices: mpsc::Receiver<Slice>,
     used: back::Sender<Slice>,
+    batches: back::Sender<Batch>,
     thread: Option<JoinHandle<Result<Option<End>>>>,
 }
 
@@ -71,11 +72,12 @@ impl Shaping {
             // the other end is at hand
             let _ = used.send(Slice { batch, shaped, rows: 0, refused: Vec::new() });
         }
+        let batches = incoming.used();
         let thread = std::thread::Builder::new()
             .name("shape".into())
             .spawn(move || shape(incoming, first, shaper, &to_us, &from_us))
             .map_err(|e| Error::new(Code::Internal, "cannot start a thread").because(e))?;
-        Ok(Shaping { slices: slices_out, used, thread: Some(thread) })
+        Ok(Shaping { slices: slices_out, used, batches, thread: Some(thread) })
     }
 
     /// The next rows, or nothing when there are no more.
@@ -84,7 +86,11 @@ impl Shaping {
     }
 
     /// Gives a slice back, to be filled anew.
-    pub fn done(&self, slice: Slice) {
+    pub fn done(&self, mut slice: Slice) {
+        if slice.refused.is_empty() {
+            // at once: the next batch may wait for this one
+            give_back(&self.batches, std::mem::take(&mut slice.batch));
+        }
         // the thread may have ended: it needs no more
         let _ = self.used.send(slice);
     }
@@ -110,13 +116,14 @@ fn shape(
     used: &back::Receiver<Slice>,
 ) -> Result<Option<End>> {
     let mut batch = Arc::new(first);
+    let batches = incoming.used();
     loop {
         let mut at = 0;
         while at < batch.rows() {
             let Ok(mut slice) = used.recv() else { return Ok(None) };
             shaper.unload(&slice.batch, &slice.refused)?;
             slice.refused.clear();
-            give_back(&incoming, std::mem::replace(&mut slice.batch, Arc::clone(&batch)));
+            give_back(&batches, std::mem::replace(&mut slice.batch, Arc::clone(&batch)));
             let next = shaper.shape(&batch, at, &mut slice.shaped)?;
             slice.rows = next - at;
             at = next;
@@ -124,7 +131,7 @@ fn shape(
                 return Ok(None);
             }
         }
-        give_back(&incoming, std::mem::take(&mut batch));
+        give_back(&batches, std::mem::take(&mut batch));
         match incoming.next_blocking()? {
             Ok(next) => batch = Arc::new(next),
             Err(sealed) => return Ok(Some(End { shaper, sealed })),
@@ -133,8 +140,9 @@ fn shape(
 }
 
 /// Gives a batch back, to be filled anew, once nobody refers to it any more.
-fn give_back(incoming: &Incoming, batch: Arc<Batch>) {
+fn give_back(batches: &back::Sender<Batch>, batch: Arc<Batch>) {
     if let Some(batch) = Arc::into_inner(batch) {
-        incoming.reuse(batch);
+        // the reading thread may have ended: it needs no more
+        let _ = batches.send(batch);
     }
 }

@@ -20,6 +20,27 @@ pub struct TargetOptions {
     pub layout: Option<Layout>,
     /// What for.
     pub purpose: Purpose,
+    /// How Postgres compresses the large values of the rows; as its settings say without it.
+    pub compression: Option<Compression>,
+}
+
+/// How Postgres compresses a large value in a row ("TOAST").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// Its own method: smaller, and slow to write.
+    Pglz,
+    /// LZ4, since PostgreSQL 14 where the server was built with it.
+    Lz4,
+}
+
+impl Compression {
+    /// The word that the server uses.
+    pub fn word(self) -> &'static str {
+        match self {
+            Compression::Pglz => "pglz",
+            Compression::Lz4 => "lz4",
+        }
+    }
 }
 
 /// What SQLite does with a value that is stored in a column (its "type affinity").

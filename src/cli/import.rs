@@ -19,7 +19,7 @@ use crate::archive::{Index, Limits};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::import::{ImportOptions, Imported, Incoming, import};
-use crate::layout;
+use crate::layout::{self, Backend};
 use crate::location::{Environment, Location};
 use crate::plan::{
     AssumeZone, EventTypes, Fate, OnMissingColumn, OnUnrepresentable, Plan, PlanOptions,
@@ -27,7 +27,7 @@ use crate::plan::{
 use crate::progress::Progress;
 use crate::record::show_path;
 use crate::shape::{Change, What};
-use crate::target::{Loaded, OnOrphans, Purpose, TargetOptions};
+use crate::target::{Compression, Loaded, OnOrphans, Purpose, TargetOptions};
 
 pub(super) async fn run(
     args: &ImportArgs,
@@ -85,7 +85,12 @@ pub(super) fn opening(
                 ));
         }
     };
-    Ok(TargetOptions { create, layout, purpose })
+    let compression = args.toast_compression.map(Compression::from);
+    if compression.is_some() && backend == Backend::Sqlite {
+        return Err(Error::new(Code::Usage, "--toast-compression is for Postgres alone")
+            .hint("leave it out: SQLite does not compress rows"));
+    }
+    Ok(TargetOptions { create, layout, purpose, compression })
 }
 
 fn options(args: &ImportArgs) -> Result<ImportOptions> {

@@ -17,7 +17,7 @@ use tokio_postgres::Statement;
 
 use self::copy::Load;
 use self::merge::Merge;
-use self::prepare::{create_tables, who_may_read};
+use self::prepare::{MEMORY, compress, create_tables, who_may_read};
 use super::catalog::{PgCatalog, Trigger};
 use super::connection::Connection;
 use super::conninfo::ConnInfo;
@@ -67,6 +67,10 @@ impl PgTarget {
         // whoever waits for the tables must see what others have written meanwhile
         let begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED; {}", connection.settings());
         connection.run(Code::Target, "cannot start to write", &begin).await?;
+        connection.run(Code::Target, "cannot set the memory of this load", MEMORY).await?;
+        if let Some(method) = options.compression {
+            compress(&connection, method).await?;
+        }
         let mut notices = info.notices();
         if let Some(layout) = create {
             create_tables(&connection, info, layout).await?;

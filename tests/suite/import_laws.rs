@@ -719,6 +719,29 @@ fn a_sequence_is_behind_the_largest_loaded_number_and_never_goes_back() {
 }
 
 #[test]
+fn large_values_are_compressed_as_asked_for() {
+    let text = "again and again ".repeat(1000);
+    let large = good() + &format!("UPDATE events SET data = json_object('a', '{text}');");
+    for (method, rows) in [("lz4", true), ("pglz", false)] {
+        let store = Backend::Postgres.make(method);
+        let archive = store.archive(&large);
+        if rows {
+            // through a staging table, too: there is a row in the target already
+            let other = store.archive(&session(99, "other"));
+            store.import(&other, &[]).success();
+        }
+        store.import(&archive, &["--toast-compression", method]).success();
+        let sql = "SELECT DISTINCT pg_column_compression(metadata) FROM chronicle_events";
+        assert_eq!(store.server().psql(sql), method);
+    }
+    let file = Backend::Sqlite.make("no_toast");
+    let archive = file.archive(&large);
+    file.import(&archive, &["--toast-compression=lz4"])
+        .fails_with(2)
+        .stderr_has("--toast-compression is for Postgres alone");
+}
+
+#[test]
 fn a_foreign_key_that_no_layout_knows_is_kept() {
     let with_project = |project: &str| {
         "ALTER TABLE events ADD COLUMN project TEXT;".to_owned()

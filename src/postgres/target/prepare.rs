@@ -14,7 +14,7 @@ use crate::postgres::connection::Connection;
 use crate::postgres::conninfo::ConnInfo;
 use crate::postgres::{literal, quoted};
 use crate::record::show_text;
-use crate::target::{Problems, Purpose};
+use crate::target::{Compression, Problems, Purpose};
 
 impl PgTarget {
     /// Finds for a check what would keep this role from loading, and which rules are not for it.
@@ -190,6 +190,20 @@ pub(super) struct Rights {
     owner: bool,
     /// How many policies the table has.
     policies: u64,
+}
+
+/// The memory that one load may take, never less than the server allows anyway: staged rows are
+/// joined in it, and a GIN index takes new entries in larger portions.
+pub(super) const MEMORY: &str = "SELECT set_config(name, '64MB', true) FROM pg_catalog.pg_settings \
+      WHERE name IN ('work_mem', 'gin_pending_list_limit') AND setting::bigint < 65536";
+
+/// Decides how large values are compressed, in columns that have no method of their own.
+pub(super) async fn compress(connection: &Connection, method: Compression) -> Result<()> {
+    let sql = format!("SET LOCAL default_toast_compression = {}", method.word());
+    let what = format!("the server cannot compress with {}", method.word());
+    connection.run(Code::Target, &what, &sql).await.map_err(|e| {
+        e.hint("leave --toast-compression out: LZ4 needs PostgreSQL 14 or later, built with it")
+    })
 }
 
 pub(super) async fn create_tables(
