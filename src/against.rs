@@ -16,7 +16,7 @@ use crate::ids::show_id;
 use crate::import::Incoming;
 use crate::plan::{Apart, Plan, PlanOptions, StreamPlan, plan};
 use crate::record::{Batch, Column, Kind, Stream, Value};
-use crate::residue::with_residue;
+use crate::residue::{APART, with_residue};
 use crate::shape::{Shaped, Shaper};
 use crate::source::Source;
 use crate::spool::Spool;
@@ -117,6 +117,10 @@ impl AsLoaded {
     }
 
     async fn next(&mut self, out: &mut Batch) -> Result<bool> {
+        if !self.shaped.again.is_empty() {
+            self.second_copies(out);
+            return Ok(true);
+        }
         if let Some(sealed) = self.incoming.next(&mut self.batch).await? {
             self.sealed = Some(sealed);
             return Ok(false);
@@ -154,8 +158,19 @@ impl AsLoaded {
                 None => Value::Null,
             });
         }
-        self.left_out[number] += (self.batch.rows() - loaded) as u64;
+        self.left_out[number] += (self.batch.rows() - loaded - self.shaped.again.len()) as u64;
         Ok(true)
+    }
+
+    /// Hands over the rows of the last batch that are kept apart.
+    fn second_copies(&mut self, out: &mut Batch) {
+        let again = std::mem::take(&mut self.shaped.again);
+        let Some(number) = self.plan.second_copies(self.batch.stream()) else { return };
+        let width = self.streams[number].columns.len();
+        out.start(number, width, self.batch.first_row());
+        for kept in again {
+            (0..width).for_each(|n| out.push(self.batch.value(kept.row, n)));
+        }
     }
 }
 
@@ -176,7 +191,9 @@ impl Side for AsLoaded {
 /// The stream that a plan makes, called as in the archive, with the columns of the target.
 fn loaded_stream(plan: &StreamPlan, catalog: &Catalog) -> Stream {
     if plan.apart.is_some() {
-        return exactly(&plan.stream, &plan.source);
+        // the stream of second copies has the name of the one that they came in
+        let name = plan.second_of.map_or(&plan.stream, |_| &plan.table_name);
+        return exactly(name, &plan.source);
     }
     let table = &catalog.tables[plan.table];
     let columns = plan.columns.iter().map(|column| Column {
@@ -269,7 +286,10 @@ impl AsTheyStand {
         for (number, stream) in source.streams().iter().enumerate() {
             if stands_for[number].is_empty() {
                 stands_for[number].push(streams.len());
-                streams.push(exactly(&stream.name, stream));
+                let apart = format!("{APART}{}", stream.name);
+                let again = |s: &StreamPlan| s.second_of.is_some() && s.table_name == apart;
+                let again = plan.streams.iter().any(again);
+                streams.push(exactly(if again { &apart } else { &stream.name }, stream));
             }
         }
         AsTheyStand { source, streams, stands_for, batch: Batch::default(), waiting: Vec::new() }

@@ -251,6 +251,7 @@ async fn load(
         rejects,
         rejected: Problems::default(),
         problems: Problems::default(),
+        nothing_new: vec![0; plan.streams.len()],
         plan,
         checks: options.purpose == Purpose::Check,
     };
@@ -293,6 +294,8 @@ struct Loading {
     rejects: Option<Rejects>,
     rejected: Problems,
     problems: Problems,
+    /// Of every stream, the second copies that were left out because they say nothing new.
+    nothing_new: Vec<u64>,
     checks: bool,
 }
 
@@ -307,6 +310,15 @@ impl Loading {
             residue: &self.shaped.residue,
         };
         let refused = target.write_rows(&rows).await?;
+        if let (Some(again), false) =
+            (self.plan.second_copies(batch.stream()), self.shaped.again.is_empty())
+        {
+            let none = Batch::default();
+            let residue = &self.shaped.again;
+            let again = Rows { stream: again, source: batch, shaped: &none, from: &[], residue };
+            target.write_rows(&again).await?;
+        }
+        self.nothing_new[batch.stream()] += self.shaped.nothing_new;
         self.set_aside(batch, refused)
     }
 
@@ -345,7 +357,22 @@ impl Loading {
         Ok(())
     }
 
+    /// Counts second copies with the stream that they came in.
+    fn count_again(&self, outcome: &mut Outcome) {
+        for (loaded, nothing_new) in outcome.loaded.iter_mut().zip(&self.nothing_new) {
+            loaded.skipped_rows += nothing_new;
+        }
+        for (n, stream) in self.plan.streams.iter().enumerate().rev() {
+            if let Some(of) = stream.second_of {
+                let again = outcome.loaded.remove(n);
+                outcome.loaded[of].inserted_rows += again.inserted_rows;
+                outcome.loaded[of].skipped_rows += again.skipped_rows;
+            }
+        }
+    }
+
     fn finish(self, mut outcome: Outcome, sealed: Sealed) -> Result<Imported> {
+        self.count_again(&mut outcome);
         outcome.notices.extend(self.shaper.shifted());
         outcome.notices.extend(self.shaper.clock().filter(|_| self.checks));
         let mut problems = self.shaper.problems();

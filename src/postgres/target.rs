@@ -378,7 +378,6 @@ impl PgTarget {
         let plan = self.loading.as_ref().map(|l| Arc::clone(&l.plan)).ok_or_else(not_begun)?;
         let stream = plan.streams.get(rows.stream).ok_or_else(not_begun)?;
         if stream.apart.is_some() {
-            self.finish_stream().await?;
             if let Some(loading) = &mut self.loading {
                 loading.loaded[rows.stream].inserted_rows += rows.residue.len() as u64;
             }
