@@ -13,7 +13,7 @@ use crate::cancel::Cancel;
 use crate::compare::{Compared, Side};
 use crate::error::Result;
 use crate::ids::show_id;
-use crate::import::Incoming;
+use crate::import::{Incoming, know_ids};
 use crate::plan::{Apart, Plan, PlanOptions, StreamPlan, plan};
 use crate::record::{Batch, Column, Kind, Stream, Value};
 use crate::residue::{APART, with_residue};
@@ -55,11 +55,7 @@ impl AsLoaded {
         };
         let streams = plan.streams.iter().map(|stream| loaded_stream(stream, catalog)).collect();
         let mut shaper = Shaper::new(Arc::clone(&plan), Purpose::Load)?;
-        for (of, table, origin) in shaper.numbered() {
-            for (original, id) in cancel.or(target.known_ids(table, origin.as_deref())).await? {
-                shaper.know(&of, original.as_deref(), id)?;
-            }
-        }
+        cancel.or(know_ids(&mut shaper, target)).await?;
         Ok(AsLoaded {
             left_out: vec![0; plan.streams.len()],
             incoming,

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::archive::{ArchiveReader, Header, Limits, Sealed, Written};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
-use crate::plan::{OnUnrepresentable, Plan, PlanOptions, plan};
+use crate::plan::{IdRule, OnUnrepresentable, Plan, PlanOptions, plan};
 use crate::progress::Progress;
 use crate::record::{Batch, Stream};
 use crate::rejects::Rejects;
@@ -259,11 +259,7 @@ async fn load(
     // the first rows before the transaction: a slow sender keeps nobody waiting for our locks
     let mut end = cancel.or(incoming.next(&mut batch)).await?;
     cancel.or(target.begin(Arc::clone(&loading.plan))).await?;
-    for (of, table, origin) in loading.shaper.numbered() {
-        for (original, id) in cancel.or(target.known_ids(table, origin.as_deref())).await? {
-            loading.shaper.know(&of, original.as_deref(), id)?;
-        }
-    }
+    cancel.or(know_ids(&mut loading.shaper, target)).await?;
     let sealed = loop {
         if let Some(sealed) = end {
             break sealed;
@@ -284,6 +280,24 @@ async fn load(
     }
     let outcome = cancel.or(target.settle()).await?;
     loading.finish(outcome, sealed)
+}
+
+/// Tells a shaper the ids that the rows of a target have.
+///
+/// # Errors
+/// If the target or the temporary file cannot be read.
+pub async fn know_ids(shaper: &mut Shaper, target: &mut dyn Target) -> Result<()> {
+    for (of, table, origin) in shaper.mapped(IdRule::Integer) {
+        for (original, id) in target.known_ids(table, origin.as_deref()).await? {
+            shaper.know(&of, original.as_deref(), id)?;
+        }
+    }
+    for (of, table, origin) in shaper.mapped(IdRule::Uuid) {
+        for (original, id) in target.known_spellings(table, origin.as_deref()).await? {
+            shaper.know_spelling(&of, &original, id)?;
+        }
+    }
+    Ok(())
 }
 
 /// What is kept while rows are loaded.

@@ -24,6 +24,13 @@ pub enum OnUnrepresentable {
     Reject,
 }
 
+impl OnUnrepresentable {
+    /// Whether another value is loaded in its place.
+    pub fn adapts(self) -> bool {
+        matches!(self, OnUnrepresentable::Adapt | OnUnrepresentable::Preserve)
+    }
+}
+
 /// What becomes of a column that the target lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnMissingColumn {

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use crate::archive::json::{Scanner, member};
 use crate::convert::{Nearest, Refusal, adapt, convert};
 use crate::error::{Code, Error, Result};
@@ -180,6 +182,9 @@ fn compared(plan: &Plan, stream: usize, again: usize) -> Vec<Compared> {
         .collect()
 }
 
+/// Why an id that is a UUID does not stay one.
+const CLASH: &str = "another row has this UUID already, in another spelling";
+
 /// Rows that share one reason.
 struct Found {
     code: Code,
@@ -193,6 +198,8 @@ struct Found {
 struct Row {
     /// Its id in the target.
     own: Option<String>,
+    /// Whether the UUID that its id spells is another row's.
+    clashes: bool,
     /// Its key in our own table, if it has no other.
     key: Option<String>,
     beside: Kept,
@@ -204,6 +211,7 @@ struct Row {
 impl Row {
     fn clear(&mut self) {
         self.own = None;
+        self.clashes = false;
         self.key = None;
         self.beside.clear();
         self.folded.clear();
@@ -242,13 +250,13 @@ impl Shaper {
         })
     }
 
-    /// The tables whose ids are given from a sequence, so that those in use must be known first.
-    /// With each, the name under which the ids that rows had before are kept beside them.
-    pub fn numbered(&self) -> Vec<(String, usize, Option<String>)> {
+    /// The streams whose ids are mapped by a rule, with their tables, so that the ids in use can be
+    /// known first. With each, the name under which the ids that rows had before are kept beside them.
+    pub fn mapped(&self, rule: IdRule) -> Vec<(String, usize, Option<String>)> {
         let mut found: Vec<(String, usize, Option<String>)> = Vec::new();
         let streams = &self.plan.streams;
         for column in streams.iter().flat_map(|s| &s.columns) {
-            if let Some(ids) = column.ids.as_ref().filter(|i| i.rule == IdRule::Integer)
+            if let Some(ids) = column.ids.as_ref().filter(|i| i.rule == rule)
                 && !found.iter().any(|(of, ..)| *of == ids.of)
             {
                 let own = streams.iter().find(|s| s.apart.is_none() && s.table == ids.table);
@@ -265,6 +273,25 @@ impl Shaper {
     /// If the temporary file cannot be used.
     pub fn know(&mut self, of: &str, original: Option<&str>, id: i64) -> Result<()> {
         self.ids.get_mut(of).map_or(Ok(()), |map| map.know(original, id))
+    }
+
+    /// Notes that a row has a UUID, and what its id was where it came from: if that spells this UUID,
+    /// or would have, had not another row had it.
+    ///
+    /// # Errors
+    /// If the temporary file cannot be used.
+    pub fn know_spelling(&mut self, of: &str, original: &str, id: Uuid) -> Result<()> {
+        let value = Value::Text(original.as_bytes());
+        let (Some(map), Some(spelled)) = (self.ids.get_mut(of), as_uuid(value)) else {
+            return Ok(());
+        };
+        if spelled == id {
+            return map.take(original, id).map(|_| ());
+        }
+        match uuid_for(self.plan.instance, of, value) == id {
+            true => map.restore(original, &Given::Uuid(id)),
+            false => Ok(()),
+        }
     }
 
     /// Makes the rows of the target for those of a batch.
@@ -501,6 +528,12 @@ impl Shaper {
                 return Ok(());
             }
             let given = self.id(at, ids, value)?;
+            if ids.own && self.row.clashes && self.adapts().is_none() {
+                let refusal = Refusal { reason: CLASH.into(), zone: false };
+                let settle = Some("--on-unrepresentable=adapt, =preserve or =reject".into());
+                self.row.refused.push((column.name.clone(), refusal, settle));
+                return Ok(());
+            }
             if ids.own {
                 let id = given.as_ref().map_or(value, Given::value);
                 self.row.own = Some(show_id(id));
@@ -597,9 +630,23 @@ impl Shaper {
         {
             return Ok(Some(back));
         }
-        let made = || uuid_for(self.plan.instance, &ids.of, value);
-        let of_rule = || Given::Uuid(as_uuid(value).unwrap_or_else(made));
-        Ok(map.get(&shown)?.or_else(|| (ids.rule == IdRule::Uuid).then(of_rule)))
+        let given = map.get(&shown)?;
+        if given.is_some() || ids.rule != IdRule::Uuid {
+            return Ok(given);
+        }
+        let uuid = as_uuid(value);
+        if let Some(uuid) = uuid
+            && (!ids.own || map.take(&shown, uuid)?)
+        {
+            return Ok(Some(Given::Uuid(uuid)));
+        }
+        let made = Given::Uuid(uuid_for(self.plan.instance, &ids.of, value));
+        self.row.clashes = uuid.is_some();
+        if self.row.clashes && self.plan.options.on_unrepresentable.adapts() {
+            // what refers to the row spells it as the row does
+            map.restore(&shown, &made)?;
+        }
+        Ok(Some(made))
     }
 
     /// The UUID of a row without an id: it follows from its content, and of equal rows from how many
@@ -637,7 +684,9 @@ impl Shaper {
             return Ok(());
         }
         let respelled = matches!((as_uuid(value), given), (Some(a), Given::Uuid(b)) if a == *b);
-        if !respelled && ids.own {
+        if let (true, true, Some(what)) = (ids.own, self.row.clashes, self.adapts()) {
+            self.change(column, what, format!("{CLASH}: one made from it stands there"));
+        } else if !respelled && ids.own {
             let reason = match given {
                 Given::Uuid(_) => "the id is no UUID: one made from it stands there",
                 Given::Integer(_) => "the id is no integer: a number stands there",
@@ -721,12 +770,7 @@ impl Shaper {
     ) {
         let mut text = Vec::new();
         let instead = self.instead(at, column, value, &refusal, &mut text);
-        let what = match self.plan.options.on_unrepresentable {
-            OnUnrepresentable::Adapt => Some(What::Adapted),
-            OnUnrepresentable::Preserve => Some(What::Preserved),
-            OnUnrepresentable::Fail | OnUnrepresentable::Reject => None,
-        };
-        match (instead, what) {
+        match (instead, self.adapts()) {
             (Some(instead), Some(what)) => {
                 self.change(column, what, refusal.reason);
                 self.keep_original(at, column, value, instead.value());
@@ -736,6 +780,15 @@ impl Shaper {
                 let settle = self.settle(at, column, &refusal, instead.is_some(), value);
                 self.row.refused.push((column.name.clone(), refusal, settle));
             }
+        }
+    }
+
+    /// What is done to values that the target cannot hold, if they are changed.
+    fn adapts(&self) -> Option<What> {
+        match self.plan.options.on_unrepresentable {
+            OnUnrepresentable::Adapt => Some(What::Adapted),
+            OnUnrepresentable::Preserve => Some(What::Preserved),
+            OnUnrepresentable::Fail | OnUnrepresentable::Reject => None,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::layout::{Backend, Layout, LayoutStream, Role};
@@ -450,6 +451,16 @@ pub trait Target: Send {
         table: usize,
         origin: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Vec<KnownId>>>;
+
+    /// The UUIDs that rows of a table have as ids, beside the ids that these rows had where they came
+    /// from, of those that are UUIDs, too. A database without UUIDs has none.
+    fn known_spellings<'a>(
+        &'a mut self,
+        _table: usize,
+        _origin: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Vec<(String, Uuid)>>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
 
     /// Loads rows. A row that is there already with the same content is skipped, one with other
     /// content is an error. Rows that break a rule of the target are left out and told.

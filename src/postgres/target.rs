@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use futures::{SinkExt, StreamExt, pin_mut};
 use tokio_postgres::Statement;
 use tokio_postgres::error::SqlState;
+use uuid::Uuid;
 
 use super::binary::RowReader;
 use super::catalog::{ForeignKey, PgCatalog, PgTable, Rule, Trigger, triggers};
@@ -1129,6 +1130,50 @@ impl PgTarget {
         Ok(rows.into_iter().filter_map(known).collect())
     }
 
+    /// The UUIDs that rows of a table have as ids, beside those that they had before in another
+    /// spelling.
+    async fn known_spellings_now(
+        &self,
+        table: usize,
+        kept_as: Option<&str>,
+    ) -> Result<Vec<(String, Uuid)>> {
+        let table = &self.catalog.tables[table];
+        let Some(key) = table.key.first() else { return Ok(Vec::new()) };
+        let key = quoted(&table.columns[*key].physical);
+        let (full, own) = (self.found.full_name(&table.name), self.found.full_name(RESIDUE));
+        let what = format!("cannot read {}", table.name);
+        let there = format!("SELECT 1 WHERE to_regclass({}) IS NOT NULL", literal(&own));
+        let there = !self.connection.rows(Code::Target, &what, &there).await?.is_empty();
+        let own_column = table.origin.map(|o| quoted(&table.columns[o].physical));
+        let in_table =
+            own_column.map(|o| format!("SELECT t.{o}::text, t.{key}::text FROM {full} t"));
+        let beside = kept_as.filter(|_| there).map(|name| {
+            format!(
+                "SELECT r.residue::json -> {} ->> 'text', r.key FROM {own} r \
+                   JOIN {full} t ON t.{key}::text = r.key \
+                  WHERE r.table_name = {} AND strpos(r.residue, {}) > 0",
+                literal(name),
+                literal(&table.name),
+                literal(&format!("\"{name}\"")),
+            )
+        });
+        let asked: Vec<String> = in_table.into_iter().chain(beside).collect();
+        if asked.is_empty() {
+            return Ok(Vec::new());
+        }
+        let sql = format!(
+            "SELECT * FROM ({}) AS known (original, id) \
+              WHERE original ~* '^(urn:uuid:)?[{{]?([0-9a-f]-?){{32}}[}}]?$'",
+            asked.join(" UNION ALL ")
+        );
+        let rows = self.connection.rows(Code::Target, &what, &sql).await?;
+        let known = |row: Vec<Option<String>>| match &row[..] {
+            [Some(original), Some(id)] => Some((original.clone(), Uuid::parse_str(id).ok()?)),
+            _ => None,
+        };
+        Ok(rows.into_iter().filter_map(known).collect())
+    }
+
     /// Moves the sequences of loaded columns behind the largest value, never back.
     async fn advance_sequences(&self) -> Result<()> {
         for table in &self.catalog.tables {
@@ -1168,6 +1213,14 @@ impl Target for PgTarget {
         origin: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Vec<KnownId>>> {
         Box::pin(self.known_ids_now(table, origin))
+    }
+
+    fn known_spellings<'a>(
+        &'a mut self,
+        table: usize,
+        origin: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Vec<(String, Uuid)>>> {
+        Box::pin(self.known_spellings_now(table, origin))
     }
 
     fn write_rows<'a>(&'a mut self, rows: &'a Rows<'a>) -> BoxFuture<'a, Result<Vec<Refused>>> {

@@ -240,13 +240,29 @@ fn a_uuid_is_the_same_in_every_spelling_and_what_refers_to_it_finds_it() {
     assert_same_rows(&sqlite_dump(source.as_ref()), &sqlite_dump(back.as_ref()));
 }
 
+/// Two sessions whose ids are one UUID in two spellings, each with an event; so are the ids of those.
+fn spelled_twice() -> String {
+    let plain = "6ba7b81N-9dad-11d1-80b4-00c04fd430c8";
+    let spelled = |n: &str, other: bool| match other {
+        false => plain.replace('N', n),
+        true => format!("{{{}}}", plain.replace('N', n).to_uppercase()),
+    };
+    [false, true]
+        .into_iter()
+        .zip(1..)
+        .map(|(other, n)| {
+            session(n).replace(&id(n), &spelled("0", other))
+                + &event(20 + n, n, "stop")
+                    .replace(&id(20 + n), &spelled("1", other))
+                    .replace(&id(n), &spelled("0", other))
+        })
+        .collect()
+}
+
 #[test]
-fn two_ids_that_are_one_uuid_are_refused_by_name() {
-    let desk = Desk::new("uuid_collision");
-    let plain = "6ba7b810-9dad-11d1-80b4-00c04fd430c8";
-    let sql =
-        session(1).replace(&id(1), plain) + &session(2).replace(&id(2), &plain.to_uppercase());
-    let source = desk.sqlite("source.db", HOOKS, &sql);
+fn two_spellings_of_one_uuid_are_refused_by_name_and_check_says_what_settles_it() {
+    let desk = Desk::new("uuid_clash");
+    let archive = desk.export(&desk.sqlite("source.db", HOOKS, &spelled_twice()));
     for before in [
         String::new(),
         format!(
@@ -254,13 +270,76 @@ fn two_ids_that_are_one_uuid_are_refused_by_name() {
             id(9)
         ),
     ] {
-        let server = postgres("postgres-upstream.sql", "uuid_collision", &before);
+        let server = postgres("postgres-upstream.sql", "uuid_clash", &before);
         let rows = postgres_dump(&server);
-        desk.shift(&source, &server.url(), &[])
-            .fails_with(11)
-            .stderr_has(plain)
-            .stderr_has("hint: ");
+        import(&archive, &server.url(), &[])
+            .fails_with(10)
+            .stderr_has("(key {6BA7B810-9DAD-11D1-80B4-00C04FD430C8}), column \"id\"")
+            .stderr_has("--on-unrepresentable=adapt loads");
         assert_same_rows(&rows, &postgres_dump(&server));
+        let checked =
+            Program::new(["check", words(&archive), "--to", &server.url(), "--json"]).run();
+        let problem = json_of(&checked.fails_with(10))["problems"][0].clone();
+        assert_eq!(problem["settle"], "--on-unrepresentable=adapt, =preserve or =reject");
+        assert_eq!(problem["reason"], "another row has this UUID already, in another spelling");
+    }
+}
+
+#[test]
+fn two_spellings_of_one_uuid_are_two_rows_and_what_refers_to_each_follows() {
+    let desk = Desk::new("uuid_spelled_twice");
+    let source = desk.sqlite("source.db", HOOKS, &spelled_twice());
+    let archive = desk.export(&source);
+    for option in ["--on-unrepresentable=adapt", "--on-unrepresentable=preserve"] {
+        let server = postgres("postgres-upstream.sql", "uuid_spelled_twice", "");
+        let (to, options) = (server.url(), ["--on-missing-column=fold", option]);
+        let args = [&["check", words(&archive), "--to", &to], &options[..]].concat();
+        Program::new(args).run().success().stdout_has("would succeed");
+        for inserted in [2, 0] {
+            let done = import(&archive, &to, &[&options[..], &["--json"]].concat());
+            let done = json_of(&done.success());
+            for stream in 0..2 {
+                assert_eq!(done["streams"][stream]["inserted_rows"], inserted, "{done:#}");
+            }
+        }
+        let joined = "SELECT count(DISTINCT s.id), count(DISTINCT e.id), count(DISTINCT s.claude_session_id) \
+                      FROM chronicle_events e JOIN chronicle_sessions s ON s.id = e.session_id \
+                      WHERE e.metadata ->> 'n' = '2' || right(s.claude_session_id, 1)";
+        assert_eq!(server.psql(joined), "2|2|2", "{option}");
+        let args = [&["verify", words(&archive), "--against", &to], &options[..]].concat();
+        Program::new(args).run().success();
+        if option.ends_with("preserve") {
+            let back = desk.sqlite("back.db", HOOKS, "");
+            desk.shift(&to, &back, &[]).success();
+            assert_same_rows(&sqlite_dump(source.as_ref()), &sqlite_dump(back.as_ref()));
+        }
+    }
+    let server = postgres("postgres-upstream.sql", "uuid_spelled_twice", "");
+    let rejects = desk.path("rejects.ndjson.zst");
+    let options = ["--on-unrepresentable=reject", "--rejects", words(&rejects)];
+    import(&archive, &server.url(), &options).fails_with(14).stderr_has("in another spelling");
+    assert_eq!(server.psql("SELECT count(*) FROM chronicle_events"), "1");
+    assert_eq!([records(&rejects, "sessions").len(), records(&rejects, "events").len()], [1, 1]);
+}
+
+#[test]
+fn a_spelling_that_is_kept_beside_a_row_keeps_others_from_its_uuid() {
+    let desk = Desk::new("uuid_kept_spelling");
+    let plain = "6ba7b810-9dad-11d1-80b4-00c04fd430c8";
+    let one = |name: &str, n: u32, spelled: &str| {
+        let sql = session(n) + &event(20 + n, n, "stop");
+        desk.export(&desk.sqlite(name, HOOKS, &sql.replace(&id(n), spelled)))
+    };
+    let (upper, lower) = (one("upper.db", 1, &plain.to_uppercase()), one("lower.db", 2, plain));
+    let server = postgres("postgres-upstream.sql", "uuid_kept_spelling", "");
+    let joined = "SELECT s.claude_session_id, e.metadata ->> 'n', s.id::text = '6ba7b810-9dad-11d1-80b4-00c04fd430c8' \
+                  FROM chronicle_events e JOIN chronicle_sessions s ON s.id = e.session_id ORDER BY 1";
+    for _ in 0..2 {
+        for archive in [&upper, &lower] {
+            import(archive, &server.url(), KEEPING).success();
+        }
+        assert_eq!(server.psql(joined), "cs-1|21|t\ncs-2|22|f");
+        assert_eq!(server.psql("SELECT count(*) FROM chronicle_sessions"), "2");
     }
 }
 
