@@ -288,8 +288,14 @@ async fn load(
 /// If the target or the temporary file cannot be read.
 pub async fn know_ids(shaper: &mut Shaper, target: &mut dyn Target) -> Result<()> {
     for (of, table, origin) in shaper.mapped(IdRule::Integer) {
-        for (original, id) in target.known_ids(table, origin.as_deref()).await? {
-            shaper.know(&of, original.as_deref(), id)?;
+        let mut last = None;
+        loop {
+            let known = target.known_ids(table, origin.as_deref(), last).await?;
+            for (original, id) in &known {
+                shaper.know(&of, original.as_deref(), *id)?;
+            }
+            let Some((_, id)) = known.last() else { break };
+            last = Some(*id);
         }
     }
     for (of, table, origin) in shaper.mapped(IdRule::Uuid) {

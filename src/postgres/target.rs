@@ -25,8 +25,8 @@ use crate::residue::{COLUMNS, RESIDUE, kept_otherwise, original_id};
 use crate::shape::key_of;
 use crate::source::{ENFORCED, ORPHANS_NAMED, Orphans};
 use crate::target::{
-    Catalog, KnownId, Loaded, OnOrphans, Outcome, Problems, Purpose, Reference, Refused, Rows,
-    Target, TargetOptions, TargetType,
+    Catalog, KNOWN_AT_ONCE, KnownId, Loaded, OnOrphans, Outcome, Problems, Purpose, Reference,
+    Refused, Rows, Target, TargetOptions, TargetType,
 };
 
 /// The bytes of one message of a COPY.
@@ -1098,7 +1098,12 @@ impl PgTarget {
     }
 
     /// The integers that rows of a table have as ids, beside those they had before.
-    async fn known_ids_now(&self, table: usize, kept_as: Option<&str>) -> Result<Vec<KnownId>> {
+    async fn known_ids_now(
+        &self,
+        table: usize,
+        kept_as: Option<&str>,
+        after: Option<i64>,
+    ) -> Result<Vec<KnownId>> {
         let table = &self.catalog.tables[table];
         let Some(key) = table.key.first() else { return Ok(Vec::new()) };
         let key = quoted(&table.columns[*key].physical);
@@ -1117,8 +1122,10 @@ impl PgTarget {
             ),
         };
         let sql = format!(
-            "SELECT {origin}, {beside}, t.{key}::text FROM {} t",
-            self.found.full_name(&table.name)
+            "SELECT {origin}, {beside}, t.{key}::text FROM {} t WHERE {} \
+              ORDER BY t.{key} LIMIT {KNOWN_AT_ONCE}",
+            self.found.full_name(&table.name),
+            after.map_or_else(|| "true".into(), |after| format!("t.{key} > {after}")),
         );
         let rows = self.connection.rows(Code::Target, &what, &sql).await?;
         let known = |row: Vec<Option<String>>| {
@@ -1211,8 +1218,9 @@ impl Target for PgTarget {
         &'a mut self,
         table: usize,
         origin: Option<&'a str>,
+        after: Option<i64>,
     ) -> BoxFuture<'a, Result<Vec<KnownId>>> {
-        Box::pin(self.known_ids_now(table, origin))
+        Box::pin(self.known_ids_now(table, origin, after))
     }
 
     fn known_spellings<'a>(

@@ -23,8 +23,9 @@ use crate::residue::{COLUMNS, RESIDUE, Residue, joined, kept_otherwise, original
 use crate::shape::key_of;
 use crate::source::{ORPHANS_NAMED, Orphans};
 use crate::target::{
-    Affinity, Catalog, Check, KnownId, Loaded, OnOrphans, Outcome, Problems, Purpose, Reference,
-    Refused, Rows, Target, TargetColumn, TargetOptions, TargetTable, TargetType,
+    Affinity, Catalog, Check, KNOWN_AT_ONCE, KnownId, Loaded, OnOrphans, Outcome, Problems,
+    Purpose, Reference, Refused, Rows, Target, TargetColumn, TargetOptions, TargetTable,
+    TargetType,
 };
 
 /// SQLite's page cache in KiB: enough that the indexes of some hundred thousand rows stay in it.
@@ -272,7 +273,12 @@ impl SqliteTarget {
     }
 
     /// The integers that rows of a table have as ids, beside those they had before.
-    fn known_ids_now(&self, table: usize, name: Option<&str>) -> Result<Vec<KnownId>> {
+    fn known_ids_now(
+        &self,
+        table: usize,
+        name: Option<&str>,
+        after: Option<i64>,
+    ) -> Result<Vec<KnownId>> {
         let table = &self.catalog.tables[table];
         let Some(key) = table.key.first() else { return Ok(Vec::new()) };
         let key = quoted(&table.columns[*key].physical);
@@ -290,8 +296,10 @@ impl SqliteTarget {
             false => "NULL".into(),
         };
         let sql = format!(
-            "SELECT {origin}, {residue}, t.{key} FROM {} AS t WHERE typeof(t.{key}) = 'integer'",
-            quoted(&table.name)
+            "SELECT {origin}, {residue}, t.{key} FROM {} AS t WHERE typeof(t.{key}) = 'integer' \
+             {} ORDER BY t.{key} LIMIT {KNOWN_AT_ONCE}",
+            quoted(&table.name),
+            after.map_or_else(String::new, |after| format!("AND t.{key} > {after}")),
         );
         let read = || -> rusqlite::Result<Vec<KnownId>> {
             let mut statement = self.connection.prepare(&sql)?;
@@ -636,8 +644,9 @@ impl Target for SqliteTarget {
         &'a mut self,
         table: usize,
         origin: Option<&'a str>,
+        after: Option<i64>,
     ) -> BoxFuture<'a, Result<Vec<KnownId>>> {
-        Box::pin(async move { self.known_ids_now(table, origin) })
+        Box::pin(async move { self.known_ids_now(table, origin, after) })
     }
 
     fn write_rows<'a>(&'a mut self, rows: &'a Rows<'a>) -> BoxFuture<'a, Result<Vec<Refused>>> {

@@ -881,3 +881,18 @@ fn the_second_copy_of_a_rejected_row_is_loaded_in_its_place() {
     assert_eq!(server.psql(joined), id(11));
     assert_eq!([records(&rejects, "sessions").len(), records(&rejects, "events").len()], [1, 1]);
 }
+
+#[test]
+fn numbers_in_use_are_known_however_many_there_are() {
+    let desk = Desk::new("many_numbers");
+    let many = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 20000) \
+                INSERT INTO chronicle_sessions SELECT n, '/tea', 'main', '2025-08-19T10:00:00Z', NULL, \
+                'active', 1, '2025-08-19 10:00:00', '2025-08-19 10:00:01' FROM n";
+    let target = desk.sqlite("target.db", TUTORIAL, many);
+    let archive = desk.export(&desk.sqlite("source.db", HOOKS, &session(1)));
+    for _ in 0..2 {
+        import(&archive, &target, TUTORIAL_OPTIONS).success();
+        let found = "SELECT count(*), max(id) FROM chronicle_sessions";
+        assert_eq!(ask(&target, found), "20001|20001");
+    }
+}
