@@ -13,10 +13,10 @@ use crate::cancel::Cancel;
 use crate::compare::{Compared, Side};
 use crate::error::Result;
 use crate::ids::show_id;
-use crate::import::Incoming;
+use crate::import::{Incoming, know_ids};
 use crate::plan::{Apart, Plan, PlanOptions, StreamPlan, plan};
 use crate::record::{Batch, Column, Kind, Stream, Value};
-use crate::residue::with_residue;
+use crate::residue::{APART, with_residue};
 use crate::shape::{Shaped, Shaper};
 use crate::source::Source;
 use crate::spool::Spool;
@@ -57,11 +57,7 @@ impl AsLoaded {
         };
         let streams = plan.streams.iter().map(|stream| loaded_stream(stream, catalog)).collect();
         let mut shaper = Shaper::new(Arc::clone(&plan), Purpose::Load)?;
-        for (of, table, origin) in shaper.numbered() {
-            for (original, id) in cancel.or(target.known_ids(table, origin.as_deref())).await? {
-                shaper.know(&of, original.as_deref(), id)?;
-            }
-        }
+        cancel.or(know_ids(&mut shaper, target)).await?;
         Ok(AsLoaded {
             left_out: vec![0; plan.streams.len()],
             incoming,
@@ -121,6 +117,10 @@ impl AsLoaded {
     }
 
     async fn next(&mut self, out: &mut Batch) -> Result<bool> {
+        if !self.shaped.again.is_empty() {
+            self.second_copies(out);
+            return Ok(true);
+        }
         if self.at >= self.batch.rows() {
             if let Some(sealed) = self.incoming.next(&mut self.batch).await? {
                 self.sealed = Some(sealed);
@@ -163,8 +163,19 @@ impl AsLoaded {
                 None => Value::Null,
             });
         }
-        self.left_out[number] += (taken - loaded) as u64;
+        self.left_out[number] += (taken - loaded - self.shaped.again.len()) as u64;
         Ok(true)
+    }
+
+    /// Hands over the rows of the last batch that are kept apart.
+    fn second_copies(&mut self, out: &mut Batch) {
+        let again = std::mem::take(&mut self.shaped.again);
+        let Some(number) = self.plan.second_copies(self.batch.stream()) else { return };
+        let width = self.streams[number].columns.len();
+        out.start(number, width, self.batch.first_row());
+        for kept in again {
+            (0..width).for_each(|n| out.push(self.batch.value(kept.row, n)));
+        }
     }
 }
 
@@ -185,7 +196,9 @@ impl Side for AsLoaded {
 /// The stream that a plan makes, called as in the archive, with the columns of the target.
 fn loaded_stream(plan: &StreamPlan, catalog: &Catalog) -> Stream {
     if plan.apart.is_some() {
-        return exactly(&plan.stream, &plan.source);
+        // the stream of second copies has the name of the one that they came in
+        let name = plan.second_of.map_or(&plan.stream, |_| &plan.table_name);
+        return exactly(name, &plan.source);
     }
     let table = &catalog.tables[plan.table];
     let columns = plan.columns.iter().map(|column| Column {
@@ -278,7 +291,10 @@ impl AsTheyStand {
         for (number, stream) in source.streams().iter().enumerate() {
             if stands_for[number].is_empty() {
                 stands_for[number].push(streams.len());
-                streams.push(exactly(&stream.name, stream));
+                let apart = format!("{APART}{}", stream.name);
+                let again = |s: &StreamPlan| s.second_of.is_some() && s.table_name == apart;
+                let again = plan.streams.iter().any(again);
+                streams.push(exactly(if again { &apart } else { &stream.name }, stream));
             }
         }
         AsTheyStand { source, streams, stands_for, batch: Batch::default(), waiting: Vec::new() }

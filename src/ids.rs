@@ -118,14 +118,21 @@ pub struct IdMap {
     next: i64,
     /// Whether anything was given: where nothing was, as mostly, nothing is looked up.
     any: bool,
+    /// The UUIDs that rows spell plainly, and how many lots of them are in the spool. As long as no
+    /// row spells one otherwise, as mostly, none can be another's and none is looked up.
+    plain: Option<(Vec<u8>, u32)>,
 }
 
 /// Where the ids that were given stand, by what they were.
 const GIVEN: u32 = 0;
 /// Where the integers stand that are in use.
 const TAKEN: u32 = 1;
-/// Where the ids stand that rows got back, with what their ids were meanwhile.
-const BACK: u32 = 2;
+/// Where the ids stand that rows got back or took, with what they are in the archive.
+const HELD: u32 = 2;
+/// Where UUIDs stand that rows spell plainly, a lot at each number.
+const PLAIN: u32 = 3;
+/// The bytes of a lot.
+const LOT: usize = 64 << 10;
 
 impl IdMap {
     /// No ids.
@@ -133,7 +140,7 @@ impl IdMap {
     /// # Errors
     /// As all here: if the temporary file cannot be used.
     pub fn new() -> Result<IdMap> {
-        Ok(IdMap { spool: Spool::new()?, next: 1, any: false })
+        Ok(IdMap { spool: Spool::new()?, next: 1, any: false, plain: Some((Vec::new(), 0)) })
     }
 
     /// Notes an integer that the target uses, and the id that its row had where it came from.
@@ -183,13 +190,56 @@ impl IdMap {
     /// # Errors
     /// As [`IdMap::new`].
     pub fn give_back(&mut self, original: &str, id: &Given) -> Result<bool> {
-        let before = self.spool.get(BACK, &id.to_bytes())?;
-        if before.is_some_and(|of| of != original.as_bytes()) {
-            return Ok(false);
+        let free = self.hold(original, id)?;
+        if free {
+            self.restore(original, id)?;
         }
-        self.spool.put(BACK, &id.to_bytes(), original.as_bytes())?;
-        self.restore(original, id)?;
+        Ok(free)
+    }
+
+    /// Notes that a row takes the UUID that its id spells; false if another row has got it.
+    ///
+    /// # Errors
+    /// As [`IdMap::new`].
+    pub fn take(&mut self, original: &str, uuid: Uuid) -> Result<bool> {
+        let mut plain = Uuid::encode_buffer();
+        if *original != *uuid.hyphenated().encode_lower(&mut plain) {
+            return self.hold(original, &Given::Uuid(uuid));
+        }
+        let Some((lot, lots)) = &mut self.plain else {
+            return self.hold(original, &Given::Uuid(uuid));
+        };
+        lot.extend_from_slice(uuid.as_bytes());
+        if lot.len() >= LOT {
+            self.spool.put(PLAIN, &lots.to_be_bytes(), lot)?;
+            lot.clear();
+            *lots += 1;
+        }
         Ok(true)
+    }
+
+    /// Notes that a row has an id; false if another row has it.
+    fn hold(&mut self, original: &str, id: &Given) -> Result<bool> {
+        if let Some((lot, lots)) = self.plain.take() {
+            for n in 0..lots {
+                let lot = self.spool.remove(PLAIN, &n.to_be_bytes())?;
+                self.hold_plain(&lot.unwrap_or_default())?;
+            }
+            self.hold_plain(&lot)?;
+        }
+        let holder = self.spool.get(HELD, &id.to_bytes())?;
+        if holder.is_none() {
+            self.spool.put(HELD, &id.to_bytes(), original.as_bytes())?;
+        }
+        Ok(holder.is_none_or(|of| of == original.as_bytes()))
+    }
+
+    fn hold_plain(&mut self, lot: &[u8]) -> Result<()> {
+        for uuid in lot.chunks_exact(size_of::<Uuid>()).filter_map(|b| Uuid::from_slice(b).ok()) {
+            let id = Given::Uuid(uuid).to_bytes();
+            self.spool.put(HELD, &id, uuid.to_string().as_bytes())?;
+        }
+        Ok(())
     }
 
     /// Notes the id that a row gets back.
@@ -250,6 +300,23 @@ mod tests {
             ("e", None, 9),
         ] {
             assert_eq!(map.integer(original, former).unwrap(), expected, "{original}");
+        }
+    }
+
+    #[test]
+    fn a_uuid_is_the_first_rows_that_spells_it_however_many_there_are() {
+        let mut map = IdMap::new().unwrap();
+        let many = u128::try_from(3 * LOT / size_of::<Uuid>() + 1).unwrap();
+        let uuid = |n| Uuid::from_u128(0xa << 124 | n);
+        for n in 0..many {
+            assert!(map.take(&uuid(n).to_string(), uuid(n)).unwrap());
+        }
+        let shouted = |n| uuid(n).to_string().to_uppercase();
+        assert!(map.take(&shouted(many), uuid(many)).unwrap());
+        assert!(!map.take(&uuid(many).to_string(), uuid(many)).unwrap());
+        for n in [0, many / 2, many - 1] {
+            assert!(!map.take(&shouted(n), uuid(n)).unwrap());
+            assert!(map.take(&uuid(n).to_string(), uuid(n)).unwrap(), "its own");
         }
     }
 

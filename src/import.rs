@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::archive::{ArchiveReader, Header, Limits, Sealed, Written};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
-use crate::plan::{OnUnrepresentable, Plan, PlanOptions, plan};
+use crate::plan::{IdRule, OnUnrepresentable, Plan, PlanOptions, plan};
 use crate::progress::Progress;
 use crate::record::{Batch, Stream};
 use crate::rejects::Rejects;
@@ -278,6 +278,7 @@ async fn load(
         rejects,
         rejected: Problems::default(),
         problems: Problems::default(),
+        nothing_new: vec![0; plan.streams.len()],
         checks: options.purpose == Purpose::Check,
         plan,
     };
@@ -285,11 +286,7 @@ async fn load(
     let mut first = Batch::default();
     let empty = cancel.or(incoming.next(&mut first)).await?;
     cancel.or(target.begin(Arc::clone(&loading.plan))).await?;
-    for (of, table, origin) in shaper.numbered() {
-        for (original, id) in cancel.or(target.known_ids(table, origin.as_deref())).await? {
-            shaper.know(&of, original.as_deref(), id)?;
-        }
-    }
+    cancel.or(know_ids(&mut shaper, target)).await?;
     let End { shaper, sealed } = match empty {
         Some(sealed) => End { shaper, sealed },
         None => {
@@ -317,12 +314,38 @@ async fn load(
     loading.finish(&shaper, outcome, sealed)
 }
 
+/// Tells a shaper the ids that the rows of a target have.
+///
+/// # Errors
+/// If the target or the temporary file cannot be read.
+pub async fn know_ids(shaper: &mut Shaper, target: &mut dyn Target) -> Result<()> {
+    for (of, table, origin) in shaper.mapped(IdRule::Integer) {
+        let mut last = None;
+        loop {
+            let known = target.known_ids(table, origin.as_deref(), last).await?;
+            for (original, id) in &known {
+                shaper.know(&of, original.as_deref(), *id)?;
+            }
+            let Some((_, id)) = known.last() else { break };
+            last = Some(*id);
+        }
+    }
+    for (of, table, origin) in shaper.mapped(IdRule::Uuid) {
+        for (original, id) in target.known_spellings(table, origin.as_deref()).await? {
+            shaper.know_spelling(&of, &original, id)?;
+        }
+    }
+    Ok(())
+}
+
 /// What is kept while rows are loaded.
 struct Loading {
     plan: Arc<Plan>,
     rejects: Option<Rejects>,
     rejected: Problems,
     problems: Problems,
+    /// Of every stream, the second copies that were left out because they say nothing new.
+    nothing_new: Vec<u64>,
     checks: bool,
 }
 
@@ -337,6 +360,13 @@ impl Loading {
             residue: &shaped.residue,
         };
         let refused = target.write_rows(&rows).await?;
+        let (number, again) = (batch.stream(), &shaped.again);
+        if let (Some(stream), false) = (self.plan.second_copies(number), again.is_empty()) {
+            let none = Batch::default();
+            let again = Rows { stream, source: batch, shaped: &none, from: &[], residue: again };
+            target.write_rows(&again).await?;
+        }
+        self.nothing_new[number] += shaped.nothing_new;
         self.set_aside(slice, refused)
     }
 
@@ -376,7 +406,22 @@ impl Loading {
         Ok(())
     }
 
+    /// Counts second copies with the stream that they came in.
+    fn count_again(&self, outcome: &mut Outcome) {
+        for (loaded, nothing_new) in outcome.loaded.iter_mut().zip(&self.nothing_new) {
+            loaded.skipped_rows += nothing_new;
+        }
+        for (n, stream) in self.plan.streams.iter().enumerate().rev() {
+            if let Some(of) = stream.second_of {
+                let again = outcome.loaded.remove(n);
+                outcome.loaded[of].inserted_rows += again.inserted_rows;
+                outcome.loaded[of].skipped_rows += again.skipped_rows;
+            }
+        }
+    }
+
     fn finish(self, shaper: &Shaper, mut outcome: Outcome, sealed: Sealed) -> Result<Imported> {
+        self.count_again(&mut outcome);
         outcome.notices.extend(shaper.shifted());
         outcome.notices.extend(shaper.clock().filter(|_| self.checks));
         let mut problems = shaper.problems();

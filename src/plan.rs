@@ -24,6 +24,13 @@ pub enum OnUnrepresentable {
     Reject,
 }
 
+impl OnUnrepresentable {
+    /// Whether another value is loaded in its place.
+    pub fn adapts(self) -> bool {
+        matches!(self, OnUnrepresentable::Adapt | OnUnrepresentable::Preserve)
+    }
+}
+
 /// What becomes of a column that the target lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnMissingColumn {
@@ -232,18 +239,31 @@ pub struct StreamPlan {
     pub origin: Option<String>,
     /// Whether anything is kept beside the rows.
     pub remembers: bool,
+    /// The position of the plan whose second copies these are: of its rows, those whose id another
+    /// stream has brought into the same table before.
+    pub second_of: Option<usize>,
 }
+
+/// Which rows have no place in any table: those of a stream without one.
+const NO_TABLE: &str = "the target has no table for it";
+/// Which rows have no place in any table: those of a stream that shares one.
+const SECOND: &str = "a row whose id another stream brings into the same table, too";
 
 impl StreamPlan {
     /// The plan of every column that is not taken as it is, in words; one line says how many are.
     pub fn lines(&self) -> Vec<String> {
         if let Some(apart) = self.apart {
-            let fate = match apart {
-                Apart::Refused => "any row of it stops the import",
-                Apart::Dropped => "its rows are lost",
-                Apart::Kept => "its rows are kept in our own table",
+            let (rows, fate) = match (self.second_of, apart) {
+                (None, Apart::Refused) => (NO_TABLE, "any row of it stops the import"),
+                (None, Apart::Dropped) => (NO_TABLE, "its rows are lost"),
+                (None, Apart::Kept) => (NO_TABLE, "its rows are kept in our own table"),
+                (Some(_), Apart::Refused) => {
+                    (SECOND, "left out if nothing is lost, else it stops the import")
+                }
+                (Some(_), Apart::Dropped) => (SECOND, "lost"),
+                (Some(_), Apart::Kept) => (SECOND, "kept in our own table"),
             };
-            return vec![format!("the target has no table for it: {fate}")];
+            return vec![format!("{rows}: {fate}")];
         }
         let mut lines: Vec<String> = self.columns.iter().filter_map(ColumnPlan::line).collect();
         let direct = self.columns.len() - lines.len();
@@ -329,12 +349,23 @@ impl Plan {
         self.options.on_unrepresentable == OnUnrepresentable::Preserve
             || self.streams.iter().any(folds)
     }
+
+    /// The position of the plan for second copies of a stream's rows, if there can be any.
+    pub fn second_copies(&self, stream: usize) -> Option<usize> {
+        self.streams.iter().position(|s| s.second_of == Some(stream))
+    }
+
+    /// The position of the first stream that goes into the same table as this one.
+    pub fn first_into_table(&self, stream: usize) -> Option<usize> {
+        let table = self.streams[stream].table;
+        self.streams.iter().position(|s| s.apart.is_none() && s.table == table)
+    }
 }
 
 /// Where everything goes. The loading code obeys it and decides nothing of its own.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// The streams, in the order of the archive.
+    /// The streams, in the order of the archive; behind them what becomes of second copies.
     pub streams: Vec<StreamPlan>,
     /// What the user decided about values.
     pub options: PlanOptions,
@@ -356,7 +387,9 @@ pub fn plan(
 ) -> Result<Plan> {
     let naive = zone(origin, options.assume_zone)?;
     let mut joiner = Joiner { origin, catalog, options, naive, problems: Vec::new() };
-    let plans = streams.iter().filter_map(|stream| joiner.stream(stream)).collect();
+    let mut plans: Vec<StreamPlan> =
+        streams.iter().filter_map(|stream| joiner.stream(stream)).collect();
+    plans.extend(joiner.second_copies(&plans));
     if joiner.problems.is_empty() {
         let told = origin.instance.as_deref().and_then(|text| Uuid::parse_str(text).ok());
         return Ok(Plan {
@@ -441,6 +474,7 @@ impl Joiner<'_> {
             remembered: Vec::new(),
             origin: None,
             remembers: false,
+            second_of: None,
         };
         for source in 0..stream.columns.len() {
             self.column(&mut plan, table, source);
@@ -464,11 +498,32 @@ impl Joiner<'_> {
     /// The plan of a stream that the target has no table for.
     fn apart(&mut self, stream: &Stream) -> Option<StreamPlan> {
         let role = role_of(stream).unwrap_or(Role::Side);
+        if self.options.on_missing_column == OnMissingColumn::Fail && role != Role::Side {
+            self.problems.push(format!("{}: {NO_TABLE}", stream.name));
+            return None;
+        }
+        Some(self.without_table(stream, role))
+    }
+
+    /// The plans for rows whose id another stream brings into the same table, too: a table has no
+    /// room for two rows with one id.
+    fn second_copies(&self, plans: &[StreamPlan]) -> Vec<StreamPlan> {
+        let shares = |plan: &StreamPlan, before: &[StreamPlan]| {
+            plan.apart.is_none()
+                && before.iter().any(|b| b.apart.is_none() && b.table == plan.table)
+        };
+        (plans.iter().enumerate())
+            .filter(|(n, plan)| shares(plan, &plans[..*n]))
+            .map(|(n, plan)| StreamPlan {
+                second_of: Some(n),
+                ..self.without_table(&plan.source, plan.role)
+            })
+            .collect()
+    }
+
+    /// The plan of rows that stand in no table, or in our own.
+    fn without_table(&self, stream: &Stream, role: Role) -> StreamPlan {
         let (apart, fate) = match self.options.on_missing_column {
-            OnMissingColumn::Fail if role != Role::Side => {
-                self.problems.push(format!("{}: the target has no table for it", stream.name));
-                return None;
-            }
             OnMissingColumn::Fail => (Apart::Refused, Fate::Dropped),
             OnMissingColumn::Drop => (Apart::Dropped, Fate::Dropped),
             OnMissingColumn::Fold | OnMissingColumn::Add => (Apart::Kept, Fate::Folded),
@@ -478,7 +533,7 @@ impl Joiner<'_> {
             Apart::Kept => columns.clone().map(|(n, c)| (n, c.clone())).collect(),
             Apart::Refused | Apart::Dropped => Vec::new(),
         };
-        Some(StreamPlan {
+        StreamPlan {
             stream: stream.name.clone(),
             role,
             apart: Some(apart),
@@ -497,7 +552,8 @@ impl Joiner<'_> {
             remembers: !remembered.is_empty(),
             remembered,
             origin: None,
-        })
+            second_of: None,
+        }
     }
 
     /// Decides what is remembered of the archive beside the rows.
@@ -783,7 +839,7 @@ fn same_name(a: &str, b: &str) -> bool {
 }
 
 /// Whether a column can be made anew from the rest, as any layout says.
-fn derived(stream: &Stream, column: &Column) -> bool {
+pub fn derived(stream: &Stream, column: &Column) -> bool {
     known_streams().iter().any(|s| s.name == stream.name && s.is_derived(&column.name))
 }
 

@@ -4,14 +4,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use crate::archive::json::{Scanner, member};
 use crate::convert::{Nearest, Refusal, adapt, convert};
 use crate::error::{Code, Error, Result};
 use crate::event_type;
 use crate::ids::{Given, IdMap, as_integer, as_uuid, show_id, uuid_for};
-use crate::layout::Role;
+use crate::layout::{Role, known_stream};
 use crate::plan::{
     Apart, ColumnPlan, EventTypes, Fate, IdRule, Ids, OnUnrepresentable, Plan, StreamPlan, Taken,
+    derived,
 };
 use crate::record::{Batch, Kind, Value, show};
 use crate::residue::{Fingerprint, Kept, RESERVED_KEY, Residue};
@@ -85,6 +88,11 @@ pub struct Shaped {
     pub residue: Vec<Residue>,
     /// The rows that are not among them.
     pub rejected: Vec<Rejected>,
+    /// The rows whose id another stream has brought into the same table, as a whole, by their
+    /// numbers in the archive's batch.
+    pub again: Vec<Residue>,
+    /// How many such rows were left out because they say nothing new.
+    pub nothing_new: u64,
 }
 
 /// Makes rows of a target out of rows of an archive.
@@ -100,6 +108,8 @@ pub struct Shaper {
     spool: Spool,
     /// Whether any row was not loaded: where all were, nothing is looked up.
     any_unloaded: bool,
+    /// Of every stream, how its rows meet those of another one in the same table.
+    sharing: Vec<Sharing>,
     changes: BTreeMap<(usize, String, What, String), (u64, String)>,
     problems: BTreeMap<(usize, Option<String>, String), Found>,
     clocks: Clocks,
@@ -112,6 +122,70 @@ const NAMELESS: u32 = 0;
 const UNLOADED: u32 = 1;
 /// The sessions that came under another id.
 const RENAMED: u32 = 2;
+
+/// Where the rows stand whose table another stream goes into, too: by their names, the fingerprints
+/// of their values.
+const FIRST: u32 = 3;
+/// How long a fingerprint is.
+const FINGERPRINT: usize = 16;
+
+/// How the rows of a stream meet those of another one in the same table.
+enum Sharing {
+    /// They do not.
+    Alone,
+    /// They come first; with whether their values are remembered.
+    First(bool),
+    /// They come later: the plan for second copies, and what is compared where those are refused.
+    Second(usize, Vec<Compared>),
+}
+
+impl Sharing {
+    fn of(plan: &Plan, stream: usize) -> Sharing {
+        let second =
+            |n: usize| plan.second_copies(n).filter(|_| plan.first_into_table(n) == Some(stream));
+        match (plan.second_copies(stream), (0..plan.streams.len()).find_map(second)) {
+            (Some(again), _) => Sharing::Second(again, compared(plan, stream, again)),
+            (None, Some(again)) => {
+                Sharing::First(plan.streams[again].apart == Some(Apart::Refused))
+            }
+            (None, None) => Sharing::Alone,
+        }
+    }
+}
+
+/// A column of a second copy that the first one may not have as it is.
+struct Compared {
+    column: usize,
+    /// The column of the first one.
+    first: Option<usize>,
+    /// The column of the second one whose text says the same.
+    made_from: Option<usize>,
+}
+
+/// The columns in which second copies can hold what the first ones do not.
+fn compared(plan: &Plan, stream: usize, again: usize) -> Vec<Compared> {
+    let second = &plan.streams[stream].source;
+    let first = plan.first_into_table(stream).map(|n| &plan.streams[n].source);
+    let known = known_stream(&second.name);
+    let made_from = |name: &str| {
+        let said = known.as_ref()?.columns.iter().find(|c| c.name == name)?;
+        second.column(said.made_from.as_deref()?)
+    };
+    if plan.streams[again].apart != Some(Apart::Refused) {
+        return Vec::new();
+    }
+    (second.columns.iter().enumerate())
+        .filter(|(_, column)| !derived(second, column))
+        .map(|(column, named)| Compared {
+            column,
+            first: first.and_then(|first| first.column(&named.name)),
+            made_from: made_from(&named.name),
+        })
+        .collect()
+}
+
+/// Why an id that is a UUID does not stay one.
+const CLASH: &str = "another row has this UUID already, in another spelling";
 
 /// Rows that share one reason.
 struct Found {
@@ -126,6 +200,8 @@ struct Found {
 struct Row {
     /// Its id in the target.
     own: Option<String>,
+    /// Whether the UUID that its id spells is another row's.
+    clashes: bool,
     /// Its key in our own table, if it has no other.
     key: Option<String>,
     beside: Kept,
@@ -137,6 +213,7 @@ struct Row {
 impl Row {
     fn clear(&mut self) {
         self.own = None;
+        self.clashes = false;
         self.key = None;
         self.beside.clear();
         self.folded.clear();
@@ -157,8 +234,10 @@ impl Shaper {
                 ids.insert(of.of.clone(), IdMap::new()?);
             }
         }
+        let sharing = (0..plan.streams.len()).map(|n| Sharing::of(&plan, n)).collect();
         Ok(Shaper {
             plan,
+            sharing,
             purpose,
             scanner: Scanner::default(),
             scratch: Vec::new(),
@@ -173,13 +252,13 @@ impl Shaper {
         })
     }
 
-    /// The tables whose ids are given from a sequence, so that those in use must be known first.
-    /// With each, the name under which the ids that rows had before are kept beside them.
-    pub fn numbered(&self) -> Vec<(String, usize, Option<String>)> {
+    /// The streams whose ids are mapped by a rule, with their tables, so that the ids in use can be
+    /// known first. With each, the name under which the ids that rows had before are kept beside them.
+    pub fn mapped(&self, rule: IdRule) -> Vec<(String, usize, Option<String>)> {
         let mut found: Vec<(String, usize, Option<String>)> = Vec::new();
         let streams = &self.plan.streams;
         for column in streams.iter().flat_map(|s| &s.columns) {
-            if let Some(ids) = column.ids.as_ref().filter(|i| i.rule == IdRule::Integer)
+            if let Some(ids) = column.ids.as_ref().filter(|i| i.rule == rule)
                 && !found.iter().any(|(of, ..)| *of == ids.of)
             {
                 let own = streams.iter().find(|s| s.apart.is_none() && s.table == ids.table);
@@ -196,6 +275,25 @@ impl Shaper {
     /// If the temporary file cannot be used.
     pub fn know(&mut self, of: &str, original: Option<&str>, id: i64) -> Result<()> {
         self.ids.get_mut(of).map_or(Ok(()), |map| map.know(original, id))
+    }
+
+    /// Notes that a row has a UUID, and what its id was where it came from: if that spells this UUID,
+    /// or would have, had not another row had it.
+    ///
+    /// # Errors
+    /// If the temporary file cannot be used.
+    pub fn know_spelling(&mut self, of: &str, original: &str, id: Uuid) -> Result<()> {
+        let value = Value::Text(original.as_bytes());
+        let (Some(map), Some(spelled)) = (self.ids.get_mut(of), as_uuid(value)) else {
+            return Ok(());
+        };
+        if spelled == id {
+            return map.take(original, id).map(|_| ());
+        }
+        match uuid_for(self.plan.instance, of, value) == id {
+            true => map.restore(original, &Given::Uuid(id)),
+            false => Ok(()),
+        }
     }
 
     /// Makes the rows of the target for those of a batch from row number `from` on, until they are
@@ -216,6 +314,8 @@ impl Shaper {
         out.from.clear();
         out.residue.clear();
         out.rejected.clear();
+        out.again.clear();
+        out.nothing_new = 0;
         let mut beside = 0;
         for row in from..batch.rows() {
             if out.rows.size() + beside >= SLICE {
@@ -223,30 +323,127 @@ impl Shaper {
             }
             let kept = out.residue.len();
             self.row.clear();
-            let shaped = out.rows.rows();
-            self.one(At { stream, batch, row }, &mut out.rows)?;
-            let key = || key_of(stream, batch, row);
+            let (at, shaped) = (At { stream, batch, row }, out.rows.rows());
+            if self.came_before(at, out)? {
+                self.count_changes(at);
+                continue;
+            }
+            self.one(at, &mut out.rows)?;
             if self.row.refused.is_empty() {
                 self.keep(stream, shaped, out);
                 beside += out.residue.get(kept).map_or(0, |kept| kept.text.len());
             }
             if self.row.refused.is_empty() {
                 out.from.push(row);
-                for (column, what, reason) in self.row.changed.drain(..) {
-                    let place = (batch.stream(), column, what, reason);
-                    self.changes.entry(place).or_insert_with(|| (0, key())).0 += 1;
-                }
+                self.count_changes(at);
+                self.note_first(at)?;
                 continue;
             }
             out.rows.truncate(shaped);
-            self.refuse(At { stream, batch, row }, out)?;
+            self.refuse(at, out)?;
         }
         Ok(batch.rows())
     }
 
+    fn count_changes(&mut self, at: At<'_>) {
+        for (column, what, reason) in self.row.changed.drain(..) {
+            let place = (at.batch.stream(), column, what, reason);
+            let fresh = || (0, key_of(at.stream, at.batch, at.row));
+            self.changes.entry(place).or_insert_with(fresh).0 += 1;
+        }
+    }
+
+    /// Notes a row that is loaded, if another stream may bring its id again.
+    fn note_first(&mut self, at: At<'_>) -> Result<()> {
+        let compares = match self.sharing[at.batch.stream()] {
+            Sharing::First(compares) => compares,
+            Sharing::Second(..) if self.any_unloaded => {
+                // the first copy was not loaded, this one is: what refers to it finds it
+                let name = own_name(at.stream, at.batch, at.row);
+                return name.map_or(Ok(()), |n| self.spool.remove(UNLOADED, &n).map(|_| ()));
+            }
+            _ => return Ok(()),
+        };
+        let Some(name) = own_name(at.stream, at.batch, at.row) else { return Ok(()) };
+        let mut values = String::new();
+        for n in (0..at.stream.source.columns.len()).filter(|_| compares) {
+            values.push_str(&self.fingerprint.of(Kind::Text, at.batch.value(at.row, n)));
+        }
+        self.spool.put(FIRST, &name, values.as_bytes()).map(|_| ())
+    }
+
+    /// Whether another stream has brought a row with this id into the same table. Then this one is
+    /// left out, lost or kept apart, or an error.
+    fn came_before(&mut self, at: At<'_>, out: &mut Shaped) -> Result<bool> {
+        let plan = Arc::clone(&self.plan);
+        let Sharing::Second(again, _) = self.sharing[at.batch.stream()] else { return Ok(false) };
+        let Some(name) = own_name(at.stream, at.batch, at.row) else { return Ok(false) };
+        let Some(first) = self.spool.get(FIRST, &name)? else { return Ok(false) };
+        let second = At { stream: &plan.streams[again], ..at };
+        match second.stream.apart {
+            Some(apart @ (Apart::Kept | Apart::Dropped)) => {
+                self.apart(second, apart, &self.comes_twice(at))?;
+                if let Some(key) = self.row.key.take() {
+                    out.again.push(Residue { row: at.row, key, text: self.row.beside.text() });
+                }
+            }
+            Some(Apart::Refused) | None => match self.lost_of(at, &first) {
+                None => out.nothing_new += 1,
+                Some(column) => self.refuse_again(at, column)?,
+            },
+        }
+        Ok(true)
+    }
+
+    /// Why a row is a second copy.
+    fn comes_twice(&self, at: At<'_>) -> String {
+        let first = self.plan.first_into_table(at.batch.stream());
+        let first = first.map_or("", |n| &self.plan.streams[n].stream);
+        format!("{first} has a row with this id, and the target has one table for both")
+    }
+
+    /// The first column in which a second copy says what the first one, of which the fingerprints
+    /// are, does not.
+    fn lost_of(&mut self, at: At<'_>, first: &[u8]) -> Option<usize> {
+        let Sharing::Second(_, compared) = &self.sharing[at.batch.stream()] else { return None };
+        let value = |n: usize| at.batch.value(at.row, n);
+        let said = |n: usize| matches!(value(n), Value::Null | Value::Text(b"" | b"{}"));
+        for Compared { column, first: place, made_from } in compared {
+            let made =
+                made_from.is_some_and(|from| show_id(value(from)) == show_id(value(*column)));
+            if said(*column) || made {
+                continue;
+            }
+            let there = place.and_then(|n| first.get(n * FINGERPRINT..(n + 1) * FINGERPRINT));
+            let own = self.fingerprint.of(Kind::Text, value(*column));
+            if there != Some(own.as_bytes()) {
+                return Some(*column);
+            }
+        }
+        None
+    }
+
+    /// Refuses a second copy that says more than the first one, in a column of the archive.
+    fn refuse_again(&mut self, at: At<'_>, column: usize) -> Result<()> {
+        let column = &at.stream.source.columns[column].name;
+        let reason = format!("{}: it says something else here", self.comes_twice(at));
+        if self.purpose == Purpose::Check {
+            let settle = Some("--on-missing-column=fold, =add or =drop".into());
+            let key = key_of(at.stream, at.batch, at.row);
+            let (stream, column) = (at.batch.stream(), Some(column.clone()));
+            self.problem(stream, column, &reason, Code::Conflict, &key, settle);
+            return Ok(());
+        }
+        let told = format!("{}, column \"{column}\": {reason}", at.place());
+        Err(Error::new(Code::Conflict, told).hint(
+            "--on-missing-column=fold keeps second copies in a table of our own, so that an export \
+             of the target gives them back; =drop loses and counts them",
+        ))
+    }
+
     fn one(&mut self, at: At<'_>, out: &mut Batch) -> Result<()> {
         if let Some(apart) = at.stream.apart {
-            return self.apart(at, apart);
+            return self.apart(at, apart, "the target has no table for it");
         }
         let first = out.cells();
         for (n, column) in at.stream.columns.iter().enumerate() {
@@ -288,9 +485,8 @@ impl Shaper {
     }
 
     /// A row that the target has no table for.
-    fn apart(&mut self, at: At<'_>, apart: Apart) -> Result<()> {
-        let all = "*".to_owned();
-        let reason = "the target has no table for it".to_owned();
+    fn apart(&mut self, at: At<'_>, apart: Apart, reason: &str) -> Result<()> {
+        let (all, reason) = ("*".to_owned(), reason.to_owned());
         match apart {
             Apart::Refused => {
                 let settle = Some("--on-missing-column=fold or =drop".into());
@@ -341,6 +537,12 @@ impl Shaper {
                 return Ok(());
             }
             let given = self.id(at, ids, value)?;
+            if ids.own && self.row.clashes && self.adapts().is_none() {
+                let refusal = Refusal { reason: CLASH.into(), zone: false };
+                let settle = Some("--on-unrepresentable=adapt, =preserve or =reject".into());
+                self.row.refused.push((column.name.clone(), refusal, settle));
+                return Ok(());
+            }
             if ids.own {
                 let id = given.as_ref().map_or(value, Given::value);
                 self.row.own = Some(show_id(id));
@@ -437,9 +639,23 @@ impl Shaper {
         {
             return Ok(Some(back));
         }
-        let made = || uuid_for(self.plan.instance, &ids.of, value);
-        let of_rule = || Given::Uuid(as_uuid(value).unwrap_or_else(made));
-        Ok(map.get(&shown)?.or_else(|| (ids.rule == IdRule::Uuid).then(of_rule)))
+        let given = map.get(&shown)?;
+        if given.is_some() || ids.rule != IdRule::Uuid {
+            return Ok(given);
+        }
+        let uuid = as_uuid(value);
+        if let Some(uuid) = uuid
+            && (!ids.own || map.take(&shown, uuid)?)
+        {
+            return Ok(Some(Given::Uuid(uuid)));
+        }
+        let made = Given::Uuid(uuid_for(self.plan.instance, &ids.of, value));
+        self.row.clashes = uuid.is_some();
+        if self.row.clashes && self.plan.options.on_unrepresentable.adapts() {
+            // what refers to the row spells it as the row does
+            map.restore(&shown, &made)?;
+        }
+        Ok(Some(made))
     }
 
     /// The UUID of a row without an id: it follows from its content, and of equal rows from how many
@@ -477,7 +693,9 @@ impl Shaper {
             return Ok(());
         }
         let respelled = matches!((as_uuid(value), given), (Some(a), Given::Uuid(b)) if a == *b);
-        if !respelled && ids.own {
+        if let (true, true, Some(what)) = (ids.own, self.row.clashes, self.adapts()) {
+            self.change(column, what, format!("{CLASH}: one made from it stands there"));
+        } else if !respelled && ids.own {
             let reason = match given {
                 Given::Uuid(_) => "the id is no UUID: one made from it stands there",
                 Given::Integer(_) => "the id is no integer: a number stands there",
@@ -561,12 +779,7 @@ impl Shaper {
     ) {
         let mut text = Vec::new();
         let instead = self.instead(at, column, value, &refusal, &mut text);
-        let what = match self.plan.options.on_unrepresentable {
-            OnUnrepresentable::Adapt => Some(What::Adapted),
-            OnUnrepresentable::Preserve => Some(What::Preserved),
-            OnUnrepresentable::Fail | OnUnrepresentable::Reject => None,
-        };
-        match (instead, what) {
+        match (instead, self.adapts()) {
             (Some(instead), Some(what)) => {
                 self.change(column, what, refusal.reason);
                 self.keep_original(at, column, value, instead.value());
@@ -576,6 +789,15 @@ impl Shaper {
                 let settle = self.settle(at, column, &refusal, instead.is_some(), value);
                 self.row.refused.push((column.name.clone(), refusal, settle));
             }
+        }
+    }
+
+    /// What is done to values that the target cannot hold, if they are changed.
+    fn adapts(&self) -> Option<What> {
+        match self.plan.options.on_unrepresentable {
+            OnUnrepresentable::Adapt => Some(What::Adapted),
+            OnUnrepresentable::Preserve => Some(What::Preserved),
+            OnUnrepresentable::Fail | OnUnrepresentable::Reject => None,
         }
     }
 
@@ -743,14 +965,12 @@ impl Shaper {
     /// If the temporary file cannot be used.
     pub fn unload(&mut self, batch: &Batch, rows: &[usize]) -> Result<()> {
         let plan = Arc::clone(&self.plan);
-        let stream = plan.streams.get(batch.stream()).filter(|s| s.role == Role::Sessions);
-        let own = stream.into_iter().flat_map(|s| &s.columns);
-        let own = own.filter(|c| c.ids.as_ref().is_some_and(|ids| ids.own));
-        for column in own {
-            let (Some(ids), Taken::Column(n)) = (&column.ids, &column.taken) else { continue };
-            for row in rows {
+        let Some(stream) = plan.streams.get(batch.stream()) else { return Ok(()) };
+        for name in rows.iter().filter_map(|row| own_name(stream, batch, *row)) {
+            self.spool.remove(FIRST, &name)?;
+            if stream.role == Role::Sessions {
                 self.any_unloaded = true;
-                self.spool.put(UNLOADED, &named(&ids.of, batch.value(*row, *n)), &[])?;
+                self.spool.put(UNLOADED, &name, &[])?;
             }
         }
         Ok(())
@@ -789,10 +1009,8 @@ impl Shaper {
         Error::new(
             Code::Value,
             format!(
-                "{}: row {} (key {}), column \"{column}\" ({} in the target): {}",
-                at.stream.table_name,
-                at.batch.first_row() + at.row as u64,
-                key_of(at.stream, at.batch, at.row),
+                "{}, column \"{column}\" ({} in the target): {}",
+                at.place(),
                 ty.unwrap_or_default(),
                 refusal.reason
             ),
@@ -873,12 +1091,7 @@ fn no_column(plan: &Plan, at: At<'_>, column: &str, reason: &str) -> Error {
     };
     Error::new(
         Code::Plan,
-        format!(
-            "{}: row {} (key {}), column \"{column}\": {reason}{others}",
-            at.stream.table_name,
-            at.batch.first_row() + at.row as u64,
-            key_of(at.stream, at.batch, at.row),
-        ),
+        format!("{}, column \"{column}\": {reason}{others}", at.place()),
     )
     .hint(
         "--on-missing-column=fold keeps the values in the row's JSON, so that an export of the target \
@@ -904,6 +1117,16 @@ struct At<'a> {
 }
 
 impl<'a> At<'a> {
+    /// Its table, its number in the archive and its key, for messages.
+    fn place(&self) -> String {
+        format!(
+            "{}: row {} (key {})",
+            self.stream.table_name,
+            self.batch.first_row() + self.row as u64,
+            key_of(self.stream, self.batch, self.row)
+        )
+    }
+
     /// The text of a column of the archive, if it is one.
     fn text(&self, name: &str) -> Option<&'a [u8]> {
         match self.batch.value(self.row, self.stream.source.column(name)?) {
@@ -979,6 +1202,18 @@ fn changes_form(column: &ColumnPlan, value: Value<'_>) -> bool {
 /// What names a row: its stream and its id.
 fn named(of: &str, id: Value<'_>) -> Vec<u8> {
     format!("{of}\0{}", show_id(id)).into_bytes()
+}
+
+/// What names a row of the archive, if it has an id.
+fn own_name(stream: &StreamPlan, batch: &Batch, row: usize) -> Option<Vec<u8>> {
+    let own = |c: &&ColumnPlan| c.ids.as_ref().is_some_and(|ids| ids.own);
+    let column = stream.columns.iter().find(own)?;
+    match (&column.ids, &column.taken) {
+        (Some(ids), Taken::Column(n)) if batch.value(row, *n) != Value::Null => {
+            Some(named(&ids.of, batch.value(row, *n)))
+        }
+        _ => None,
+    }
 }
 
 /// The key of a row, for messages.

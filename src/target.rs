@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::layout::{Backend, Layout, LayoutStream, Role};
@@ -446,6 +447,9 @@ pub struct Rows<'a> {
 /// An integer that a row has as its id, and what the id was where the row came from.
 pub type KnownId = (Option<String>, i64);
 
+/// How many ids a target tells at once: memory does not grow with its rows.
+pub const KNOWN_AT_ONCE: usize = 8192;
+
 /// A row that the target refuses by a rule of its own.
 #[derive(Debug)]
 pub struct Refused {
@@ -464,13 +468,25 @@ pub trait Target: Send {
     /// Starts the transaction for a plan.
     fn begin(&mut self, plan: Arc<Plan>) -> BoxFuture<'_, Result<()>>;
 
-    /// The ids that rows of a table have now, beside those they had where they came from.
-    /// Where the table has no column for those, they are kept beside its rows as `origin`.
+    /// The next ids behind `after` that rows of a table have now, in their order, beside those they
+    /// had where they came from; at most [`KNOWN_AT_ONCE`], and none when there are no more.
+    /// Where the table has no column for those of before, they are kept beside its rows as `origin`.
     fn known_ids<'a>(
         &'a mut self,
         table: usize,
         origin: Option<&'a str>,
+        after: Option<i64>,
     ) -> BoxFuture<'a, Result<Vec<KnownId>>>;
+
+    /// The UUIDs that rows of a table have as ids, beside the ids that these rows had where they came
+    /// from, of those that are UUIDs, too. A database without UUIDs has none.
+    fn known_spellings<'a>(
+        &'a mut self,
+        _table: usize,
+        _origin: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Vec<(String, Uuid)>>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
 
     /// Loads rows. A row that is there already with the same content is skipped, one with other
     /// content is an error. Rows that break a rule of the target are left out and told.

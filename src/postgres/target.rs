@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use tokio_postgres::Statement;
+use uuid::Uuid;
 
 use self::copy::Load;
 use self::merge::Merge;
@@ -135,7 +136,6 @@ impl PgTarget {
         let plan = self.loading.as_ref().map(|l| Arc::clone(&l.plan)).ok_or_else(not_begun)?;
         let stream = plan.streams.get(rows.stream).ok_or_else(not_begun)?;
         if stream.apart.is_some() {
-            self.finish_stream().await?;
             if let Some(loading) = &mut self.loading {
                 loading.loaded[rows.stream].inserted_rows += rows.residue.len() as u64;
             }
@@ -221,8 +221,17 @@ impl Target for PgTarget {
         &'a mut self,
         table: usize,
         origin: Option<&'a str>,
+        after: Option<i64>,
     ) -> BoxFuture<'a, Result<Vec<KnownId>>> {
-        Box::pin(self.known_ids_now(table, origin))
+        Box::pin(self.known_ids_now(table, origin, after))
+    }
+
+    fn known_spellings<'a>(
+        &'a mut self,
+        table: usize,
+        origin: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Vec<(String, Uuid)>>> {
+        Box::pin(self.known_spellings_now(table, origin))
     }
 
     fn write_rows<'a>(&'a mut self, rows: &'a Rows<'a>) -> BoxFuture<'a, Result<Vec<Refused>>> {

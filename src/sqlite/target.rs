@@ -368,8 +368,9 @@ impl Target for SqliteTarget {
         &'a mut self,
         table: usize,
         origin: Option<&'a str>,
+        after: Option<i64>,
     ) -> BoxFuture<'a, Result<Vec<KnownId>>> {
-        Box::pin(async move { self.known_ids_now(table, origin) })
+        Box::pin(async move { self.known_ids_now(table, origin, after) })
     }
 
     fn write_rows<'a>(&'a mut self, rows: &'a Rows<'a>) -> BoxFuture<'a, Result<Vec<Refused>>> {

@@ -240,13 +240,29 @@ fn a_uuid_is_the_same_in_every_spelling_and_what_refers_to_it_finds_it() {
     assert_same_rows(&sqlite_dump(source.as_ref()), &sqlite_dump(back.as_ref()));
 }
 
+/// Two sessions whose ids are one UUID in two spellings, each with an event; so are the ids of those.
+fn spelled_twice() -> String {
+    let plain = "6ba7b81N-9dad-11d1-80b4-00c04fd430c8";
+    let spelled = |n: &str, other: bool| match other {
+        false => plain.replace('N', n),
+        true => format!("{{{}}}", plain.replace('N', n).to_uppercase()),
+    };
+    [false, true]
+        .into_iter()
+        .zip(1..)
+        .map(|(other, n)| {
+            session(n).replace(&id(n), &spelled("0", other))
+                + &event(20 + n, n, "stop")
+                    .replace(&id(20 + n), &spelled("1", other))
+                    .replace(&id(n), &spelled("0", other))
+        })
+        .collect()
+}
+
 #[test]
-fn two_ids_that_are_one_uuid_are_refused_by_name() {
-    let desk = Desk::new("uuid_collision");
-    let plain = "6ba7b810-9dad-11d1-80b4-00c04fd430c8";
-    let sql =
-        session(1).replace(&id(1), plain) + &session(2).replace(&id(2), &plain.to_uppercase());
-    let source = desk.sqlite("source.db", HOOKS, &sql);
+fn two_spellings_of_one_uuid_are_refused_by_name_and_check_says_what_settles_it() {
+    let desk = Desk::new("uuid_clash");
+    let archive = desk.export(&desk.sqlite("source.db", HOOKS, &spelled_twice()));
     for before in [
         String::new(),
         format!(
@@ -254,13 +270,76 @@ fn two_ids_that_are_one_uuid_are_refused_by_name() {
             id(9)
         ),
     ] {
-        let server = postgres("postgres-upstream.sql", "uuid_collision", &before);
+        let server = postgres("postgres-upstream.sql", "uuid_clash", &before);
         let rows = postgres_dump(&server);
-        desk.shift(&source, &server.url(), &[])
-            .fails_with(11)
-            .stderr_has(plain)
-            .stderr_has("hint: ");
+        import(&archive, &server.url(), &[])
+            .fails_with(10)
+            .stderr_has("(key {6BA7B810-9DAD-11D1-80B4-00C04FD430C8}), column \"id\"")
+            .stderr_has("--on-unrepresentable=adapt loads");
         assert_same_rows(&rows, &postgres_dump(&server));
+        let checked =
+            Program::new(["check", words(&archive), "--to", &server.url(), "--json"]).run();
+        let problem = json_of(&checked.fails_with(10))["problems"][0].clone();
+        assert_eq!(problem["settle"], "--on-unrepresentable=adapt, =preserve or =reject");
+        assert_eq!(problem["reason"], "another row has this UUID already, in another spelling");
+    }
+}
+
+#[test]
+fn two_spellings_of_one_uuid_are_two_rows_and_what_refers_to_each_follows() {
+    let desk = Desk::new("uuid_spelled_twice");
+    let source = desk.sqlite("source.db", HOOKS, &spelled_twice());
+    let archive = desk.export(&source);
+    for option in ["--on-unrepresentable=adapt", "--on-unrepresentable=preserve"] {
+        let server = postgres("postgres-upstream.sql", "uuid_spelled_twice", "");
+        let (to, options) = (server.url(), ["--on-missing-column=fold", option]);
+        let args = [&["check", words(&archive), "--to", &to], &options[..]].concat();
+        Program::new(args).run().success().stdout_has("would succeed");
+        for inserted in [2, 0] {
+            let done = import(&archive, &to, &[&options[..], &["--json"]].concat());
+            let done = json_of(&done.success());
+            for stream in 0..2 {
+                assert_eq!(done["streams"][stream]["inserted_rows"], inserted, "{done:#}");
+            }
+        }
+        let joined = "SELECT count(DISTINCT s.id), count(DISTINCT e.id), count(DISTINCT s.claude_session_id) \
+                      FROM chronicle_events e JOIN chronicle_sessions s ON s.id = e.session_id \
+                      WHERE e.metadata ->> 'n' = '2' || right(s.claude_session_id, 1)";
+        assert_eq!(server.psql(joined), "2|2|2", "{option}");
+        let args = [&["verify", words(&archive), "--against", &to], &options[..]].concat();
+        Program::new(args).run().success();
+        if option.ends_with("preserve") {
+            let back = desk.sqlite("back.db", HOOKS, "");
+            desk.shift(&to, &back, &[]).success();
+            assert_same_rows(&sqlite_dump(source.as_ref()), &sqlite_dump(back.as_ref()));
+        }
+    }
+    let server = postgres("postgres-upstream.sql", "uuid_spelled_twice", "");
+    let rejects = desk.path("rejects.ndjson.zst");
+    let options = ["--on-unrepresentable=reject", "--rejects", words(&rejects)];
+    import(&archive, &server.url(), &options).fails_with(14).stderr_has("in another spelling");
+    assert_eq!(server.psql("SELECT count(*) FROM chronicle_events"), "1");
+    assert_eq!([records(&rejects, "sessions").len(), records(&rejects, "events").len()], [1, 1]);
+}
+
+#[test]
+fn a_spelling_that_is_kept_beside_a_row_keeps_others_from_its_uuid() {
+    let desk = Desk::new("uuid_kept_spelling");
+    let plain = "6ba7b810-9dad-11d1-80b4-00c04fd430c8";
+    let one = |name: &str, n: u32, spelled: &str| {
+        let sql = session(n) + &event(20 + n, n, "stop");
+        desk.export(&desk.sqlite(name, HOOKS, &sql.replace(&id(n), spelled)))
+    };
+    let (upper, lower) = (one("upper.db", 1, &plain.to_uppercase()), one("lower.db", 2, plain));
+    let server = postgres("postgres-upstream.sql", "uuid_kept_spelling", "");
+    let joined = "SELECT s.claude_session_id, e.metadata ->> 'n', s.id::text = '6ba7b810-9dad-11d1-80b4-00c04fd430c8' \
+                  FROM chronicle_events e JOIN chronicle_sessions s ON s.id = e.session_id ORDER BY 1";
+    for _ in 0..2 {
+        for archive in [&upper, &lower] {
+            import(archive, &server.url(), KEEPING).success();
+        }
+        assert_eq!(server.psql(joined), "cs-1|21|t\ncs-2|22|f");
+        assert_eq!(server.psql("SELECT count(*) FROM chronicle_sessions"), "2");
     }
 }
 
@@ -658,5 +737,162 @@ fn numbers_that_a_server_gave_are_given_once() {
         import(&archive, &server.url(), TUTORIAL_OPTIONS).success();
         assert_eq!(server.psql("SELECT id FROM chronicle_sessions"), "1");
         assert_eq!(server.psql("SELECT id, session_id FROM chronicle_events"), "1|1");
+    }
+}
+
+/// Chronicle's hooks and local server in one file.
+const BOTH: &[&str] = &["sqlite-hooks.sql", "sqlite-server.sql"];
+/// What such a file needs of a server.
+const KEEPING: &[&str] = &["--on-missing-column=fold", "--on-unrepresentable=preserve"];
+
+/// A session and an event as the local server writes them.
+fn of_the_server(session: u32, event: u32, data: &str) -> String {
+    let (session, event) = (id(session), id(event));
+    format!(
+        "INSERT INTO chronicle_sessions (id, claude_session_id, project_path, start_time, created_at) \
+         VALUES ('{session}', '{session}', '/home/kim/tea', '2025-08-19T10:00:00Z', '2025-08-19 10:00:00'); \
+         INSERT INTO chronicle_events (id, session_id, event_type, timestamp, metadata, tool_name, created_at) \
+         VALUES ('{event}', '{session}', 'stop', '2025-08-19T10:00:11Z', '{data}', 'Bash', '2025-08-19 10:00:00');"
+    )
+}
+
+/// What both tables hold of a session and an event that differ in nothing that counts.
+fn in_both(data: &str) -> String {
+    session(1) + &event(11, 1, "stop") + &of_the_server(1, 11, data)
+}
+
+#[test]
+fn a_second_copy_that_says_nothing_new_is_left_out() {
+    let desk = Desk::new("nothing_new");
+    // without a metadata and with an empty one, with a count and without
+    let source = desk.sqlite("source.db", BOTH, &in_both("{\"n\": 11}"));
+    let archive = desk.export(&source);
+    let (hooks, server) =
+        (desk.sqlite("hooks.db", HOOKS, ""), postgres("postgres-upstream.sql", "nothing_new", ""));
+    for to in [hooks, server.url()] {
+        for inserted in [1, 0] {
+            Program::new(["check", words(&archive), "--to", &to]).run().success();
+            let done = json_of(&import(&archive, &to, &["--json"]).success());
+            for stream in 0..2 {
+                let (first, second) = (&done["streams"][stream], &done["streams"][stream + 2]);
+                assert_eq!(first["inserted_rows"], inserted, "{done:#}");
+                assert_eq!([&second["inserted_rows"], &second["skipped_rows"]], [0, 1], "{done:#}");
+            }
+        }
+        Program::new(["verify", words(&archive), "--against", &to]).run().success();
+        assert_eq!(records(&desk.export(&to), "events").len(), 1);
+    }
+}
+
+#[test]
+fn a_second_copy_that_says_more_is_refused_by_name_kept_or_dropped() {
+    let desk = Desk::new("second_copy");
+    let sql = in_both("{\"of\": \"the server\"}") + &of_the_server(2, 12, "{}");
+    let source = desk.sqlite("source.db", BOTH, &sql);
+    let archive = desk.export(&source);
+    let kept = records(&archive, "server_events");
+    let hooks = || {
+        drop(std::fs::remove_file(desk.path("hooks.db")));
+        desk.sqlite("hooks.db", HOOKS, "")
+    };
+    let server = || postgres("postgres-upstream.sql", "second_copy", "");
+    for there in [None, Some(server())] {
+        let to = || there.as_ref().map_or_else(&hooks, |server| server.url());
+        let target = to();
+        let reason = "events has a row with this id";
+        import(&archive, &target, &[])
+            .fails_with(11)
+            .stderr_has(&format!("(key {}), column \"data\": {reason}", id(11)))
+            .stderr_has("--on-missing-column=fold");
+        let checked = Program::new(["check", words(&archive), "--to", &target, "--json"]).run();
+        let problem = json_of(&checked.fails_with(11))["problems"][0].clone();
+        assert_eq!([&problem["code"], &problem["column"]], ["row.conflict", "data"]);
+        assert_eq!(problem["settle"], "--on-missing-column=fold, =add or =drop");
+        assert_eq!(problem["first"], json!([id(11)]));
+
+        let dropped = ["--on-missing-column=drop", "--dry-run", "--json"];
+        let done = json_of(&import(&archive, &target, &dropped).success());
+        let lost: Vec<_> = (done["changes"].as_array().expect("changes").iter())
+            .filter(|c| c["column"] == "*")
+            .map(|c| {
+                (c["stream"].clone(), c["what"].clone(), c["values"].clone(), c["first"].clone())
+            })
+            .collect();
+        let one = |stream: &str, n| (json!(stream), json!("dropped"), json!(1), json!(id(n)));
+        assert_eq!(lost, [one("server_sessions", 1), one("server_events", 11)]);
+
+        for inserted in [1, 0] {
+            let args = [&["check", words(&archive), "--to", &target], KEEPING].concat();
+            Program::new(args).run().success();
+            let done =
+                json_of(&import(&archive, &target, &[KEEPING, &["--json"]].concat()).success());
+            let rows = |n: usize| done["streams"][n]["inserted_rows"].clone();
+            assert_eq!(
+                [rows(0), rows(1), rows(2), rows(3)],
+                [1, 1, 2, 2].map(|n| json!(n * inserted))
+            );
+        }
+        let args = [&["verify", words(&archive), "--against", &target], KEEPING].concat();
+        Program::new(args).run().success();
+        let back = desk.export(&target);
+        let (sessions, events) = (records(&back, "sessions"), records(&back, "events"));
+        assert_eq!([sessions.len(), events.len()], [2, 2]);
+        assert!(events.iter().all(|e| sessions.iter().any(|s| s["id"] == e["session_id"])));
+        let again = records(&back, "server_events");
+        assert_eq!(again, kept[..1], "to the letter");
+        assert_eq!(again[0]["session_id"], records(&back, "server_sessions")[0]["id"]);
+    }
+}
+
+#[test]
+fn the_hooks_and_the_server_in_one_file_come_back_each_to_its_own_tables() {
+    let desk = Desk::new("own_tables");
+    let source = desk.sqlite("source.db", BOTH, &in_both("{ \"of\": \"the server\" }"));
+    let server = postgres("postgres-upstream.sql", "own_tables", "");
+    for to in [desk.sqlite("hooks.db", HOOKS, ""), server.url()] {
+        desk.shift(&source, &to, KEEPING).success();
+        let back = desk.sqlite("back.db", BOTH, "");
+        desk.shift(&to, &back, &[]).success();
+        assert_same_rows(&sqlite_dump(source.as_ref()), &sqlite_dump(back.as_ref()));
+        // by way of a third one, too
+        let other = desk.sqlite("other.db", HOOKS, "");
+        desk.shift(&to, &other, KEEPING).success();
+        let last = desk.sqlite("last.db", BOTH, "");
+        desk.shift(&other, &last, &[]).success();
+        assert_same_rows(&sqlite_dump(source.as_ref()), &sqlite_dump(last.as_ref()));
+        for file in [back, other, last] {
+            std::fs::remove_file(file).expect("remove the file");
+        }
+    }
+}
+
+#[test]
+fn the_second_copy_of_a_rejected_row_is_loaded_in_its_place() {
+    let desk = Desk::new("rejected_first");
+    let sql = in_both("{\"n\": 11}")
+        + &format!("UPDATE sessions SET start_time = 'never' WHERE id = '{}'", id(1));
+    let archive = desk.export(&desk.sqlite("source.db", BOTH, &sql));
+    let server = postgres("postgres-upstream.sql", "rejected_first", "");
+    let rejects = desk.path("rejects.ndjson.zst");
+    let options = ["--on-unrepresentable=reject", "--rejects", words(&rejects)];
+    import(&archive, &server.url(), &options).fails_with(14);
+    let joined =
+        "SELECT e.id FROM chronicle_events e JOIN chronicle_sessions s ON s.id = e.session_id";
+    assert_eq!(server.psql(joined), id(11));
+    assert_eq!([records(&rejects, "sessions").len(), records(&rejects, "events").len()], [1, 1]);
+}
+
+#[test]
+fn numbers_in_use_are_known_however_many_there_are() {
+    let desk = Desk::new("many_numbers");
+    let many = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 20000) \
+                INSERT INTO chronicle_sessions SELECT n, '/tea', 'main', '2025-08-19T10:00:00Z', NULL, \
+                'active', 1, '2025-08-19 10:00:00', '2025-08-19 10:00:01' FROM n";
+    let target = desk.sqlite("target.db", TUTORIAL, many);
+    let archive = desk.export(&desk.sqlite("source.db", HOOKS, &session(1)));
+    for _ in 0..2 {
+        import(&archive, &target, TUTORIAL_OPTIONS).success();
+        let found = "SELECT count(*), max(id) FROM chronicle_sessions";
+        assert_eq!(ask(&target, found), "20001|20001");
     }
 }

@@ -582,27 +582,6 @@ fn a_local_time_that_the_clocks_skipped_is_refused() {
 }
 
 #[test]
-fn two_ids_that_are_one_uuid_are_refused() {
-    let (upper, lower) =
-        ("ABCDEF00-0000-4000-8000-00000000000A", "abcdef00-0000-4000-8000-00000000000a");
-    let double = session_of(upper, "cs-7") + &session_of(lower, "cs-8");
-    for there_before in [false, true] {
-        let store = Backend::Postgres.make("one_uuid");
-        if there_before {
-            store.import(&store.archive(&good()), &[]).success();
-        }
-        let before = store.dump();
-        store
-            .import(&store.archive(&double), &[])
-            .fails_with(11)
-            .stderr_has("chronicle_sessions")
-            .stderr_has(lower)
-            .stderr_has("hint: ");
-        assert_same_rows(&before, &store.dump());
-    }
-}
-
-#[test]
 fn a_column_that_has_no_place_is_refused_by_its_first_value_with_all_others_named() {
     let database = Cluster::get().database("no_place");
     database.apply_file(fixture("postgres-seed.sql"));

@@ -13,7 +13,8 @@ use crate::residue::{RESIDUE, original_id};
 use crate::sqlite::catalog::{SqliteCatalog, affinity};
 use crate::sqlite::{failed, key_text, literal, quoted};
 use crate::target::{
-    Affinity, Catalog, Check, KnownId, Purpose, Reference, TargetColumn, TargetTable, TargetType,
+    Affinity, Catalog, Check, KNOWN_AT_ONCE, KnownId, Purpose, Reference, TargetColumn,
+    TargetTable, TargetType,
 };
 
 impl SqliteTarget {
@@ -64,7 +65,12 @@ impl SqliteTarget {
     }
 
     /// The integers that rows of a table have as ids, beside those they had before.
-    pub(super) fn known_ids_now(&self, table: usize, name: Option<&str>) -> Result<Vec<KnownId>> {
+    pub(super) fn known_ids_now(
+        &self,
+        table: usize,
+        name: Option<&str>,
+        after: Option<i64>,
+    ) -> Result<Vec<KnownId>> {
         let table = &self.catalog.tables[table];
         let Some(key) = table.key.first() else { return Ok(Vec::new()) };
         let key = quoted(&table.columns[*key].physical);
@@ -82,8 +88,10 @@ impl SqliteTarget {
             false => "NULL".into(),
         };
         let sql = format!(
-            "SELECT {origin}, {residue}, t.{key} FROM {} AS t WHERE typeof(t.{key}) = 'integer'",
-            quoted(&table.name)
+            "SELECT {origin}, {residue}, t.{key} FROM {} AS t WHERE typeof(t.{key}) = 'integer' \
+             {} ORDER BY t.{key} LIMIT {KNOWN_AT_ONCE}",
+            quoted(&table.name),
+            after.map_or_else(String::new, |after| format!("AND t.{key} > {after}")),
         );
         let read = || -> rusqlite::Result<Vec<KnownId>> {
             let mut statement = self.connection.prepare(&sql)?;
