@@ -603,6 +603,107 @@ fn a_time_without_a_zone_asks_for_one_and_one_that_was_twice_or_never_is_named()
     assert_eq!(postgres_dump(&server), Vec::<String>::new());
 }
 
+/// Rows of the hooks whose times have no zone, by the clock of the machine that wrote them.
+fn by_the_clock(number: u32, times: &[&str]) -> String {
+    let mut sql = session(number);
+    for (n, time) in times.iter().enumerate() {
+        let event = number * 10 + n as u32;
+        sql += &self::event(event, number, "stop");
+        sql += &format!("UPDATE events SET timestamp = '{time}' WHERE id = '{}';", id(event));
+    }
+    sql + &format!(
+        "UPDATE sessions SET start_time = '2025-08-19T10:00:00.123456' WHERE id = '{}';",
+        id(number)
+    )
+}
+
+#[test]
+fn what_instant_a_local_time_is_travels_with_it_from_one_postgres_to_another() {
+    let desk = Desk::new("offsets");
+    // the last ones: finer than Postgres, twice in Berlin, never there, with a zone, by an old clock
+    let odd = [
+        "2025-08-19T10:00:00.1234567",
+        "2025-10-26T02:30:00",
+        "2025-03-30T02:30:00",
+        "2025-08-19T10:00:00+05:00",
+        "1890-01-01 00:00",
+    ];
+    let one = desk.sqlite("one.db", HOOKS, &by_the_clock(1, &odd));
+    let other = desk.sqlite("other.db", HOOKS, &by_the_clock(2, &["2025-08-19T10:00:00"]));
+    let [first, second, third, plain] =
+        ["1", "2", "3", "4"].map(|_| postgres(UPSTREAM, "offsets", ""));
+    // rows by two clocks in one table
+    let both = "--on-unrepresentable=preserve";
+    desk.shift(&one, &first.url(), &[both, "--assume-tz=Europe/Berlin"]).success();
+    desk.shift(&other, &first.url(), &[both, "--assume-tz=America/New_York"]).success();
+    let archive = desk.export(&first.url());
+    let times: Vec<_> =
+        records(&archive, "events").iter().map(|r| r["timestamp"].clone()).collect();
+    assert!(odd.iter().all(|odd| times.contains(&json!(odd))), "{times:?}");
+    // a zone that is said does not overrule the one that is known
+    for (to, options) in [(&second, vec![both]), (&third, vec![both, "--assume-tz=Asia/Tokyo"])] {
+        import(&archive, &to.url(), &options).success();
+        assert_same_rows(&postgres_dump(&first), &postgres_dump(to));
+        let to_url = to.url();
+        let proof = [&["verify", words(&archive), "--against", &to_url], &options[..]].concat();
+        Program::new(proof).run().success();
+        Program::new(["diff", &first.url(), &to.url()]).run().success();
+    }
+    let check = Program::new(["check", words(&archive), "--to", &plain.url()]).run();
+    let check = check.fails_with(10).stdout_has("finer than microseconds");
+    assert!(!check.text().contains("--assume-tz"), "{}", check.text());
+    import(&archive, &plain.url(), &["--on-unrepresentable=adapt"]).success();
+    assert_same_rows(&postgres_dump(&first), &postgres_dump(&plain));
+    // where texts go, they go as they are
+    let file = desk.sqlite("back.db", HOOKS, "");
+    import(&desk.export(&third.url()), &file, &[]).success();
+    for (source, number) in [(&one, 1), (&other, 2)] {
+        let rows =
+            format!("SELECT timestamp FROM events WHERE session_id = '{}' ORDER BY id", id(number));
+        assert_eq!(ask(&file, &rows), ask(source, &rows));
+    }
+}
+
+#[test]
+fn local_times_are_compared_and_chosen_by_what_is_known_of_them() {
+    let desk = Desk::new("known_offsets");
+    let source = desk.sqlite("source.db", HOOKS, &by_the_clock(1, &["2025-08-19T10:00:00"]));
+    let into = |zone: &str| {
+        let server = postgres(UPSTREAM, "known_offsets", "");
+        let zone = format!("--assume-tz={zone}");
+        desk.shift(&source, &server.url(), &[KEEP, &[&zone]].concat()).success();
+        server
+    };
+    let [berlin, paris, new_york] = ["Europe/Berlin", "Europe/Paris", "America/New_York"].map(into);
+    let [in_berlin, in_paris, in_new_york] =
+        [&berlin, &paris, &new_york].map(|server| desk.export(&server.url()));
+    let diff = |a: &str, b: &str, options: &[&str]| {
+        Program::new([&["diff", a, b], options].concat()).run()
+    };
+    diff(&berlin.url(), &paris.url(), &[]).success();
+    diff(words(&in_berlin), words(&in_paris), &[]).success();
+    for (a, b) in
+        [(berlin.url(), new_york.url()), (words(&in_berlin).into(), words(&in_new_york).into())]
+    {
+        diff(&a, &b, &[])
+            .fails_with(15)
+            .stdout_has("timestamp: 2025-08-19 08:00:00+00 -> 2025-08-19 14:00:00+00")
+            .stdout_has("start_time: ");
+    }
+    // of the file nobody knows it until a zone is said
+    diff(&source, &berlin.url(), &[]).fails_with(15).stderr_has("--assume-tz");
+    diff(&source, &berlin.url(), &["--assume-tz=Europe/Berlin"]).success();
+    let chosen = |archive: &Path| {
+        let since = ["cat", "--stream=events", "--since=2025-08-19T09:00:00Z", words(archive)];
+        Program::new(since).run().success().text().lines().count()
+    };
+    assert_eq!([&in_berlin, &in_new_york].map(|archive| chosen(archive)), [0, 1]);
+    // what was edited since has another instant, and says it itself
+    berlin.psql("UPDATE chronicle_events SET timestamp = '2025-08-19 12:00:00Z'");
+    let edited = records(&desk.export(&berlin.url()), "events");
+    assert_eq!(edited[0]["timestamp"], "2025-08-19T12:00:00.000000Z");
+}
+
 #[test]
 fn the_three_clocks_of_a_hooks_row_are_each_read_right() {
     let desk = Desk::new("three_clocks");
