@@ -7,7 +7,8 @@
 //!   `{"data":{"text":"…","was":"…"}}` is the original of a column together with the fingerprint of
 //!   what was loaded in its place: a row that was edited since keeps what it says now.
 //!   `{"git_commit":{"text":"…"}}` is the value of a column that the table lacks,
-//!   `{"claude_session_id":{"made":"…"}}` a value that stands there only because it must.
+//!   `{"claude_session_id":{"made":"…"}}` a value that stands there only because it must, and
+//!   `{"*":{"made":"…"}}` a row that does: a session that was made for its events.
 //! - `chronicle_dump_columns(table_name, name, place, kind, instant, utc)`: the columns that the
 //!   rows had where they came from.
 //!
@@ -39,6 +40,9 @@ pub const RESIDUE: &str = "chronicle_dump_residue";
 pub const COLUMNS: &str = "chronicle_dump_columns";
 /// What stands before the name of a stream without a table, where others have their table's name.
 pub const APART: &str = "stream:";
+/// What a row is kept under that was made as a whole, where others have the names of columns: beside
+/// it stands the row as it was made, so that an export leaves it out until it is edited.
+pub const WHOLE_ROW: &str = "*";
 /// The key of a row's JSON object under which the values of columns without a place stand.
 pub const RESERVED_KEY: &str = "chronicle_dump";
 

@@ -14,13 +14,13 @@ use super::catalog::{ForeignKey, PgCatalog, PgTable, Rule, Trigger, triggers};
 use super::connection::{Connection, failed};
 use super::conninfo::ConnInfo;
 use super::merge::Merge;
-use super::{binary, literal, quoted};
+use super::{binary, literal, quoted, row_text};
 use crate::error::{Code, Error, Result};
 use crate::layout::Layout;
 use crate::plan::{OnUnrepresentable, Plan, StreamPlan};
 use crate::readback::{Readback, differing, not_as_loaded};
 use crate::record::{Batch, Value, show_text};
-use crate::residue::{COLUMNS, RESIDUE, kept_otherwise, original_id};
+use crate::residue::{COLUMNS, RESIDUE, WHOLE_ROW, kept_otherwise, original_id};
 use crate::shape::key_of;
 use crate::source::{ENFORCED, ORPHANS_NAMED, Orphans};
 use crate::target::{
@@ -771,12 +771,28 @@ impl PgTarget {
             columns.push((quoted(&column.physical), value));
         }
         let (names, values): (Vec<String>, Vec<String>) = columns.into_iter().unzip();
-        let sql = format!(
-            "INSERT INTO {} ({}) SELECT {} FROM {staging} c WHERE {condition} GROUP BY c.{refers}",
+        let mut sql = format!(
+            "INSERT INTO {} AS p ({}) SELECT {} FROM {staging} c WHERE {condition} GROUP BY c.{refers}",
             self.found.full_name(&parent.name),
             names.join(", "),
             values.join(", ")
         );
+        let keeps = |l: &Loading| {
+            let preserves = l.plan.options.on_unrepresentable == OnUnrepresentable::Preserve;
+            preserves && l.residue.is_some()
+        };
+        if self.loading.as_ref().is_some_and(keeps) {
+            // what was kept of a row that had this key is of a row that is gone
+            sql = format!(
+                "WITH made AS ({sql} RETURNING p.*) INSERT INTO {} SELECT {}, m.{}::text, \
+                        jsonb_build_object('{WHOLE_ROW}', jsonb_build_object('made', {}))::text \
+                   FROM made m ON CONFLICT (table_name, key) DO UPDATE SET residue = excluded.residue",
+                self.found.full_name(RESIDUE),
+                literal(&parent.name),
+                quoted(&key.physical),
+                row_text("m")
+            );
+        }
         self.connection.client.execute_typed(&sql, &[]).await.map_err(|e| {
             self.connection.failed(Code::Target, "cannot make the sessions that rows refer to", e)
         })

@@ -12,14 +12,17 @@ use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags, OptionalExtens
 use super::catalog::{SqliteCatalog, affinity};
 use super::new_file::NewFile;
 use super::snapshot::{Head, connect, harden, resolve, scratch};
-use super::{extended_code, failed, from_sqlite, key_text, literal, quoted, to_sqlite};
+use super::{extended_code, failed, from_sqlite, key_text, literal, quoted, row_text, to_sqlite};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
+use crate::ids::show_id;
 use crate::layout::{Backend, Layout};
-use crate::plan::{Plan, StreamPlan};
+use crate::plan::{OnUnrepresentable, Plan, StreamPlan};
 use crate::readback::{Readback, differing, not_as_loaded};
 use crate::record::{Batch, Value, show, show_path, show_text};
-use crate::residue::{COLUMNS, RESIDUE, Residue, joined, kept_otherwise, original_id};
+use crate::residue::{
+    COLUMNS, Kept, RESIDUE, Residue, WHOLE_ROW, joined, kept_otherwise, original_id,
+};
 use crate::shape::key_of;
 use crate::source::{ORPHANS_NAMED, Orphans};
 use crate::target::{
@@ -429,9 +432,14 @@ impl SqliteTarget {
         }
         // what is made for them was never loaded, so it comes after the reading back
         self.read_back(&mut loading)?;
+        let preserves = plan.options.on_unrepresentable == OnUnrepresentable::Preserve;
         for (number, n, reference) in adopting {
             let adopted = self.adopt(&plan.streams[number], n, reference)?;
-            loading.streams[number].loaded.adopted_rows += adopted;
+            loading.streams[number].loaded.adopted_rows += adopted.len() as u64;
+            if loading.residue && preserves {
+                let parent = &self.catalog.tables[reference.table].name;
+                keep(&self.connection, parent, adopted.iter()).map_err(cannot)?;
+            }
         }
         Ok(Outcome {
             loaded: loading.streams.iter().map(|s| s.loaded.clone()).collect(),
@@ -501,14 +509,21 @@ impl SqliteTarget {
         Ok(rows)
     }
 
-    /// Makes the sessions that rows refer to.
-    fn adopt(&self, stream: &StreamPlan, number: usize, reference: &Reference) -> Result<u64> {
+    /// Makes the sessions that rows refer to; returns what is to be kept beside each.
+    fn adopt(
+        &self,
+        stream: &StreamPlan,
+        number: usize,
+        reference: &Reference,
+    ) -> Result<Vec<Residue>> {
         let table = &self.catalog.tables[stream.table];
         let parent = &self.catalog.tables[reference.table];
         let physical = |t: &TargetTable, name: &str| {
             t.columns.iter().find(|c| c.name == name).map(|c| quoted(&c.physical))
         };
-        let Some(key) = parent.key.first().map(|k| &parent.columns[*k]) else { return Ok(0) };
+        let Some(key) = parent.key.first().map(|k| &parent.columns[*k]) else {
+            return Ok(Vec::new());
+        };
         let column = self.place_column(stream);
         let at = physical(table, "timestamp").unwrap_or_else(|| "NULL".into());
         let mut columns = vec![(quoted(&key.physical), "o.value".to_owned())];
@@ -527,17 +542,24 @@ impl SqliteTarget {
         let sql = format!(
             "INSERT INTO {parent} ({}) SELECT {} FROM temp.orphan AS o JOIN {} AS t ON t.{column} = o.place \
               WHERE o.stream = {} AND o.reference = {number} \
-                AND NOT EXISTS (SELECT 1 FROM {parent} AS p WHERE p.{} = o.value) GROUP BY o.value",
+                AND NOT EXISTS (SELECT 1 FROM {parent} AS p WHERE p.{} = o.value) GROUP BY o.value \
+             RETURNING {}, {}",
             names.join(", "),
             values.join(", "),
             quoted(&table.name),
             literal(&stream.stream),
             quoted(&key.physical),
+            quoted(&key.physical),
+            row_text("", parent.columns.iter().map(|c| &c.physical)),
             parent = quoted(&parent.name),
         );
-        self.connection
-            .execute(&sql, [])
-            .map(|rows| rows as u64)
+        let made = |row: &rusqlite::Row<'_>| {
+            let (key, mut kept) = (show_id(from_sqlite(row.get_ref(0)?)), Kept::default());
+            kept.made(WHOLE_ROW, &row.get::<_, String>(1)?);
+            Ok(Residue { row: 0, key, text: kept.text() })
+        };
+        (self.connection.prepare(&sql))
+            .and_then(|mut insert| insert.query_map([], made)?.collect())
             .map_err(|e| failed(Code::Target, "cannot make the sessions that rows refer to", e))
     }
 

@@ -735,6 +735,61 @@ fn the_three_clocks_of_a_hooks_row_are_each_read_right() {
     assert_eq!(utc("created_at", "chronicle_events"), "01-08 09:17:01.000");
 }
 
+// what was made
+
+#[test]
+fn a_session_that_was_made_goes_away_again_until_somebody_edits_it() {
+    let desk = Desk::new("made_and_gone");
+    // of two sessions that are not there one has an id that is no UUID
+    let more = event(13, 2, "stop")
+        + &event(14, 2, "stop")
+        + &event(15, 3, "stop").replace(&format!("'{}'", id(3)), "'tea'");
+    let source = desk.sqlite("source.db", HOOKS, &(good() + &more));
+    there_and_back(&desk, &source, HOOKS, &["--orphans=adopt"]);
+    let archive = desk.export(&source);
+    let options = [KEEP, &["--orphans=adopt"]].concat();
+    let (server, file) =
+        (postgres(UPSTREAM, "made_and_gone", ""), desk.sqlite("file.db", SERVER, ""));
+    let dump = |to: &str| match to == file {
+        true => (sqlite_dump(to.as_ref()), ask(to, "SELECT * FROM chronicle_dump_residue")),
+        false => (
+            postgres_dump(&server),
+            server.psql("SELECT * FROM chronicle_dump_residue ORDER BY 1, 2"),
+        ),
+    };
+    let sessions = |to: &str| records(&desk.export(to), "sessions").len();
+    for to in [server.url(), file.clone()] {
+        import(&archive, &to, &options).success().stdout_has("2 sessions made");
+        let before = dump(&to);
+        import(&archive, &to, &options).success().stderr_lacks("sessions made");
+        assert!(before == dump(&to), "{to}: the second import changed something");
+        assert_eq!(sessions(&to), 1, "{to}");
+        Program::new(["export", &to]).run().success().stderr_has("events: 3 rows refer by");
+        let edit = |sql: &str| match to == file {
+            true => fill(&file, sql),
+            false => drop(server.psql(sql)),
+        };
+        // a column that comes later is no edit
+        edit("ALTER TABLE chronicle_sessions ADD COLUMN mood TEXT");
+        assert_eq!(sessions(&to), 1, "{to}");
+        edit(
+            "UPDATE chronicle_sessions SET mood = 'calm' WHERE start_time = (SELECT max(start_time) FROM chronicle_sessions)",
+        );
+        assert_eq!(sessions(&to), 2, "{to}");
+        edit("UPDATE chronicle_sessions SET mood = NULL");
+        assert_eq!(sessions(&to), 1, "{to}");
+        // what was removed is made anew
+        edit("DELETE FROM chronicle_events");
+        edit("DELETE FROM chronicle_sessions");
+        import(&archive, &to, &[&options[..], &["--event-types=upstream"]].concat()).success();
+        assert_eq!(sessions(&to), 1, "{to}");
+    }
+    // who preserves nothing has them for ever
+    let server = postgres(UPSTREAM, "made_and_gone", "");
+    import(&archive, &server.url(), &["--orphans=adopt"]).success();
+    assert_eq!(sessions(&server.url()), 3);
+}
+
 // reading back
 
 #[test]
