@@ -62,16 +62,17 @@ pub struct Printed {
 /// # Errors
 /// If the text is neither.
 pub fn parse_time(text: &str) -> Result<Instant> {
-    read_time(text.as_bytes()).ok_or_else(|| {
+    read_time(text.as_bytes(), Naive::Utc).ok_or_else(|| {
         Error::new(Code::Usage, format!("{}: this is no time", show_text(text)))
             .hint("give a date, or a date and time: 2025-08-19 or 2025-08-19T12:00:00+02:00")
     })
 }
 
-/// The microsecond that a time lies in; a date is its midnight, and without a zone it is UTC.
-fn read_time(text: &[u8]) -> Option<Instant> {
+/// The microsecond that a time lies in; a date is its midnight, and without a zone it is read by
+/// `naive`.
+fn read_time(text: &[u8], naive: Naive) -> Option<Instant> {
     let midnight = || [text, b"T00:00"].concat();
-    (read_text_floor(text, Naive::Utc)).or_else(|_| read_text_floor(&midnight(), Naive::Utc)).ok()
+    (read_text_floor(text, naive)).or_else(|_| read_text_floor(&midnight(), naive)).ok()
 }
 
 /// Opens an archive in a file right before the chunks of `stream`, if its seek table tells where they are, and says
@@ -271,7 +272,7 @@ impl Printer {
         let mut lines = batch.adopted().split_inclusive(|byte| *byte == b'\n');
         for (row, line) in lines.by_ref().take(batch.rows()).enumerate() {
             if options.has_times() {
-                match self.time.and_then(|column| instant(batch.value(row, column))) {
+                match self.time.and_then(|column| instant(batch, row, column)) {
                     None => {
                         timeless += 1;
                         continue;
@@ -337,11 +338,15 @@ fn is_json(kind: Kind) -> bool {
     matches!(kind, Kind::Json | Kind::Jsonb)
 }
 
-/// The instant that a value is or reads as, as `--since` would read it.
-fn instant(value: Value<'_>) -> Option<Instant> {
-    match value {
+/// The instant that a value is or reads as: at the offset that is known of it, else as `--since` would
+/// read it.
+fn instant(batch: &Batch, row: usize, column: usize) -> Option<Instant> {
+    match batch.value(row, column) {
         Value::Time(instant) => Some(instant),
-        Value::Text(text) => read_time(text),
+        Value::Text(text) => {
+            let known = batch.offset(row, column).map(Naive::Fixed);
+            read_time(text, known.unwrap_or(Naive::Utc))
+        }
         _ => None,
     }
 }

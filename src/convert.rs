@@ -8,7 +8,7 @@ use crate::archive::value::{portable, real_text};
 use crate::plan::ColumnPlan;
 use crate::record::{Kind, Value, show};
 use crate::target::{Affinity, Check, TargetType};
-use crate::time::{Instant, NotInstant, read_text, read_text_nearest};
+use crate::time::{Instant, Naive, NotInstant, read_text, read_text_nearest};
 
 /// Why a target's column cannot hold a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,18 +24,20 @@ pub fn refuse<T>(reason: impl Into<String>) -> std::result::Result<T, Refusal> {
     Err(Refusal { reason: reason.into(), zone: false })
 }
 
-/// The value in the target's type, if the column holds it without change.
+/// The value in the target's type, if the column holds it without change; a time without a zone is
+/// read as `naive` says.
 ///
 /// # Errors
 /// Why the column does not.
 pub fn convert<'v>(
     scanner: &mut Scanner,
     column: &ColumnPlan,
+    naive: Naive,
     value: Value<'v>,
     scratch: &mut Vec<u8>,
 ) -> Fit<'v> {
     fits(scanner, column, value)?;
-    let held = exact(column, value, scratch)?;
+    let held = exact(column, naive, value, scratch)?;
     match held.borrow(scratch) {
         Value::Null if column.not_null => refuse("NULL where the target requires a value"),
         loaded => obeys(column, loaded).map(|()| held),
@@ -123,7 +125,12 @@ impl<'v> Held<'v> {
 pub type Fit<'v> = std::result::Result<Held<'v>, Refusal>;
 
 /// The value itself in the target's type, if the type holds it without change.
-fn exact<'v>(column: &ColumnPlan, value: Value<'v>, scratch: &mut Vec<u8>) -> Fit<'v> {
+fn exact<'v>(
+    column: &ColumnPlan,
+    naive: Naive,
+    value: Value<'v>,
+    scratch: &mut Vec<u8>,
+) -> Fit<'v> {
     if value == Value::Null {
         return Ok(Held::Value(Value::Null));
     }
@@ -134,7 +141,7 @@ fn exact<'v>(column: &ColumnPlan, value: Value<'v>, scratch: &mut Vec<u8>) -> Fi
         TargetType::Int(bytes) => to_int(value, *bytes),
         TargetType::Float(bytes) => to_float(value, *bytes),
         TargetType::Bool => to_bool(value),
-        TargetType::Timestamptz => to_instant(column, value),
+        TargetType::Timestamptz => to_instant(naive, value),
         TargetType::Json | TargetType::Jsonb => match value {
             Value::Text(_) => Ok(Held::Value(value)),
             other => refuse(format!("{} is not JSON text", class(other))),
@@ -300,10 +307,10 @@ fn to_bool(value: Value<'_>) -> Fit<'_> {
     }
 }
 
-fn to_instant<'v>(column: &ColumnPlan, value: Value<'v>) -> Fit<'v> {
+fn to_instant(naive: Naive, value: Value<'_>) -> Fit<'_> {
     match value {
         Value::Time(_) => Ok(Held::Value(value)),
-        Value::Text(text) => match read_text(text, column.naive) {
+        Value::Text(text) => match read_text(text, naive) {
             Ok(instant) => Ok(Held::Value(Value::Time(instant))),
             Err(why) => Err(Refusal { reason: why.to_string(), zone: why == NotInstant::NoZone }),
         },
@@ -338,18 +345,24 @@ impl Nearest {
 /// The nearest value that the target holds: the one that the archive's record shows, an instant
 /// rounded to the microsecond or read from a count of units since 1970, and where the column allows
 /// no NULL a payload that is no JSON as one JSON string (of a blob in Base64). None if there is no such value.
-pub fn adapt(scanner: &mut Scanner, column: &ColumnPlan, value: Value<'_>) -> Option<Nearest> {
+pub fn adapt(
+    scanner: &mut Scanner,
+    column: &ColumnPlan,
+    naive: Naive,
+    value: Value<'_>,
+) -> Option<Nearest> {
     // a row without its key would be another row, or none
     let nullable = !column.not_null && !column.key;
     let null = || nullable.then_some(Nearest::Null);
     if column.ty == TargetType::Timestamptz {
-        return nearest_instant(column, value).map(Nearest::Time).or_else(null);
+        return nearest_instant(naive, value).map(Nearest::Time).or_else(null);
     }
     if let (TargetType::Int(_), Value::Real(v)) = (&column.ty, value) {
         let whole = v.round();
         let held = (whole.abs() < TWO_TO_THE_63).then_some(Value::Int(whole as i64));
-        let fits =
-            |v: &Value<'_>| exact(column, *v, &mut Vec::new()).is_ok() && obeys(column, *v).is_ok();
+        let fits = |v: &Value<'_>| {
+            exact(column, naive, *v, &mut Vec::new()).is_ok() && obeys(column, *v).is_ok()
+        };
         return match held.filter(fits) {
             Some(Value::Int(v)) => Some(Nearest::Int(v)),
             _ => null(),
@@ -359,7 +372,7 @@ pub fn adapt(scanner: &mut Scanner, column: &ColumnPlan, value: Value<'_>) -> Op
         let mut unused = Vec::new();
         let holds = fits(scanner, column, Value::Text(&text)).is_ok()
             && matches!(
-                exact(column, Value::Text(&text), &mut unused),
+                exact(column, naive, Value::Text(&text), &mut unused),
                 Ok(Held::Value(Value::Text(_)))
             )
             && obeys(column, Value::Text(&text)).is_ok();
@@ -386,10 +399,10 @@ pub fn adapt(scanner: &mut Scanner, column: &ColumnPlan, value: Value<'_>) -> Op
 }
 
 /// The instant that a text or a number most likely means.
-fn nearest_instant(column: &ColumnPlan, value: Value<'_>) -> Option<Instant> {
+fn nearest_instant(naive: Naive, value: Value<'_>) -> Option<Instant> {
     let number = match value {
         Value::Text(text) => {
-            if let Ok(read) = read_text_nearest(text, column.naive) {
+            if let Ok(read) = read_text_nearest(text, naive) {
                 return Some(read);
             }
             let text = std::str::from_utf8(text).ok()?;

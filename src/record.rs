@@ -147,6 +147,8 @@ pub struct Batch {
     cells: Vec<Cell>,
     adopted: Vec<u8>,
     own: Vec<u8>,
+    /// By position; hardly any batch has one.
+    offsets: Vec<(usize, i32)>,
 }
 
 impl Batch {
@@ -158,6 +160,7 @@ impl Batch {
         self.cells.clear();
         self.adopted.clear();
         self.own.clear();
+        self.offsets.clear();
     }
 
     /// Takes over a buffer that [`Batch::push_adopted`] then refers to; returns the former one.
@@ -218,6 +221,7 @@ impl Batch {
     /// Takes back everything behind the first `rows` rows. Their bytes stay until the next start.
     pub fn truncate(&mut self, rows: usize) {
         self.cells.truncate(rows * self.width);
+        self.offsets.truncate(self.offsets.partition_point(|(at, _)| *at < self.cells.len()));
     }
 
     /// The number of values so far; the next one pushed has this position.
@@ -235,6 +239,19 @@ impl Batch {
         }
     }
 
+    /// Says at which offset, in seconds east of Greenwich, the local time at a position is.
+    pub fn set_offset(&mut self, position: usize, seconds: i32) {
+        let place = self.offsets.partition_point(|(at, _)| *at < position);
+        self.offsets.insert(place, (position, seconds));
+    }
+
+    /// The offset, in seconds east of Greenwich, of a local time that does not say it itself, if it
+    /// is known.
+    pub fn offset(&self, row: usize, column: usize) -> Option<i32> {
+        let found = self.offsets.binary_search_by_key(&(row * self.width + column), |(at, _)| *at);
+        found.ok().map(|place| self.offsets[place].1)
+    }
+
     fn keep(&mut self, bytes: &[u8]) -> usize {
         let start = self.own.len();
         self.own.extend_from_slice(bytes);
@@ -243,7 +260,12 @@ impl Batch {
 
     /// The value of `column` in row number `row`, both counted from 0.
     pub fn value(&self, row: usize, column: usize) -> Value<'_> {
-        match self.cells.get(row * self.width + column) {
+        self.value_at(row * self.width + column)
+    }
+
+    /// The value at a position.
+    pub fn value_at(&self, position: usize) -> Value<'_> {
+        match self.cells.get(position) {
             None | Some(Cell::Null) => Value::Null,
             Some(Cell::Int(v)) => Value::Int(*v),
             Some(Cell::Real(v)) => Value::Real(*v),

@@ -7,7 +7,8 @@
 //!   `{"data":{"text":"…","was":"…"}}` is the original of a column together with the fingerprint of
 //!   what was loaded in its place: a row that was edited since keeps what it says now.
 //!   `{"git_commit":{"text":"…"}}` is the value of a column that the table lacks,
-//!   `{"claude_session_id":{"made":"…"}}` a value that stands there only because it must.
+//!   `{"claude_session_id":{"made":"…"}}` a value that stands there only because it must, and
+//!   `{"*":{"made":"…"}}` a row that does: a session that was made for its events.
 //! - `chronicle_dump_columns(table_name, name, place, kind, instant, utc)`: the columns that the
 //!   rows had where they came from.
 //!
@@ -31,7 +32,7 @@ use crate::error::{Code, Error};
 use crate::ids::show_id;
 use crate::layout::LayoutStream;
 use crate::record::{Batch, Column, Kind, Stream, Value, show_text};
-use crate::time::{Instant, Naive};
+use crate::time::{Instant, Naive, offset_at};
 
 /// The table of originals.
 pub const RESIDUE: &str = "chronicle_dump_residue";
@@ -39,6 +40,9 @@ pub const RESIDUE: &str = "chronicle_dump_residue";
 pub const COLUMNS: &str = "chronicle_dump_columns";
 /// What stands before the name of a stream without a table, where others have their table's name.
 pub const APART: &str = "stream:";
+/// What a row is kept under that was made as a whole, where others have the names of columns: beside
+/// it stands the row as it was made, so that an export leaves it out until it is edited.
+pub const WHOLE_ROW: &str = "*";
 /// The key of a row's JSON object under which the values of columns without a place stand.
 pub const RESERVED_KEY: &str = "chronicle_dump";
 
@@ -291,6 +295,8 @@ struct Restored {
     /// Where it stands in the rows as they are read, if it does.
     from: Option<usize>,
     kind: Kind,
+    /// Whether its texts without a zone are local times.
+    local: bool,
 }
 
 impl Restorer {
@@ -336,7 +342,12 @@ impl Restorer {
         let order = if stream.order.iter().all(same) { again(&stream.order) } else { Vec::new() };
         let (key, raw) = (again(&stream.key), stream.columns.iter().map(|c| c.kind).collect());
         let restored = (columns.iter())
-            .map(|(_, c, from)| Restored { name: c.name.clone(), from: *from, kind: c.kind })
+            .map(|(_, c, from)| Restored {
+                name: c.name.clone(),
+                from: *from,
+                kind: c.kind,
+                local: c.instant && !c.utc,
+            })
             .collect();
         let mut was: Vec<Column> = columns.into_iter().map(|(_, column, _)| column).collect();
         for n in &key {
@@ -396,6 +407,8 @@ impl Restorer {
             };
             if !given {
                 push_as(column.kind, value, out);
+            } else if let (true, Value::Time(instant)) = (column.local, value) {
+                note_offset(instant, out);
             }
         }
     }
@@ -476,6 +489,16 @@ pub fn made_columns<'a>(described: &LayoutStream, stream: &'a Stream) -> Vec<&'a
         said.is_some_and(|c| c.made_from.is_some() || c.otherwise.is_some())
     };
     stream.columns.iter().filter(may).collect()
+}
+
+/// Notes the offset of the value pushed last, if it is the local time of an instant.
+fn note_offset(instant: Instant, out: &mut Batch) {
+    let Some(last) = out.cells().checked_sub(1) else { return };
+    if let Value::Text(text) = out.value_at(last)
+        && let Some(offset) = offset_at(text, instant)
+    {
+        out.set_offset(last, offset);
+    }
 }
 
 fn parse(text: &[u8]) -> BTreeMap<String, Tagged> {

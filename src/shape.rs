@@ -579,7 +579,7 @@ impl Shaper {
         // made of the id that the row has in the target: that of the archive is its own only there
         let own = self.row.own.clone().filter(|_| column.not_null && at.is_key(&column.taken));
         let value = own.as_ref().map_or(value, |own| Value::Text(own.as_bytes()));
-        match convert(&mut self.scanner, column, value, &mut scratch) {
+        match convert(&mut self.scanner, column, at.naive(column), value, &mut scratch) {
             Ok(held) => {
                 let held = held.borrow(&scratch);
                 if column.not_null && at.stream.remembers {
@@ -755,7 +755,7 @@ impl Shaper {
         out: &mut Batch,
     ) {
         let mut scratch = std::mem::take(&mut self.scratch);
-        match convert(&mut self.scanner, column, value, &mut scratch) {
+        match convert(&mut self.scanner, column, at.naive(column), value, &mut scratch) {
             Ok(held) => {
                 let held = held.borrow(&scratch);
                 out.push(held);
@@ -825,7 +825,7 @@ impl Shaper {
             let nearest = event_type::nearest(&name, hook.as_deref(), allowed)?;
             return Some(Instead::Value(Value::Text(nearest.as_bytes())));
         }
-        adapt(&mut self.scanner, column, value).map(Instead::Nearest)
+        adapt(&mut self.scanner, column, at.naive(column), value).map(Instead::Nearest)
     }
 
     /// What would settle a refusal.
@@ -1135,6 +1135,15 @@ impl<'a> At<'a> {
         }
     }
 
+    /// How a time without a zone is read: at the offset that is known of it, else as the plan says.
+    fn naive(&self, column: &ColumnPlan) -> Naive {
+        let known = match column.taken {
+            Taken::Column(n) => self.batch.offset(self.row, n),
+            Taken::TextOf(_) | Taken::Text(_) => None,
+        };
+        known.map_or(column.naive, Naive::Fixed)
+    }
+
     /// Whether a column of the target takes the text of the row's id.
     fn is_key(&self, taken: &Taken) -> bool {
         matches!(taken, Taken::TextOf(n) if self.stream.source.key == [*n])
@@ -1258,7 +1267,7 @@ impl Clocks {
         let apart = written.0.saturating_sub(as_utc.0) / MICROS;
         *self.apart.entry((apart + 450).div_euclid(900)).or_default() += 1;
         self.events += 1;
-        let naive = at.stream.columns.iter().find(|c| c.name == "timestamp").map(|c| c.naive);
+        let naive = at.stream.columns.iter().find(|c| c.name == "timestamp").map(|c| at.naive(c));
         let Some(Ok(happened)) = naive.map(|naive| read_text(happened, naive)) else { return };
         // east of Greenwich is positive: the same reading as UTC is later than the instant
         let zone = as_utc.0.saturating_sub(happened.0) / MICROS;

@@ -135,6 +135,31 @@ pub fn parse_zone(name: &str) -> Option<Naive> {
     TZ_VARIANTS.iter().find(|zone| zone.name().eq_ignore_ascii_case(name)).copied().map(Naive::Zone)
 }
 
+/// The offset, in seconds east of Greenwich, at which a local time without a zone is an instant; None
+/// if the text is none, or no offset makes it this instant.
+pub fn offset_at(text: &[u8], instant: Instant) -> Option<i32> {
+    if read_text(text, Naive::Refuse) != Err(NotInstant::NoZone) {
+        return None;
+    }
+    let ahead = read_text_nearest(text, Naive::Utc).ok()?.0.checked_sub(instant.0)?;
+    let seconds = i32::try_from(ahead / MICROS_PER_SECOND).ok()?;
+    let plain = ahead % MICROS_PER_SECOND == 0 && read_offset(&offset_text(seconds)).is_some();
+    plain.then_some(seconds)
+}
+
+/// An offset as `+HH:MM`, with `:SS` behind it where there are seconds.
+pub fn offset_text(seconds: i32) -> String {
+    let (sign, east) = (if seconds < 0 { '-' } else { '+' }, seconds.unsigned_abs());
+    let text = format!("{sign}{:02}:{:02}", east / 3600, east / 60 % 60);
+    if east % 60 == 0 { text } else { format!("{text}:{:02}", east % 60) }
+}
+
+/// Reads exactly what [`offset_text`] writes, up to 15:59:59 on either side.
+pub fn read_offset(text: &str) -> Option<i32> {
+    let mut rest = Scanner(text.as_bytes());
+    rest.signed_offset().filter(|seconds| rest.0.is_empty() && offset_text(*seconds) == text)
+}
+
 /// Why a text is no instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotInstant {
@@ -629,6 +654,33 @@ mod tests {
         for naive in [Naive::Refuse, Naive::Utc, LOS_ANGELES, Naive::Fixed(3600)] {
             assert_eq!(exact(text, naive), Err(why), "{text:?} {naive:?}");
             assert_eq!(nearest(text, naive), Err(why), "{text:?} {naive:?}, nearest");
+        }
+    }
+
+    #[test]
+    fn an_offset_and_the_text_before_it_are_the_instant() {
+        for (text, offset) in [
+            ("2025-08-19T10:00:00.1234567", "+02:00"),
+            ("2025-08-19 10:00", "-03:30"),
+            ("2025-08-19T24:00:00", "+00:00"),
+            ("1890-01-01 00:00:00", "+00:53:28"),
+            ("0001-01-01 00:00:00", "-15:59:59"),
+        ] {
+            let with_zone = format!("{text}{offset}");
+            let instant = read_text_nearest(with_zone.as_bytes(), Naive::Refuse).unwrap();
+            let found = offset_at(text.as_bytes(), instant).unwrap();
+            assert_eq!((offset_text(found).as_str(), read_offset(offset)), (offset, Some(found)));
+            // beside it by less than a second, by two days, and by all that there is
+            for other in [instant.0 + 1, instant.0 - 172_800_000_000, i64::MIN, i64::MAX] {
+                assert_eq!(offset_at(text.as_bytes(), Instant(other)), None, "{text}");
+            }
+            assert_eq!(offset_at(with_zone.as_bytes(), instant), None);
+        }
+        for none in ["soon", "", "infinity", "2025-08-19"] {
+            assert_eq!(offset_at(none.as_bytes(), Instant(0)), None, "{none}");
+        }
+        for none in ["Z", "2", "+2:00", "+0200", "-00:00", "+02:00:00", "+16:00", "+02:00 "] {
+            assert_eq!(read_offset(none), None, "{none}");
         }
     }
 

@@ -2,6 +2,7 @@
 //! beside it where the portable value is not the whole truth.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io::Write as _;
 
 use base64::Engine as _;
@@ -11,7 +12,7 @@ use serde::Deserialize;
 use super::json::{self, Findings, Scanner};
 use crate::error::{Code, Error, Result};
 use crate::record::{Batch, Kind, Stream, Value, show_text};
-use crate::time::Instant;
+use crate::time::{Instant, Naive, NotInstant, offset_text, read_offset, read_text};
 
 /// The truth of a value whose portable form is not all of it: a tag and a text.
 struct Exact<'a> {
@@ -228,6 +229,7 @@ pub struct Encoder {
     columns: Vec<EncodedColumn>,
     scanner: Scanner,
     exact: Vec<u8>,
+    offsets: Vec<u8>,
     spans: Vec<(usize, usize)>,
     written: usize,
 }
@@ -254,6 +256,7 @@ impl Encoder {
             columns,
             scanner: Scanner::default(),
             exact: Vec::new(),
+            offsets: Vec::new(),
             spans: Vec::new(),
             written: 0,
         }
@@ -263,6 +266,7 @@ impl Encoder {
     /// record, as JSON.
     pub fn write(&mut self, batch: &Batch, row: usize, beside: &str, out: &mut Vec<u8>) {
         self.exact.clear();
+        self.offsets.clear();
         self.spans.clear();
         let line = out.len();
         out.extend_from_slice(&self.prefix);
@@ -284,22 +288,35 @@ impl Encoder {
                 json::write_string(&mut self.exact, &exact.text);
                 self.exact.push(b'}');
             }
+            if let Some(offset) = batch.offset(row, n) {
+                self.offsets.push(if self.offsets.is_empty() { b'{' } else { b',' });
+                self.offsets.extend_from_slice(&column.name);
+                json::write_string(&mut self.offsets, &offset_text(offset));
+            }
             self.spans.push((start - line, out.len() - line));
         }
         out.push(b'}');
-        if !self.exact.is_empty() || !beside.is_empty() {
-            out.extend_from_slice(b",\"chronicle\":{");
-            if !self.exact.is_empty() {
-                out.extend_from_slice(b"\"exact\":");
-                out.extend_from_slice(&self.exact);
-                out.push(b'}');
-                out.extend_from_slice(if beside.is_empty() { b"" } else { b"," });
-            }
-            out.extend_from_slice(beside.as_bytes());
-            out.push(b'}');
-        }
+        self.write_side(beside, out);
         out.extend_from_slice(b"}\n");
         self.written = out.len() - line;
+    }
+
+    /// Appends the object that stands beside the record, if anything does.
+    fn write_side(&self, beside: &str, out: &mut Vec<u8>) {
+        let mut before: &[u8] = b",\"chronicle\":{";
+        let objects = [(&b"\"exact\":"[..], &self.exact), (b"\"offsets\":", &self.offsets)];
+        for (name, object) in objects.into_iter().filter(|(_, object)| !object.is_empty()) {
+            [before, name, object, b"}"].into_iter().for_each(|part| out.extend_from_slice(part));
+            before = b",";
+        }
+        if !beside.is_empty() {
+            out.extend_from_slice(before);
+            out.extend_from_slice(beside.as_bytes());
+            before = b",";
+        }
+        if before == b"," {
+            out.push(b'}');
+        }
     }
 
     /// The bytes of the line written last.
@@ -333,6 +350,7 @@ struct DecodedColumn {
     kind: Kind,
     key: bool,
     nullable: bool,
+    instant: bool,
 }
 
 /// What the text of a record value is, before its kind is asked.
@@ -360,6 +378,7 @@ impl Decoder {
                     kind: column.kind,
                     key: stream.key.contains(&n),
                     nullable: column.nullable,
+                    instant: column.instant,
                 }
             })
             .collect();
@@ -462,9 +481,9 @@ impl Decoder {
         Ok(at + len)
     }
 
-    /// Reads what stands beside the record and puts the exact values in the place of the shown
-    /// ones, after checking that each shown value is the projection of its exact one: else the
-    /// file would show one thing and import another.
+    /// Reads what stands beside the record: notes the offsets of local times, and puts the exact
+    /// values in the place of the shown ones, after checking that each shown value is the projection
+    /// of its exact one: else the file would show one thing and import another.
     fn read_side(
         &mut self,
         batch: &mut Batch,
@@ -472,11 +491,6 @@ impl Decoder {
         first_cell: usize,
         side: &[u8],
     ) -> Result<()> {
-        #[derive(Deserialize)]
-        struct Side {
-            #[serde(default)]
-            exact: std::collections::BTreeMap<String, std::collections::BTreeMap<String, String>>,
-        }
         let findings = self.scanner.scan(side);
         let refused = [Findings::INVALID, Findings::DUPLICATE, Findings::NOT_OBJECT];
         if refused.into_iter().any(|finding| findings.contains(finding)) {
@@ -486,12 +500,10 @@ impl Decoder {
             ));
         }
         let parsed: Side = serde_json::from_slice(side).map_err(|e| {
-            wrong("something else", "an object of exact values beside the record").because(e)
+            wrong("something else", "objects of texts beside the record").because(e)
         })?;
         for (name, tagged) in &parsed.exact {
-            let Some(n) = self.columns.iter().position(|c| &c.logical == name) else {
-                return Err(wrong("an exact value of no column", "a column of the SCHEMA line"));
-            };
+            let n = self.named(name, "an exact value of no column")?;
             let (1, Some((tag, text))) = (tagged.len(), tagged.iter().next()) else {
                 return Err(wrong("several exact values", "one").at(column_at(name)));
             };
@@ -512,8 +524,42 @@ impl Decoder {
             }
             batch.replace(first_cell + n, owned.value());
         }
+        for (name, text) in &parsed.offsets {
+            let n = self.named(name, "an offset of no column")?;
+            let offset = self.offset(line, n, text).map_err(|e| e.at(column_at(name)))?;
+            batch.set_offset(first_cell + n, offset);
+        }
         Ok(())
     }
+
+    /// The offset that is said of a record value, which must be a local time.
+    fn offset(&self, line: &[u8], n: usize, text: &str) -> Result<i32> {
+        let offset = read_offset(text)
+            .ok_or_else(|| wrong("another text", "an offset as +HH:MM or +HH:MM:SS"))?;
+        let (start, end) = self.spans[n];
+        // a time has nothing to escape
+        let time = line[start..end].strip_prefix(b"\"").and_then(|t| t.strip_suffix(b"\""));
+        let local = time.map(|time| read_text(time, Naive::Refuse));
+        match self.columns[n].instant && local == Some(Err(NotInstant::NoZone)) {
+            true => Ok(offset),
+            false => Err(wrong("an offset of another value", "one of a time without a zone")),
+        }
+    }
+
+    /// The number of a column that something is said of beside the record.
+    fn named(&self, name: &str, found: &str) -> Result<usize> {
+        let position = self.columns.iter().position(|c| c.logical == name);
+        position.ok_or_else(|| wrong(found, "a column of the SCHEMA line"))
+    }
+}
+
+/// What stands beside a record. Everything else there may be ignored.
+#[derive(Deserialize)]
+struct Side {
+    #[serde(default)]
+    exact: BTreeMap<String, BTreeMap<String, String>>,
+    #[serde(default)]
+    offsets: BTreeMap<String, String>,
 }
 
 fn column_at(name: &str) -> String {

@@ -23,7 +23,7 @@ use crate::progress::Progress;
 use crate::record::{self, Batch, Stream, Value};
 use crate::source::Source;
 use crate::spool::Spool;
-use pair::{Pair, pairs};
+use pair::{Joined, Pair, pairs};
 use stored::{Stored, identity, key_of};
 
 /// The first of the two sides, as an index.
@@ -230,8 +230,8 @@ impl<'s> Cursor<'s> {
         Ok(())
     }
 
-    fn value(&self, column: usize) -> Value<'_> {
-        self.batch.value(self.row, column)
+    fn value(&self, side: usize, column: &Joined) -> Value<'_> {
+        column.value(side, &self.batch, self.row)
     }
 }
 
@@ -309,10 +309,10 @@ impl Comparison {
         let differs = pair
             .columns
             .iter()
-            .any(|column| !column.same(canonical, a.value(column.at[A]), b.value(column.at[B])));
+            .any(|column| !column.same(canonical, a.value(A, column), b.value(B, column)));
         differs.then(|| {
             (pair.order.iter())
-                .map(|c| c.order(canonical, a.value(c.at[A]), b.value(c.at[B])))
+                .map(|c| c.order(canonical, a.value(A, c), b.value(B, c)))
                 .find(|order| order.is_ne())
                 .unwrap_or(Ordering::Equal)
         })
@@ -342,7 +342,7 @@ impl Comparison {
             self.results[number].equal_rows += 1;
             return Ok(());
         }
-        let mut row = Stored::one(pair.columns.iter().map(|c| cursor.value(c.at[side])));
+        let mut row = Stored::one(pair.columns.iter().map(|c| cursor.value(side, c)));
         if let Some(same) = self.spool.put(space(number, side), &identity, row.bytes())? {
             row.set_count(Stored::from_bytes(same).count() + 1);
             self.spool.put(space(number, side), &identity, row.bytes())?;

@@ -7,7 +7,7 @@ use crate::archive::canonical::Canonical;
 use crate::error::{Code, Error, Result};
 use crate::layout::{self, Backend, Role};
 use crate::plan::AssumeZone;
-use crate::record::{Column, Kind, Stream, Value, show_text};
+use crate::record::{Batch, Column, Kind, Stream, Value, show_text};
 use crate::time::{Naive, NotInstant, parse_zone, read_text};
 
 /// A column that both sides have.
@@ -44,6 +44,17 @@ impl Joined {
             // as an import turns them into each other
             bool_is_int: either(Kind::Bool) && a.kind != b.kind,
             int_is_text: either(Kind::Int) && either(Kind::Text),
+        }
+    }
+
+    /// The value of a row of one side; of a local time whose offset is known, its instant.
+    pub(super) fn value<'a>(&self, side: usize, batch: &'a Batch, row: usize) -> Value<'a> {
+        let value = batch.value(row, self.at[side]);
+        match (value, batch.offset(row, self.at[side])) {
+            (Value::Text(text), Some(offset)) if self.instant => {
+                read_text(text, Naive::Fixed(offset)).map_or(value, Value::Time)
+            }
+            _ => value,
         }
     }
 

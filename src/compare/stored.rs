@@ -22,7 +22,7 @@ pub(super) fn identity(
 ) -> Vec<u8> {
     let mut form = Vec::new();
     for column in key.iter().filter_map(|k| columns.get(*k)) {
-        column.write(canonical, side, batch.value(row, column.at[side]), &mut form);
+        column.write(canonical, side, column.value(side, batch, row), &mut form);
         // a canonical form has no line end of its own
         form.push(b'\n');
     }
@@ -30,7 +30,7 @@ pub(super) fn identity(
     let mut value = Vec::new();
     for column in columns {
         value.clear();
-        column.write(canonical, side, batch.value(row, column.at[side]), &mut value);
+        column.write(canonical, side, column.value(side, batch, row), &mut value);
         value.push(b'\n');
         hash.update(&value);
     }

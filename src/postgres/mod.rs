@@ -16,6 +16,12 @@ pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
+/// SQL for a row as one text, by which it is seen whether the row was edited. A column without a value
+/// is left out: one that is added later changes nothing.
+pub(crate) fn row_text(row: &str) -> String {
+    format!("jsonb_strip_nulls(to_jsonb({row}))::text")
+}
+
 /// A text as SQL writes it.
 pub(crate) fn literal(text: &str) -> String {
     // E'' reads a backslash the same whatever standard_conforming_strings says

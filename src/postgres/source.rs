@@ -10,14 +10,14 @@ use super::binary::{Field, RowReader};
 use super::catalog::{PgCatalog, PgColumn, PgTable, others};
 use super::connection::Connection;
 use super::conninfo::ConnInfo;
-use super::{literal, quoted};
+use super::{literal, quoted, row_text};
 use crate::archive::Origin;
 use crate::error::{Code, Result};
 use crate::ids::instance_of;
 use crate::layout::LayoutStream;
 use crate::record::{Batch, Kind, Stream};
 use crate::residue::{
-    APART, COLUMNS, RESIDUE, Remembered, Restorer, apart, made_columns, with_residue,
+    APART, COLUMNS, RESIDUE, Remembered, Restorer, WHOLE_ROW, apart, made_columns, with_residue,
 };
 use crate::source::{ORPHANS_NAMED, Orphans, Source, SourceOptions};
 
@@ -41,11 +41,11 @@ pub struct PgSource {
 
 /// What is read beside the rows of a table.
 #[derive(Clone, Copy, PartialEq)]
-enum Beside {
+enum Beside<'a> {
     /// Nothing is there.
     Nothing,
-    /// What is given back to the rows.
-    GivenBack,
+    /// What is given back to the rows, of which those go that fail a condition.
+    GivenBack(Option<&'a str>),
     /// What stands there, as a column of its own; NULL if it was never made.
     Column { kept: bool },
 }
@@ -53,6 +53,8 @@ enum Beside {
 /// How a table is read.
 struct TableCopy {
     name: String,
+    /// Its rows `t`, as SQL that ends in a condition.
+    rows: String,
     sql: String,
     fields: Vec<Field>,
     restorer: Option<Restorer>,
@@ -98,11 +100,12 @@ impl PgSource {
                 continue;
             }
             let kept = kept_beside(&connection, &catalog, described, &stream, &mut notices).await?;
-            let beside = if kept.is_some() { Beside::GivenBack } else { Beside::Nothing };
+            let beside = kept.as_ref().map(|kept| Beside::GivenBack(kept.only.as_deref()));
+            let beside = beside.unwrap_or(Beside::Nothing);
             let mut copy = TableCopy::new(&catalog, table, &stream, beside);
             let stream = match kept {
                 None => stream,
-                Some((was, restorer)) => {
+                Some(GivenBack { was, restorer, .. }) => {
                     copy.restorer = Some(restorer);
                     was
                 }
@@ -234,20 +237,21 @@ async fn finish(
 }
 
 impl TableCopy {
-    fn new(catalog: &PgCatalog, table: &PgTable, stream: &Stream, kept: Beside) -> TableCopy {
+    fn new(catalog: &PgCatalog, table: &PgTable, stream: &Stream, kept: Beside<'_>) -> TableCopy {
         let mut columns: Vec<String> = table.columns.iter().map(select).collect();
         let mut fields: Vec<Field> = table.columns.iter().map(field).collect();
-        let mut from = format!("{} t", catalog.full_name(&table.name));
+        let mut from = format!("{} t WHERE true", catalog.full_name(&table.name));
         match kept {
             Beside::Nothing => {}
             Beside::Column { kept: false } => {
                 columns.push("NULL::text".into());
                 fields.push(Field::Text);
             }
-            Beside::GivenBack | Beside::Column { kept: true } => {
+            Beside::GivenBack(_) | Beside::Column { kept: true } => {
+                let only = if let Beside::GivenBack(only) = kept { only } else { None };
                 columns.push("r.residue".into());
                 fields.push(Field::Text);
-                from = beside(catalog, stream);
+                from = beside(catalog, stream, only);
             }
         }
         let mut sql = format!("SELECT {} FROM {from}", columns.join(", "));
@@ -264,6 +268,7 @@ impl TableCopy {
         }
         TableCopy {
             name: table.name.clone(),
+            rows: from,
             sql: format!("COPY ({sql}) TO STDOUT (FORMAT binary)"),
             fields,
             restorer: None,
@@ -271,15 +276,24 @@ impl TableCopy {
     }
 }
 
-/// What was kept beside the rows of a table when they were loaded, if anything was: the stream as
-/// it was where they came from, and who makes its rows.
+/// What was kept beside the rows of a table when they were loaded.
+struct GivenBack {
+    /// The stream as it was where they came from.
+    was: Stream,
+    /// Who makes its rows.
+    restorer: Restorer,
+    /// SQL that is true for the rows that came from there, if not all did.
+    only: Option<String>,
+}
+
+/// What was kept beside the rows of a table, if anything was.
 async fn kept_beside(
     connection: &Connection,
     catalog: &PgCatalog,
     described: &LayoutStream,
     stream: &Stream,
     notices: &mut Vec<String>,
-) -> Result<Option<(Stream, Restorer)>> {
+) -> Result<Option<GivenBack>> {
     if !may_read_own(connection, catalog, notices).await? {
         return Ok(None);
     }
@@ -291,11 +305,19 @@ async fn kept_beside(
     if remembered.is_empty() && !yes(&ask(&any).await?) {
         return Ok(None);
     }
+    // an import may have made rows, which go as long as nobody has edited them
+    let whole = format!(
+        "SELECT EXISTS (SELECT 1 FROM {residue} WHERE table_name = {table} \
+         AND starts_with(residue, '{{\"{WHOLE_ROW}\"'))"
+    );
+    let made = format!("r.residue::json #>> ARRAY['{WHOLE_ROW}', 'made']");
+    let only =
+        yes(&ask(&whole).await?).then(|| format!("{made} IS DISTINCT FROM {}", row_text("t")));
+    let rows = beside(catalog, stream, only.as_deref());
     let mut unmade = Vec::new();
     for column in made_columns(described, stream) {
-        let from = beside(catalog, stream);
         let sql = format!(
-            "SELECT EXISTS (SELECT 1 FROM {from}) AND NOT EXISTS (SELECT 1 FROM {from} WHERE \
+            "SELECT EXISTS (SELECT 1 FROM {rows}) AND NOT EXISTS (SELECT 1 FROM {rows} AND \
              r.residue::json #>> ARRAY[{}, 'made'] IS DISTINCT FROM t.{}::text)",
             literal(&column.name),
             quoted(&column.physical)
@@ -304,7 +326,8 @@ async fn kept_beside(
             unmade.push(column.name.clone());
         }
     }
-    Ok(Some(Restorer::new(stream, &remembered, described.fold.as_deref(), &unmade)))
+    let (was, restorer) = Restorer::new(stream, &remembered, described.fold.as_deref(), &unmade);
+    Ok(Some(GivenBack { was, restorer, only }))
 }
 
 /// What we were about to read when it failed.
@@ -387,20 +410,24 @@ async fn apart_streams(
             literal(&name)
         );
         let (name, fields) = (stream.table.clone(), vec![Field::Text]);
-        found.push((stream, TableCopy { name, sql, fields, restorer: Some(restorer) }));
+        let (rows, restorer) = (String::new(), Some(restorer));
+        found.push((stream, TableCopy { name, rows, sql, fields, restorer }));
     }
     Ok(found)
 }
 
-/// The rows `t` of a table with what is kept beside them, `r`, as SQL.
-fn beside(catalog: &PgCatalog, stream: &Stream) -> String {
+/// The rows `t` of a table for which a condition is true, with what is kept beside them, `r`, as SQL
+/// that ends in a condition.
+fn beside(catalog: &PgCatalog, stream: &Stream, only: Option<&str>) -> String {
     let key = stream.key.first().map_or("", |k| &stream.columns[*k].physical);
     format!(
-        "{} t LEFT JOIN {} r ON r.table_name = {} AND r.key = t.{}::text",
+        "{} t LEFT JOIN {} r ON r.table_name = {} AND r.key = t.{}::text \
+         WHERE {}",
         catalog.full_name(&stream.table),
         catalog.full_name(RESIDUE),
         literal(&stream.table),
-        quoted(key)
+        quoted(key),
+        only.unwrap_or("true")
     )
 }
 
@@ -488,8 +515,10 @@ impl PgSource {
         };
         let described = self.catalog.layout.streams.iter().find(|s| s.name == parent);
         let parent_key = described.and_then(|p| p.key.first());
-        let Some(((from, refers), (to, key))) =
-            physical(&child.name, column).zip(parent_key.and_then(|k| physical(parent, k)))
+        let to = self.streams.iter().position(|s| s.name == parent).map(|n| &self.tables[n].rows);
+        let Some((((from, refers), (_, key)), to)) = (physical(&child.name, column))
+            .zip(parent_key.and_then(|k| physical(parent, k)))
+            .zip(to)
         else {
             return Ok(None);
         };
@@ -498,7 +527,7 @@ impl PgSource {
         let sql = format!(
             "SELECT {own}::text, c.{refers}::text, count(*) OVER () FROM {from} c \
               WHERE c.{refers} IS NOT NULL AND NOT EXISTS \
-                    (SELECT 1 FROM {to} p WHERE p.{key} = c.{refers}) LIMIT {ORPHANS_NAMED}"
+                    (SELECT 1 FROM {to} AND t.{key} = c.{refers}) LIMIT {ORPHANS_NAMED}"
         );
         let what = format!("cannot check {}", child.table);
         let rows = self.connection.rows(Code::Source, &what, &sql).await?;

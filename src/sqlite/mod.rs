@@ -69,6 +69,18 @@ pub(crate) fn key_text(key: &str) -> String {
     )
 }
 
+/// SQL for a row as one text, by which it is seen whether the row was edited; `of` stands before
+/// every column. A column without a value is left out: one that is added later changes nothing.
+pub(crate) fn row_text<'a>(of: &str, columns: impl Iterator<Item = &'a String>) -> String {
+    let parts = columns.map(|name| {
+        let (column, name) = (format!("{of}{}", quoted(name)), literal(name));
+        format!(
+            "CASE WHEN {column} IS NULL THEN ''              ELSE {name} || ' ' || typeof({column}) || ' ' || hex({column}) || ';' END"
+        )
+    });
+    parts.collect::<Vec<_>>().join(" || ")
+}
+
 /// A value of SQLite as one of ours.
 pub(crate) fn from_sqlite(value: rusqlite::types::ValueRef<'_>) -> Value<'_> {
     use rusqlite::types::ValueRef;

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::catalog::{SqliteCatalog, SqliteTable, kind};
 use super::snapshot::{self, Snapshot};
-use super::{failed, from_sqlite, literal, quoted};
+use super::{failed, from_sqlite, literal, quoted, row_text};
 use crate::archive::Origin;
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
@@ -18,7 +18,7 @@ use crate::ids::instance_of;
 use crate::layout::{Layout, LayoutStream};
 use crate::record::{Batch, Kind, Stream, show, show_text};
 use crate::residue::{
-    APART, COLUMNS, RESIDUE, Remembered, Restorer, apart, made_columns, with_residue,
+    APART, COLUMNS, RESIDUE, Remembered, Restorer, WHOLE_ROW, apart, made_columns, with_residue,
 };
 use crate::source::{ORPHANS_NAMED, Orphans, Source, SourceOptions};
 
@@ -64,11 +64,11 @@ impl SqliteSource {
                 continue;
             }
             let kept = kept_beside(&connection, described, &stream).map_err(read)?;
-            let beside = if kept.is_some() { Beside::GivenBack } else { Beside::Nothing };
-            let mut query = Query::new(&stream, table, beside);
+            let beside = kept.as_ref().map(|kept| Beside::GivenBack(kept.only.as_deref()));
+            let mut query = Query::new(&stream, table, beside.unwrap_or(Beside::Nothing));
             let stream = match kept {
                 None => stream,
-                Some((was, restorer)) => {
+                Some(GivenBack { was, restorer, .. }) => {
                     query.restorer = Some(restorer);
                     was
                 }
@@ -94,7 +94,7 @@ impl SqliteSource {
                         return Ok(Vec::new());
                     }
                 }
-                orphans(&connection, &layout, &read_streams)
+                orphans(&connection, &layout, &read_streams, &queries)
             })
             .map_err(|e| Error::new(Code::Internal, "cannot start a thread").because(e))?;
         Ok(SqliteSource {
@@ -282,7 +282,8 @@ fn apart_streams(
             "SELECT residue FROM {RESIDUE} WHERE table_name = {} ORDER BY key",
             literal(&name)
         );
-        let query = Query { table: stream.table.clone(), sql, width: 0, restorer: Some(restorer) };
+        let (table, rows, restorer) = (stream.table.clone(), String::new(), Some(restorer));
+        let query = Query { table, rows, sql, width: 0, restorer };
         found.push((stream, query));
     }
     Ok(found)
@@ -300,13 +301,22 @@ fn remembered(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Reme
     Ok(rows.iter().filter_map(|row| Remembered::read(row)).collect())
 }
 
-/// What was kept beside the rows of a table when they were loaded, if anything was: the stream as
-/// it was where they came from, and who makes its rows.
+/// What was kept beside the rows of a table when they were loaded.
+struct GivenBack {
+    /// The stream as it was where they came from.
+    was: Stream,
+    /// Who makes its rows.
+    restorer: Restorer,
+    /// SQL that is true for the rows that came from there, if not all did.
+    only: Option<String>,
+}
+
+/// What was kept beside the rows of a table, if anything was.
 fn kept_beside(
     connection: &Connection,
     described: &LayoutStream,
     stream: &Stream,
-) -> rusqlite::Result<Option<(Stream, Restorer)>> {
+) -> rusqlite::Result<Option<GivenBack>> {
     if !connection.table_exists(None, RESIDUE)? || !connection.table_exists(None, COLUMNS)? {
         return Ok(None);
     }
@@ -316,43 +326,62 @@ fn kept_beside(
     if remembered.is_empty() && !connection.query_row(&any, [], |row| row.get(0))? {
         return Ok(None);
     }
+    let only = came_from_there(connection, stream)?;
+    let rows = beside(stream, only.as_deref());
     let mut unmade = Vec::new();
     for column in made_columns(described, stream) {
         let name = quoted(&column.physical);
         let sql = format!(
-            "SELECT EXISTS (SELECT 1 FROM {from}) AND NOT EXISTS (SELECT 1 FROM {from} WHERE \
+            "SELECT EXISTS (SELECT 1 FROM {rows}) AND NOT EXISTS (SELECT 1 FROM {rows} AND \
              json_extract(r.residue, {}) IS NOT t.{name})",
             literal(&format!("$.{}.made", quoted(&column.name))),
-            from = beside(stream),
         );
         if connection.query_row(&sql, [], |row| row.get(0))? {
             unmade.push(column.name.clone());
         }
     }
-    Ok(Some(Restorer::new(stream, &remembered, described.fold.as_deref(), &unmade)))
+    let (was, restorer) = Restorer::new(stream, &remembered, described.fold.as_deref(), &unmade);
+    Ok(Some(GivenBack { was, restorer, only }))
 }
 
-/// The rows `t` of a table with what is kept beside them, `r`, as SQL.
-fn beside(stream: &Stream) -> String {
+/// SQL that is true for all rows but those that an import made and nobody has edited since; None if
+/// it made none.
+fn came_from_there(connection: &Connection, stream: &Stream) -> rusqlite::Result<Option<String>> {
+    let sql = format!(
+        "SELECT EXISTS (SELECT 1 FROM {RESIDUE} WHERE table_name = {} \
+         AND residue LIKE '{{\"{WHOLE_ROW}\"%')",
+        literal(&stream.table)
+    );
+    let any: bool = connection.query_row(&sql, [], |row| row.get(0))?;
+    let row = row_text("t.", stream.columns.iter().map(|c| &c.physical));
+    let made = format!("json_extract(r.residue, '$.\"{WHOLE_ROW}\".made')");
+    Ok(any.then(|| format!("{made} IS NOT {row}")))
+}
+
+/// The rows `t` of a table for which a condition is true, with what is kept beside them, `r`, as SQL
+/// that ends in a condition.
+fn beside(stream: &Stream, only: Option<&str>) -> String {
     let key = quoted(stream.key.first().map_or("", |k| &stream.columns[*k].physical));
     // a blob and a text that is not UTF-8 are kept by their bytes in hexadecimal digits
     format!(
         "{} AS t LEFT JOIN {RESIDUE} AS r ON r.table_name = {} AND r.key IN \
          (CASE typeof(t.{key}) WHEN 'blob' THEN char(0) || 'blob ' || lower(hex(t.{key})) \
           ELSE CAST(t.{key} AS TEXT) END, \
-          CASE typeof(t.{key}) WHEN 'text' THEN char(0) || 'text ' || lower(hex(t.{key})) END)",
+          CASE typeof(t.{key}) WHEN 'text' THEN char(0) || 'text ' || lower(hex(t.{key})) END) \
+         WHERE {}",
         quoted(&stream.table),
-        literal(&stream.table)
+        literal(&stream.table),
+        only.unwrap_or("true")
     )
 }
 
 /// What is read beside the rows of a table.
 #[derive(Clone, Copy, PartialEq)]
-enum Beside {
+enum Beside<'a> {
     /// Nothing is there.
     Nothing,
-    /// What is given back to the rows.
-    GivenBack,
+    /// What is given back to the rows, of which those go that fail a condition.
+    GivenBack(Option<&'a str>),
     /// What stands there, as a column of its own; NULL if it was never made.
     Column { kept: bool },
 }
@@ -360,13 +389,15 @@ enum Beside {
 /// The reading of one table.
 struct Query {
     table: String,
+    /// Its rows `t`, as SQL that ends in a condition.
+    rows: String,
     sql: String,
     width: usize,
     restorer: Option<Restorer>,
 }
 
 impl Query {
-    fn new(stream: &Stream, table: &SqliteTable, kept: Beside) -> Query {
+    fn new(stream: &Stream, table: &SqliteTable, kept: Beside<'_>) -> Query {
         let columns: Vec<String> =
             stream.columns.iter().map(|c| format!("t.{}", quoted(&c.physical))).collect();
         // byte order, whatever collation a column declares
@@ -376,22 +407,24 @@ impl Query {
         if table.has_rowid && !order.is_empty() {
             order.push("t.rowid".into());
         }
-        let mut sql = match kept {
-            Beside::Nothing => {
-                format!("SELECT {} FROM {} AS t", columns.join(", "), quoted(&table.name))
+        let rows = match kept {
+            Beside::Nothing | Beside::Column { kept: false } => {
+                format!("{} AS t WHERE true", quoted(&table.name))
             }
-            Beside::Column { kept: false } => {
-                format!("SELECT {}, NULL FROM {} AS t", columns.join(", "), quoted(&table.name))
-            }
-            Beside::GivenBack | Beside::Column { kept: true } => {
-                format!("SELECT {}, r.residue FROM {}", columns.join(", "), beside(stream))
-            }
+            Beside::GivenBack(only) => beside(stream, only),
+            Beside::Column { kept: true } => beside(stream, None),
         };
+        let residue = match kept {
+            Beside::Nothing => "",
+            Beside::Column { kept: false } => ", NULL",
+            Beside::GivenBack(_) | Beside::Column { kept: true } => ", r.residue",
+        };
+        let mut sql = format!("SELECT {}{residue} FROM {rows}", columns.join(", "));
         let width = columns.len() + usize::from(matches!(kept, Beside::Column { .. }));
         if !order.is_empty() {
             sql.push_str(&format!(" ORDER BY {}", order.join(", ")));
         }
-        Query { table: table.name.clone(), sql, width, restorer: None }
+        Query { table: table.name.clone(), rows, sql, width, restorer: None }
     }
 
     /// Reads the table to its end; false if nobody wants the rest.
@@ -435,16 +468,22 @@ fn push(row: &rusqlite::Row<'_>, width: usize, batch: &mut Batch) -> rusqlite::R
 }
 
 /// Counts the rows whose parent is not there; they are exported all the same.
-fn orphans(connection: &Connection, layout: &Layout, streams: &[Stream]) -> Result<Vec<Orphans>> {
+fn orphans(
+    connection: &Connection,
+    layout: &Layout,
+    streams: &[Stream],
+    queries: &[Query],
+) -> Result<Vec<Orphans>> {
     let mut found = Vec::new();
     for described in &layout.streams {
         for (column, parent) in &described.references {
             let child = streams.iter().find(|s| s.name == described.name);
-            let parent = streams.iter().find(|s| s.name == *parent);
-            if let (Some(child), Some(parent)) = (child, parent) {
-                let counted = orphans_of(connection, child, column, parent).map_err(|e| {
-                    failed(Code::Source, format!("cannot check {}", child.table), e)
-                })?;
+            let parent = streams.iter().zip(queries).find(|(s, _)| s.name == *parent);
+            if let (Some(child), Some((parent, query))) = (child, parent) {
+                let counted =
+                    orphans_of(connection, child, column, parent, query).map_err(|e| {
+                        failed(Code::Source, format!("cannot check {}", child.table), e)
+                    })?;
                 found.extend(counted);
             }
         }
@@ -457,6 +496,7 @@ fn orphans_of(
     child: &Stream,
     column: &str,
     parent: &Stream,
+    query: &Query,
 ) -> rusqlite::Result<Option<Orphans>> {
     let physical = |stream: &Stream, n: Option<&usize>| {
         n.and_then(|n| stream.columns.get(*n)).map_or_else(String::new, |c| quoted(&c.physical))
@@ -464,9 +504,9 @@ fn orphans_of(
     let refers = physical(child, child.column(column).as_ref());
     let from = format!(
         "FROM {} AS child WHERE {refers} IS NOT NULL AND NOT EXISTS \
-         (SELECT 1 FROM {} AS parent WHERE parent.{} = child.{refers})",
+         (SELECT 1 FROM {} AND t.{} = child.{refers})",
         quoted(&child.table),
-        quoted(&parent.table),
+        query.rows,
         physical(parent, parent.key.first()),
     );
     let rows: i64 = connection.query_row(&format!("SELECT count(*) {from}"), [], |r| r.get(0))?;

@@ -25,7 +25,7 @@ use super::{failed, quoted};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::layout::Layout;
-use crate::plan::Plan;
+use crate::plan::{OnUnrepresentable, Plan};
 use crate::readback::Readback;
 use crate::record::show_path;
 use crate::target::{
@@ -324,9 +324,14 @@ impl SqliteTarget {
         }
         // what is made for them was never loaded, so it comes after the reading back
         self.read_back(&mut loading)?;
+        let preserves = plan.options.on_unrepresentable == OnUnrepresentable::Preserve;
         for (number, n, reference) in adopting {
             let adopted = self.adopt(&plan.streams[number], n, reference)?;
-            loading.streams[number].loaded.adopted_rows += adopted;
+            loading.streams[number].loaded.adopted_rows += adopted.len() as u64;
+            if loading.residue && preserves {
+                let parent = &self.catalog.tables[reference.table].name;
+                keep(&self.connection, parent, adopted.iter()).map_err(cannot)?;
+            }
         }
         Ok(Outcome {
             loaded: loading.streams.iter().map(|s| s.loaded.clone()).collect(),

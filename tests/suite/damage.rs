@@ -1024,8 +1024,8 @@ fn an_exact_value_that_is_not_what_the_record_shows_is_refused() {
         (exact("{}", r#"{"n":{"int":"1","text":"1"}}"#), DAMAGED, "found several exact values"),
         (exact("{}", r#"{"n":{}}"#), DAMAGED, "found several exact values, expected one"),
         (exact("{}", r#"{"n":{"int":"1"},"n":{"int":"1"}}"#), DAMAGED, "distinct names"),
-        (exact("{}", r#"{"n":{"int":1}}"#), DAMAGED, "expected an object of exact values"),
-        (exact("{}", "[]"), DAMAGED, "expected an object of exact values"),
+        (exact("{}", r#"{"n":{"int":1}}"#), DAMAGED, "expected objects of texts"),
+        (exact("{}", "[]"), DAMAGED, "expected objects of texts"),
         (beside("{}", "[]"), DAMAGED, "beside the record"),
         (beside("{}", "null"), DAMAGED, "beside the record"),
         (beside("{}", ""), DAMAGED, "beside the record"),
@@ -1033,6 +1033,41 @@ fn an_exact_value_that_is_not_what_the_record_shows_is_refused() {
         (beside("{}", "{\"exact\":{},\"exact\":{}}"), DAMAGED, "beside the record"),
     ] {
         assert_both_refused(&to, &Hand::rows(whole, &to).pieces(), code, says);
+    }
+}
+
+#[test]
+fn an_offset_that_is_none_of_a_local_time_is_refused() {
+    let with = |note: &str, offsets: &str| {
+        let mut hand = Hand::new();
+        hand.head = hand.head.replacen("\"instants\":[]", "\"instants\":[\"note\"]", 1);
+        let side = format!("{{\"note\":{note}}},\"chronicle\":{{\"offsets\":{offsets}}}}}");
+        let rows = SESSION_ROWS.replacen("{\"id\":\"s1\",\"note\":null}}", "{\"id\":\"s1\",", 1);
+        hand.chunks[0].1 =
+            rows.replacen("{\"id\":\"s1\",", &format!("{{\"id\":\"s1\",{}", &side[1..]), 1);
+        attempt(&hand.pieces().concat()).1
+    };
+    let local = "\"2025-08-19 10:00:00.1234567\"";
+    for good in ["+02:00", "-15:59:59", "+00:00", "+00:53:28"] {
+        with(local, &format!("{{\"note\":\"{good}\"}}")).unwrap();
+    }
+    for (note, offset, says) in [
+        (local, "\"+2\"", "expected an offset"),
+        (local, "\"-00:00\"", "expected an offset"),
+        (local, "\"+16:00\"", "expected an offset"),
+        (local, "\"+02:00:00\"", "expected an offset"),
+        (local, "\"Europe/Berlin\"", "expected an offset"),
+        (local, "2", "beside the record"),
+        ("\"2025-08-19 10:00:00Z\"", "\"+02:00\"", "expected one of a time without a zone"),
+        ("\"soon\"", "\"+02:00\"", "expected one of a time without a zone"),
+        ("null", "\"+02:00\"", "expected one of a time without a zone"),
+    ] {
+        let error = with(note, &format!("{{\"note\":{offset}}}")).unwrap_err();
+        assert!(error.code() == DAMAGED && error.full().contains(says), "{}", error.full());
+    }
+    for (column, says) in [("id", "of a time without a zone"), ("more", "an offset of no column")] {
+        let error = with(local, &format!("{{\"{column}\":\"+02:00\"}}")).unwrap_err();
+        assert!(error.code() == DAMAGED && error.full().contains(says), "{}", error.full());
     }
 }
 

@@ -601,6 +601,107 @@ fn a_time_without_a_zone_asks_for_one_and_one_that_was_twice_or_never_is_named()
     assert_eq!(postgres_dump(&server), Vec::<String>::new());
 }
 
+/// Rows of the hooks whose times have no zone, by the clock of the machine that wrote them.
+fn by_the_clock(number: u32, times: &[&str]) -> String {
+    let mut sql = session(number);
+    for (n, time) in times.iter().enumerate() {
+        let event = number * 10 + n as u32;
+        sql += &self::event(event, number, "stop");
+        sql += &format!("UPDATE events SET timestamp = '{time}' WHERE id = '{}';", id(event));
+    }
+    sql + &format!(
+        "UPDATE sessions SET start_time = '2025-08-19T10:00:00.123456' WHERE id = '{}';",
+        id(number)
+    )
+}
+
+#[test]
+fn what_instant_a_local_time_is_travels_with_it_from_one_postgres_to_another() {
+    let desk = Desk::new("offsets");
+    // the last ones: finer than Postgres, twice in Berlin, never there, with a zone, by an old clock
+    let odd = [
+        "2025-08-19T10:00:00.1234567",
+        "2025-10-26T02:30:00",
+        "2025-03-30T02:30:00",
+        "2025-08-19T10:00:00+05:00",
+        "1890-01-01 00:00",
+    ];
+    let one = desk.sqlite("one.db", HOOKS, &by_the_clock(1, &odd));
+    let other = desk.sqlite("other.db", HOOKS, &by_the_clock(2, &["2025-08-19T10:00:00"]));
+    let [first, second, third, plain] =
+        ["1", "2", "3", "4"].map(|_| postgres(UPSTREAM, "offsets", ""));
+    // rows by two clocks in one table
+    let both = "--on-unrepresentable=preserve";
+    desk.shift(&one, &first.url(), &[both, "--assume-tz=Europe/Berlin"]).success();
+    desk.shift(&other, &first.url(), &[both, "--assume-tz=America/New_York"]).success();
+    let archive = desk.export(&first.url());
+    let times: Vec<_> =
+        records(&archive, "events").iter().map(|r| r["timestamp"].clone()).collect();
+    assert!(odd.iter().all(|odd| times.contains(&json!(odd))), "{times:?}");
+    // a zone that is said does not overrule the one that is known
+    for (to, options) in [(&second, vec![both]), (&third, vec![both, "--assume-tz=Asia/Tokyo"])] {
+        import(&archive, &to.url(), &options).success();
+        assert_same_rows(&postgres_dump(&first), &postgres_dump(to));
+        let to_url = to.url();
+        let proof = [&["verify", words(&archive), "--against", &to_url], &options[..]].concat();
+        Program::new(proof).run().success();
+        Program::new(["diff", &first.url(), &to.url()]).run().success();
+    }
+    let check = Program::new(["check", words(&archive), "--to", &plain.url()]).run();
+    let check = check.fails_with(10).stdout_has("finer than microseconds");
+    assert!(!check.text().contains("--assume-tz"), "{}", check.text());
+    import(&archive, &plain.url(), &["--on-unrepresentable=adapt"]).success();
+    assert_same_rows(&postgres_dump(&first), &postgres_dump(&plain));
+    // where texts go, they go as they are
+    let file = desk.sqlite("back.db", HOOKS, "");
+    import(&desk.export(&third.url()), &file, &[]).success();
+    for (source, number) in [(&one, 1), (&other, 2)] {
+        let rows =
+            format!("SELECT timestamp FROM events WHERE session_id = '{}' ORDER BY id", id(number));
+        assert_eq!(ask(&file, &rows), ask(source, &rows));
+    }
+}
+
+#[test]
+fn local_times_are_compared_and_chosen_by_what_is_known_of_them() {
+    let desk = Desk::new("known_offsets");
+    let source = desk.sqlite("source.db", HOOKS, &by_the_clock(1, &["2025-08-19T10:00:00"]));
+    let into = |zone: &str| {
+        let server = postgres(UPSTREAM, "known_offsets", "");
+        let zone = format!("--assume-tz={zone}");
+        desk.shift(&source, &server.url(), &[KEEP, &[&zone]].concat()).success();
+        server
+    };
+    let [berlin, paris, new_york] = ["Europe/Berlin", "Europe/Paris", "America/New_York"].map(into);
+    let [in_berlin, in_paris, in_new_york] =
+        [&berlin, &paris, &new_york].map(|server| desk.export(&server.url()));
+    let diff = |a: &str, b: &str, options: &[&str]| {
+        Program::new([&["diff", a, b], options].concat()).run()
+    };
+    diff(&berlin.url(), &paris.url(), &[]).success();
+    diff(words(&in_berlin), words(&in_paris), &[]).success();
+    for (a, b) in
+        [(berlin.url(), new_york.url()), (words(&in_berlin).into(), words(&in_new_york).into())]
+    {
+        diff(&a, &b, &[])
+            .fails_with(15)
+            .stdout_has("timestamp: 2025-08-19 08:00:00+00 -> 2025-08-19 14:00:00+00")
+            .stdout_has("start_time: ");
+    }
+    // of the file nobody knows it until a zone is said
+    diff(&source, &berlin.url(), &[]).fails_with(15).stderr_has("--assume-tz");
+    diff(&source, &berlin.url(), &["--assume-tz=Europe/Berlin"]).success();
+    let chosen = |archive: &Path| {
+        let since = ["cat", "--stream=events", "--since=2025-08-19T09:00:00Z", words(archive)];
+        Program::new(since).run().success().text().lines().count()
+    };
+    assert_eq!([&in_berlin, &in_new_york].map(|archive| chosen(archive)), [0, 1]);
+    // what was edited since has another instant, and says it itself
+    berlin.psql("UPDATE chronicle_events SET timestamp = '2025-08-19 12:00:00Z'");
+    let edited = records(&desk.export(&berlin.url()), "events");
+    assert_eq!(edited[0]["timestamp"], "2025-08-19T12:00:00.000000Z");
+}
+
 #[test]
 fn the_three_clocks_of_a_hooks_row_are_each_read_right() {
     let desk = Desk::new("three_clocks");
@@ -630,6 +731,61 @@ fn the_three_clocks_of_a_hooks_row_are_each_read_right() {
     assert_eq!(utc("created_at", "chronicle_sessions"), "01-08 01:17:00.000");
     assert_eq!(utc("timestamp", "chronicle_events"), "01-08 01:17:00.500");
     assert_eq!(utc("created_at", "chronicle_events"), "01-08 09:17:01.000");
+}
+
+// what was made
+
+#[test]
+fn a_session_that_was_made_goes_away_again_until_somebody_edits_it() {
+    let desk = Desk::new("made_and_gone");
+    // of two sessions that are not there one has an id that is no UUID
+    let more = event(13, 2, "stop")
+        + &event(14, 2, "stop")
+        + &event(15, 3, "stop").replace(&format!("'{}'", id(3)), "'tea'");
+    let source = desk.sqlite("source.db", HOOKS, &(good() + &more));
+    there_and_back(&desk, &source, HOOKS, &["--orphans=adopt"]);
+    let archive = desk.export(&source);
+    let options = [KEEP, &["--orphans=adopt"]].concat();
+    let (server, file) =
+        (postgres(UPSTREAM, "made_and_gone", ""), desk.sqlite("file.db", SERVER, ""));
+    let dump = |to: &str| match to == file {
+        true => (sqlite_dump(to.as_ref()), ask(to, "SELECT * FROM chronicle_dump_residue")),
+        false => (
+            postgres_dump(&server),
+            server.psql("SELECT * FROM chronicle_dump_residue ORDER BY 1, 2"),
+        ),
+    };
+    let sessions = |to: &str| records(&desk.export(to), "sessions").len();
+    for to in [server.url(), file.clone()] {
+        import(&archive, &to, &options).success().stdout_has("2 sessions made");
+        let before = dump(&to);
+        import(&archive, &to, &options).success().stderr_lacks("sessions made");
+        assert!(before == dump(&to), "{to}: the second import changed something");
+        assert_eq!(sessions(&to), 1, "{to}");
+        Program::new(["export", &to]).run().success().stderr_has("events: 3 rows refer by");
+        let edit = |sql: &str| match to == file {
+            true => fill(&file, sql),
+            false => drop(server.psql(sql)),
+        };
+        // a column that comes later is no edit
+        edit("ALTER TABLE chronicle_sessions ADD COLUMN mood TEXT");
+        assert_eq!(sessions(&to), 1, "{to}");
+        edit(
+            "UPDATE chronicle_sessions SET mood = 'calm' WHERE start_time = (SELECT max(start_time) FROM chronicle_sessions)",
+        );
+        assert_eq!(sessions(&to), 2, "{to}");
+        edit("UPDATE chronicle_sessions SET mood = NULL");
+        assert_eq!(sessions(&to), 1, "{to}");
+        // what was removed is made anew
+        edit("DELETE FROM chronicle_events");
+        edit("DELETE FROM chronicle_sessions");
+        import(&archive, &to, &[&options[..], &["--event-types=upstream"]].concat()).success();
+        assert_eq!(sessions(&to), 1, "{to}");
+    }
+    // who preserves nothing has them for ever
+    let server = postgres(UPSTREAM, "made_and_gone", "");
+    import(&archive, &server.url(), &["--orphans=adopt"]).success();
+    assert_eq!(sessions(&server.url()), 3);
 }
 
 // reading back

@@ -570,6 +570,9 @@ fn every_schema_refuses_a_wrong_value() {
         ("RECORD", "/chronicle/exact/text", json!({"text64": "AP8"})),
         ("RECORD", "/chronicle/exact/text", json!({"real": "1,5"})),
         ("RECORD", "/chronicle/exact/text", json!({"time": "2025-08-19T12:00:00Z"})),
+        ("RECORD", "/chronicle/offsets", json!({})),
+        ("RECORD", "/chronicle/offsets", json!({"text": "+2"})),
+        ("RECORD", "/chronicle/offsets", json!({"text": {"time": "+02:00"}})),
     ];
     for (sort, place, value) in wrong {
         let broken = changed(&good(sort), place, Some(value));

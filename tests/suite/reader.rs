@@ -11,6 +11,7 @@ use crate::archive::sha256;
 use crate::damage::refused_archives;
 use crate::support::files::workdir;
 use crate::support::generate::{Random, hooks_database, hostile_hooks_database, server_database};
+use crate::support::moving::{import, postgres, words};
 use crate::support::program::Program;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -105,6 +106,13 @@ fn both_readers_agree_on_archives_of_hostile_and_ordinary_databases() {
             .success();
         archives.push(archive);
     }
+    // with what stands beside records: the second reader knows nothing of offsets
+    let server = postgres("postgres-upstream.sql", "second_reader", "");
+    let options = ["--assume-tz=Europe/Berlin", "--on-unrepresentable=preserve"];
+    import(&archives[3], &server.url(), &options).success();
+    let preserved = file("preserved.zst");
+    Program::new(["export", &server.url(), "-o", words(&preserved)]).run().success();
+    archives.push(preserved);
     for archive in archives.clone() {
         let bare = archive.with_extension("ndjson");
         fs::write(&bare, zstd::decode_all(fs::File::open(&archive).unwrap()).unwrap()).unwrap();

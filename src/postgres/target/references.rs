@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use super::copy::Load;
 use super::kept::STAGED_RESIDUE;
-use super::{PgTarget, not_begun};
+use super::{Loading, PgTarget, not_begun};
 use crate::error::{Code, Error, Result};
-use crate::plan::StreamPlan;
+use crate::plan::{OnUnrepresentable, StreamPlan};
 use crate::postgres::catalog::ForeignKey;
-use crate::postgres::{literal, quoted};
+use crate::postgres::{literal, quoted, row_text};
 use crate::record::show_text;
+use crate::residue::{RESIDUE, WHOLE_ROW};
 use crate::source::{ORPHANS_NAMED, Orphans};
 use crate::target::{OnOrphans, Problems, Purpose, Reference};
 
@@ -113,12 +114,28 @@ impl PgTarget {
             columns.push((quoted(&column.physical), value));
         }
         let (names, values): (Vec<String>, Vec<String>) = columns.into_iter().unzip();
-        let sql = format!(
-            "INSERT INTO {} ({}) SELECT {} FROM {staging} c WHERE {condition} GROUP BY c.{refers}",
+        let mut sql = format!(
+            "INSERT INTO {} AS p ({}) SELECT {} FROM {staging} c WHERE {condition} GROUP BY c.{refers}",
             self.found.full_name(&parent.name),
             names.join(", "),
             values.join(", ")
         );
+        let keeps = |l: &Loading| {
+            let preserves = l.plan.options.on_unrepresentable == OnUnrepresentable::Preserve;
+            preserves && l.residue.is_some()
+        };
+        if self.loading.as_ref().is_some_and(keeps) {
+            // what was kept of a row that had this key is of a row that is gone
+            sql = format!(
+                "WITH made AS ({sql} RETURNING p.*) INSERT INTO {} SELECT {}, m.{}::text, \
+                        jsonb_build_object('{WHOLE_ROW}', jsonb_build_object('made', {}))::text \
+                   FROM made m ON CONFLICT (table_name, key) DO UPDATE SET residue = excluded.residue",
+                self.found.full_name(RESIDUE),
+                literal(&parent.name),
+                quoted(&key.physical),
+                row_text("m")
+            );
+        }
         self.connection.client.execute_typed(&sql, &[]).await.map_err(|e| {
             self.connection.failed(Code::Target, "cannot make the sessions that rows refer to", e)
         })

@@ -5,11 +5,12 @@ use rusqlite::Connection;
 use super::row::Bound;
 use super::{Loading, SqliteTarget};
 use crate::error::{Code, Result};
+use crate::ids::show_id;
 use crate::plan::StreamPlan;
 use crate::record::Value;
-use crate::residue::RESIDUE;
+use crate::residue::{Kept, RESIDUE, Residue, WHOLE_ROW};
 use crate::source::{ORPHANS_NAMED, Orphans};
-use crate::sqlite::{failed, key_text, literal, quoted};
+use crate::sqlite::{failed, from_sqlite, key_text, literal, quoted, row_text};
 use crate::target::{Reference, TargetTable};
 
 impl SqliteTarget {
@@ -54,19 +55,21 @@ impl SqliteTarget {
         Ok(rows)
     }
 
-    /// Makes the sessions that rows refer to.
+    /// Makes the sessions that rows refer to; returns what is to be kept beside each.
     pub(super) fn adopt(
         &self,
         stream: &StreamPlan,
         number: usize,
         reference: &Reference,
-    ) -> Result<u64> {
+    ) -> Result<Vec<Residue>> {
         let table = &self.catalog.tables[stream.table];
         let parent = &self.catalog.tables[reference.table];
         let physical = |t: &TargetTable, name: &str| {
             t.columns.iter().find(|c| c.name == name).map(|c| quoted(&c.physical))
         };
-        let Some(key) = parent.key.first().map(|k| &parent.columns[*k]) else { return Ok(0) };
+        let Some(key) = parent.key.first().map(|k| &parent.columns[*k]) else {
+            return Ok(Vec::new());
+        };
         let column = self.place_column(stream);
         let at = physical(table, "timestamp").unwrap_or_else(|| "NULL".into());
         let mut columns = vec![(quoted(&key.physical), "o.value".to_owned())];
@@ -85,17 +88,24 @@ impl SqliteTarget {
         let sql = format!(
             "INSERT INTO {parent} ({}) SELECT {} FROM temp.orphan AS o JOIN {} AS t ON t.{column} = o.place \
               WHERE o.stream = {} AND o.reference = {number} \
-                AND NOT EXISTS (SELECT 1 FROM {parent} AS p WHERE p.{} = o.value) GROUP BY o.value",
+                AND NOT EXISTS (SELECT 1 FROM {parent} AS p WHERE p.{} = o.value) GROUP BY o.value \
+             RETURNING {}, {}",
             names.join(", "),
             values.join(", "),
             quoted(&table.name),
             literal(&stream.stream),
             quoted(&key.physical),
+            quoted(&key.physical),
+            row_text("", parent.columns.iter().map(|c| &c.physical)),
             parent = quoted(&parent.name),
         );
-        self.connection
-            .execute(&sql, [])
-            .map(|rows| rows as u64)
+        let made = |row: &rusqlite::Row<'_>| {
+            let (key, mut kept) = (show_id(from_sqlite(row.get_ref(0)?)), Kept::default());
+            kept.made(WHOLE_ROW, &row.get::<_, String>(1)?);
+            Ok(Residue { row: 0, key, text: kept.text() })
+        };
+        (self.connection.prepare(&sql))
+            .and_then(|mut insert| insert.query_map([], made)?.collect())
             .map_err(|e| failed(Code::Target, "cannot make the sessions that rows refer to", e))
     }
 
