@@ -149,6 +149,8 @@ pub struct Batch {
     own: Vec<u8>,
     /// By position; hardly any batch has one.
     offsets: Vec<(usize, i32)>,
+    /// By row, and as rare.
+    keyless: Vec<usize>,
 }
 
 impl Batch {
@@ -161,6 +163,7 @@ impl Batch {
         self.adopted.clear();
         self.own.clear();
         self.offsets.clear();
+        self.keyless.clear();
     }
 
     /// Takes over a buffer that [`Batch::push_adopted`] then refers to; returns the former one.
@@ -222,6 +225,7 @@ impl Batch {
     pub fn truncate(&mut self, rows: usize) {
         self.cells.truncate(rows * self.width);
         self.offsets.truncate(self.offsets.partition_point(|(at, _)| *at < self.cells.len()));
+        self.keyless.retain(|row| *row < rows);
     }
 
     /// The number of values so far; the next one pushed has this position.
@@ -250,6 +254,17 @@ impl Batch {
     pub fn offset(&self, row: usize, column: usize) -> Option<i32> {
         let found = self.offsets.binary_search_by_key(&(row * self.width + column), |(at, _)| *at);
         found.ok().map(|place| self.offsets[place].1)
+    }
+
+    /// Says that a row, which comes after all others of which this was said, had no key where it first
+    /// came from: the one that it has was made.
+    pub fn set_keyless(&mut self, row: usize) {
+        self.keyless.push(row);
+    }
+
+    /// Whether a row had no key where it first came from.
+    pub fn keyless(&self, row: usize) -> bool {
+        self.keyless.binary_search(&row).is_ok()
     }
 
     fn keep(&mut self, bytes: &[u8]) -> usize {

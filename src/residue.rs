@@ -297,6 +297,7 @@ struct Restored {
     kind: Kind,
     /// Whether its texts without a zone are local times.
     local: bool,
+    key: bool,
 }
 
 impl Restorer {
@@ -347,6 +348,7 @@ impl Restorer {
                 from: *from,
                 kind: c.kind,
                 local: c.instant && !c.utc,
+                key: stream.key.iter().any(|k| Some(*k) == *from),
             })
             .collect();
         let mut was: Vec<Column> = columns.into_iter().map(|(_, column, _)| column).collect();
@@ -402,6 +404,11 @@ impl Restorer {
                     }
                     (Some(_), _) => false,
                     (None, Some(was)) if stale(&mut self.fingerprint, was) => false,
+                    // others may refer to the key by now: the row keeps it, and is marked
+                    _ if column.key && tagged.contains_key("null") => {
+                        out.set_keyless(out.rows());
+                        false
+                    }
                     (None, _) => push_tagged(column.kind, tagged, out),
                 },
             };

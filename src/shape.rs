@@ -19,7 +19,7 @@ use crate::plan::{
 use crate::record::{Batch, Kind, Value, show};
 use crate::residue::{Fingerprint, Kept, RESERVED_KEY, Residue};
 use crate::spool::Spool;
-use crate::target::{Check, Problem, Purpose, TargetType};
+use crate::target::{Affinity, Check, Problem, Purpose, TargetType};
 use crate::time::{Naive, read_text};
 
 /// The bytes of shaped rows that are enough for a slice: little memory, and few statements.
@@ -198,6 +198,8 @@ struct Found {
 /// What is collected of one row.
 #[derive(Default)]
 struct Row {
+    /// Whether it had no key where it first came from.
+    keyless: bool,
     /// Its id in the target.
     own: Option<String>,
     /// Whether the UUID that its id spells is another row's.
@@ -323,6 +325,7 @@ impl Shaper {
             }
             let kept = out.residue.len();
             self.row.clear();
+            self.row.keyless = batch.keyless(row);
             let (at, shaped) = (At { stream, batch, row }, out.rows.rows());
             if self.came_before(at, out)? {
                 self.count_changes(at);
@@ -547,6 +550,10 @@ impl Shaper {
                 let id = given.as_ref().map_or(value, Given::value);
                 self.row.own = Some(show_id(id));
                 self.keep_former(at, id);
+                let made = value == Value::Null && given.is_some();
+                if made || (self.row.keyless && !takes_no_id(column)) {
+                    self.keep_original(at, column, Value::Null, id);
+                }
             }
             if let Some(given) = given {
                 self.note_id(at, column, ids, value, &given)?;
@@ -888,6 +895,12 @@ impl Shaper {
         }
         self.keep_reserved(stream, shaped, out);
         if self.row.beside.is_empty() {
+            // what is kept beside a row finds it by its key: only where nothing is, it goes
+            if let ([key], true) = (&stream.key[..], self.row.keyless)
+                && takes_no_id(&stream.columns[*key])
+            {
+                out.rows.replace(shaped * stream.columns.len() + key, Value::Null);
+            }
             return;
         }
         if let Some(key) = stream.key.iter().find(|k| out.rows.value(shaped, **k) == Value::Null) {
@@ -1182,6 +1195,12 @@ impl Instead<'_> {
             Instead::Nearest(nearest) => nearest.borrow(),
         }
     }
+}
+
+/// Whether a column of the target's own ids also takes a row without one, as a text key of SQLite.
+fn takes_no_id(column: &ColumnPlan) -> bool {
+    let keeps = column.ids.as_ref().is_some_and(|ids| ids.own && ids.rule == IdRule::Keep);
+    keeps && !column.not_null && matches!(column.ty, TargetType::Sqlite(Affinity::Text))
 }
 
 /// Whether the target's rule for a column allows a text.

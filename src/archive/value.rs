@@ -296,22 +296,22 @@ impl Encoder {
             self.spans.push((start - line, out.len() - line));
         }
         out.push(b'}');
-        self.write_side(beside, out);
+        self.write_side(batch.keyless(row), beside, out);
         out.extend_from_slice(b"}\n");
         self.written = out.len() - line;
     }
 
     /// Appends the object that stands beside the record, if anything does.
-    fn write_side(&self, beside: &str, out: &mut Vec<u8>) {
+    fn write_side(&self, keyless: bool, beside: &str, out: &mut Vec<u8>) {
         let mut before: &[u8] = b",\"chronicle\":{";
         let objects = [(&b"\"exact\":"[..], &self.exact), (b"\"offsets\":", &self.offsets)];
         for (name, object) in objects.into_iter().filter(|(_, object)| !object.is_empty()) {
             [before, name, object, b"}"].into_iter().for_each(|part| out.extend_from_slice(part));
             before = b",";
         }
-        if !beside.is_empty() {
-            out.extend_from_slice(before);
-            out.extend_from_slice(beside.as_bytes());
+        let keyless: &[u8] = if keyless { b"\"keyless\":true" } else { b"" };
+        for member in [keyless, beside.as_bytes()].into_iter().filter(|m| !m.is_empty()) {
+            [before, member].into_iter().for_each(|part| out.extend_from_slice(part));
             before = b",";
         }
         if before == b"," {
@@ -500,7 +500,7 @@ impl Decoder {
             ));
         }
         let parsed: Side = serde_json::from_slice(side).map_err(|e| {
-            wrong("something else", "objects of texts beside the record").because(e)
+            wrong("something else", "objects of texts, or true, beside the record").because(e)
         })?;
         for (name, tagged) in &parsed.exact {
             let n = self.named(name, "an exact value of no column")?;
@@ -528,6 +528,9 @@ impl Decoder {
             let n = self.named(name, "an offset of no column")?;
             let offset = self.offset(line, n, text).map_err(|e| e.at(column_at(name)))?;
             batch.set_offset(first_cell + n, offset);
+        }
+        if parsed.keyless {
+            batch.set_keyless(batch.rows().saturating_sub(1));
         }
         Ok(())
     }
@@ -560,6 +563,8 @@ struct Side {
     exact: BTreeMap<String, BTreeMap<String, String>>,
     #[serde(default)]
     offsets: BTreeMap<String, String>,
+    #[serde(default)]
+    keyless: bool,
 }
 
 fn column_at(name: &str) -> String {

@@ -570,6 +570,7 @@ fn every_schema_refuses_a_wrong_value() {
         ("RECORD", "/chronicle/exact/text", json!({"text64": "AP8"})),
         ("RECORD", "/chronicle/exact/text", json!({"real": "1,5"})),
         ("RECORD", "/chronicle/exact/text", json!({"time": "2025-08-19T12:00:00Z"})),
+        ("RECORD", "/chronicle/keyless", json!(1)),
         ("RECORD", "/chronicle/offsets", json!({})),
         ("RECORD", "/chronicle/offsets", json!({"text": "+2"})),
         ("RECORD", "/chronicle/offsets", json!({"text": {"time": "+02:00"}})),
