@@ -250,6 +250,7 @@ async fn load(
         shaped: Shaped::default(),
         rejects,
         rejected: Problems::default(),
+        rejected_rows: vec![0; plan.streams.len()],
         problems: Problems::default(),
         plan,
         checks: options.purpose == Purpose::Check,
@@ -292,6 +293,8 @@ struct Loading {
     shaped: Shaped,
     rejects: Option<Rejects>,
     rejected: Problems,
+    /// Per stream: a row with several reasons is one.
+    rejected_rows: Vec<u64>,
     problems: Problems,
     checks: bool,
 }
@@ -337,6 +340,7 @@ impl Loading {
             if let Some(rejects) = &mut self.rejects {
                 rejects.write(batch, first.row, &why.iter().collect::<Vec<_>>())?;
             }
+            self.rejected_rows[batch.stream()] += 1;
             let error = Error::new(Code::Rejected, "");
             for r in why {
                 self.rejected.note(stream, r.column.clone(), &error, &r.reason, &r.key);
@@ -346,6 +350,9 @@ impl Loading {
     }
 
     fn finish(self, mut outcome: Outcome, sealed: Sealed) -> Result<Imported> {
+        for (loaded, rows) in outcome.loaded.iter_mut().zip(&self.rejected_rows) {
+            loaded.rejected_rows = *rows;
+        }
         outcome.notices.extend(self.shaper.shifted());
         outcome.notices.extend(self.shaper.clock().filter(|_| self.checks));
         let mut problems = self.shaper.problems();
