@@ -121,13 +121,14 @@ fn held(store: &Store) -> BTreeMap<&'static str, Vec<Row>> {
     STREAMS.into_iter().map(|stream| (stream, sorted(stream))).collect()
 }
 
-/// Imports every second event and all sessions; whether it succeeds is no matter.
-fn import_a_part(archive: &Path, to: &Store, options: &[&str]) {
+/// Imports every second event and all sessions; whether it succeeds is no matter. Gives the orphans that it tells of.
+fn import_a_part(archive: &Path, to: &Store, options: &[&str]) -> Vec<Json> {
     let part = to.beside("part.archive");
     let events = lines(archive).iter().filter(|line| line.stream == "events").count();
     let leave = (0..events).step_by(2).map(|n| ("events".to_owned(), n)).collect();
     without(archive, &part, &leave);
-    import(&part, to, options);
+    let (_, report) = import(&part, to, options);
+    report["orphans"].as_array().cloned().unwrap_or_default()
 }
 
 /// One trip; an error says what was lost without a word.
@@ -151,17 +152,20 @@ fn travel(model: &Model) -> Result<(), String> {
     let asked: Vec<&str> = options.iter().map(String::as_str).collect();
     let rejecting = (model.policy == "reject").then_some(keep_rejects.as_str());
     let words: Vec<&str> = asked.iter().copied().chain(rejecting).collect();
+    let mut told = Vec::new();
     if model.again {
-        import_a_part(&archive, &to, &words);
+        told = import_a_part(&archive, &to, &words);
         let _ = fs::remove_file(&set_aside);
     }
     let had = held(&to);
-    let (run, report) = import(&archive, &to, &words);
+    let (run, mut report) = import(&archive, &to, &words);
     if !matches!(run.code, Some(0 | 14)) {
         return unchanged(model, &to, &had, &archive, &report, &asked);
     }
     let rejected = if rejecting.is_some() { rejects(&set_aside) } else { Rejected::new() };
     let has = held(&to);
+    // orphans that are there already were told of by the import that brought them
+    report["orphans"].as_array_mut().unwrap().append(&mut told);
     let fates = before.judge(&to, &report, &rejected, &BTreeSet::new())?;
     counted(&lines(&archive), &had, &has, &report)?;
     let again = to.beside("b.archive");
