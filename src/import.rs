@@ -277,6 +277,7 @@ async fn load(
     let mut loading = Loading {
         rejects,
         rejected: Problems::default(),
+        rejected_rows: vec![0; plan.streams.len()],
         problems: Problems::default(),
         nothing_new: vec![0; plan.streams.len()],
         checks: options.purpose == Purpose::Check,
@@ -343,6 +344,8 @@ struct Loading {
     plan: Arc<Plan>,
     rejects: Option<Rejects>,
     rejected: Problems,
+    /// Per stream: a row with several reasons is one.
+    rejected_rows: Vec<u64>,
     problems: Problems,
     /// Of every stream, the second copies that were left out because they say nothing new.
     nothing_new: Vec<u64>,
@@ -398,6 +401,7 @@ impl Loading {
             if let Some(rejects) = &mut self.rejects {
                 rejects.write(batch, first.row, &why.iter().collect::<Vec<_>>())?;
             }
+            self.rejected_rows[batch.stream()] += 1;
             let error = Error::new(Code::Rejected, "");
             for r in why {
                 self.rejected.note(stream, r.column.clone(), &error, &r.reason, &r.key);
@@ -421,6 +425,9 @@ impl Loading {
     }
 
     fn finish(self, shaper: &Shaper, mut outcome: Outcome, sealed: Sealed) -> Result<Imported> {
+        for (loaded, rows) in outcome.loaded.iter_mut().zip(&self.rejected_rows) {
+            loaded.rejected_rows = *rows;
+        }
         self.count_again(&mut outcome);
         outcome.notices.extend(shaper.shifted());
         outcome.notices.extend(shaper.clock().filter(|_| self.checks));

@@ -291,6 +291,8 @@ pub struct Loaded {
     pub skipped_rows: u64,
     /// Rows that were left out because they refer to nothing.
     pub orphans_skipped: u64,
+    /// Rows that were left out because of their values.
+    pub rejected_rows: u64,
     /// Sessions that were made for rows which refer to nothing.
     pub adopted_rows: u64,
 }

@@ -295,6 +295,9 @@ fn loaded_text(loaded: &Loaded) -> String {
     if loaded.orphans_skipped > 0 {
         more.push(format!("{} without a session left out", loaded.orphans_skipped));
     }
+    if loaded.rejected_rows > 0 {
+        more.push(format!("{} rejected", loaded.rejected_rows));
+    }
     if loaded.adopted_rows > 0 {
         more.push(format!("{} sessions made for them", loaded.adopted_rows));
     }

@@ -212,8 +212,7 @@ fn read(path: &Path) -> Result<Layout> {
             .because(e)
             .hint("schemas/layouts/README.md describes these files, with an example")
     })?;
-    let checked = check(&layout).and_then(|()| layout.streams.iter().try_for_each(check_columns));
-    checked.map_err(|what| {
+    check(&layout).map_err(|what| {
         Error::new(Code::Layout, format!("--layout: {shown}: {what}"))
             .hint("schemas/layouts/README.md describes these files, with an example")
     })?;
@@ -250,6 +249,7 @@ fn check(layout: &Layout) -> std::result::Result<(), String> {
         if let Some(parent) = stream.references.values().find(|parent| !is_there(parent)) {
             return Err(format!("{name} refers to {parent}, which is no stream before it"));
         }
+        check_columns(stream)?;
     }
     Ok(())
 }

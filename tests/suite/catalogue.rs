@@ -14,8 +14,8 @@ use chronicle_dump::layout::Backend;
 use serde::Deserialize;
 
 use crate::support::witness::{
-    Became, Before, Line, Rejected, STREAMS, Store, export, given_back, import, lines, mark,
-    rejects, without,
+    Became, Before, Column, Line, Rejected, STREAMS, Store, export, given_back, import, lines,
+    mark, rejects, without,
 };
 
 /// The layouts whose values go out: of those with columns of the same types one.
@@ -111,6 +111,18 @@ fn written_out(sql: &str) -> String {
     format!("{before}{}{closing}{}", what.repeat(count), after.strip_prefix(']').unwrap())
 }
 
+fn id(columns: &[Column], prefix: &str, n: usize) -> String {
+    match columns.iter().any(|c| c.name == "id" && c.ty == "INTEGER") {
+        true => n.to_string(),
+        false => format!("'{prefix}-0000-4000-8000-{n:012x}'"),
+    }
+}
+
+/// How the events of a database refer to a session by its number, in SQL.
+pub(super) fn session_id(store: &Store, n: usize) -> String {
+    id(&store.columns("events"), "5e551011", n)
+}
+
 /// The statement that puts a row with a value into a database.
 pub(super) fn row(
     store: &Store,
@@ -121,19 +133,14 @@ pub(super) fn row(
     let prefix = if stream == "sessions" { "5e551011" } else { "e0e27000" };
     let text = |text: &str| format!("'{text}'");
     let columns = store.columns(stream);
-    let number = columns.iter().any(|c| c.name == "id" && c.ty == "INTEGER");
-    let uuid = |prefix: &str, n: usize| match number {
-        true => n.to_string(),
-        false => format!("'{prefix}-0000-4000-8000-{n:012x}'"),
-    };
     let usual = |name: &str| match (stream, name) {
-        (_, "id") => Some(uuid(prefix, n)),
+        (_, "id") => Some(id(&columns, prefix, n)),
         ("sessions", "start_time") | ("events", "timestamp") | (_, "created_at") => {
             Some(text(&mark(n)))
         }
         ("sessions", "claude_session_id") => Some(text(&format!("claude {n}"))),
         ("sessions", "project_path") => Some(text("/home/robin")),
-        ("events", "session_id") => Some(uuid("5e551011", 0)),
+        ("events", "session_id") => Some(session_id(store, 0)),
         ("events", "event_type") => Some(text("session_start")),
         ("events", "data") => Some(text("{}")),
         _ => None,

@@ -347,7 +347,8 @@ fn rejected_rows_go_into_an_archive_of_their_own_with_the_reasons() {
         .fails_with(14)
         .stderr_has("column \"duration_ms\"")
         .stderr_has("column \"tool_name\"")
-        .stderr_has(&id(12));
+        .stderr_has(&id(12))
+        .stdout_has("2 events (1 rejected)");
     assert_eq!(
         server.psql("SELECT id FROM chronicle_events ORDER BY id"),
         [id(11), id(13)].join("\n")

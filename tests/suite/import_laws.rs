@@ -258,9 +258,9 @@ fn importing_twice_is_importing_once(backend: Backend) {
     let loaded = |inserted: [u32; 2], skipped: [u32; 2]| {
         json!([
             {"stream": "sessions", "inserted_rows": inserted[0], "skipped_rows": skipped[0],
-             "orphans_skipped": 0, "adopted_rows": 0},
+             "orphans_skipped": 0, "rejected_rows": 0, "adopted_rows": 0},
             {"stream": "events", "inserted_rows": inserted[1], "skipped_rows": skipped[1],
-             "orphans_skipped": 0, "adopted_rows": 0},
+             "orphans_skipped": 0, "rejected_rows": 0, "adopted_rows": 0},
         ])
     };
     assert_eq!(json_of(&first)["streams"], loaded([2, 3], [0, 0]));

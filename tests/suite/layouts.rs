@@ -259,6 +259,35 @@ fn a_layout_file_that_names_a_column_which_is_not_there_is_refused_with_its_name
 }
 
 #[test]
+fn a_copy_of_a_layout_that_is_known_is_a_layout_file_too() {
+    let folder = workdir("copies");
+    let place = |name: &str| folder.path().join(name);
+    let known = Path::new(DOCUMENT).parent().unwrap();
+    for entry in fs::read_dir(known).unwrap().map(Result::unwrap) {
+        let file = entry.file_name().into_string().unwrap();
+        let Some(name) = file.strip_suffix(".toml") else { continue };
+        let (copy, ddl) = (place(&file), format!("{name}.sql"));
+        fs::copy(entry.path(), &copy).unwrap();
+        fs::copy(known.join("../ddl").join(&ddl), place(&ddl)).unwrap();
+        let (database, backend);
+        let from = if name.starts_with("sqlite") {
+            let path = place(&format!("{name}.db"));
+            let sql = fs::read_to_string(place(&ddl)).unwrap();
+            Connection::open(&path).unwrap().execute_batch(&sql).unwrap();
+            backend = Backend::Sqlite;
+            words(&path).to_owned()
+        } else {
+            database = Cluster::get().database("copies");
+            database.psql(&fs::read_to_string(place(&ddl)).unwrap());
+            backend = Backend::Postgres;
+            database.url()
+        };
+        let (_, layout) = export(&from, folder.path(), &["--layout", words(&copy)]);
+        assert!(choices(backend).iter().any(|choice| choice.name == layout), "{layout}");
+    }
+}
+
+#[test]
 fn rows_that_are_kept_apart_are_there_already_the_second_time() {
     let folder = workdir("apart-twice");
     let at = |name: &str| folder.path().join(name);

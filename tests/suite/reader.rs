@@ -251,11 +251,12 @@ fn whatever_stands_in_a_row_both_readers_refuse_it_or_both_read_the_same() {
 
 #[test]
 fn the_second_reader_is_short() {
-    for name in ["tests/reader.py", "tests/reader_values.py"] {
-        let text = fs::read_to_string(Path::new(ROOT).join(name)).unwrap();
-        assert!(text.lines().count() <= 150, "{name} has {} lines", text.lines().count());
-        assert!(text.lines().all(|line| line.chars().count() <= 120), "{name} has a long line");
-    }
+    let text = fs::read_to_string(Path::new(ROOT).join("tests/reader.py")).unwrap();
+    assert!(text.lines().count() <= 150, "it has {} lines", text.lines().count());
+    assert!(text.lines().all(|line| line.chars().count() <= 120), "it has a long line");
+    let modules = fs::read_dir(Path::new(ROOT).join("tests")).unwrap();
+    let python = |entry: &fs::DirEntry| entry.path().extension().is_some_and(|e| e == "py");
+    assert_eq!(modules.map(Result::unwrap).filter(python).count(), 1, "it is not alone");
 }
 
 #[test]

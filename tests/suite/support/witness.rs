@@ -7,9 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use chronicle_dump::archive::digest::RowDigest;
 use chronicle_dump::archive::{ArchiveReader, ArchiveWriter, Limits, WriterOptions};
 use chronicle_dump::layout::{self, Backend, Choice, LayoutStream, Zoneless};
-use chronicle_dump::record::Batch;
+use chronicle_dump::record::{self, Batch, Kind, Stream};
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use serde::Deserialize;
@@ -25,7 +26,7 @@ use super::program::{Output, Program};
 /// The streams that every layout has.
 pub(crate) const STREAMS: [&str; 2] = ["sessions", "events"];
 /// How far east of Greenwich times without a zone were written, in seconds.
-const EAST: i128 = 7200;
+pub(crate) const EAST: i128 = 7200;
 
 /// A value as a database's own client shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +38,7 @@ pub(crate) struct Cell {
 }
 
 impl Cell {
-    fn text(&self) -> Option<&str> {
+    pub(crate) fn text(&self) -> Option<&str> {
         std::str::from_utf8(self.bytes.as_deref()?).ok()
     }
 }
@@ -468,11 +469,15 @@ pub(crate) fn number<'a>(value: impl Fn(&str) -> Option<&'a str>) -> Option<usiz
     })
 }
 
+fn number_of(row: &Row) -> Option<usize> {
+    number(|name| row.get(name)?.text())
+}
+
 /// The rows of a stream by their numbers.
-pub(crate) fn numbered(rows: Vec<Row>) -> BTreeMap<usize, Row> {
+pub(crate) fn numbered(rows: impl IntoIterator<Item = Row>) -> BTreeMap<usize, Row> {
     let mut found = BTreeMap::new();
     for row in rows {
-        let n = number(|name| row.get(name)?.text()).unwrap_or_else(|| panic!("no mark: {row:?}"));
+        let n = number_of(&row).unwrap_or_else(|| panic!("no mark: {row:?}"));
         assert!(found.insert(n, row).is_none(), "two rows of the mark {n}");
     }
     found
@@ -541,6 +546,53 @@ pub(crate) fn lines(archive: &Path) -> Vec<Line> {
         });
     }
     found
+}
+
+/// A value as `lrd1` sees it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Digest {
+    pub(crate) kind: Kind,
+    /// The row digest of this value alone.
+    pub(crate) hex: String,
+    /// Whether it is a text that reads as an instant.
+    pub(crate) instant: bool,
+}
+
+/// Digests by stream, number of the row and column.
+pub(crate) type Digests = BTreeMap<(String, usize, String), Digest>;
+
+/// The values of an archive as `lrd1` sees them, without what was folded into them; all texts that can be instants are.
+/// Left out are rows without a mark and values that the record does not tell in full.
+pub(crate) fn digests(archive: &Path) -> Digests {
+    let input = fs::File::open(archive).unwrap();
+    let reader = ArchiveReader::open(Box::new(input), Limits::default()).unwrap();
+    let mut found = Digests::new();
+    for line in lines(archive) {
+        let Some(n) = line.number() else { continue };
+        let stream = reader.streams().iter().find(|s| s.name == line.stream).unwrap();
+        for column in stream.columns.iter().filter(|c| !line.exact.contains_key(&c.name)) {
+            let value = bare(&line.record[&column.name]);
+            let [hex, text] = [true, false].map(|instant| {
+                let columns = vec![record::Column { instant, ..column.clone() }];
+                let mut digest = RowDigest::new(&Stream { columns, ..stream.clone() });
+                digest.add([value.as_bytes()]);
+                digest.hex()
+            });
+            let place = (line.stream.clone(), n, column.name.clone());
+            found.insert(place, Digest { kind: column.kind, instant: hex != text, hex });
+        }
+    }
+    found
+}
+
+/// A JSON text without the reserved key.
+fn bare(text: &str) -> String {
+    let members = serde_json::from_str::<BTreeMap<String, Box<RawValue>>>(text);
+    let Some(mut members) = members.ok().filter(|_| text.contains("chronicle_dump")) else {
+        return text.to_owned();
+    };
+    members.remove("chronicle_dump");
+    serde_json::to_string(&members).unwrap()
 }
 
 /// Exports a database into a file.
@@ -672,7 +724,9 @@ impl Before {
             let columns: BTreeSet<String> =
                 to.columns(stream).iter().map(|c| c.name.clone()).collect();
             names.insert(stream, columns);
-            after.insert(stream, numbered(to.rows(stream)));
+            // a session that an import made has perhaps no mark
+            let marked = to.rows(stream).into_iter().filter(|row| number_of(row).is_some());
+            after.insert(stream, numbered(marked));
         }
         let mut skipped = 0;
         for (stream, n, name, cell) in self.cells() {
