@@ -42,6 +42,7 @@ pub mod readback;
 pub mod rejects;
 pub mod residue;
 pub mod shape;
+pub mod skip;
 pub mod survey;
 
 pub mod target;
