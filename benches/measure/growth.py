@@ -85,7 +85,7 @@ def sessions(shop, base):
     """As many events, in more and more sessions."""
     for events in (base, 1_000, 100, 10, 1):
         name = f"sessions-{events}.db"
-        shop.generated(name, base // events, base)
+        shop.generated(name, max(1, base // events), base)
         yield Case(f"{events:,} to 1", name)
 
 
