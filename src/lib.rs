@@ -43,6 +43,7 @@ pub mod rejects;
 pub mod residue;
 pub mod shape;
 pub mod shaping;
+pub mod skip;
 pub mod survey;
 
 pub mod target;

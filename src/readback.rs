@@ -14,6 +14,7 @@ use crate::archive::canonical::Canonical;
 use crate::error::{Code, Error};
 use crate::plan::StreamPlan;
 use crate::record::{Batch, Kind, Value, show};
+use crate::skip::{Step, skips};
 use crate::target::TargetType;
 use crate::time::Naive;
 
@@ -62,6 +63,9 @@ impl Readback {
     }
 
     fn count(&mut self, batch: &Batch, row: usize, change: fn(u64, u64) -> u64) {
+        if skips(Step::Readback) {
+            return;
+        }
         let key = self.key_hash(batch, row);
         let places = self.places(key);
         for column in 0..=self.types.len() {

@@ -19,6 +19,7 @@ use clap::{CommandFactory, Parser};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::location::Environment;
+use crate::skip;
 use args::{Args, Command};
 use report::Report;
 
@@ -57,6 +58,7 @@ fn work(args: &Args, report: &Report) -> Result<u8> {
     let cancel = Cancel::default();
     runtime.spawn(stop_on_signal(cancel.clone()));
     let variable = |name: &str| std::env::var(name).ok();
+    skip::check(variable(skip::VARIABLE).as_deref())?;
     let environment = Environment { variable: &variable, home: std::env::home_dir() };
     let result = runtime.block_on(async {
         match &args.command {

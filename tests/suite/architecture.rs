@@ -294,7 +294,7 @@ fn comparing_knows_no_database_and_the_spool_shows_none() {
 fn both_rooms_of_a_database_know_only_what_travels() {
     let common = [
         "archive", "cancel", "error", "ids", "layout", "plan", "readback", "record", "residue",
-        "shape", "source", "target", "time",
+        "shape", "skip", "source", "target", "time",
     ];
     for room in ["sqlite", "postgres"] {
         let modules: Vec<&str> = common.into_iter().chain([room]).collect();

@@ -95,7 +95,8 @@ fn readme_names_every_option_and_no_other() {
         .flat_map(|command| options(&help(command)))
         .collect();
     // of cargo and of benches/run
-    let foreign = ["--release", "--path", "--small"].map(str::to_owned);
+    let foreign =
+        ["--release", "--path", "--features", "--small", "--growth", "--readme"].map(str::to_owned);
     let mut named = options(&read("README.md"));
     named.retain(|option| !foreign.contains(option));
     assert_eq!(named, known);

@@ -562,3 +562,39 @@ fn a_key_may_be_spelled_in_any_case() {
     let run = Program::new(["export", "--quiet"]).arg(&database).run();
     run.success();
 }
+
+// ---- what only a bench may do -----------------------------------------------------------------
+
+#[cfg(not(feature = "bench"))]
+#[test]
+fn the_program_as_it_is_shipped_leaves_no_check_out_whoever_asks() {
+    let desk = Desk::new("no-check-is-left-out");
+    let new = desk.path("new.db");
+    for steps in ["readback", "readback,conflicts,references", "anything"] {
+        let import = Program::new(["import", path(&desk.archive), "--to", path(&new), "--create"]);
+        let import = import.env("CHRONICLE_DUMP_BENCH_SKIPS", steps).run();
+        import
+            .fails_with(2)
+            .stderr_has("CHRONICLE_DUMP_BENCH_SKIPS is set, but this program leaves no check out")
+            .stderr_has("unset CHRONICLE_DUMP_BENCH_SKIPS");
+        assert!(!new.exists(), "{steps}: something was imported");
+    }
+}
+
+#[cfg(not(feature = "bench"))]
+#[test]
+fn every_step_is_taken_in_the_program_as_it_is_shipped() {
+    use chronicle_dump::skip::{Step, skips};
+    const NONE: bool =
+        !skips(Step::Readback) && !skips(Step::Conflicts) && !skips(Step::References);
+    const { assert!(NONE, "constant: no run of the program can change it") }
+}
+
+#[cfg(feature = "bench")]
+#[test]
+fn a_program_for_a_bench_refuses_steps_that_it_does_not_know() {
+    let desk = Desk::new("unknown-step");
+    let verify = Program::new(["verify", path(&desk.archive)]);
+    let verify = verify.env("CHRONICLE_DUMP_BENCH_SKIPS", "readback,all").run();
+    verify.fails_with(2).stderr_has("names a step that cannot be left out");
+}

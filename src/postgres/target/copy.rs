@@ -16,6 +16,7 @@ use crate::postgres::{binary, quoted};
 use crate::readback::Readback;
 use crate::record::show_text;
 use crate::shape::key_of;
+use crate::skip::{Step, skips};
 use crate::source::ENFORCED;
 use crate::target::{OnOrphans, Purpose, Rows, TargetType};
 
@@ -70,7 +71,8 @@ impl PgTarget {
         let numbered = (checks || rejects) && !self.unforeseen(stream).is_empty();
         let takes_back = !table.references.is_empty()
             && matches!(plan.options.orphans, Some(OnOrphans::Skip | OnOrphans::Adopt));
-        let staging = match empty && !casts && !checks && !numbered && !takes_back {
+        let direct = empty || skips(Step::Conflicts);
+        let staging = match direct && !casts && !checks && !numbered && !takes_back {
             true => None,
             false => Some(self.stage(number, stream, numbered).await?),
         };

@@ -11,6 +11,7 @@ use crate::postgres::catalog::ForeignKey;
 use crate::postgres::{literal, quoted, row_text};
 use crate::record::show_text;
 use crate::residue::{RESIDUE, WHOLE_ROW};
+use crate::skip::{Step, skips};
 use crate::source::{ORPHANS_NAMED, Orphans};
 use crate::target::{OnOrphans, Problems, Purpose, Reference};
 
@@ -296,6 +297,9 @@ impl PgTarget {
         let Some((refers, condition)) = self.orphan_condition(stream, reference) else {
             return Ok(None);
         };
+        if skips(Step::References) {
+            return Ok(None);
+        }
         let table = &self.catalog.tables[stream.table];
         let sql = format!(
             "SELECT {}, c.{refers}::text, count(*) OVER () FROM {place} c WHERE {condition} \

@@ -10,6 +10,7 @@ use crate::error::{Code, Error, Result};
 use crate::plan::StreamPlan;
 use crate::record::{Value, show};
 use crate::shape::key_of;
+use crate::skip::{Step, skips};
 use crate::sqlite::{extended_code, failed, from_sqlite, quoted, to_sqlite};
 use crate::target::{Catalog, Rows, TargetTable};
 
@@ -30,10 +31,11 @@ pub(super) fn insert_sql(stream: &StreamPlan, table: &TargetTable) -> String {
         stream.columns.iter().map(|c| quoted(&table.columns[c.target].physical)).collect();
     // never OR REPLACE: it deletes the row that is in the way, and with it its children
     format!(
-        "INSERT INTO {} ({}) VALUES ({}) ON CONFLICT DO NOTHING",
+        "INSERT INTO {} ({}) VALUES ({}){}",
         quoted(&table.name),
         columns.join(", "),
-        vec!["?"; columns.len()].join(", ")
+        vec!["?"; columns.len()].join(", "),
+        if skips(Step::Conflicts) { "" } else { " ON CONFLICT DO NOTHING" }
     )
 }
 
@@ -214,6 +216,9 @@ impl Place<'_> {
         parents: &mut HashSet<(usize, Vec<u8>)>,
         found_again: &rusqlite::types::Value,
     ) -> Result<()> {
+        if skips(Step::References) {
+            return Ok(());
+        }
         for (n, reference) in self.table.references.iter().enumerate() {
             let column = self.stream.columns.iter().position(|c| c.target == reference.column);
             let Some(column) = column else { continue };
