@@ -1,5 +1,7 @@
 //! Laws about values and columns: what a target cannot hold is refused, told, or kept and given back, and never lost unsaid.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use crate::support::cluster::{ADMIN, PASSWORD};
