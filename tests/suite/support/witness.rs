@@ -321,7 +321,9 @@ pub(crate) fn same(
     };
     let converted = |yes: bool| if yes { Same::Converted } else { Same::Differs };
     let (one, other) = (family(&from.class), family(&to.class));
-    if a == b && (one == other || (one != "blob" && other == "text" && one != "number")) {
+    // of PostgreSQL's two, `json` keeps a text byte for byte
+    let text = other == "text" || to.class == "json";
+    if a == b && (one == other || (one != "blob" && text && one != "number")) {
         return Same::Kept;
     }
     if one != "blob" && to.class == "text" && unfolded(b).is_some_and(|b| b == *a) {
