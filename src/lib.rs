@@ -32,7 +32,9 @@ pub mod compare;
 pub use compare::{CompareOptions, Compared, Difference, Side, compare};
 
 pub mod import;
-pub use import::{ImportOptions, Imported, Incoming, import};
+pub use import::{ImportOptions, Imported, import};
+pub mod incoming;
+pub use incoming::Incoming;
 
 pub mod convert;
 pub mod event_type;

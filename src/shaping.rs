@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::archive::Sealed;
 use crate::error::{Code, Error, Result};
-use crate::import::Incoming;
+use crate::incoming::Incoming;
 use crate::plan::{OnUnrepresentable, Plan};
 use crate::record::Batch;
 use crate::shape::{Shaped, Shaper};

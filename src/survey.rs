@@ -8,7 +8,7 @@ use crate::archive::json::Scanner;
 use crate::archive::value::odd;
 use crate::cancel::Cancel;
 use crate::error::Result;
-use crate::import::Incoming;
+use crate::incoming::Incoming;
 use crate::progress::Progress;
 use crate::record::{Batch, show};
 

@@ -11,7 +11,7 @@ use crate::archive::Limits;
 use crate::cancel::Cancel;
 use crate::compare::{CompareOptions, Compared, ComparedStream, compare};
 use crate::error::{Code, Error, Result};
-use crate::import::Incoming;
+use crate::incoming::Incoming;
 use crate::layout::{self, Layout};
 use crate::location::Location;
 use crate::progress::Progress;

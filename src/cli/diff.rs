@@ -17,7 +17,7 @@ use crate::compare::{
     CompareOptions, Compared, ComparedStream, Difference, DifferenceKind, Side, compare,
 };
 use crate::error::{Code, Error, Result};
-use crate::import::Incoming;
+use crate::incoming::Incoming;
 use crate::layout::{self, Layout};
 use crate::location::{Environment, Location};
 use crate::plan::AssumeZone;

@@ -18,7 +18,8 @@ use crate::archive::reader::{parse_digest, shown_digest};
 use crate::archive::{Index, Limits};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
-use crate::import::{ImportOptions, Imported, Incoming, import};
+use crate::import::{ImportOptions, Imported, import};
+use crate::incoming::Incoming;
 use crate::layout::{self, Backend};
 use crate::location::{Environment, Location};
 use crate::plan::{

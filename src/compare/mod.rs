@@ -17,7 +17,7 @@ use futures::future::BoxFuture;
 use crate::archive::canonical::Canonical;
 use crate::cancel::Cancel;
 use crate::error::Result;
-use crate::import::Incoming;
+use crate::incoming::Incoming;
 use crate::plan::AssumeZone;
 use crate::progress::Progress;
 use crate::record::{self, Batch, Stream, Value};

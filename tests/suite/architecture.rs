@@ -243,7 +243,15 @@ fn export_and_import_meet_only_in_the_archive() {
     knows_only("export.rs", &["archive", "cancel", "error", "progress", "record", "source"]);
     knows_only(
         "import.rs",
-        &["archive", "cancel", "error", "plan", "progress", "record", "rejects", "shape", "target"],
+        &[
+            "archive", "cancel", "error", "incoming", "plan", "progress", "record", "rejects",
+            "shape", "shaping", "target",
+        ],
+    );
+    knows_only("incoming.rs", &["archive", "cancel", "error", "progress", "record"]);
+    knows_only(
+        "shaping.rs",
+        &["archive", "error", "incoming", "plan", "record", "shape", "target"],
     );
     knows_only("verify.rs", &["archive", "cancel", "error", "progress", "record"]);
 }
@@ -272,7 +280,7 @@ fn comparing_knows_no_database_and_the_spool_shows_none() {
     knows_only(
         "compare/",
         &[
-            "archive", "cancel", "error", "import", "layout", "plan", "progress", "record",
+            "archive", "cancel", "error", "incoming", "layout", "plan", "progress", "record",
             "source", "spool", "time",
         ],
     );
