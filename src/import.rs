@@ -7,7 +7,7 @@ use crate::archive::{Sealed, Written};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::incoming::Incoming;
-use crate::plan::{IdRule, OnUnrepresentable, Plan, PlanOptions, plan};
+use crate::plan::{OnUnrepresentable, Plan, PlanOptions, plan};
 use crate::progress::Progress;
 use crate::record::Batch;
 use crate::rejects::Rejects;
@@ -141,18 +141,18 @@ async fn load(
 /// # Errors
 /// If the target or the temporary file cannot be read.
 pub async fn know_ids(shaper: &mut Shaper, target: &mut dyn Target) -> Result<()> {
-    for (of, table, origin) in shaper.mapped(IdRule::Integer) {
+    for (of, ids) in shaper.numbered() {
         let mut last = None;
         loop {
-            let known = target.known_ids(table, origin.as_deref(), last).await?;
+            let known = target.known_ids(&ids, last).await?;
             for (original, id) in &known {
-                shaper.know(&of, original.as_deref(), *id)?;
+                shaper.know(&of, original.as_deref(), *id, ids.refers.is_some())?;
             }
             let Some((_, id)) = known.last() else { break };
             last = Some(*id);
         }
     }
-    for (of, table, origin) in shaper.mapped(IdRule::Uuid) {
+    for (of, table, origin) in shaper.spelled() {
         for (original, id) in target.known_spellings(table, origin.as_deref()).await? {
             shaper.know_spelling(&of, &original, id)?;
         }

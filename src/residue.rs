@@ -183,10 +183,19 @@ pub fn kept_otherwise(table: &str, key: &str, column: &str) -> Error {
     .hint(format!("import into an empty database, or remove that row from {RESIDUE} first"))
 }
 
-/// The id of a row where it came from, as [`show_id`] names it, if its residue tells it as `column`.
-pub fn original_id(residue: &str, column: &str) -> Option<String> {
+/// The name under which the id is kept that stood for a row without one where ids are numbers.
+pub const NAMELESS: &str = "nameless_id";
+
+/// The name under which an id is kept that refers to no row, where ids are numbers.
+pub fn kept_reference(column: &str) -> String {
+    format!("original_{column}")
+}
+
+/// The id of a row where it came from, as [`show_id`] names it, if its residue tells it as one of
+/// `names`.
+pub fn original_id(residue: &str, names: &[String]) -> Option<String> {
     let kept = parse(residue.as_bytes());
-    let tagged = kept.get(column)?;
+    let tagged = names.iter().find_map(|name| kept.get(name))?;
     let bytes = BASE64.decode(tagged.values().next()?).ok();
     tagged_value(tagged, bytes.as_deref()).map(show_id)
 }

@@ -17,9 +17,11 @@ use crate::plan::{
     derived,
 };
 use crate::record::{Batch, Kind, Value, show};
-use crate::residue::{Fingerprint, Kept, RESERVED_KEY, Residue};
+use crate::residue::{
+    Fingerprint, Kept, NAMELESS as NAMELESS_ID, RESERVED_KEY, Residue, kept_reference,
+};
 use crate::spool::Spool;
-use crate::target::{Affinity, Check, Problem, Purpose, TargetType};
+use crate::target::{Affinity, Check, IdsOf, Problem, Purpose, TargetType};
 use crate::time::{Naive, read_text};
 
 /// The bytes of shaped rows that are enough for a slice: little memory, and few statements.
@@ -126,6 +128,8 @@ const RENAMED: u32 = 2;
 /// Where the rows stand whose table another stream goes into, too: by their names, the fingerprints
 /// of their values.
 const FIRST: u32 = 3;
+/// The ids that refer to no row, where ids are numbers.
+const DANGLING: u32 = 4;
 /// How long a fingerprint is.
 const FINGERPRINT: usize = 16;
 
@@ -256,7 +260,7 @@ impl Shaper {
 
     /// The streams whose ids are mapped by a rule, with their tables, so that the ids in use can be
     /// known first. With each, the name under which the ids that rows had before are kept beside them.
-    pub fn mapped(&self, rule: IdRule) -> Vec<(String, usize, Option<String>)> {
+    fn mapped(&self, rule: IdRule) -> Vec<(String, usize, Option<String>)> {
         let mut found: Vec<(String, usize, Option<String>)> = Vec::new();
         let streams = &self.plan.streams;
         for column in streams.iter().flat_map(|s| &s.columns) {
@@ -271,11 +275,41 @@ impl Shaper {
         found
     }
 
-    /// Notes an id that is in use, and what it was where its row came from.
+    /// The streams whose ids become UUIDs, with their tables and the name under which the ids that
+    /// rows had before are kept beside them.
+    pub fn spelled(&self) -> Vec<(String, usize, Option<String>)> {
+        self.mapped(IdRule::Uuid)
+    }
+
+    /// The streams whose ids become numbers, with where those in use stand: as ids of rows, and in
+    /// columns that refer to rows which may not be there.
+    pub fn numbered(&self) -> Vec<(String, IdsOf)> {
+        let mut found = Vec::new();
+        for (of, table, origin) in self.mapped(IdRule::Integer) {
+            let kept_as = [NAMELESS_ID.to_owned()].into_iter().chain(origin).collect();
+            found.push((of.clone(), IdsOf { table, refers: None, kept_as }));
+            for stream in self.plan.streams.iter().filter(|s| s.apart.is_none()) {
+                let refers =
+                    |c: &&ColumnPlan| c.ids.as_ref().is_some_and(|ids| !ids.own && ids.of == of);
+                found.extend(stream.columns.iter().filter(refers).map(|column| {
+                    let kept_as = vec![kept_reference(&column.name)];
+                    let refers = Some(column.target);
+                    (of.clone(), IdsOf { table: stream.table, refers, kept_as })
+                }));
+            }
+        }
+        found
+    }
+
+    /// Notes an integer that is in use, what it was where its row came from, and whether it only
+    /// refers to a row.
     ///
     /// # Errors
     /// If the temporary file cannot be used.
-    pub fn know(&mut self, of: &str, original: Option<&str>, id: i64) -> Result<()> {
+    pub fn know(&mut self, of: &str, original: Option<&str>, id: i64, refers: bool) -> Result<()> {
+        if let Some(original) = original.filter(|_| refers) {
+            self.spool.put(DANGLING, &named(of, Value::Text(original.as_bytes())), &[])?;
+        }
         self.ids.get_mut(of).map_or(Ok(()), |map| map.know(original, id))
     }
 
@@ -622,6 +656,8 @@ impl Shaper {
                 IdRule::Uuid if ids.own => self.nameless(at).map(|made| Some(Given::Uuid(made))),
                 IdRule::Integer if ids.own => {
                     let made = self.nameless(at)?.to_string();
+                    // or the row would come again with every import
+                    self.row.beside.missing(NAMELESS_ID, Value::Text(made.as_bytes()));
                     let map = self.ids.get_mut(&ids.of);
                     map.map(|map| map.integer(&made, None).map(Given::Integer)).transpose()
                 }
@@ -632,6 +668,9 @@ impl Shaper {
         let Some(map) = self.ids.get_mut(&ids.of) else { return Ok(None) };
         let back = match (ids.rule, former) {
             (IdRule::Integer, former) => {
+                if !ids.own && map.get(&shown)?.is_none() {
+                    self.spool.put(DANGLING, &named(&ids.of, value), &[])?;
+                }
                 let former = former.and_then(as_integer).or_else(|| as_integer(value));
                 return map.integer(&shown, former).map(|id| Some(Given::Integer(id)));
             }
@@ -717,6 +756,14 @@ impl Shaper {
         } else if !ids.own && preserves && self.spool.get(RENAMED, &named)?.is_none() {
             // no row came under this id, so none will give it back to who refers to it
             self.keep_original(at, column, value, given.value());
+        }
+        if let (Given::Integer(_), false) = (given, ids.own)
+            && self.spool.get(DANGLING, &named)?.is_some()
+        {
+            // or the number would be given to another row one day
+            self.row.beside.missing(&kept_reference(&column.name), value);
+            let reason = "there is no row with this id: a number stands for it";
+            self.change(column, What::Remapped, reason.into());
         }
         let wanted = ids.own && (preserves || !respelled);
         if let Some(name) = at.stream.origin.as_ref().filter(|_| wanted) {

@@ -449,6 +449,17 @@ pub struct Rows<'a> {
 /// An integer that a row has as its id, and what the id was where the row came from.
 pub type KnownId = (Option<String>, i64);
 
+/// Which integers of a table a target is asked for.
+#[derive(Debug, Clone)]
+pub struct IdsOf {
+    /// The table.
+    pub table: usize,
+    /// The column with which it refers to rows of another table; without it, the ids of its own rows.
+    pub refers: Option<usize>,
+    /// The names under which former ids may be kept beside the rows.
+    pub kept_as: Vec<String>,
+}
+
 /// How many ids a target tells at once: memory does not grow with its rows.
 pub const KNOWN_AT_ONCE: usize = 8192;
 
@@ -470,13 +481,12 @@ pub trait Target: Send {
     /// Starts the transaction for a plan.
     fn begin(&mut self, plan: Arc<Plan>) -> BoxFuture<'_, Result<()>>;
 
-    /// The next ids behind `after` that rows of a table have now, in their order, beside those they
-    /// had where they came from; at most [`KNOWN_AT_ONCE`], and none when there are no more.
-    /// Where the table has no column for those of before, they are kept beside its rows as `origin`.
+    /// The next ids behind `after` that stand in a table now, in their order, beside those that they
+    /// were where their rows came from; at most [`KNOWN_AT_ONCE`], and none when there are no more.
+    /// Of ids that refer to other rows only those beside which a former one is kept.
     fn known_ids<'a>(
         &'a mut self,
-        table: usize,
-        origin: Option<&'a str>,
+        ids: &'a IdsOf,
         after: Option<i64>,
     ) -> BoxFuture<'a, Result<Vec<KnownId>>>;
 

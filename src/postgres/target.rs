@@ -27,7 +27,8 @@ use crate::layout::Layout;
 use crate::plan::Plan;
 use crate::source::Orphans;
 use crate::target::{
-    Catalog, KnownId, Loaded, Outcome, Problems, Purpose, Refused, Rows, Target, TargetOptions,
+    Catalog, IdsOf, KnownId, Loaded, Outcome, Problems, Purpose, Refused, Rows, Target,
+    TargetOptions,
 };
 
 /// A Postgres database that rows are loaded into.
@@ -219,11 +220,10 @@ impl Target for PgTarget {
 
     fn known_ids<'a>(
         &'a mut self,
-        table: usize,
-        origin: Option<&'a str>,
+        ids: &'a IdsOf,
         after: Option<i64>,
     ) -> BoxFuture<'a, Result<Vec<KnownId>>> {
-        Box::pin(self.known_ids_now(table, origin, after))
+        Box::pin(self.known_ids_now(ids, after))
     }
 
     fn known_spellings<'a>(

@@ -29,7 +29,7 @@ use crate::plan::{OnUnrepresentable, Plan};
 use crate::readback::Readback;
 use crate::record::show_path;
 use crate::target::{
-    Catalog, KnownId, Loaded, OnOrphans, Outcome, Problems, Purpose, Refused, Rows, Target,
+    Catalog, IdsOf, KnownId, Loaded, OnOrphans, Outcome, Problems, Purpose, Refused, Rows, Target,
     TargetOptions,
 };
 
@@ -371,11 +371,10 @@ impl Target for SqliteTarget {
 
     fn known_ids<'a>(
         &'a mut self,
-        table: usize,
-        origin: Option<&'a str>,
+        ids: &'a IdsOf,
         after: Option<i64>,
     ) -> BoxFuture<'a, Result<Vec<KnownId>>> {
-        Box::pin(async move { self.known_ids_now(table, origin, after) })
+        Box::pin(async move { self.known_ids_now(ids, after) })
     }
 
     fn write_rows<'a>(&'a mut self, rows: &'a Rows<'a>) -> BoxFuture<'a, Result<Vec<Refused>>> {

@@ -765,15 +765,7 @@ fn numbers_that_a_server_gave_are_given_once() {
     let desk = Desk::new("numbers_once");
     let source = desk.sqlite("source.db", HOOKS, &(session(1) + &event(11, 1, "prompt")));
     // the tutorial's tables with numbers for ids, and no column for those of before
-    let server = postgres(
-        "postgres-upstream.sql",
-        "numbers_once",
-        "DROP TABLE chronicle_events, chronicle_sessions CASCADE; \
-         CREATE TABLE chronicle_sessions (id bigint PRIMARY KEY, project_path text, \
-             start_time timestamptz, status text); \
-         CREATE TABLE chronicle_events (id bigint PRIMARY KEY, \
-             session_id bigint REFERENCES chronicle_sessions, type text, timestamp timestamptz, data jsonb)",
-    );
+    let server = postgres("postgres-upstream.sql", "numbers_once", NUMBERED_SERVER);
     let archive = desk.export(&source);
     for _ in 0..2 {
         import(&archive, &server.url(), TUTORIAL_OPTIONS).success();
@@ -936,5 +928,77 @@ fn numbers_in_use_are_known_however_many_there_are() {
         import(&archive, &target, TUTORIAL_OPTIONS).success();
         let found = "SELECT count(*), max(id) FROM chronicle_sessions";
         assert_eq!(ask(&target, found), "20001|20001");
+    }
+}
+
+/// The tutorial's tables with numbers for ids, and no column for those of before, in Postgres.
+const NUMBERED_SERVER: &str = "DROP TABLE chronicle_events, chronicle_sessions CASCADE; \
+    CREATE TABLE chronicle_sessions (id bigint PRIMARY KEY, project_path text, \
+        start_time timestamptz, status text); \
+    CREATE TABLE chronicle_events (id bigint PRIMARY KEY, session_id bigint, type text, \
+        timestamp timestamptz, data jsonb)";
+
+/// A SQLite file and a server whose ids are numbers, and how to ask either.
+fn where_ids_are_numbers(desk: &Desk, name: &str) -> [(String, Box<dyn Fn(&str) -> String>); 2] {
+    let file = desk.sqlite("numbers.db", TUTORIAL, "");
+    let server = postgres("postgres-upstream.sql", name, NUMBERED_SERVER);
+    let (asked, url) = (file.clone(), server.url());
+    [
+        (file, Box::new(move |query: &str| ask(&asked, query))),
+        (url, Box::new(move |query: &str| server.psql(query))),
+    ]
+}
+
+#[test]
+fn the_number_of_a_session_that_is_not_there_is_given_to_no_other() {
+    let desk = Desk::new("dangling_numbers");
+    let lost = session(1) + &event(11, 1, "prompt") + &event(12, 9, "prompt");
+    let orphans = desk.export(&desk.sqlite("lost.db", HOOKS, &lost));
+    let others =
+        desk.export(&desk.sqlite("others.db", HOOKS, &(session(2) + &event(21, 2, "stop"))));
+    let found = desk.export(&desk.sqlite("found.db", HOOKS, &(session(9) + &event(13, 9, "stop"))));
+    let parents = "SELECT e.id, count(s.id), count(e.session_id) FROM chronicle_events e \
+                   LEFT JOIN chronicle_sessions s ON s.id = e.session_id GROUP BY e.id ORDER BY e.id";
+    let options = [TUTORIAL_OPTIONS, &["--orphans=keep"]].concat();
+    for (to, query) in where_ids_are_numbers(&desk, "dangling_numbers") {
+        for archive in [&orphans, &others, &orphans] {
+            import(archive, &to, &options).success();
+            import(archive, &to, &options).success();
+        }
+        assert_eq!(query(parents), "1|1|1\n2|0|1\n3|1|1", "{to}");
+        // and when the session comes at last, its events are its own
+        import(&found, &to, &options).success();
+        assert_eq!(query(parents), "1|1|1\n2|1|1\n3|1|1\n4|1|1", "{to}");
+    }
+}
+
+#[test]
+fn a_session_made_for_its_events_is_made_once_where_ids_are_numbers() {
+    let desk = Desk::new("adopted_numbers");
+    let lost = session(1) + &event(11, 1, "prompt") + &event(12, 9, "prompt");
+    let archive = desk.export(&desk.sqlite("lost.db", HOOKS, &lost));
+    let options = ["--on-missing-column=fold", "--orphans=adopt"];
+    for (to, query) in where_ids_are_numbers(&desk, "adopted_numbers") {
+        for _ in 0..2 {
+            import(&archive, &to, &options).success();
+            assert_eq!(query("SELECT count(*) FROM chronicle_sessions"), "2", "{to}");
+            let parents = "SELECT id, session_id FROM chronicle_events ORDER BY id";
+            assert_eq!(query(parents), "1|1\n2|2", "{to}");
+        }
+    }
+}
+
+#[test]
+fn a_row_without_an_id_gets_its_number_once() {
+    let desk = Desk::new("nameless_numbers");
+    let nameless = "INSERT INTO events (session_id, event_type, timestamp, data) VALUES \
+        ('5e551011-0000-4000-8000-000000000001', 'stop', '2025-08-19T10:00:00Z', '{}');";
+    let rows = session(1) + &event(11, 1, "prompt") + nameless;
+    let archive = desk.export(&desk.sqlite("nameless.db", HOOKS, &rows));
+    for (to, query) in where_ids_are_numbers(&desk, "nameless_numbers") {
+        for _ in 0..3 {
+            import(&archive, &to, &["--on-missing-column=fold", "--orphans=keep"]).success();
+            assert_eq!(query("SELECT count(*) FROM chronicle_events"), "2", "{to}");
+        }
     }
 }

@@ -100,12 +100,17 @@ impl PgTarget {
         Ok(())
     }
 
+    /// Whether anything is kept beside the rows of this schema.
+    pub(super) async fn keeps_residue(&self, what: &str) -> Result<bool> {
+        let own = self.found.full_name(RESIDUE);
+        let there = format!("SELECT 1 WHERE to_regclass({}) IS NOT NULL", literal(&own));
+        Ok(!self.connection.rows(Code::Target, what, &there).await?.is_empty())
+    }
+
     /// Removes what was kept beside rows that are no longer there.
     pub(super) async fn forget(&self, table: &str) -> Result<()> {
         let residue = self.found.full_name(RESIDUE);
-        let what = "cannot read what is kept beside the rows";
-        let sql = format!("SELECT 1 WHERE to_regclass({}) IS NOT NULL", literal(&residue));
-        if self.connection.rows(Code::Target, what, &sql).await?.is_empty() {
+        if !self.keeps_residue("cannot read what is kept beside the rows").await? {
             return Ok(());
         }
         let sql = format!("DELETE FROM {residue} WHERE table_name = {}", literal(table));

@@ -6,44 +6,48 @@ use super::PgTarget;
 use crate::error::{Code, Result};
 use crate::postgres::{literal, quoted};
 use crate::residue::{RESIDUE, original_id};
-use crate::target::{KNOWN_AT_ONCE, KnownId, TargetType};
+use crate::target::{IdsOf, KNOWN_AT_ONCE, KnownId, TargetType};
 
 impl PgTarget {
-    /// The integers that rows of a table have as ids, beside those they had before.
+    /// The integers that stand in a table as ids, beside those they were before.
     pub(super) async fn known_ids_now(
         &self,
-        table: usize,
-        kept_as: Option<&str>,
+        ids: &IdsOf,
         after: Option<i64>,
     ) -> Result<Vec<KnownId>> {
-        let table = &self.catalog.tables[table];
-        let Some(key) = table.key.first() else { return Ok(Vec::new()) };
-        let key = quoted(&table.columns[*key].physical);
-        let origin = table.origin.map_or_else(
-            || "NULL".into(),
-            |o| format!("t.{}::text", quoted(&table.columns[o].physical)),
-        );
+        let table = &self.catalog.tables[ids.table];
+        let physical = |n: usize| quoted(&table.columns[n].physical);
+        let Some(key) = table.key.first().copied() else { return Ok(Vec::new()) };
+        let id = physical(ids.refers.unwrap_or(key));
+        let origin = table.origin.filter(|_| ids.refers.is_none());
+        let origin = origin.map_or_else(|| "NULL".into(), |o| format!("t.{}::text", physical(o)));
         let what = format!("cannot read {}", table.name);
-        let own = self.found.full_name(RESIDUE);
-        let there = format!("SELECT 1 WHERE to_regclass({}) IS NOT NULL", literal(&own));
-        let beside = match self.connection.rows(Code::Target, &what, &there).await?.is_empty() {
-            true => "NULL".into(),
-            false => format!(
-                "(SELECT r.residue FROM {own} r WHERE r.table_name = {} AND r.key = t.{key}::text)",
-                literal(&table.name)
+        let residue = match self.keeps_residue(&what).await? {
+            true => format!(
+                "(SELECT r.residue FROM {} r WHERE r.table_name = {} AND r.key = t.{}::text)",
+                self.found.full_name(RESIDUE),
+                literal(&table.name),
+                physical(key)
             ),
+            false => "NULL".into(),
+        };
+        let wanted = match (ids.refers, ids.kept_as.first()) {
+            (Some(_), Some(name)) => {
+                format!("AND strpos({residue}, {}) > 0", literal(&format!("\"{name}\"")))
+            }
+            _ => String::new(),
         };
         let sql = format!(
-            "SELECT {origin}, {beside}, t.{key}::text FROM {} t WHERE {} \
-              ORDER BY t.{key} LIMIT {KNOWN_AT_ONCE}",
+            "SELECT DISTINCT ON (t.{id}) {origin}, {residue}, t.{id}::text FROM {} t \
+              WHERE {} {wanted} ORDER BY t.{id} LIMIT {KNOWN_AT_ONCE}",
             self.found.full_name(&table.name),
-            after.map_or_else(|| "true".into(), |after| format!("t.{key} > {after}")),
+            after.map_or_else(|| "true".into(), |after| format!("t.{id} > {after}")),
         );
         let rows = self.connection.rows(Code::Target, &what, &sql).await?;
         let known = |row: Vec<Option<String>>| {
             let mut texts = row.into_iter();
-            let (origin, beside) = (texts.next()?, texts.next()?);
-            let kept = beside.zip(kept_as).and_then(|(kept, name)| original_id(&kept, name));
+            let (origin, residue) = (texts.next()?, texts.next()?);
+            let kept = residue.and_then(|kept| original_id(&kept, &ids.kept_as));
             Some((origin.or(kept), texts.next()??.parse().ok()?))
         };
         Ok(rows.into_iter().filter_map(known).collect())
@@ -61,8 +65,7 @@ impl PgTarget {
         let key = quoted(&table.columns[*key].physical);
         let (full, own) = (self.found.full_name(&table.name), self.found.full_name(RESIDUE));
         let what = format!("cannot read {}", table.name);
-        let there = format!("SELECT 1 WHERE to_regclass({}) IS NOT NULL", literal(&own));
-        let there = !self.connection.rows(Code::Target, &what, &there).await?.is_empty();
+        let there = self.keeps_residue(&what).await?;
         let own_column = table.origin.map(|o| quoted(&table.columns[o].physical));
         let in_table =
             own_column.map(|o| format!("SELECT t.{o}::text, t.{key}::text FROM {full} t"));

@@ -13,7 +13,7 @@ use crate::residue::{RESIDUE, original_id};
 use crate::sqlite::catalog::{SqliteCatalog, affinity};
 use crate::sqlite::{failed, key_text, literal, quoted};
 use crate::target::{
-    Affinity, Catalog, Check, KNOWN_AT_ONCE, KnownId, Purpose, Reference, TargetColumn,
+    Affinity, Catalog, Check, IdsOf, KNOWN_AT_ONCE, KnownId, Purpose, Reference, TargetColumn,
     TargetTable, TargetType,
 };
 
@@ -64,42 +64,42 @@ impl SqliteTarget {
         .hint("import into a new file with --create, or make the key unique: CREATE UNIQUE INDEX"))
     }
 
-    /// The integers that rows of a table have as ids, beside those they had before.
-    pub(super) fn known_ids_now(
-        &self,
-        table: usize,
-        name: Option<&str>,
-        after: Option<i64>,
-    ) -> Result<Vec<KnownId>> {
-        let table = &self.catalog.tables[table];
-        let Some(key) = table.key.first() else { return Ok(Vec::new()) };
-        let key = quoted(&table.columns[*key].physical);
+    /// The integers that stand in a table as ids, beside those they were before.
+    pub(super) fn known_ids_now(&self, ids: &IdsOf, after: Option<i64>) -> Result<Vec<KnownId>> {
+        let table = &self.catalog.tables[ids.table];
+        let physical = |n: usize| quoted(&table.columns[n].physical);
+        let Some(key) = table.key.first().copied() else { return Ok(Vec::new()) };
+        let id = physical(ids.refers.unwrap_or(key));
         let kept = self.connection.table_exists(None, RESIDUE).unwrap_or(false);
-        let origin = table.origin.map_or_else(
-            || "NULL".into(),
-            |origin| format!("CAST(t.{} AS TEXT)", quoted(&table.columns[origin].physical)),
-        );
+        let origin = table.origin.filter(|_| ids.refers.is_none());
+        let origin =
+            origin.map_or_else(|| "NULL".into(), |o| format!("CAST(t.{} AS TEXT)", physical(o)));
         let residue = match kept {
             true => format!(
                 "(SELECT residue FROM {RESIDUE} AS r WHERE r.table_name = {} AND r.key = {})",
                 literal(&table.name),
-                key_text(&format!("t.{key}"))
+                key_text(&format!("t.{}", physical(key)))
             ),
             false => "NULL".into(),
         };
+        let wanted = match (ids.refers, ids.kept_as.first()) {
+            (Some(_), Some(name)) => {
+                format!("AND instr({residue}, {}) > 0", literal(&format!("\"{name}\"")))
+            }
+            _ => String::new(),
+        };
         let sql = format!(
-            "SELECT {origin}, {residue}, t.{key} FROM {} AS t WHERE typeof(t.{key}) = 'integer' \
-             {} ORDER BY t.{key} LIMIT {KNOWN_AT_ONCE}",
+            "SELECT {origin}, {residue}, t.{id} FROM {} AS t WHERE typeof(t.{id}) = 'integer' \
+             {} {wanted} GROUP BY t.{id} ORDER BY t.{id} LIMIT {KNOWN_AT_ONCE}",
             quoted(&table.name),
-            after.map_or_else(String::new, |after| format!("AND t.{key} > {after}")),
+            after.map_or_else(String::new, |after| format!("AND t.{id} > {after}")),
         );
         let read = || -> rusqlite::Result<Vec<KnownId>> {
             let mut statement = self.connection.prepare(&sql)?;
             let rows = statement.query_map([], |row| {
                 let (origin, residue): (Option<String>, Option<String>) =
                     (row.get(0)?, row.get(1)?);
-                let original =
-                    residue.as_deref().zip(name).and_then(|(kept, name)| original_id(kept, name));
+                let original = residue.and_then(|kept| original_id(&kept, &ids.kept_as));
                 Ok((origin.or(original), row.get(2)?))
             })?;
             rows.collect()
