@@ -1,6 +1,8 @@
 //! The plan of an import: which column of the archive goes where and how, decided from plain
 //! values before any row is read.
 
+use std::collections::BTreeMap;
+
 use uuid::Uuid;
 
 use crate::archive::Origin;
@@ -224,7 +226,7 @@ pub struct StreamPlan {
     pub key: Vec<usize>,
     /// The columns of the archive that the target lacks.
     pub missing: Vec<Missing>,
-    /// The columns that the target gets.
+    /// The columns that the table gets, those of earlier streams that go into it first.
     pub added: Vec<TargetColumn>,
     /// Columns of the target that the archive lacks: the database fills them.
     pub defaulted: Vec<String>,
@@ -386,7 +388,8 @@ pub fn plan(
     options: PlanOptions,
 ) -> Result<Plan> {
     let naive = zone(origin, options.assume_zone)?;
-    let mut joiner = Joiner { origin, catalog, options, naive, problems: Vec::new() };
+    let mut joiner =
+        Joiner { origin, catalog, options, naive, problems: Vec::new(), grown: BTreeMap::new() };
     let mut plans: Vec<StreamPlan> =
         streams.iter().filter_map(|stream| joiner.stream(stream)).collect();
     plans.extend(joiner.second_copies(&plans));
@@ -449,6 +452,8 @@ struct Joiner<'a> {
     options: PlanOptions,
     naive: Naive,
     problems: Vec<String>,
+    /// By table, the columns that it gets for the streams so far.
+    grown: BTreeMap<usize, Vec<TargetColumn>>,
 }
 
 impl Joiner<'_> {
@@ -467,7 +472,8 @@ impl Joiner<'_> {
             columns: Vec::new(),
             key: Vec::new(),
             missing: Vec::new(),
-            added: Vec::new(),
+            // another stream may bring the same ones into the same table
+            added: self.grown.get(&place).cloned().unwrap_or_default(),
             defaulted: Vec::new(),
             fold: None,
             former_id: self.former_id(stream, table),
@@ -492,6 +498,7 @@ impl Joiner<'_> {
         }
         plan.fold = plan.columns.iter().position(|c| Some(c.target) == table.fold);
         self.remember(&mut plan, table);
+        self.grown.insert(place, plan.added.clone());
         Some(plan)
     }
 
@@ -706,14 +713,15 @@ impl Joiner<'_> {
             OnMissingColumn::Drop => Fate::Dropped,
             OnMissingColumn::Add if self.forbids(table, &column) => Fate::Folded,
             OnMissingColumn::Add => {
-                let place = table.columns.len() + plan.added.len();
-                let added = added(&column, self.catalog.backend);
+                let there = plan.added.iter().position(|a| same_name(&a.physical, &column.name));
+                let place = table.columns.len() + there.unwrap_or(plan.added.len());
+                if there.is_none() {
+                    plan.added.push(added(&column, self.catalog.backend));
+                }
                 let with = TargetTable {
-                    columns: [&table.columns[..], &plan.added[..], std::slice::from_ref(&added)]
-                        .concat(),
+                    columns: [&table.columns[..], &plan.added[..]].concat(),
                     ..table.clone()
                 };
-                plan.added.push(added);
                 let taken = Taken::Column(source);
                 plan.columns.push(self.planned(&plan.source, &with, place, taken, &column));
                 return;

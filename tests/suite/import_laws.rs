@@ -12,6 +12,7 @@ use super::support::cluster::{ADMIN, Cluster, Database, OWNER, PASSWORD, SUPA};
 use super::support::files::{
     assert_same_rows, fixture, postgres_dump, sqlite_dump, sqlite_from, workdir,
 };
+use super::support::moving::ask;
 use super::support::program::{Output, Program};
 
 /// Which kind of database a law is tried with.
@@ -772,6 +773,32 @@ fn hooks_and_server_in_one_file_go_into_the_same_tables() {
     let other = Backend::Postgres.make("hooks_and_server_collide");
     other.import(&same, &[]).fails_with(11).stderr_has("claude_session_id");
     assert_eq!(other.dump(), Vec::<String>::new());
+}
+
+#[test]
+fn two_streams_of_one_table_add_their_columns_once() {
+    let folder = workdir("added_once");
+    let sql = "INSERT INTO sessions (id, claude_session_id, start_time, metadata) VALUES \
+          ('5e551011-0000-4000-8000-000000000001', 'a', '2025-08-19T14:26:21Z', '{}'); \
+        INSERT INTO chronicle_sessions (id, claude_session_id, start_time, metadata, event_count) VALUES \
+          ('5e551011-0000-4000-8000-000000000002', 'b', '2025-08-19T14:26:21Z', '{}', 7);";
+    let archive = archive_of(folder.path(), &["sqlite-hooks.sql", "sqlite-server.sql"], sql);
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let store = backend.make("added_once");
+        let options = ["--on-missing-column=add"];
+        let words = ["check", archive.to_str().unwrap(), "--to", &store.url(), options[0]];
+        Program::new(words).run().success();
+        for _ in 0..2 {
+            store.import(&archive, &options).success();
+        }
+        let table = backend.sessions();
+        let counts = format!("SELECT sum(event_count), count(*), count(updated_at) FROM {table}");
+        let found = match &store.place {
+            Place::File(path) => ask(path.to_str().unwrap(), &counts),
+            Place::Server(database) => database.psql(&counts),
+        };
+        assert_eq!(found, "7|2|2");
+    }
 }
 
 #[test]

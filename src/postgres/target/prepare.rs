@@ -105,6 +105,9 @@ impl PgTarget {
     /// table.
     pub(super) async fn add_columns(&mut self, stream: &StreamPlan) -> Result<()> {
         for column in &stream.added {
+            if self.catalog.tables[stream.table].columns.contains(column) {
+                continue;
+            }
             if self.purpose == Purpose::Load {
                 let sql = format!(
                     "ALTER TABLE {} ADD COLUMN {} {}",

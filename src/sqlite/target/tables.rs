@@ -21,6 +21,9 @@ impl SqliteTarget {
     /// Gives the table the columns that the plan adds.
     pub(super) fn add_columns(&mut self, stream: &StreamPlan) -> rusqlite::Result<()> {
         for column in &stream.added {
+            if self.catalog.tables[stream.table].columns.contains(column) {
+                continue;
+            }
             let ty = match column.ty {
                 TargetType::Sqlite(Affinity::Numeric) => "INTEGER",
                 TargetType::Sqlite(Affinity::Real) => "REAL",
