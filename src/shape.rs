@@ -110,6 +110,8 @@ pub struct Shaper {
     spool: Spool,
     /// Whether any row was not loaded: where all were, nothing is looked up.
     any_unloaded: bool,
+    /// Whether any row spells its UUID in a way of its own.
+    any_respelled: bool,
     /// Of every stream, how its rows meet those of another one in the same table.
     sharing: Vec<Sharing>,
     changes: BTreeMap<(usize, String, What, String), (u64, String)>,
@@ -130,6 +132,8 @@ const RENAMED: u32 = 2;
 const FIRST: u32 = 3;
 /// The ids that refer to no row, where ids are numbers.
 const DANGLING: u32 = 4;
+/// The UUIDs that rows spell in a way of their own, with that spelling.
+const RESPELLED: u32 = 5;
 /// How long a fingerprint is.
 const FINGERPRINT: usize = 16;
 
@@ -251,6 +255,7 @@ impl Shaper {
             ids,
             spool: Spool::new()?,
             any_unloaded: false,
+            any_respelled: false,
             changes: BTreeMap::new(),
             problems: BTreeMap::new(),
             clocks: Clocks::default(),
@@ -542,10 +547,7 @@ impl Shaper {
                     at.stream.source.key.iter().any(|k| at.batch.value(at.row, *k) == Value::Null);
                 self.row.key = Some(match null {
                     true => self.nameless(at)?.to_string(),
-                    false => (at.stream.source.key.iter())
-                        .map(|k| show_id(at.batch.value(at.row, *k)))
-                        .collect::<Vec<_>>()
-                        .join(", "),
+                    false => plain_key(at),
                 });
             }
         }
@@ -729,6 +731,7 @@ impl Shaper {
         value: Value<'_>,
         given: &Given,
     ) -> Result<()> {
+        self.note_spelling(column, ids, value, given)?;
         let same = match (value, given) {
             (Value::Text(text), Given::Uuid(uuid)) => uuid.to_string().as_bytes() == text,
             (Value::Text(text), Given::Text(given)) => text == given,
@@ -768,6 +771,34 @@ impl Shaper {
         let wanted = ids.own && (preserves || !respelled);
         if let Some(name) = at.stream.origin.as_ref().filter(|_| wanted) {
             self.row.beside.missing(name, value);
+        }
+        Ok(())
+    }
+
+    /// Tells of a reference that spells a UUID otherwise than the row that it refers to: both are one
+    /// UUID in the target, so the way back spells both as the row does.
+    fn note_spelling(
+        &mut self,
+        column: &ColumnPlan,
+        ids: &Ids,
+        value: Value<'_>,
+        given: &Given,
+    ) -> Result<()> {
+        let preserves = self.plan.options.on_unrepresentable == OnUnrepresentable::Preserve;
+        let (Given::Uuid(uuid), Value::Text(text), true) = (given, value, preserves) else {
+            return Ok(());
+        };
+        if ids.own && uuid.to_string().as_bytes() != text && as_uuid(value) == Some(*uuid) {
+            self.any_respelled = true;
+            self.spool.put(RESPELLED, uuid.as_bytes(), text)?;
+        }
+        if !ids.own && self.any_respelled {
+            let spelled = self.spool.get(RESPELLED, uuid.as_bytes())?;
+            if spelled.is_some_and(|spelled| spelled != text) {
+                let reason = "the row that it refers to spells this UUID otherwise: the reference \
+                              comes back in that spelling";
+                self.change(column, What::Remapped, reason.into());
+            }
         }
         Ok(())
     }
@@ -1277,6 +1308,17 @@ fn changes_form(column: &ColumnPlan, value: Value<'_>) -> bool {
 /// What names a row: its stream and its id.
 fn named(of: &str, id: Value<'_>) -> Vec<u8> {
     format!("{of}\0{}", show_id(id)).into_bytes()
+}
+
+/// The key of a row as our own table has it: a text that every database can hold.
+fn plain_key(at: At<'_>) -> String {
+    let parts = at.stream.source.key.iter().map(|k| show_id(at.batch.value(at.row, *k)));
+    let key = parts.collect::<Vec<_>>().join(", ");
+    // a NUL stands in no text of Postgres
+    match key.starts_with('\u{1}') || key.contains('\0') {
+        true => format!("\u{1}{}", crate::archive::hex(key.as_bytes())),
+        false => key,
+    }
 }
 
 /// What names a row of the archive, if it has an id.

@@ -28,6 +28,7 @@ use crate::plan::{
 use crate::progress::Progress;
 use crate::record::show_path;
 use crate::shape::{Change, What};
+use crate::source::Orphans;
 use crate::target::{Compression, Loaded, OnOrphans, Purpose, TargetOptions};
 
 pub(super) async fn run(
@@ -243,7 +244,11 @@ fn say(
     }
     notices.iter().for_each(|n| report.notice(n));
     for orphans in &outcome.orphans {
-        report.notice(&format!("{} ({})", orphans.sentence(), orphans_fate(args, imported)));
+        report.notice(&format!(
+            "{} ({})",
+            orphans.sentence(),
+            orphans_fate(args, imported, orphans)
+        ));
     }
     imported.changes.iter().for_each(|change| say_change(change, report));
     for rejected in &imported.rejected {
@@ -306,8 +311,12 @@ fn loaded_text(loaded: &Loaded) -> String {
     format!("{} {}{more}", loaded.inserted_rows, loaded.stream)
 }
 
-fn orphans_fate(args: &ImportArgs, imported: &Imported) -> &'static str {
-    match (args.plan.orphans, imported.committed) {
+fn orphans_fate(args: &ImportArgs, imported: &Imported, orphans: &Orphans) -> &'static str {
+    let loaded = imported.outcome.loaded.iter().find(|l| l.stream == orphans.stream);
+    // sessions are made, rows of other tables are not
+    let adopts = loaded.is_some_and(|l| l.adopted_rows > 0);
+    let asked = args.plan.orphans.filter(|o| adopts || !matches!(o, OrphansArg::Adopt));
+    match (asked, imported.committed) {
         (Some(OrphansArg::Skip), true) => "left out",
         (Some(OrphansArg::Skip), false) => "would be left out",
         (Some(OrphansArg::Adopt), true) => "loaded, with sessions made for them",

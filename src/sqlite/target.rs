@@ -24,7 +24,7 @@ use super::snapshot::{Head, connect, harden, resolve, scratch};
 use super::{failed, quoted};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
-use crate::layout::Layout;
+use crate::layout::{Layout, Role};
 use crate::plan::{OnUnrepresentable, Plan};
 use crate::readback::Readback;
 use crate::record::show_path;
@@ -312,12 +312,13 @@ impl SqliteTarget {
                         let skipped = self.skip(number, stream, &mut loading, n)?;
                         loading.streams[number].loaded.orphans_skipped += skipped;
                     }
-                    Some(OnOrphans::Adopt) => {
+                    // other rows than sessions would be empty
+                    Some(OnOrphans::Adopt) if parent.role == Role::Sessions => {
                         adopting.push((number, n, reference));
                     }
                     // at rest SQLite enforces nothing, and Chronicle's own files hold orphans: keep
                     // them unless told otherwise
-                    Some(OnOrphans::Keep) | None => {}
+                    Some(OnOrphans::Keep | OnOrphans::Adopt) | None => {}
                 }
                 found.push(left);
             }

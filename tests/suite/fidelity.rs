@@ -14,6 +14,7 @@ use crate::support::program::Program;
 
 const HOOKS: &[&str] = &["sqlite-hooks.sql"];
 const SERVER: &[&str] = &["sqlite-server.sql"];
+const MANAGER: &[&str] = &["../../schemas/ddl/sqlite-uv-manager.sql"];
 const UPSTREAM: &str = "postgres-upstream.sql";
 /// Nothing is lost.
 const KEEP: &[&str] = &["--on-missing-column=fold", "--on-unrepresentable=preserve"];
@@ -1003,4 +1004,44 @@ fn what_is_kept_beside_a_row_is_never_replaced_by_another_import() {
         .fails_with(11)
         .stderr_has("keeps another original of \"data\"");
     assert_eq!(kept(), before);
+}
+
+#[test]
+fn a_side_row_whose_key_holds_a_nul_is_kept_beside_and_comes_back() {
+    let desk = Desk::new("nul_keys");
+    let sql = "INSERT INTO prompt_events (id, prompt_text) VALUES ('a' || char(0) || 'b', 'x'), \
+                 (char(1) || '6100', 'y'); \
+               INSERT INTO project_context (id, file_path) VALUES (x'00ff', 'z');";
+    let source = desk.sqlite("source.db", MANAGER, sql);
+    let options = [KEEP, &["--orphans=keep"]].concat();
+    let server = postgres(UPSTREAM, "nul_keys", "");
+    desk.shift(&source, &server.url(), &options).success();
+    let back = desk.sqlite("back.db", MANAGER, "");
+    desk.shift(&server.url(), &back, &options).success();
+    assert_same_rows(&sqlite_dump(source.as_ref()), &sqlite_dump(back.as_ref()));
+}
+
+#[test]
+fn a_reference_that_spells_a_uuid_otherwise_than_its_row_is_told() {
+    let desk = Desk::new("spelled_reference");
+    let upper = session(1).replace("0000000a", "0000000A");
+    let source = desk.sqlite("source.db", HOOKS, &(upper + &event(11, 1, "stop")));
+    let server = postgres(UPSTREAM, "spelled_reference", "");
+    desk.shift(&source, &server.url(), &[KEEP, &["--assume-tz=UTC"]].concat())
+        .success()
+        .stderr_has("spells this UUID otherwise");
+}
+
+#[test]
+fn only_sessions_are_made_for_what_refers_to_them() {
+    let desk = Desk::new("adopt_sessions_only");
+    let sql = "INSERT INTO prompt_events (id, event_id) VALUES ('p1', 'x');";
+    let source = desk.sqlite("source.db", MANAGER, sql);
+    let to = desk.sqlite("to.db", MANAGER, "");
+    let said = desk.shift(&source, &to, &["--orphans=adopt"]).success();
+    said.stderr_has("loaded all the same").stderr_lacks("sessions made");
+    assert_eq!(
+        ask(&to, "SELECT (SELECT count(*) FROM events), count(*) FROM prompt_events"),
+        "0|1"
+    );
 }

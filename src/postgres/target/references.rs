@@ -6,6 +6,7 @@ use super::copy::Load;
 use super::kept::STAGED_RESIDUE;
 use super::{Loading, PgTarget, not_begun};
 use crate::error::{Code, Error, Result};
+use crate::layout::Role;
 use crate::plan::{OnUnrepresentable, StreamPlan};
 use crate::postgres::catalog::ForeignKey;
 use crate::postgres::{literal, quoted, row_text};
@@ -33,7 +34,7 @@ impl PgTarget {
                     let Some(loading) = &mut self.loading else { return Ok(()) };
                     loading.loaded[load.stream].orphans_skipped += rows;
                 }
-                Some(OnOrphans::Adopt) => {
+                Some(OnOrphans::Adopt) if self.adopts(&reference) => {
                     let rows = self.adopt(stream, &reference, staging).await?;
                     let Some(loading) = &mut self.loading else { return Ok(()) };
                     loading.loaded[load.stream].adopted_rows += rows;
@@ -52,6 +53,11 @@ impl PgTarget {
             loading.orphans.push(left);
         }
         Ok(())
+    }
+
+    /// Whether rows can be made for this reference: sessions can, the rest would be empty.
+    fn adopts(&self, reference: &Reference) -> bool {
+        self.catalog.tables[reference.table].role == Role::Sessions
     }
 
     /// Takes staged rows out again that refer to nothing.
