@@ -373,6 +373,8 @@ pub struct Plan {
     pub options: PlanOptions,
     /// The name of the database that the archive's ids are of.
     pub instance: Uuid,
+    /// The name of the target, if it is known.
+    pub home: Option<Uuid>,
     /// The zone that the archive hints at, for messages.
     pub zone_hint: Option<String>,
 }
@@ -399,6 +401,7 @@ pub fn plan(
             streams: plans,
             options,
             instance: options.instance.or(told).unwrap_or(Uuid::nil()),
+            home: catalog.instance,
             zone_hint: origin.time_zone.clone(),
         });
     }

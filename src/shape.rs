@@ -643,7 +643,8 @@ impl Shaper {
     fn keep_former(&mut self, at: At<'_>, id: Value<'_>) {
         let Some(column) = at.stream.former_id else { return };
         let former = at.batch.value(at.row, column);
-        let same_uuid = as_uuid(former).is_some() && as_uuid(former) == as_uuid(id);
+        let preserves = self.plan.options.on_unrepresentable == OnUnrepresentable::Preserve;
+        let same_uuid = as_uuid(former).is_some() && as_uuid(former) == as_uuid(id) && !preserves;
         if former != Value::Null && !same_uuid && show_id(former) != show_id(id) {
             self.row.beside.missing(&at.stream.source.columns[column].name, former);
         }
@@ -674,6 +675,17 @@ impl Shaper {
                     self.spool.put(DANGLING, &named(&ids.of, value), &[])?;
                 }
                 let former = former.and_then(as_integer).or_else(|| as_integer(value));
+                // a UUID that was made of this number for a row of this very database: it is that row
+                let made_of = |n: i64| {
+                    let home = self.plan.home.filter(|_| ids.own);
+                    home.map(|home| uuid_for(home, &ids.of, Value::Int(n)))
+                };
+                if let Some(number) = former
+                    && as_uuid(value).is_some_and(|uuid| made_of(number) == Some(uuid))
+                {
+                    map.restore(&shown, &Given::Integer(number))?;
+                    return Ok(Some(Given::Integer(number)));
+                }
                 return map.integer(&shown, former).map(|id| Some(Given::Integer(id)));
             }
             (IdRule::Uuid, former) => former.and_then(as_uuid).map(Given::Uuid),
@@ -982,6 +994,13 @@ impl Shaper {
             return;
         }
         if let Some(key) = stream.key.iter().find(|k| out.rows.value(shaped, **k) == Value::Null) {
+            // what can be made anew is not worth a refusal
+            for column in stream.source.columns.iter().filter(|c| derived(&stream.source, c)) {
+                self.row.beside.forget(&column.name);
+            }
+            if self.row.beside.is_empty() {
+                return;
+            }
             let reason = "the row has no id, so nothing can be kept beside it";
             let refusal = Refusal { reason: reason.into(), zone: false };
             let settle = Some("--on-unrepresentable=reject".into());

@@ -255,6 +255,8 @@ pub struct Catalog {
     pub layout: String,
     /// Its tables, parents first.
     pub tables: Vec<TargetTable>,
+    /// Its name among all databases, where it can be known: as an archive of it says.
+    pub instance: Option<Uuid>,
 }
 
 /// What becomes of rows that refer to rows which are not there.

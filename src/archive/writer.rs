@@ -99,7 +99,8 @@ impl StreamWriter {
             None => json::read_string(token, &mut self.scratch).map(|_| &self.scratch[..]),
         };
         let Some(Ok(text)) = text.map(std::str::from_utf8) else { return };
-        if text.len() > TIME {
+        // words such as `now` say no time
+        if text.len() > TIME || !text.starts_with(|c: char| c.is_ascii_digit()) {
             return;
         }
         let extent = &mut self.extent;

@@ -86,7 +86,11 @@ async fn plan(
 ) -> Result<AsLoaded> {
     let layout = layout_of(args, location)?;
     let opening = TargetOptions { purpose: Purpose::Check, layout, ..TargetOptions::default() };
-    let mut target = location.open_target(&opening, cancel).await?;
+    let opened = location.open_target(&opening, cancel).await;
+    let mut target = opened.map_err(|e| match e.code() {
+        Code::NotFound => e.hint("--against takes a database that is there"),
+        _ => e,
+    })?;
     let options = plan_options(&args.plan)?;
     let loaded = AsLoaded::new(incoming, target.as_mut(), options, cancel).await;
     target.abort().await;

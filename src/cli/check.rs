@@ -38,6 +38,11 @@ pub(super) async fn run(
 ) -> Result<u8> {
     let started = Instant::now();
     let what = what(args, environment)?;
+    let asks = !args.plan.is_default() || args.target.create.is_some();
+    if args.to.is_none() && (asks || args.target.toast_compression.is_some()) {
+        return Err(Error::new(Code::Usage, "what an import does is of use only with --to")
+            .hint("name the database that would be imported into: --to TARGET"));
+    }
     let target = (args.to.as_deref())
         .map(|to| Location::parse(to, args.password_file.as_deref(), environment))
         .transpose()?;
@@ -99,7 +104,9 @@ async fn check(
             read(args, name, input, target, progress, cancel).await
         }
         What::Database(location) => {
-            let layout = args.from_layout.as_deref();
+            // where nothing is the target, there is only one whose layout can be meant
+            let only = args.target.layout.as_deref().filter(|_| target.is_none());
+            let layout = args.from_layout.as_deref().or(only);
             let layout = layout.map(|text| layout::pick(text, location.backend())).transpose()?;
             let reading = SourceOptions { sorted: true, layout, ..SourceOptions::default() };
             let source = location.open_source(reading, cancel).await?;

@@ -250,7 +250,8 @@ impl PgCatalog {
                 references,
             });
         }
-        Catalog { backend: Backend::Postgres, layout: self.layout.title.clone(), tables }
+        let layout = self.layout.title.clone();
+        Catalog { backend: Backend::Postgres, layout, tables, instance: None }
     }
 }
 

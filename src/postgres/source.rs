@@ -6,6 +6,8 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use tokio_postgres::CopyOutStream;
 
+use uuid::Uuid;
+
 use super::binary::{Field, RowReader};
 use super::catalog::{PgCatalog, PgColumn, PgTable, others};
 use super::connection::Connection;
@@ -120,7 +122,7 @@ impl PgSource {
         let version = connection.version;
         let instance = match options.reproducible {
             true => None,
-            false => Some(instance(&connection, &catalog.schema).await?),
+            false => Some(instance(&connection, &catalog.schema).await?.to_string()),
         };
         let origin = Origin {
             backend: catalog.layout.backend.word().into(),
@@ -205,7 +207,7 @@ impl PgSource {
 
 /// The name of a schema among all: of its cluster, where this role may ask for it, its database and
 /// its own name.
-async fn instance(connection: &Connection, schema: &str) -> Result<String> {
+pub(super) async fn instance(connection: &Connection, schema: &str) -> Result<Uuid> {
     let ask = async |sql: &str| -> Result<Option<String>> {
         let rows = connection.rows(Code::Source, "cannot read the database's name", sql).await?;
         Ok(rows.into_iter().flatten().flatten().next())
@@ -221,7 +223,7 @@ async fn instance(connection: &Connection, schema: &str) -> Result<String> {
     let database = ask("SELECT pg_catalog.current_database()::text").await?;
     let [cluster, database] = [cluster, database].map(Option::unwrap_or_default);
     let parts = [b"postgres", cluster.as_bytes(), database.as_bytes(), schema.as_bytes()];
-    Ok(instance_of(&parts).to_string())
+    Ok(instance_of(&parts))
 }
 
 /// Waits for the server's word that the COPY went well.

@@ -22,6 +22,7 @@ use self::prepare::{MEMORY, compress, create_tables, who_may_read};
 use super::catalog::{PgCatalog, Trigger};
 use super::connection::Connection;
 use super::conninfo::ConnInfo;
+use super::source::instance;
 use crate::error::{Code, Error, Result};
 use crate::layout::Layout;
 use crate::plan::Plan;
@@ -86,10 +87,11 @@ impl PgTarget {
             let known = e.next_step().unwrap_or_default().to_owned();
             e.hint(format!("--create makes Chronicle's tables there; {known}"))
         })?;
+        let name = instance(&connection, &found.schema).await?;
         Ok(PgTarget {
             connection,
             info: info.clone(),
-            catalog: found.describe(),
+            catalog: Catalog { instance: Some(name), ..found.describe() },
             found,
             forced: forced.cloned(),
             notices,

@@ -8,6 +8,8 @@ use futures::future::BoxFuture;
 use rusqlite::Connection;
 use tokio::sync::mpsc;
 
+use uuid::Uuid;
+
 use super::catalog::{SqliteCatalog, SqliteTable, kind};
 use super::snapshot::{self, Snapshot};
 use super::{failed, from_sqlite, literal, quoted, row_text};
@@ -188,7 +190,7 @@ fn origin(path: &Path, layout: &Layout, reproducible: bool) -> Origin {
     Origin {
         backend: layout.backend.word().into(),
         layout: Some(layout.name.clone()),
-        instance: machine(instance(path)),
+        instance: machine(instance(path).map(|name| name.to_string())),
         server: machine(Some(format!("SQLite {}", rusqlite::version()))),
         time_zone: machine(time_zone()),
         ..Origin::default()
@@ -196,12 +198,12 @@ fn origin(path: &Path, layout: &Layout, reproducible: bool) -> Origin {
 }
 
 /// The name of a file among all: of its machine, where the machine has an id, and its place there.
-fn instance(path: &Path) -> Option<String> {
+pub(super) fn instance(path: &Path) -> Option<Uuid> {
     let ids = ["/etc/machine-id", "/var/lib/dbus/machine-id"];
     let machine = ids.iter().find_map(|id| std::fs::read_to_string(id).ok()).unwrap_or_default();
     let path = snapshot::resolve(path).ok()?;
     let parts = [b"sqlite", machine.trim().as_bytes(), path.as_os_str().as_encoded_bytes()];
-    Some(instance_of(&parts).to_string())
+    Some(instance_of(&parts))
 }
 
 /// The zone whose wall time Chronicle's hooks write: `TZ` goes before the machine's own.

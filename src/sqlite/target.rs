@@ -21,6 +21,7 @@ use self::tables::{barrier, describe, unique_columns};
 use super::catalog::SqliteCatalog;
 use super::new_file::NewFile;
 use super::snapshot::{Head, connect, harden, resolve, scratch};
+use super::source::instance;
 use super::{failed, quoted};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
@@ -100,6 +101,7 @@ impl SqliteTarget {
         if options.purpose == Purpose::Check {
             target.barrier = barrier(&path);
         }
+        target.catalog.instance = instance(&path);
         Ok(target)
     }
 

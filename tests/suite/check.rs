@@ -401,3 +401,16 @@ fn a_side_table_that_the_target_lacks_ends_a_check_as_an_import() {
         }
     }
 }
+
+#[test]
+fn what_an_import_does_is_asked_only_of_a_target() {
+    let desk = Desk::new("check_without_target");
+    let source = desk.sqlite("source.db", &["sqlite-hooks.sql"], "");
+    Program::new(["check", &source, "--orphans=skip"])
+        .run()
+        .fails_with(2)
+        .stderr_has("--to TARGET");
+    // the only database there is the one whose layout is meant
+    Program::new(["check", &source, "--layout", "hooks"]).run().success();
+    Program::new(["check", &source, "--layout", "server"]).run().fails_with(9);
+}

@@ -1002,3 +1002,46 @@ fn a_row_without_an_id_gets_its_number_once() {
         }
     }
 }
+
+#[test]
+fn a_number_comes_back_into_the_file_that_it_is_of_as_the_row_that_it_is() {
+    let desk = Desk::new("numbers_home");
+    let file = desk.sqlite("file.db", TUTORIAL, &numbered(1, "/tea"));
+    let server = postgres("postgres-seed.sql", "numbers_home", "");
+    desk.shift(&file, &server.url(), TUTORIAL_OPTIONS).success();
+    // another machine's rows are there, too
+    let other = desk.sqlite("other.db", TUTORIAL, &numbered(1, "/coffee"));
+    desk.shift(&other, &server.url(), TUTORIAL_OPTIONS).success();
+    for _ in 0..2 {
+        desk.shift(&server.url(), &file, TUTORIAL_OPTIONS).success();
+        let held = "SELECT project_path, count(*) FROM chronicle_sessions GROUP BY 1 ORDER BY 1";
+        assert_eq!(ask(&file, held), "/coffee|3\n/tea|3");
+        let first = "SELECT group_concat(id) FROM chronicle_sessions WHERE project_path = '/tea'";
+        assert_eq!(ask(&file, first), "1,2,3");
+    }
+}
+
+#[test]
+fn the_dashboards_events_stay_with_their_sessions_both_ways() {
+    let desk = Desk::new("dashboard_sessions");
+    let source = desk.sqlite("source.db", HOOKS, &(session(1) + &event(11, 1, "stop")));
+    let dashboard = postgres("../../schemas/ddl/postgres-dashboard.sql", "dashboard", "");
+    let options = [TUTORIAL_OPTIONS, &["--assume-tz=UTC"]].concat();
+    desk.shift(&source, &dashboard.url(), &options).success();
+    dashboard.psql(
+        "INSERT INTO chronicle_sessions (session_id, project_path) VALUES ('c', 'p'); \
+         INSERT INTO chronicle_events (session_id, event_type, event_data) VALUES ('c', 'stop', '{}')",
+    );
+    let together = "SELECT count(*) FROM chronicle_events e \
+                    JOIN chronicle_sessions s ON s.session_id = e.session_id";
+    assert_eq!(dashboard.psql(together), "2");
+    let back = desk.sqlite("back.db", HOOKS, "");
+    desk.shift(&dashboard.url(), &back, &options).success();
+    let together = "SELECT count(*) FROM events e JOIN sessions s ON s.id = e.session_id";
+    assert_eq!(ask(&back, together), "2");
+    let server = postgres("postgres-upstream.sql", "from_dashboard", "");
+    desk.shift(&dashboard.url(), &server.url(), &options).success();
+    let together =
+        "SELECT count(*) FROM chronicle_events e JOIN chronicle_sessions s ON s.id = e.session_id";
+    assert_eq!(server.psql(together), "2");
+}

@@ -185,7 +185,8 @@ pub(super) fn describe(connection: &Connection, found: &SqliteCatalog) -> Result
             columns,
         });
     }
-    Ok(Catalog { backend: Backend::Sqlite, layout: found.layout.title.clone(), tables })
+    let layout = found.layout.title.clone();
+    Ok(Catalog { backend: Backend::Sqlite, layout, tables, instance: None })
 }
 
 /// The CHECKs of a table that we can foresee, as its own text says them.
