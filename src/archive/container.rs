@@ -38,6 +38,8 @@ pub enum Framing {
 
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
 const BUFFER: usize = 256 << 10;
+/// By how much chunks of one archive mostly differ.
+const SLACK: usize = 64 << 10;
 /// The largest block of a frame (RFC 8878, 3.1.1.2.4).
 const BLOCK: usize = 128 << 10;
 
@@ -166,6 +168,10 @@ impl Unpacker {
         // was in the buffer before, because zstd's words about damage depend on its room
         let mut room = content.min(16 << 20) + 1;
         let (mut used, mut filled) = (0, 0);
+        if out.capacity() < room {
+            // with some room for the next one: what is outgrown would stay with the process
+            out = Vec::with_capacity(room + SLACK);
+        }
         out.resize(room, 0);
         loop {
             let mut source = InBuffer::around(&bytes[used..]);
@@ -287,7 +293,8 @@ impl<R: Read> Container<R> {
     fn read_frame(&mut self, room: Vec<u8>, limit: usize) -> Result<Frame> {
         let header = self.frame_header(limit)?;
         let start = self.input.consumed;
-        let mut bytes = Vec::new();
+        // at once, and not by doubling: what is left behind in between would stay with the process
+        let mut bytes = Vec::with_capacity((header.content / 2).min(2 << 20));
         let mut whole = self.input.take(header.length, &mut bytes)?;
         while whole && self.input.take(3, &mut bytes)? {
             let block = little_endian(&bytes[bytes.len() - 3..]);
