@@ -950,6 +950,7 @@ mod tests {
             backend: Backend::Postgres,
             layout: "upstream".into(),
             tables: vec![table("sessions", Role::Sessions, sessions), events],
+            instance: None,
         }
     }
 

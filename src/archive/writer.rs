@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use super::digest::RowDigest;
-use super::frame::{Chunk, Frames};
+use super::frame::{Chunk, DEFAULT_LEVEL, Frames};
 use super::line::{Bookmarks, Digests, Extent, Header, Manifest, schema_line};
 use super::value::Encoder;
 use super::{COLUMNS, CONTROL_LINE, HEAD_FRAME, RECORD_LINE};
@@ -35,7 +35,12 @@ pub struct WriterOptions {
 
 impl Default for WriterOptions {
     fn default() -> Self {
-        WriterOptions { level: 3, threads: processors(), seek_table: true, row_digests: false }
+        WriterOptions {
+            level: DEFAULT_LEVEL,
+            threads: processors(),
+            seek_table: true,
+            row_digests: false,
+        }
     }
 }
 

@@ -2,12 +2,13 @@
 //!
 //! A file in WAL mode is read in place: its readers and writers do not wait for each other. In
 //! every other journal mode a reader would stop the writers for as long as it reads, so the file
-//! is first copied by SQLite's online backup, in slices between which the lock is let go. What
+//! is first copied, under SQLite's own lock and in slices between which the lock is let go. What
 //! cannot be opened read-only without changing it (a hot journal to roll back, a WAL in a
 //! directory that we cannot write) is copied to a private place and opened there.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read, Seek};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -22,9 +23,13 @@ use crate::record::show_path;
 
 /// How long we wait for a lock that a writer holds.
 pub const BUSY: Duration = Duration::from_secs(10);
-/// The pages of one slice of a backup: 16 MiB of 4 KiB pages, some tens of milliseconds.
-const SLICE: i32 = 4096;
-/// How often a backup may start anew because the file was written meanwhile, before it takes the
+/// How long a copy holds the lock before it lets writers in.
+const SLICE: Duration = Duration::from_millis(20);
+/// What is copied before the time is looked at, in bytes.
+const STEP: u64 = 4 << 20;
+/// The pages that are copied before a stop is looked for.
+const PAGES: i32 = 4096;
+/// How often a copy may start anew because the file was written meanwhile, before it keeps the
 /// lock for one pass.
 const RESTARTS: u32 = 5;
 /// What SQLite keeps beside a database file.
@@ -50,7 +55,7 @@ pub fn open(path: &Path, cancel: &Cancel) -> Result<Snapshot> {
     } else if head.wal {
         in_place(&path).or_else(|e| private_copy(&path, e, cancel))
     } else {
-        backup(&path, cancel).or_else(|e| private_copy(&path, e, cancel))
+        locked_copy(&path, cancel)
     }?;
     let stop = cancel.clone();
     // looked at every ten thousand steps of SQLite's machine: often enough to feel immediate
@@ -65,17 +70,16 @@ pub fn open(path: &Path, cancel: &Cancel) -> Result<Snapshot> {
 /// # Errors
 /// As [`open`], or if there is no room for the copy.
 pub(super) fn scratch(path: &Path, cancel: &Cancel) -> Result<Connection> {
-    let Snapshot { connection, notice } = open(path, cancel)?;
+    let Snapshot { connection, .. } = open(path, cancel)?;
     let copied = |e| failed(Code::Connect, "cannot copy the database", e);
-    if notice.is_some() {
-        // it is a private copy already
-        connection.execute_batch("ROLLBACK").map_err(copied)?;
-        return Ok(connection);
-    }
     let mut copy = Connection::open("").map_err(copied)?;
-    Backup::new(&connection, &mut copy)
-        .and_then(|backup| run_backup(&backup, cancel))
-        .map_err(copied)?;
+    {
+        let backup = Backup::new(&connection, &mut copy).map_err(copied)?;
+        // what we read stays as it is meanwhile: nothing begins anew, and nobody waits for us
+        while backup.step(PAGES).map_err(copied)? != StepResult::Done {
+            cancel.check()?;
+        }
+    }
     Ok(copy)
 }
 
@@ -153,63 +157,109 @@ fn in_place(path: &Path) -> rusqlite::Result<Snapshot> {
     Ok(Snapshot { connection, notice: None })
 }
 
-/// Copies the file by SQLite's online backup into a temporary database that SQLite deletes by
-/// itself, also when we are killed.
-fn backup(path: &Path, cancel: &Cancel) -> rusqlite::Result<Snapshot> {
-    let source = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    // each try for a lock is short, so that a stop is seen soon
-    source.busy_timeout(Duration::from_millis(100))?;
-    // no name: a private file in the temporary directory that has no name either
-    let mut copy = Connection::open("")?;
-    let longest = {
-        let backup = Backup::new(&source, &mut copy)?;
-        run_backup(&backup, cancel)?
+/// Copies the file while SQLite's lock keeps its writers out, slice by slice; they are let in
+/// between two slices, and if one has written, the copy begins anew.
+fn locked_copy(path: &Path, cancel: &Cancel) -> Result<Snapshot> {
+    let directory = private_directory()?;
+    let place = directory.path().join("copy.db");
+    // closed after the connection that locks: with any handle of a file its locks go too
+    let from = File::open(path).map_err(not_copied)?;
+    let mut copy = Copy { from, to: File::create_new(&place).map_err(not_copied)?, stamp: None };
+    let source = match connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY) {
+        Ok(source) => source,
+        Err(refused) => return private_copy(path, refused, cancel),
     };
-    begin(&copy)?;
+    let (mut longest, mut restarts) = (Duration::ZERO, 0);
+    loop {
+        if let Err(refused) = lock(&source, cancel)? {
+            return private_copy(path, refused, cancel);
+        }
+        let locked = Instant::now();
+        if copy.is_wal().map_err(not_copied)? {
+            // somebody has changed its journal mode just now
+            return in_place(path).or_else(|e| private_copy(path, e, cancel));
+        }
+        restarts += u32::from(copy.begin_anew_if_written().map_err(not_copied)?);
+        let slice = if restarts > RESTARTS { Duration::MAX } else { SLICE };
+        let more = copy.advance(slice, cancel)?;
+        let unlocked = source.execute_batch("COMMIT");
+        unlocked.map_err(|e| failed(Code::Connect, "cannot open the database", e))?;
+        longest = longest.max(locked.elapsed());
+        if !more {
+            break;
+        }
+        // a waiting writer holds SQLite's PENDING lock and so goes first
+        std::thread::sleep(Duration::from_millis(1));
+    }
     let notice = format!(
         "copied the file first, since readers of its journal mode block writers; the longest time \
          without letting writers in was {} ms",
         longest.as_millis()
     );
-    Ok(Snapshot { connection: copy, notice: Some(notice) })
+    open_copy(directory, &place, notice)
 }
 
-/// Runs a backup to its end; returns the longest time that the lock was held.
-fn run_backup(backup: &Backup<'_, '_>, cancel: &Cancel) -> rusqlite::Result<Duration> {
-    let mut longest = Duration::ZERO;
-    let mut waiting_since = Instant::now();
-    let (mut restarts, mut left) = (0, i32::MAX);
+/// Starts a read transaction, which keeps writers out; what is not a lock of theirs is in the inner
+/// result.
+fn lock(source: &Connection, cancel: &Cancel) -> Result<rusqlite::Result<()>> {
+    let started = Instant::now();
     loop {
-        if cancel.is_set() {
-            return Err(rusqlite::Error::SqliteFailure(
-                ffi::Error::new(ffi::SQLITE_INTERRUPT),
-                None,
-            ));
+        cancel.check()?;
+        // each try is short, so that a stop is seen soon
+        let begun = source.busy_timeout(Duration::from_millis(100)).and_then(|()| begin(source));
+        let Err(refused) = begun else { return Ok(Ok(())) };
+        let busy = refused.sqlite_error_code() == Some(ErrorCode::DatabaseBusy);
+        if !busy || started.elapsed() > BUSY {
+            return Ok(Err(refused));
         }
+        // the transaction is open though it holds no lock
+        let _ = source.execute_batch("ROLLBACK");
+    }
+}
+
+/// A file and how far it is copied.
+struct Copy {
+    from: File,
+    to: File,
+    /// What the file's header said when the copy began.
+    stamp: Option<[u8; 16]>,
+}
+
+impl Copy {
+    /// Whether the file is in WAL mode by now.
+    fn is_wal(&self) -> io::Result<bool> {
+        let mut version = [0];
+        self.from.read_exact_at(&mut version, 19)?;
+        Ok(version == [2])
+    }
+
+    /// Goes back to the start if the file was written since; true if it had to. As SQLite itself
+    /// does it: the bytes from 24 on count the transactions and the pages (1.3.7 of its format).
+    fn begin_anew_if_written(&mut self) -> io::Result<bool> {
+        let mut stamp = [0; 16];
+        self.from.read_exact_at(&mut stamp, 24)?;
+        let anew = self.stamp.is_some_and(|before| before != stamp);
+        if anew {
+            self.from.rewind()?;
+            self.to.rewind()?;
+            self.to.set_len(0)?;
+        }
+        self.stamp = Some(stamp);
+        Ok(anew)
+    }
+
+    /// Copies for about as long as it may; false if that was the rest.
+    fn advance(&mut self, time: Duration, cancel: &Cancel) -> Result<bool> {
         let started = Instant::now();
-        let step = backup.step(if restarts > RESTARTS { -1 } else { SLICE })?;
-        match step {
-            StepResult::Done => return Ok(longest.max(started.elapsed())),
-            StepResult::More => {
-                longest = longest.max(started.elapsed());
-                waiting_since = Instant::now();
-                // fewer pages copied than before: SQLite began anew because the file was written
-                let remaining = backup.progress().remaining;
-                if remaining > left {
-                    restarts += 1;
-                }
-                left = remaining;
-                // a waiting writer holds SQLite's PENDING lock and so goes first
-                std::thread::sleep(Duration::from_millis(1));
+        while started.elapsed() < time {
+            cancel.check()?;
+            // by the kernel, where it can: then no byte comes through here
+            let mut step = (&self.from).take(STEP);
+            if io::copy(&mut step, &mut self.to).map_err(not_copied)? == 0 {
+                return Ok(false);
             }
-            _ if waiting_since.elapsed() > BUSY => {
-                return Err(rusqlite::Error::SqliteFailure(
-                    ffi::Error::new(ffi::SQLITE_BUSY),
-                    None,
-                ));
-            }
-            _ => std::thread::sleep(Duration::from_millis(10)),
         }
+        Ok(true)
     }
 }
 
@@ -224,14 +274,22 @@ fn private_copy(path: &Path, refused: rusqlite::Error, cancel: &Cancel) -> Resul
     let directory = private_directory()?;
     let copy = directory.path().join("copy.db");
     copy_unchanged(path, &copy, cancel)?;
-    let opened = connect(&copy, OpenFlags::SQLITE_OPEN_READ_WRITE)
-        .and_then(|connection| begin(&connection).map(|()| connection));
-    let connection = opened.map_err(|e| failed(Code::Connect, "cannot open a copy of it", e))?;
-    // an open file needs no name; without one nothing is left behind when we are killed
-    drop(directory);
     let notice = "read a private copy, since the file could not be opened without writing beside \
                   it (an unfinished transaction, or a directory that cannot be written)";
-    Ok(Snapshot { connection, notice: Some(notice.into()) })
+    open_copy(directory, &copy, notice.into())
+}
+
+fn open_copy(directory: tempfile::TempDir, copy: &Path, notice: String) -> Result<Snapshot> {
+    let connection = connect(copy, OpenFlags::SQLITE_OPEN_READ_WRITE)
+        .and_then(|connection| begin(&connection).map(|()| connection))
+        .map_err(|e| failed(Code::Connect, "cannot open a copy of it", e))?;
+    // an open file needs no name; without one nothing is left behind when we are killed
+    drop(directory);
+    Ok(Snapshot { connection, notice: Some(notice) })
+}
+
+fn not_copied(error: io::Error) -> Error {
+    Error::new(Code::Connect, "cannot copy the database").because(error)
 }
 
 fn private_directory() -> Result<tempfile::TempDir> {
@@ -252,9 +310,7 @@ fn copy_unchanged(path: &Path, copy: &Path, cancel: &Cancel) -> Result<()> {
             let (from, to) = (beside(path, end), beside(copy, end));
             let _ = fs::remove_file(&to);
             if from.exists() {
-                fs::copy(&from, &to).map_err(|e| {
-                    Error::new(Code::Connect, "cannot copy the database").because(e)
-                })?;
+                fs::copy(&from, &to).map_err(not_copied)?;
             }
         }
         if before == BESIDE.map(|end| stamp(&beside(path, end))) {

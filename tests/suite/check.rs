@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::support::cluster::{ADMIN, Cluster, SUPA};
 use super::support::files::{fixture, sqlite_from, workdir};
 use super::support::generate::hostile_hooks_database;
+use super::support::moving::Desk;
 use super::support::program::{Output, Program, pipe};
 
 fn run(args: &[&str]) -> Output {

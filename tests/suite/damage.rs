@@ -1186,6 +1186,15 @@ impl Odd {
 }
 
 #[test]
+fn a_frame_of_empty_blocks_without_an_end_is_refused() {
+    let header = Odd { size: Some(1), ..EVEN }.header();
+    let endless = Cursor::new(header).chain(std::io::repeat(0));
+    let error = ArchiveReader::open(endless, Limits::default()).err().unwrap();
+    assert_eq!(error.code(), Code::ArchiveDamaged);
+    assert!(format!("{error:?}").contains("far longer than its content"), "{error:?}");
+}
+
+#[test]
 fn frames_that_are_not_of_the_format_are_refused() {
     let pieces = Hand::new().pieces();
     let whole = |piece: usize| Odd { size: Some(pieces[piece].len() as u64), ..EVEN };
