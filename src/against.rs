@@ -17,7 +17,7 @@ use crate::import::know_ids;
 use crate::incoming::Incoming;
 use crate::plan::{Apart, Plan, PlanOptions, StreamPlan, plan};
 use crate::record::{Batch, Column, Kind, Stream, Value};
-use crate::residue::{APART, with_residue};
+use crate::residue::{APART, RESIDUE, with_residue, without_made};
 use crate::shape::{Shaped, Shaper};
 use crate::source::Source;
 use crate::spool::Spool;
@@ -274,6 +274,9 @@ pub struct AsTheyStand {
     streams: Vec<Stream>,
     /// The streams that each of the source's stands for.
     stands_for: Vec<Vec<usize>>,
+    /// Of every stream, the columns that the archive lacks: what defaults have put there is no
+    /// business of its rows.
+    defaulted: Vec<Vec<String>>,
     batch: Batch,
     waiting: Vec<usize>,
 }
@@ -281,13 +284,14 @@ pub struct AsTheyStand {
 impl AsTheyStand {
     /// The rows of a source that was opened as they stand, for a plan.
     pub fn new(source: Box<dyn Source>, plan: &Plan) -> AsTheyStand {
-        let mut streams: Vec<Stream> = Vec::new();
+        let (mut streams, mut defaulted): (Vec<Stream>, Vec<Vec<String>>) = Default::default();
         let mut stands_for = vec![Vec::new(); source.streams().len()];
         for planned in &plan.streams {
             let number = source.streams().iter().position(|s| s.table == planned.table_name);
             let Some(number) = number else { continue };
             stands_for[number].push(streams.len());
             streams.push(exactly(&planned.stream, &source.streams()[number]));
+            defaulted.push(planned.defaulted.clone());
         }
         for (number, stream) in source.streams().iter().enumerate() {
             if stands_for[number].is_empty() {
@@ -296,9 +300,11 @@ impl AsTheyStand {
                 let again = |s: &StreamPlan| s.second_of.is_some() && s.table_name == apart;
                 let again = plan.streams.iter().any(again);
                 streams.push(exactly(if again { &apart } else { &stream.name }, stream));
+                defaulted.push(Vec::new());
             }
         }
-        AsTheyStand { source, streams, stands_for, batch: Batch::default(), waiting: Vec::new() }
+        let (batch, waiting) = (Batch::default(), Vec::new());
+        AsTheyStand { source, streams, stands_for, defaulted, batch, waiting }
     }
 
     async fn next(&mut self, out: &mut Batch) -> Result<bool> {
@@ -311,8 +317,18 @@ impl AsTheyStand {
         let Some(number) = self.waiting.pop() else { return Ok(true) };
         let width = self.streams[number].columns.len();
         out.start(number, width, self.batch.first_row());
+        let defaulted = &self.defaulted[number];
+        let beside = self.streams[number].column(RESIDUE).filter(|_| !defaulted.is_empty());
         for row in 0..self.batch.rows() {
-            (0..width).for_each(|n| out.push(self.batch.value(row, n)));
+            for n in 0..width {
+                match self.batch.value(row, n) {
+                    Value::Text(text) if beside == Some(n) => {
+                        let rest = without_made(&String::from_utf8_lossy(text), defaulted);
+                        out.push(rest.as_ref().map_or(Value::Null, |t| Value::Text(t.as_bytes())));
+                    }
+                    value => out.push(value),
+                }
+            }
         }
         Ok(true)
     }

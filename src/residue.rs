@@ -7,7 +7,8 @@
 //!   `{"data":{"text":"…","was":"…"}}` is the original of a column together with the fingerprint of
 //!   what was loaded in its place: a row that was edited since keeps what it says now.
 //!   `{"git_commit":{"text":"…"}}` is the value of a column that the table lacks,
-//!   `{"claude_session_id":{"made":"…"}}` a value that stands there only because it must, and
+//!   `{"claude_session_id":{"made":"…"}}` a value that stands there only because it must, or by the
+//!   table's own default, and
 //!   `{"*":{"made":"…"}}` a row that does: a session that was made for its events.
 //! - `chronicle_dump_columns(table_name, name, place, kind, instant, utc)`: the columns that the
 //!   rows had where they came from.
@@ -350,9 +351,11 @@ impl Restorer {
             places.iter().filter_map(|n| find(&stream.columns[*n].name)).collect()
         };
         // what is given back need not stand in the order in which the rows are read
+        // and where all columns that came are remembered, another one may be taken from some rows
+        let preserved = remembered.iter().any(|r| stream.column(&r.column.name).is_some());
         let same = |n: &usize| {
             let column = &stream.columns[*n];
-            said(&column.name).is_none_or(|r| r.column.kind == column.kind)
+            said(&column.name).map_or(!preserved, |r| r.column.kind == column.kind)
         };
         let order = if stream.order.iter().all(same) { again(&stream.order) } else { Vec::new() };
         let (key, raw) = (again(&stream.key), stream.columns.iter().map(|c| c.kind).collect());
@@ -412,7 +415,7 @@ impl Restorer {
             let given = match tagged {
                 None => false,
                 Some(tagged) => match (tagged.get("made"), tagged.get("was")) {
-                    (Some(made), _) if value == Value::Text(made.as_bytes()) => {
+                    (Some(made), _) if still_made(made, value) => {
                         out.push(Value::Null);
                         true
                     }
@@ -503,13 +506,43 @@ pub fn with_residue(mut stream: Stream) -> Stream {
     stream
 }
 
-/// The columns of a stream that may stand in its table only because they must.
-pub fn made_columns<'a>(described: &LayoutStream, stream: &'a Stream) -> Vec<&'a Column> {
-    let may = |column: &&Column| {
+/// The columns of a stream that may stand in its table only because they must, or by a default: none
+/// of those that are remembered has only that.
+pub fn made_columns<'a>(
+    described: &LayoutStream,
+    stream: &'a Stream,
+    remembered: &[Remembered],
+    has_default: impl Fn(&str) -> bool,
+) -> Vec<&'a Column> {
+    let may = |(n, column): &(usize, &Column)| {
         let said = described.column(&column.physical);
         said.is_some_and(|c| c.made_from.is_some() || c.otherwise.is_some())
+            || (has_default(&column.physical)
+                && !stream.key.contains(n)
+                && !remembered.iter().any(|r| r.column.name == column.name))
     };
-    stream.columns.iter().filter(may).collect()
+    stream.columns.iter().enumerate().filter(may).map(|(_, column)| column).collect()
+}
+
+/// What is kept beside a row without the values that defaults have put into some columns; None if
+/// that is all.
+pub fn without_made(kept: &str, columns: &[String]) -> Option<String> {
+    let mut kept = parse(kept.as_bytes());
+    kept.retain(|column, tagged| !(tagged.contains_key("made") && columns.contains(column)));
+    (!kept.is_empty()).then(|| Kept(kept).text())
+}
+
+/// Whether a value is still the one that was made, of which the database's own text is kept.
+fn still_made(made: &str, value: Value<'_>) -> bool {
+    match value {
+        Value::Text(text) => text == made.as_bytes(),
+        Value::Int(v) => made.parse() == Ok(v),
+        Value::Real(v) => made.parse() == Ok(v),
+        Value::Bool(v) => made.parse() == Ok(v),
+        Value::Uuid(v) => uuid::Uuid::parse_str(made).is_ok_and(|made| made.into_bytes() == v),
+        Value::Time(v) => Instant::read_postgres(made.as_bytes()) == Some(v),
+        Value::Null | Value::Blob(_) => false,
+    }
 }
 
 /// Notes the offset of the value pushed last, if it is the local time of an instant.

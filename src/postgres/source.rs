@@ -317,11 +317,14 @@ async fn kept_beside(
         yes(&ask(&whole).await?).then(|| format!("{made} IS DISTINCT FROM {}", row_text("t")));
     let rows = beside(catalog, stream, only.as_deref());
     let mut unmade = Vec::new();
-    for column in made_columns(described, stream) {
+    let own = catalog.table(described);
+    let has_default =
+        |name: &str| own.is_some_and(|t| t.columns.iter().any(|c| c.name == name && c.has_default));
+    for column in made_columns(described, stream, &remembered, has_default) {
+        let made = format!("r.residue::json #>> ARRAY[{}, 'made']", literal(&column.name));
         let sql = format!(
-            "SELECT EXISTS (SELECT 1 FROM {rows}) AND NOT EXISTS (SELECT 1 FROM {rows} AND \
-             r.residue::json #>> ARRAY[{}, 'made'] IS DISTINCT FROM t.{}::text)",
-            literal(&column.name),
+            "SELECT NOT EXISTS (SELECT 1 FROM {rows} AND {made} IS DISTINCT FROM t.{}::text) \
+                AND EXISTS (SELECT 1 FROM {rows} AND {made} IS NOT NULL)",
             quoted(&column.physical)
         );
         if yes(&ask(&sql).await?) {

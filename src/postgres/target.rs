@@ -168,7 +168,10 @@ impl PgTarget {
         let plan = Arc::clone(&loading.plan);
         let stream = &plan.streams[load.stream];
         let inserted = match load.staging.clone() {
-            None => load.rows,
+            None => {
+                self.note_filled(stream).await?;
+                load.rows
+            }
             Some(staging) => {
                 self.settle_orphans(stream, &mut load, &staging).await?;
                 let table = &self.catalog.tables[stream.table];

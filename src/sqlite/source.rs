@@ -65,7 +65,7 @@ impl SqliteSource {
                 streams.push(with_residue(stream));
                 continue;
             }
-            let kept = kept_beside(&connection, described, &stream).map_err(read)?;
+            let kept = kept_beside(&connection, described, table, &stream).map_err(read)?;
             let beside = kept.as_ref().map(|kept| Beside::GivenBack(kept.only.as_deref()));
             let mut query = Query::new(&stream, table, beside.unwrap_or(Beside::Nothing));
             let stream = match kept {
@@ -317,6 +317,7 @@ struct GivenBack {
 fn kept_beside(
     connection: &Connection,
     described: &LayoutStream,
+    own: &SqliteTable,
     stream: &Stream,
 ) -> rusqlite::Result<Option<GivenBack>> {
     if !connection.table_exists(None, RESIDUE)? || !connection.table_exists(None, COLUMNS)? {
@@ -331,12 +332,14 @@ fn kept_beside(
     let only = came_from_there(connection, stream)?;
     let rows = beside(stream, only.as_deref());
     let mut unmade = Vec::new();
-    for column in made_columns(described, stream) {
+    let has_default = |name: &str| own.columns.iter().any(|c| c.name == name && c.has_default);
+    for column in made_columns(described, stream, &remembered, has_default) {
         let name = quoted(&column.physical);
+        let made = literal(&format!("$.{}.made", quoted(&column.name)));
+        let made = format!("json_extract(r.residue, {made})");
         let sql = format!(
-            "SELECT EXISTS (SELECT 1 FROM {rows}) AND NOT EXISTS (SELECT 1 FROM {rows} AND \
-             json_extract(r.residue, {}) IS NOT t.{name})",
-            literal(&format!("$.{}.made", quoted(&column.name))),
+            "SELECT NOT EXISTS (SELECT 1 FROM {rows} AND {made} IS NOT CAST(t.{name} AS TEXT)) \
+                AND EXISTS (SELECT 1 FROM {rows} AND {made} IS NOT NULL)",
         );
         if connection.query_row(&sql, [], |row| row.get(0))? {
             unmade.push(column.name.clone());

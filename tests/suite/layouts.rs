@@ -97,20 +97,25 @@ fn sqlite_values(path: &Path, tables: &[&str]) -> Vec<String> {
     lines
 }
 
+/// A new file of a layout with two rows in each of its tables, and the names of these.
+fn filled_sqlite<'a>(choice: &'a Choice, path: &Path) -> Vec<&'a str> {
+    let database = Connection::open(path).unwrap();
+    database.execute_batch(choice.layout.ddl().unwrap()).unwrap();
+    let is_there = |table: &&str| database.table_exists(Some("main"), table).unwrap();
+    let tables: Vec<&str> = choice.layout.tables().into_iter().filter(is_there).collect();
+    for table in &tables {
+        let sql = rows(table, &sqlite_columns(&database, table));
+        database.execute_batch(&sql).unwrap_or_else(|e| panic!("{}: {e}\n{sql}", choice.name));
+    }
+    tables
+}
+
 #[test]
 fn every_sqlite_layout_is_recognised_as_itself_and_comes_back_whole() {
     for choice in choices(Backend::Sqlite) {
         let folder = workdir("layouts-sqlite");
         let (from, to) = (folder.path().join("from.db"), folder.path().join("to.db"));
-        let database = Connection::open(&from).unwrap();
-        database.execute_batch(choice.layout.ddl().unwrap()).unwrap();
-        let is_there = |table: &&str| database.table_exists(Some("main"), table).unwrap();
-        let tables: Vec<&str> = choice.layout.tables().into_iter().filter(is_there).collect();
-        for table in &tables {
-            let sql = rows(table, &sqlite_columns(&database, table));
-            database.execute_batch(&sql).unwrap_or_else(|e| panic!("{}: {e}\n{sql}", choice.name));
-        }
-        drop(database);
+        let tables = filled_sqlite(&choice, &from);
         let (archive, recognised) = export(words(&from), folder.path(), &[]);
         assert_eq!(recognised, choice.layout.name, "{}", choice.name);
         let create = format!("--create={}", choice.name);
@@ -119,6 +124,78 @@ fn every_sqlite_layout_is_recognised_as_itself_and_comes_back_whole() {
         assert_eq!(expected.len(), 2 * tables.len(), "{}", choice.name);
         assert_eq!(expected, sqlite_values(&to, &tables), "{}", choice.name);
     }
+}
+
+/// Nothing is lost.
+const KEEP: [&str; 3] =
+    ["--on-unrepresentable=preserve", "--on-missing-column=fold", "--assume-tz=UTC"];
+
+/// Layouts of files, and those of Postgres whose defaults stand where these have no column.
+const DEFAULTED: [(&str, &str); 7] = [
+    ("server", "dashboard-guide"),
+    ("server", "team"),
+    ("hooks", "dashboard-guide"),
+    ("hooks-strict", "setup-script"),
+    ("hooks-metadata", "supabase-guide"),
+    ("uv-scripts", "setup-script"),
+    ("models", "supabase-guide"),
+];
+
+#[test]
+fn what_the_defaults_of_postgres_put_beside_the_rows_of_a_file_does_not_come_back() {
+    let mut wrong = Vec::new();
+    for (file, layout) in DEFAULTED {
+        let choice = choices(Backend::Sqlite).into_iter().find(|c| c.name == file).unwrap();
+        let folder = workdir("defaults");
+        let (from, back) = (folder.path().join("from.db"), folder.path().join("back.db"));
+        let tables = filled_sqlite(&choice, &from);
+        let (archive, _) = export(words(&from), folder.path(), &[]);
+        let server = Cluster::get().database(&format!("{file} to {layout}"));
+        let url = server.url();
+        let there = |more: &str| {
+            run(&[&["import", words(&archive), "--to", &url, more], &KEEP[..]].concat()).success();
+            server.psql("SELECT * FROM chronicle_dump_residue ORDER BY 1, 2")
+        };
+        let kept = there(&format!("--create={layout}"));
+        if kept != there("--orphans=fail") {
+            wrong.push(format!("{file} to {layout}: a second import changes what is kept"));
+        }
+        run(&[&["verify", words(&archive), "--against", &url], &KEEP[..]].concat()).success();
+        let (returning, _) = export(&url, folder.path(), &[]);
+        let create = format!("--create={file}");
+        let to = ["import", words(&returning), "--to", words(&back), &create];
+        run(&[&to[..], &KEEP[..]].concat()).success();
+        let (before, after) = (sqlite_values(&from, &tables), sqlite_values(&back, &tables));
+        let changed = before.iter().zip(&after).filter(|(a, b)| a != b);
+        wrong.extend(changed.map(|(a, b)| format!("{file} to {layout}:\n  {a}\n  {b}")));
+        assert_eq!(before.len(), after.len(), "{file} to {layout}");
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn what_stood_there_by_default_and_was_edited_since_comes_back() {
+    let choice = choices(Backend::Sqlite).into_iter().find(|c| c.name == "server").unwrap();
+    let folder = workdir("edited_default");
+    let from = folder.path().join("from.db");
+    filled_sqlite(&choice, &from);
+    let (archive, _) = export(words(&from), folder.path(), &[]);
+    let server = Cluster::get().database("edited default");
+    let url = server.url();
+    let to = ["import", words(&archive), "--to", &url, "--create=dashboard-guide"];
+    run(&[&to[..], &KEEP[..]].concat()).success();
+    let status = || -> Vec<Json> {
+        let (archive, _) = export(&url, folder.path(), &[]);
+        let rows = run(&["cat", "--stream=sessions", words(&archive)]).success();
+        let rows = rows.text().lines().map(|row| serde_json::from_str::<Json>(row).unwrap());
+        rows.map(|row| row["status"].clone()).collect()
+    };
+    assert_eq!(status(), [Json::Null, Json::Null]);
+    let first = "(SELECT min(id::text)::uuid FROM chronicle_sessions)";
+    server.psql(&format!("UPDATE chronicle_sessions SET status = 'done' WHERE id = {first}"));
+    let mut status = status();
+    status.sort_by_key(Json::is_null);
+    assert_eq!(status, [Json::from("done"), Json::Null]);
 }
 
 fn postgres_columns(database: &Database, table: &str) -> Vec<(String, String)> {

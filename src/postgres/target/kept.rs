@@ -7,8 +7,8 @@ use tokio_postgres::Statement;
 use super::copy::MESSAGE;
 use super::{Loading, PgTarget};
 use crate::error::{Code, Result};
-use crate::plan::{Plan, StreamPlan};
-use crate::postgres::{binary, literal};
+use crate::plan::{OnUnrepresentable, Plan, StreamPlan};
+use crate::postgres::{binary, literal, quoted};
 use crate::record::{Batch, Value};
 use crate::residue::{COLUMNS, RESIDUE, kept_otherwise};
 use crate::target::{Purpose, Refused, Rows, TargetType};
@@ -26,7 +26,9 @@ impl PgTarget {
                  place integer NOT NULL, kind text NOT NULL, instant boolean NOT NULL, \
                  utc boolean NOT NULL, PRIMARY KEY (table_name, name)); \
              CREATE TEMPORARY TABLE chronicle_dump_stage_residue (table_name text, key text, \
-                 residue text) ON COMMIT DROP;"
+                 residue text) ON COMMIT DROP; \
+             CREATE TEMPORARY TABLE chronicle_dump_stage_filled (table_name text, key text, \
+                 filled text) ON COMMIT DROP;"
         );
         // what is kept is as private as the rows: nobody but the owner reads it through an interface
         let roles = "SELECT quote_ident(rolname) FROM pg_catalog.pg_roles \
@@ -100,6 +102,36 @@ impl PgTarget {
         Ok(())
     }
 
+    /// SQL for the key of a row `t` that is new in its table and for what the table's defaults have
+    /// put into it, in the form of what is kept beside rows; None if nothing of it is kept.
+    pub(super) fn filled(&self, stream: &StreamPlan) -> Option<String> {
+        let loading = self.loading.as_ref().filter(|l| l.residue.is_some())?;
+        let table = &self.catalog.tables[stream.table];
+        let values: Vec<String> = (table.columns.iter())
+            .filter(|c| c.has_default && stream.defaulted.contains(&c.name))
+            .map(|c| format!("({}, t.{}::text)", literal(&c.name), quoted(&c.physical)))
+            .collect();
+        let key = &table.columns[*table.key.first()?].physical;
+        let preserves = loading.plan.options.on_unrepresentable == OnUnrepresentable::Preserve;
+        (preserves && !values.is_empty()).then(|| {
+            format!(
+                "{}, t.{}::text, (SELECT json_object_agg(name, json_build_object('made', made))::text \
+                   FROM (VALUES {}) AS d (name, made) WHERE made IS NOT NULL)",
+                literal(&stream.table_name),
+                quoted(key),
+                values.join(", ")
+            )
+        })
+    }
+
+    /// Notes what defaults have put into the rows of a table that was empty before.
+    pub(super) async fn note_filled(&self, stream: &StreamPlan) -> Result<()> {
+        let Some(filled) = self.filled(stream) else { return Ok(()) };
+        let full = self.found.full_name(&stream.table_name);
+        let sql = format!("INSERT INTO {STAGED_FILLED} SELECT {filled} FROM {full} t");
+        self.run("cannot note what defaults have put into the rows", &sql).await
+    }
+
     /// Whether anything is kept beside the rows of this schema.
     pub(super) async fn keeps_residue(&self, what: &str) -> Result<bool> {
         let own = self.found.full_name(RESIDUE);
@@ -128,8 +160,8 @@ impl PgTarget {
         let sql = format!(
             "SELECT s.table_name, s.key, n.key FROM {STAGED_RESIDUE} s \
                JOIN {residue} r ON r.table_name = s.table_name AND r.key = s.key \
-              CROSS JOIN LATERAL json_each_text(s.residue::json) n \
-               JOIN LATERAL json_each_text(r.residue::json) o ON o.key = n.key \
+              CROSS JOIN LATERAL jsonb_each(s.residue::jsonb) n \
+               JOIN LATERAL jsonb_each(r.residue::jsonb) o ON o.key = n.key \
               WHERE o.value <> n.value LIMIT 1"
         );
         let other = self.connection.rows(Code::Target, "cannot keep the originals", &sql).await?;
@@ -137,7 +169,12 @@ impl PgTarget {
             return Err(kept_otherwise(table, key, column));
         }
         let sql = format!(
-            "INSERT INTO {residue} AS r SELECT DISTINCT ON (table_name, key) * FROM {STAGED_RESIDUE} \
+            "INSERT INTO {residue} AS r \
+             SELECT table_name, key, coalesce((k.residue::jsonb || f.filled::jsonb)::text, \
+                                              k.residue, f.filled) \
+               FROM (SELECT DISTINCT ON (table_name, key) * FROM {STAGED_RESIDUE}) k \
+               FULL JOIN (SELECT * FROM {STAGED_FILLED} WHERE filled IS NOT NULL) f \
+              USING (table_name, key) \
              ON CONFLICT (table_name, key) \
              DO UPDATE SET residue = (r.residue::jsonb || excluded.residue::jsonb)::text \
               WHERE NOT r.residue::jsonb @> excluded.residue::jsonb"
@@ -168,5 +205,7 @@ impl PgTarget {
     }
 }
 
+/// Where it is noted what defaults have put into new rows.
+pub(super) const STAGED_FILLED: &str = "pg_temp.chronicle_dump_stage_filled";
 /// Where what is kept beside the rows is staged.
 pub(super) const STAGED_RESIDUE: &str = "pg_temp.chronicle_dump_stage_residue";

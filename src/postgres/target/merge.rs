@@ -4,6 +4,7 @@ use tokio_postgres::error::SqlState;
 
 use super::PgTarget;
 use super::copy::{is_about_a_value, type_name, with_hint};
+use super::kept::STAGED_FILLED;
 use crate::error::{Code, Error, Result};
 use crate::plan::{ColumnPlan, StreamPlan};
 use crate::postgres::catalog::Rule;
@@ -362,13 +363,18 @@ impl Merge<'_> {
             .collect();
         let key = self.key();
         let full = self.target.found.full_name(&self.table.name);
-        let sql = format!(
-            "INSERT INTO {place} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} s \
-              WHERE NOT EXISTS (SELECT 1 FROM {full} t WHERE t.{key} = s.{key})",
+        let mut sql = format!(
+            "INSERT INTO {place} AS t ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} s \
+              WHERE NOT EXISTS (SELECT 1 FROM {full} o WHERE o.{key} = s.{key})",
             columns.join(", "),
             values.join(", "),
             self.staging
         );
+        if let Some(filled) = self.target.filled(self.stream) {
+            sql = format!(
+                "WITH new AS ({sql} RETURNING {filled}) INSERT INTO {STAGED_FILLED} SELECT * FROM new"
+            );
+        }
         let connection = &self.target.connection;
         self.target.run("cannot set a savepoint", "SAVEPOINT merge").await?;
         match connection.client.execute_typed(&sql, &[]).await {
