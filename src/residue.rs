@@ -81,11 +81,6 @@ impl Kept {
         self.0.contains_key(column)
     }
 
-    /// Forgets what is kept of a column.
-    pub fn forget(&mut self, column: &str) {
-        self.0.remove(column);
-    }
-
     /// Keeps the original of a column in the place of which `was` stands.
     pub fn original(&mut self, column: &str, value: Value<'_>, was: String) {
         let mut tagged = tag(value);

@@ -994,13 +994,6 @@ impl Shaper {
             return;
         }
         if let Some(key) = stream.key.iter().find(|k| out.rows.value(shaped, **k) == Value::Null) {
-            // what can be made anew is not worth a refusal
-            for column in stream.source.columns.iter().filter(|c| derived(&stream.source, c)) {
-                self.row.beside.forget(&column.name);
-            }
-            if self.row.beside.is_empty() {
-                return;
-            }
             let reason = "the row has no id, so nothing can be kept beside it";
             let refusal = Refusal { reason: reason.into(), zone: false };
             let settle = Some("--on-unrepresentable=reject".into());

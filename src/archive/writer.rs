@@ -104,8 +104,7 @@ impl StreamWriter {
             None => json::read_string(token, &mut self.scratch).map(|_| &self.scratch[..]),
         };
         let Some(Ok(text)) = text.map(std::str::from_utf8) else { return };
-        // words such as `now` say no time
-        if text.len() > TIME || !text.starts_with(|c: char| c.is_ascii_digit()) {
+        if text.len() > TIME {
             return;
         }
         let extent = &mut self.extent;

@@ -154,7 +154,10 @@ fn as_text(path: &Path, inspected: &Inspected, verified: bool) -> String {
         let mut text = format!("{rows} {stream}");
         if let Some(extent) = extent(inspected, stream) {
             text.push_str(&format!(", {}", HumanBytes(extent.bytes)));
-            if let (Some(first), Some(last)) = (extent.first, extent.last) {
+            // the least and the greatest text; words such as `now` say no time
+            let is_time = |text: &String| text.starts_with(|c: char| c.is_ascii_digit());
+            let times = (extent.first.filter(is_time), extent.last.filter(is_time));
+            if let (Some(first), Some(last)) = times {
                 text.push_str(&format!(", {} to {}", show_text(&first), show_text(&last)));
             }
         }

@@ -938,8 +938,11 @@ const NUMBERED_SERVER: &str = "DROP TABLE chronicle_events, chronicle_sessions C
     CREATE TABLE chronicle_events (id bigint PRIMARY KEY, session_id bigint, type text, \
         timestamp timestamptz, data jsonb)";
 
-/// A SQLite file and a server whose ids are numbers, and how to ask either.
-fn where_ids_are_numbers(desk: &Desk, name: &str) -> [(String, Box<dyn Fn(&str) -> String>); 2] {
+/// A database, and how to ask it.
+type Asked = (String, Box<dyn Fn(&str) -> String>);
+
+/// A SQLite file and a server whose ids are numbers.
+fn where_ids_are_numbers(desk: &Desk, name: &str) -> [Asked; 2] {
     let file = desk.sqlite("numbers.db", TUTORIAL, "");
     let server = postgres("postgres-upstream.sql", name, NUMBERED_SERVER);
     let (asked, url) = (file.clone(), server.url());
