@@ -17,7 +17,7 @@ use crate::import::know_ids;
 use crate::incoming::Incoming;
 use crate::plan::{Apart, Plan, PlanOptions, StreamPlan, plan};
 use crate::record::{Batch, Column, Kind, Stream, Value};
-use crate::residue::{APART, RESIDUE, with_residue, without_made};
+use crate::residue::{APART, RESIDUE, Residue, with_residue, without_made};
 use crate::shape::{Shaped, Shaper};
 use crate::source::Source;
 use crate::spool::Spool;
@@ -164,7 +164,9 @@ impl AsLoaded {
                 None => Value::Null,
             });
         }
-        self.left_out[number] += (taken - loaded - self.shaped.again.len()) as u64;
+        let loaded_too = |kept: &&Residue| self.shaped.from.binary_search(&kept.row).is_ok();
+        let again = self.shaped.again.iter().filter(|kept| !loaded_too(kept)).count();
+        self.left_out[number] += (taken - loaded - again) as u64;
         Ok(true)
     }
 

@@ -11,6 +11,7 @@ use crate::plan::{OnUnrepresentable, Plan, PlanOptions, plan};
 use crate::progress::Progress;
 use crate::record::Batch;
 use crate::rejects::Rejects;
+use crate::residue::Residue;
 use crate::shape::{Change, Rejected, Shaper, key_of};
 use crate::shaping::{End, Shaping, Slice};
 use crate::target::{Outcome, Problem, Problems, Purpose, Refused, Rows, Target};
@@ -101,6 +102,7 @@ async fn load(
         rejected_rows: vec![0; plan.streams.len()],
         problems: Problems::default(),
         nothing_new: vec![0; plan.streams.len()],
+        apart_too: vec![0; plan.streams.len()],
         checks: options.purpose == Purpose::Check,
         plan,
     };
@@ -170,6 +172,8 @@ struct Loading {
     problems: Problems,
     /// Of every stream, the second copies that were left out because they say nothing new.
     nothing_new: Vec<u64>,
+    /// Of every stream, the rows that were loaded and kept apart, too.
+    apart_too: Vec<u64>,
     checks: bool,
 }
 
@@ -191,6 +195,8 @@ impl Loading {
             target.write_rows(&again).await?;
         }
         self.nothing_new[number] += shaped.nothing_new;
+        let is_loaded = |kept: &&Residue| shaped.from.binary_search(&kept.row).is_ok();
+        self.apart_too[number] += shaped.again.iter().filter(is_loaded).count() as u64;
         self.set_aside(slice, refused)
     }
 
@@ -238,9 +244,11 @@ impl Loading {
         }
         for (n, stream) in self.plan.streams.iter().enumerate().rev() {
             if let Some(of) = stream.second_of {
-                let again = outcome.loaded.remove(n);
-                outcome.loaded[of].inserted_rows += again.inserted_rows;
-                outcome.loaded[of].skipped_rows += again.skipped_rows;
+                let (again, twice) = (outcome.loaded.remove(n), self.apart_too[of]);
+                // what is loaded, too, counts there
+                let new = again.inserted_rows.min(twice);
+                outcome.loaded[of].inserted_rows += again.inserted_rows - new;
+                outcome.loaded[of].skipped_rows += again.skipped_rows.saturating_sub(twice - new);
             }
         }
     }

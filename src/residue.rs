@@ -44,6 +44,9 @@ pub const APART: &str = "stream:";
 /// What a row is kept under that was made as a whole, where others have the names of columns: beside
 /// it stands the row as it was made, so that an export leaves it out until it is edited.
 pub const WHOLE_ROW: &str = "*";
+/// The name under which a row tells that it is kept apart, too, as a row of its own stream: it goes
+/// as long as nobody has edited it.
+const ALSO_APART: &str = "*apart";
 /// The key of a row's JSON object under which the values of columns without a place stand.
 pub const RESERVED_KEY: &str = "chronicle_dump";
 
@@ -91,6 +94,11 @@ impl Kept {
     /// Keeps the value of a column that the table lacks.
     pub fn missing(&mut self, column: &str, value: Value<'_>) {
         self.0.insert(column.to_owned(), tag(value));
+    }
+
+    /// Notes that the row is kept apart, too, and what its columns hold.
+    pub fn also_apart(&mut self, columns: BTreeMap<String, String>) {
+        self.0.insert(ALSO_APART.to_owned(), columns);
     }
 
     /// Notes that a value stands there only because it must.
@@ -386,12 +394,23 @@ impl Restorer {
         self.columns.len()
     }
 
-    /// Appends a row as it was to `out`.
+    /// Whether the columns of a row hold what their fingerprints say.
+    fn is_unedited(&mut self, was: &Tagged, batch: &Batch, row: usize) -> bool {
+        was.iter().all(|(name, was)| {
+            let from = self.columns.iter().find(|c| c.name == *name).and_then(|c| c.from);
+            from.is_some_and(|n| self.fingerprint.of(self.raw[n], batch.value(row, n)) == *was)
+        })
+    }
+
+    /// Appends a row as it was to `out`, unless it is kept apart, too, and nobody has edited it.
     pub fn restore(&mut self, batch: &Batch, row: usize, out: &mut Batch) {
         let mut kept = match batch.value(row, self.raw.len()) {
             Value::Text(text) => parse(text),
             _ => BTreeMap::new(),
         };
+        if kept.get(ALSO_APART).is_some_and(|was| self.is_unedited(was, batch, row)) {
+            return;
+        }
         let payload = self.unfold(batch, row, &mut kept);
         for n in 0..self.columns.len() {
             let column = &self.columns[n];

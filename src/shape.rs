@@ -372,7 +372,7 @@ impl Shaper {
             }
             self.one(at, &mut out.rows)?;
             if self.row.refused.is_empty() {
-                self.keep(stream, shaped, out);
+                self.keep(at, shaped, out);
                 beside += out.residue.get(kept).map_or(0, |kept| kept.text.len());
             }
             if self.row.refused.is_empty() {
@@ -435,6 +435,33 @@ impl Shaper {
             },
         }
         Ok(true)
+    }
+
+    /// Keeps a row apart, too, that only the later of two streams of one table brings: so it goes back
+    /// into a table of its own, where there is one.
+    fn keep_apart_too(&mut self, at: At<'_>, shaped: usize, out: &mut Shaped) {
+        let Sharing::Second(again, _) = self.sharing[at.batch.stream()] else { return };
+        let plan = Arc::clone(&self.plan);
+        let second = At { stream: &plan.streams[again], ..at };
+        let has_key = own_name(at.stream, at.batch, at.row).is_some();
+        if second.stream.apart != Some(Apart::Kept) || !has_key {
+            return;
+        }
+        let mut whole = Kept::default();
+        for missing in &second.stream.missing {
+            let value = at.batch.value(at.row, missing.source);
+            if value != Value::Null {
+                whole.missing(&missing.name, value);
+            }
+        }
+        out.again.push(Residue { row: at.row, key: plain_key(second), text: whole.text() });
+        let mut columns = BTreeMap::new();
+        for (n, column) in at.stream.columns.iter().enumerate() {
+            let kind = if column.ty == TargetType::Jsonb { Kind::Jsonb } else { Kind::Text };
+            let print = self.fingerprint.of(kind, out.rows.value(shaped, n));
+            columns.insert(column.name.clone(), print);
+        }
+        self.row.beside.also_apart(columns);
     }
 
     /// Why a row is a second copy.
@@ -967,7 +994,8 @@ impl Shaper {
     }
 
     /// Puts what has no column under the reserved key of the row's JSON, or beside the row.
-    fn keep(&mut self, stream: &StreamPlan, shaped: usize, out: &mut Shaped) {
+    fn keep(&mut self, at: At<'_>, shaped: usize, out: &mut Shaped) {
+        let stream = at.stream;
         if !self.row.folded.is_empty() {
             let carried = stream.fold.and_then(|fold| match out.rows.value(shaped, fold) {
                 Value::Text(text) => {
@@ -984,6 +1012,7 @@ impl Shaper {
             }
         }
         self.keep_reserved(stream, shaped, out);
+        self.keep_apart_too(at, shaped, out);
         if self.row.beside.is_empty() {
             // what is kept beside a row finds it by its key: only where nothing is, it goes
             if let ([key], true) = (&stream.key[..], self.row.keyless)

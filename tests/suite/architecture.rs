@@ -245,7 +245,7 @@ fn export_and_import_meet_only_in_the_archive() {
         "import.rs",
         &[
             "archive", "cancel", "error", "incoming", "plan", "progress", "record", "rejects",
-            "shape", "shaping", "target",
+            "residue", "shape", "shaping", "target",
         ],
     );
     knows_only("incoming.rs", &["archive", "cancel", "error", "progress", "record"]);

@@ -870,21 +870,26 @@ fn a_second_copy_that_says_more_is_refused_by_name_kept_or_dropped() {
         Program::new(args).run().success();
         let back = desk.export(&target);
         let (sessions, events) = (records(&back, "sessions"), records(&back, "events"));
-        assert_eq!([sessions.len(), events.len()], [2, 2]);
-        assert!(events.iter().all(|e| sessions.iter().any(|s| s["id"] == e["session_id"])));
-        let again = records(&back, "server_events");
-        assert_eq!(again, kept[..1], "to the letter");
-        assert_eq!(again[0]["session_id"], records(&back, "server_sessions")[0]["id"]);
+        assert_eq!([sessions.len(), events.len()], [1, 1]);
+        assert_eq!(events[0]["session_id"], sessions[0]["id"]);
+        let (parents, again) = (records(&back, "server_sessions"), records(&back, "server_events"));
+        assert_eq!(again, kept, "to the letter");
+        assert!(again.iter().all(|e| parents.iter().any(|s| s["id"] == e["session_id"])));
     }
 }
 
 #[test]
 fn the_hooks_and_the_server_in_one_file_come_back_each_to_its_own_tables() {
     let desk = Desk::new("own_tables");
-    let source = desk.sqlite("source.db", BOTH, &in_both("{ \"of\": \"the server\" }"));
+    // a session and an event of both, and others that the server alone has
+    let alone = of_the_server(2, 12, "{ \"of\": \"nobody else\" }");
+    let rows = in_both("{ \"of\": \"the server\" }") + &alone;
+    let source = desk.sqlite("source.db", BOTH, &rows);
     let server = postgres("postgres-upstream.sql", "own_tables", "");
     for to in [desk.sqlite("hooks.db", HOOKS, ""), server.url()] {
-        desk.shift(&source, &to, KEEPING).success();
+        for _ in 0..2 {
+            desk.shift(&source, &to, KEEPING).success();
+        }
         let back = desk.sqlite("back.db", BOTH, "");
         desk.shift(&to, &back, &[]).success();
         assert_same_rows(&sqlite_dump(source.as_ref()), &sqlite_dump(back.as_ref()));
@@ -898,6 +903,12 @@ fn the_hooks_and_the_server_in_one_file_come_back_each_to_its_own_tables() {
             std::fs::remove_file(file).expect("remove the file");
         }
     }
+    // all can be seen where there is one pair of tables, and what somebody writes there stays
+    assert_eq!(server.psql("SELECT count(*) FROM chronicle_sessions"), "2");
+    server.psql("UPDATE chronicle_sessions SET git_branch = 'mine' WHERE id::text LIKE '%2'");
+    let edited = desk.sqlite("edited.db", BOTH, "");
+    desk.shift(&server.url(), &edited, KEEPING).success();
+    assert_eq!(ask(&edited, "SELECT count(*) FROM sessions WHERE git_branch = 'mine'"), "1");
 }
 
 #[test]
