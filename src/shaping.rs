@@ -141,7 +141,10 @@ fn shape(
 
 /// Gives a batch back, to be filled anew, once nobody refers to it any more.
 fn give_back(batches: &back::Sender<Batch>, batch: Arc<Batch>) {
-    if let Some(batch) = Arc::into_inner(batch) {
+    // one without rows only holds the place of another: it was never taken from there
+    if let Some(batch) = Arc::into_inner(batch)
+        && batch.rows() > 0
+    {
         // the reading thread may have ended: it needs no more
         let _ = batches.send(batch);
     }

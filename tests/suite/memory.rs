@@ -1,11 +1,14 @@
 //! How much memory is needed does not depend on how much there is to move.
 
+use super::support::cluster::Cluster;
 use super::support::files::workdir;
 use super::support::generate::hooks_database;
 use super::support::program::Program;
 
 /// The most that an export or a verification may hold at any moment, with two threads at work.
 const MOST: u64 = 56 << 20;
+/// The most that an import may hold, beside the 40 MiB of SQLite's page cache.
+const IMPORT: u64 = 72 << 20;
 
 #[test]
 fn export_and_verify_hold_a_few_chunks_and_not_the_database() {
@@ -22,5 +25,23 @@ fn export_and_verify_hold_a_few_chunks_and_not_the_database() {
         // where the system does not tell, there is nothing to compare
         let peak = run.peak_memory.unwrap_or_default();
         assert!(peak < MOST, "{what}: {} MiB", peak >> 20);
+    }
+}
+
+#[test]
+fn an_import_holds_a_few_chunks_and_not_the_archive() {
+    let folder = workdir("memory_import");
+    let path = |name: &str| folder.path().join(name);
+    hooks_database(&path("a.db"), 50, 60_000, 4).unwrap();
+    let rows = 120 << 20;
+    assert!(std::fs::metadata(path("a.db")).unwrap().len() > rows, "the database is too small");
+    Program::new(["export", "-o"]).arg(path("a.zst")).arg(path("a.db")).run().success();
+    let server = Cluster::get().database("memory_import");
+    let file = path("b.db").to_str().unwrap().to_owned();
+    for (to, most) in [(file, IMPORT + (40 << 20)), (server.url(), IMPORT)] {
+        let import = Program::new(["import"]).arg(path("a.zst")).arg("--to").arg(&to);
+        let run = import.arg("--create").arg("--assume-tz=UTC").run().success();
+        let peak = run.peak_memory.unwrap_or_default();
+        assert!(peak < most, "{to}: {} MiB", peak >> 20);
     }
 }
