@@ -27,10 +27,16 @@ pub struct Slice {
     pub refused: Vec<usize>,
 }
 
+/// What comes back of a slice: room for the next one, and the rows that the target has refused.
+struct Spare {
+    shaped: Shaped,
+    refused: Option<(Arc<Batch>, Vec<usize>)>,
+}
+
 /// The thread that shapes.
 pub struct Shaping {
     slices: mpsc::Receiver<Slice>,
-    used: back::Sender<Slice>,
+    used: back::Sender<Spare>,
     batches: back::Sender<Batch>,
     thread: Option<JoinHandle<Result<Option<End>>>>,
 }
@@ -68,9 +74,8 @@ impl Shaping {
         let (to_us, slices_out) = mpsc::channel(1);
         let count = slices(plan, purpose);
         for _ in 0..count {
-            let (batch, shaped) = (Arc::new(Batch::default()), Shaped::default());
             // the other end is at hand
-            let _ = used.send(Slice { batch, shaped, rows: 0, refused: Vec::new() });
+            let _ = used.send(Spare { shaped: Shaped::default(), refused: None });
         }
         let batches = incoming.used();
         let thread = std::thread::Builder::new()
@@ -86,13 +91,18 @@ impl Shaping {
     }
 
     /// Gives a slice back, to be filled anew.
-    pub fn done(&self, mut slice: Slice) {
-        if slice.refused.is_empty() {
-            // at once: the next batch may wait for this one
-            give_back(&self.batches, std::mem::take(&mut slice.batch));
-        }
+    pub fn done(&self, slice: Slice) {
+        let Slice { batch, shaped, refused, .. } = slice;
+        let refused = match refused.is_empty() {
+            true => {
+                // at once: the next batch may wait for this one
+                give_back(&self.batches, batch);
+                None
+            }
+            false => Some((batch, refused)),
+        };
         // the thread may have ended: it needs no more
-        let _ = self.used.send(slice);
+        let _ = self.used.send(Spare { shaped, refused });
     }
 
     /// What is left at the end.
@@ -113,27 +123,28 @@ fn shape(
     first: Batch,
     mut shaper: Shaper,
     slices: &mpsc::Sender<Slice>,
-    used: &back::Receiver<Slice>,
+    used: &back::Receiver<Spare>,
 ) -> Result<Option<End>> {
-    let mut batch = Arc::new(first);
-    let batches = incoming.used();
+    let (mut next, batches) = (first, incoming.used());
     loop {
-        let mut at = 0;
+        let (batch, mut at) = (Arc::new(next), 0);
         while at < batch.rows() {
-            let Ok(mut slice) = used.recv() else { return Ok(None) };
-            shaper.unload(&slice.batch, &slice.refused)?;
-            slice.refused.clear();
-            give_back(&batches, std::mem::replace(&mut slice.batch, Arc::clone(&batch)));
-            let next = shaper.shape(&batch, at, &mut slice.shaped)?;
-            slice.rows = next - at;
-            at = next;
+            let Ok(Spare { mut shaped, refused }) = used.recv() else { return Ok(None) };
+            if let Some((of, rows)) = refused {
+                shaper.unload(&of, &rows)?;
+                give_back(&batches, of);
+            }
+            let from = at;
+            at = shaper.shape(&batch, from, &mut shaped)?;
+            let batch = Arc::clone(&batch);
+            let slice = Slice { batch, shaped, rows: at - from, refused: Vec::new() };
             if slices.blocking_send(slice).is_err() {
                 return Ok(None);
             }
         }
-        give_back(&batches, std::mem::take(&mut batch));
+        give_back(&batches, batch);
         match incoming.next_blocking()? {
-            Ok(next) => batch = Arc::new(next),
+            Ok(batch) => next = batch,
             Err(sealed) => return Ok(Some(End { shaper, sealed })),
         }
     }
@@ -141,10 +152,7 @@ fn shape(
 
 /// Gives a batch back, to be filled anew, once nobody refers to it any more.
 fn give_back(batches: &back::Sender<Batch>, batch: Arc<Batch>) {
-    // one without rows only holds the place of another: it was never taken from there
-    if let Some(batch) = Arc::into_inner(batch)
-        && batch.rows() > 0
-    {
+    if let Some(batch) = Arc::into_inner(batch) {
         // the reading thread may have ended: it needs no more
         let _ = batches.send(batch);
     }

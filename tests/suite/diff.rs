@@ -219,8 +219,9 @@ fn null_and_the_json_null_are_two_values() {
         let path = folder.path().join(format!("{value}.db"));
         sqlite_from(&["sqlite-server.sql"], &path, "delete");
         let sql = format!(
-            "INSERT INTO chronicle_sessions (id, claude_session_id, start_time, metadata) \
-             VALUES ('s', 'c', '2025-08-19T10:00:00Z', {value})"
+            "INSERT INTO chronicle_sessions \
+                 (id, claude_session_id, start_time, metadata, created_at, updated_at) \
+             VALUES ('s', 'c', '2025-08-19T10:00:00Z', {value}, '2025-08-19', '2025-08-19')"
         );
         Connection::open(&path).unwrap().execute_batch(&sql).unwrap();
         path
