@@ -8,7 +8,7 @@ pub use crate::archive::Sealed;
 use crate::archive::line::Control;
 use crate::archive::{
     ArchiveReader, CONTROL_LINE, Header, Limits, Manifest,
-    container::{Container, Unpacker},
+    container::Container,
     seek, sha256,
 };
 use crate::cancel::Cancel;
@@ -96,8 +96,10 @@ pub fn inspect(file: &mut File, limits: Limits) -> Result<Option<Inspected>> {
     }
     let head = ArchiveReader::open(&mut *file, limits.clone())?;
     let line = Container::open(Cursor::new(tail), limits)
-        .and_then(|mut container| container.next_piece(Vec::new()))
-        .and_then(|tail| tail.map(|tail| Unpacker::new()?.unpack(tail)).transpose());
+        .and_then(|mut container| {
+            let tail = container.next_piece(Vec::new())?;
+            tail.map(|tail| container.unpacker()?.unpack(tail)).transpose()
+        });
     let Ok(Some(line)) = line else { return Ok(None) };
     let Ok(Control::Manifest(manifest)) = Control::parse(&line) else { return Ok(None) };
     let digest = sha256(&line);

@@ -58,12 +58,12 @@ impl<R: Read + Send + 'static> Ahead<R> {
         for examiner in examiners {
             let (to_examiner, from_reader) = channel();
             let (to_us, from_examiner) = channel();
-            let unpacker = Unpacker::new()?;
+            let unpacker = container.unpacker()?;
             spawn("examine", move || examine(examiner, unpacker, &from_reader, &to_us))?;
             jobs.push(to_examiner);
             examined.push(from_examiner);
         }
-        let unpacker = Unpacker::new()?;
+        let unpacker = container.unpacker()?;
         let reader = spawn("read", move || read(container, unpacker, &jobs, &to_reader))?;
         Ok(Ahead { examined, next: 0, used, reader, consumed })
     }
@@ -106,9 +106,9 @@ fn read<R: Read>(
     examiners: &[Sender<Outcome<Job>>],
     used: &Receiver<Used>,
 ) -> Container<R> {
-    let mut ahead = 0;
+    let mut spares = Spares::default();
     for examiner in examiners.iter().cycle() {
-        let Some(mut batch) = spare(used, &mut ahead) else { break };
+        let Some(mut batch) = spares.next(used) else { break };
         let read = container.next_piece(batch.adopt(Vec::new())).and_then(|piece| match piece {
             // it may be the tail, whose end is to be seen here
             Some(piece) if piece.size() <= CONTROL_LINE => {
@@ -125,7 +125,7 @@ fn read<R: Read>(
         let consumed = container.consumed();
         let job = read.map(|piece| piece.map(|piece| Job { piece, batch, consumed }));
         if let Ok(Some(job)) = &job {
-            ahead += job.piece.size();
+            spares.ahead += job.piece.size();
         }
         if examiner.send(job).is_err() || last {
             break;
@@ -134,18 +134,30 @@ fn read<R: Read>(
     container
 }
 
-/// A batch to fill; waits while too much is ahead. None if nobody wants more.
-fn spare(used: &Receiver<Used>, ahead: &mut usize) -> Option<Batch> {
-    loop {
-        let back = match used.try_recv() {
-            Err(TryRecvError::Empty) if *ahead < AHEAD => return Some(Batch::default()),
-            Err(TryRecvError::Empty) => used.recv().ok()?,
-            other => other.ok()?,
-        };
-        *ahead -= back.bytes;
-        // what an unusually large piece needed is not kept
-        if *ahead < AHEAD && back.batch.adopted().len() < AHEAD {
-            return Some(back.batch);
+/// The batches that wait to be filled, and how much is on its way in others.
+#[derive(Default)]
+struct Spares {
+    ahead: usize,
+    // none is let go that will be needed again: what is freed here and there stays with the process
+    batches: Vec<Batch>,
+}
+
+impl Spares {
+    /// A batch to fill; waits while too much is ahead. None if nobody wants more.
+    fn next(&mut self, used: &Receiver<Used>) -> Option<Batch> {
+        loop {
+            let back = match used.try_recv() {
+                Err(TryRecvError::Empty) if self.ahead < AHEAD => {
+                    return Some(self.batches.pop().unwrap_or_default());
+                }
+                Err(TryRecvError::Empty) => used.recv().ok()?,
+                other => other.ok()?,
+            };
+            self.ahead -= back.bytes;
+            // what an unusually large piece needed is not kept
+            if back.batch.adopted().len() < AHEAD {
+                self.batches.push(back.batch);
+            }
         }
     }
 }

@@ -3,13 +3,14 @@
 //! decompressed elsewhere than it is read.
 
 use std::io::Read;
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
 use zstd::zstd_safe::DParameter;
 
 use super::line::{HEADER_PREFIX, STATE_PREFIX};
 use super::seek::{self, Entry};
-use super::{CONTROL_LINE, FRAME_CONTENT, HEAD_FRAME, RECORD_LINE, WINDOW_LOG};
+use super::{CHUNK_TARGET, CONTROL_LINE, FRAME_CONTENT, HEAD_FRAME, RECORD_LINE, WINDOW_LOG};
 use crate::error::{Code, Error, Result};
 
 /// How much a reader accepts before it refuses. The defaults are the format's own limits.
@@ -40,6 +41,10 @@ const ZSTD_MAGIC: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
 const BUFFER: usize = 256 << 10;
 /// By how much chunks of one archive mostly differ.
 const SLACK: usize = 64 << 10;
+/// What the frame of a chunk mostly needs at most.
+const FRAME: usize = 2 << 20;
+/// What an unusually large frame needed above this is not kept.
+const KEPT: usize = 8 << 20;
 /// The largest block of a frame (RFC 8878, 3.1.1.2.4).
 const BLOCK: usize = 128 << 10;
 
@@ -132,23 +137,11 @@ pub struct Frame {
 /// Decompresses the frames of pieces.
 pub struct Unpacker {
     decoder: Decoder<'static>,
+    /// Where the buffers of frames go back to.
+    used: Sender<Vec<u8>>,
 }
 
 impl Unpacker {
-    /// An unpacker for the windows that the format allows.
-    ///
-    /// # Errors
-    /// If zstd cannot be set up.
-    pub fn new() -> Result<Unpacker> {
-        let made = || -> std::io::Result<Decoder<'static>> {
-            let mut decoder = Decoder::new()?;
-            decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG))?;
-            Ok(decoder)
-        };
-        made()
-            .map(|decoder| Unpacker { decoder })
-            .map_err(|e| Error::new(Code::Internal, "cannot set up zstd").because(e))
-    }
 
     /// The lines of a piece.
     ///
@@ -162,15 +155,23 @@ impl Unpacker {
     }
 
     fn decompress(&mut self, frame: Frame) -> Result<Vec<u8>> {
-        let Frame { bytes, content, room: mut out } = frame;
+        let Frame { bytes, content, room } = frame;
+        let lines = self.content(&bytes, content, room)?;
+        // the container may have come to its end: it needs no more
+        let _ = self.used.send(bytes);
+        Ok(lines)
+    }
+
+    /// Decompresses `bytes` into `out`.
+    fn content(&mut self, bytes: &[u8], content: usize, mut out: Vec<u8>) -> Result<Vec<u8>> {
         self.decoder.reinit().map_err(broken)?;
         // grown in steps, so that a header that promises much costs little; never larger, whatever
         // was in the buffer before, because zstd's words about damage depend on its room
         let mut room = content.min(16 << 20) + 1;
         let (mut used, mut filled) = (0, 0);
         if out.capacity() < room {
-            // with some room for the next one: what is outgrown would stay with the process
-            out = Vec::with_capacity(room + SLACK);
+            // with room for the next one: what is outgrown would stay with the process
+            out = Vec::with_capacity(room.max(CHUNK_TARGET) + SLACK);
         }
         out.resize(room, 0);
         loop {
@@ -207,6 +208,9 @@ pub struct Container<R> {
     limits: Limits,
     entries: Vec<Entry>,
     pieces: u64,
+    /// Where the buffers of frames come back, and the other end of it for unpackers.
+    used: Receiver<Vec<u8>>,
+    to_us: Sender<Vec<u8>>,
 }
 
 impl<R: Read> Container<R> {
@@ -233,13 +237,33 @@ impl<R: Read> Container<R> {
                 return Err(foreign(framing));
             }
         }
-        Ok(Container { input, framing, limits, entries: Vec::new(), pieces: 0 })
+        Ok(Container::new(input, framing, limits, 0))
     }
 
     /// Goes on in the middle of an archive, where `reader` stands before a chunk.
     pub fn within(reader: R, framing: Framing, limits: Limits) -> Container<R> {
         let input = Input { reader, buffer: Vec::new(), at: 0, consumed: 0 };
-        Container { input, framing, limits, entries: Vec::new(), pieces: 1 }
+        Container::new(input, framing, limits, 1)
+    }
+
+    fn new(input: Input<R>, framing: Framing, limits: Limits, pieces: u64) -> Container<R> {
+        let (to_us, used) = channel();
+        Container { input, framing, limits, entries: Vec::new(), pieces, used, to_us }
+    }
+
+    /// An unpacker for pieces of this container, with the windows that the format allows.
+    ///
+    /// # Errors
+    /// If zstd cannot be set up.
+    pub fn unpacker(&self) -> Result<Unpacker> {
+        let made = || -> std::io::Result<Decoder<'static>> {
+            let mut decoder = Decoder::new()?;
+            decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG))?;
+            Ok(decoder)
+        };
+        made()
+            .map(|decoder| Unpacker { decoder, used: self.to_us.clone() })
+            .map_err(|e| Error::new(Code::Internal, "cannot set up zstd").because(e))
     }
 
     /// What the first bytes said.
@@ -293,8 +317,11 @@ impl<R: Read> Container<R> {
     fn read_frame(&mut self, room: Vec<u8>, limit: usize) -> Result<Frame> {
         let header = self.frame_header(limit)?;
         let start = self.input.consumed;
+        let mut bytes = self.used.try_recv().unwrap_or_default();
+        bytes.clear();
+        bytes.shrink_to(KEPT);
         // at once, and not by doubling: what is left behind in between would stay with the process
-        let mut bytes = Vec::with_capacity((header.content / 2).min(2 << 20));
+        bytes.reserve((header.content / 2).min(FRAME));
         let mut whole = self.input.take(header.length, &mut bytes)?;
         while whole && self.input.take(3, &mut bytes)? {
             let block = little_endian(&bytes[bytes.len() - 3..]);

@@ -136,7 +136,7 @@ impl<R: Read> ArchiveReader<R> {
     /// If the bytes are no archive, one of another version, or damaged.
     pub fn open(input: R, limits: Limits) -> Result<ArchiveReader<R>> {
         let mut container = Container::open(input, limits.clone())?;
-        let mut unpacker = Unpacker::new()?;
+        let mut unpacker = container.unpacker()?;
         let head = container.next_piece(Vec::new())?.map(|head| unpacker.unpack(head));
         let head = head.transpose()?.unwrap_or_default();
         let (header_line, _) = split_line(&head)

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
 
-use chronicle_dump::archive::container::{Container, Limits, Unpacker};
+use chronicle_dump::archive::container::{Container, Limits};
 use chronicle_dump::archive::seek::Entry;
 use chronicle_dump::archive::{
     ArchiveReader, ArchiveWriter, Header, Origin, WriterOptions, Written, hex, sha256,
@@ -77,7 +77,7 @@ fn archive(header: &Header, streams: &[Stream], rows: &[Vec<Row<'_>>]) -> Archiv
     }
     let (file, written) = writer.finish().unwrap();
     let mut container = Container::open(&file[..], Limits::default()).unwrap();
-    let (mut pieces, mut unpacker) = (Vec::new(), Unpacker::new().unwrap());
+    let (mut pieces, mut unpacker) = (Vec::new(), container.unpacker().unwrap());
     while pieces.len() as u64 <= written.manifest.chunks {
         let piece = container.next_piece(Vec::new()).unwrap().unwrap();
         pieces.push(unpacker.unpack(piece).unwrap());
