@@ -10,13 +10,12 @@ use std::hash::{BuildHasher, Hash, Hasher};
 
 use foldhash::quality::FixedState;
 
-use crate::archive::canonical::Canonical;
+use crate::archive::meaning::Meaning;
 use crate::error::{Code, Error};
 use crate::plan::StreamPlan;
-use crate::record::{Batch, Kind, Value, show};
+use crate::record::{Batch, Value, show};
 use crate::skip::{Step, skips};
 use crate::target::TargetType;
-use crate::time::Naive;
 
 const TABLES: usize = 3;
 const BUCKETS: usize = 1024;
@@ -28,16 +27,14 @@ pub struct Readback {
     key: Vec<usize>,
     rows: u64,
     sums: Vec<u64>,
-    canonical: Canonical,
-    bytes: Vec<u8>,
+    meaning: Meaning,
 }
 
 impl Readback {
     /// The sums over no rows of columns with these types.
     pub fn new(types: Vec<TargetType>, key: Vec<usize>) -> Readback {
         let sums = vec![0; TABLES * BUCKETS * (types.len() + 1)];
-        let (canonical, bytes) = (Canonical::default(), Vec::new());
-        Readback { types, key, rows: 0, sums, canonical, bytes }
+        Readback { types, key, rows: 0, sums, meaning: Meaning::default() }
     }
 
     /// Sums of the same columns over no rows.
@@ -95,11 +92,8 @@ impl Readback {
         match (&self.types[column], value) {
             // compared by the server itself: its text is that of another type
             (TargetType::Cast(_), _) | (_, Value::Null) => {}
-            (TargetType::Jsonb, Value::Text(_)) => {
-                self.bytes.clear();
-                self.canonical.write(Kind::Jsonb, false, Naive::Refuse, value, &mut self.bytes);
-                hasher.write(&self.bytes);
-            }
+            // the server spells it in its own way
+            (TargetType::Jsonb, Value::Text(text)) => hasher.write_u64(self.meaning.hash(text)),
             (_, Value::Real(v)) => hasher.write_u64(v.to_bits()),
             (_, Value::Int(v)) => hasher.write_i64(v),
             (_, Value::Bool(v)) => hasher.write_u8(u8::from(v)),

@@ -7,9 +7,7 @@ use std::sync::atomic::Ordering;
 pub use crate::archive::Sealed;
 use crate::archive::line::Control;
 use crate::archive::{
-    ArchiveReader, CONTROL_LINE, Header, Limits, Manifest,
-    container::Container,
-    seek, sha256,
+    ArchiveReader, CONTROL_LINE, Header, Limits, Manifest, container::Container, seek, sha256,
 };
 use crate::cancel::Cancel;
 use crate::error::Result;
@@ -95,11 +93,10 @@ pub fn inspect(file: &mut File, limits: Limits) -> Result<Option<Inspected>> {
         return Ok(None);
     }
     let head = ArchiveReader::open(&mut *file, limits.clone())?;
-    let line = Container::open(Cursor::new(tail), limits)
-        .and_then(|mut container| {
-            let tail = container.next_piece(Vec::new())?;
-            tail.map(|tail| container.unpacker()?.unpack(tail)).transpose()
-        });
+    let line = Container::open(Cursor::new(tail), limits).and_then(|mut container| {
+        let tail = container.next_piece(Vec::new())?;
+        tail.map(|tail| container.unpacker()?.unpack(tail)).transpose()
+    });
     let Ok(Some(line)) = line else { return Ok(None) };
     let Ok(Control::Manifest(manifest)) = Control::parse(&line) else { return Ok(None) };
     let digest = sha256(&line);

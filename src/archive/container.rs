@@ -142,7 +142,6 @@ pub struct Unpacker {
 }
 
 impl Unpacker {
-
     /// The lines of a piece.
     ///
     /// # Errors

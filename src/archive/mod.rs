@@ -15,6 +15,7 @@ pub mod digest;
 pub mod frame;
 pub mod json;
 pub mod line;
+pub mod meaning;
 mod piece;
 pub mod reader;
 pub mod seek;

@@ -6,12 +6,17 @@ use super::PgTarget;
 use super::copy::Load;
 use crate::error::{Code, Result};
 use crate::plan::StreamPlan;
-use crate::postgres::binary::RowReader;
+use crate::postgres::binary::{Field, RowReader};
 use crate::postgres::{binary, quoted};
 use crate::readback::{differing, not_as_loaded};
 use crate::record::Batch;
 use crate::skip::{Step, skips};
 use crate::target::{Purpose, TargetType};
+
+/// Lets the server read with several processes, if it has any to spare: what costs it time is
+/// fetching and spelling large values, of which its planner knows nothing.
+const SIDE_BY_SIDE: &str = "SET LOCAL parallel_setup_cost = 0; SET LOCAL parallel_tuple_cost = 0; \
+                            SET LOCAL jit = off";
 
 impl PgTarget {
     /// The key of a row as text, as SQL.
@@ -36,7 +41,8 @@ impl PgTarget {
             .map(|c| {
                 let name = quoted(&table.columns[c.target].physical);
                 match c.ty {
-                    TargetType::Cast(_) => format!("c.{name}::text"),
+                    // so that workers of the server fetch and spell it, and not only who sends it
+                    TargetType::Cast(_) | TargetType::Jsonb => format!("c.{name}::text"),
                     _ => format!("c.{name}"),
                 }
             })
@@ -49,8 +55,9 @@ impl PgTarget {
         };
         let sent = self.connection.client.copy_out(sql.as_str()).await.map_err(cannot)?;
         pin_mut!(sent);
-        let (fields, mut reader, mut batch) =
+        let (mut fields, mut reader, mut batch) =
             (binary::fields(types), RowReader::default(), Batch::default());
+        (fields.iter_mut()).filter(|f| **f == Field::Jsonb).for_each(|f| *f = Field::Text);
         while let Some(bytes) = sent.next().await {
             reader.feed(&bytes.map_err(cannot)?);
             batch.start(0, fields.len(), 1);
@@ -76,6 +83,7 @@ impl PgTarget {
             }
             (Some(_), _, None) => return Ok(()),
         };
+        self.run("cannot prepare to read back", SIDE_BY_SIDE).await?;
         let mut found = load.sums.another();
         self.each_row(stream, &load.types, &from, |batch, row| found.add(batch, row)).await?;
         if !found.differs(&load.sums) {
