@@ -2,6 +2,7 @@
 //! table or by way of a staging table where rows are there already.
 
 mod copy;
+mod indexes;
 mod kept;
 mod merge;
 mod numbers;
@@ -169,6 +170,7 @@ impl PgTarget {
         let stream = &plan.streams[load.stream];
         let inserted = match load.staging.clone() {
             None => {
+                self.make_indexes(stream, &load.indexes).await?;
                 self.note_filled(stream).await?;
                 load.rows
             }

@@ -18,6 +18,7 @@ mod diff;
 mod fidelity;
 mod identity;
 mod import_laws;
+mod indexes;
 mod layouts;
 mod manners;
 mod memory;

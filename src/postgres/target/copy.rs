@@ -6,6 +6,7 @@ use futures::{SinkExt, pin_mut};
 use tokio_postgres::Statement;
 use tokio_postgres::error::SqlState;
 
+use super::indexes::Index;
 use super::{PgTarget, not_begun};
 use crate::error::{Code, Error, Result};
 use crate::plan::{OnUnrepresentable, Plan, StreamPlan};
@@ -76,6 +77,10 @@ impl PgTarget {
             true => None,
             false => Some(self.stage(number, stream, numbered).await?),
         };
+        let indexes = match staging {
+            None if empty => self.take_indexes(stream).await?,
+            _ => Vec::new(),
+        };
         if numbered {
             columns.push(NUMBER.into());
         }
@@ -88,7 +93,7 @@ impl PgTarget {
             self.connection.failed(Code::Target, format!("cannot write {}", table.name), e)
         })?;
         let sums = Readback::new(types.clone(), stream.key.clone());
-        Ok(Load { stream: number, staging, numbered, copy, types, rows: 0, sums })
+        Ok(Load { stream: number, staging, indexes, numbered, copy, types, rows: 0, sums })
     }
 
     /// Makes the staging table of a stream.
@@ -131,6 +136,8 @@ pub(super) struct Load {
     pub(super) stream: usize,
     /// The staging table, or none if rows go straight into the table.
     pub(super) staging: Option<String>,
+    /// What is made again behind the rows.
+    pub(super) indexes: Vec<Index>,
     /// Whether the staging table numbers its rows, so that the server's rules can be asked.
     pub(super) numbered: bool,
     pub(super) copy: Statement,

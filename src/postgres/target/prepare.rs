@@ -196,9 +196,10 @@ pub(super) struct Rights {
 }
 
 /// The memory that one load may take, never less than the server allows anyway: staged rows are
-/// joined in it, and a GIN index takes new entries in larger portions.
+/// joined in it, indexes are sorted in it, and a GIN index takes new entries in larger portions.
 pub(super) const MEMORY: &str = "SELECT set_config(name, '64MB', true) FROM pg_catalog.pg_settings \
-      WHERE name IN ('work_mem', 'gin_pending_list_limit') AND setting::bigint < 65536";
+      WHERE name IN ('work_mem', 'maintenance_work_mem', 'gin_pending_list_limit') \
+            AND setting::bigint < 65536";
 
 /// Decides how large values are compressed, in columns that have no method of their own.
 pub(super) async fn compress(connection: &Connection, method: Compression) -> Result<()> {
