@@ -48,6 +48,8 @@ class Work:
     what: str
     ours: Side
     peers: list[Side]
+    # Ours with an option that is not the default, named by it: each is compared with every peer, too.
+    variants: list[Side] = field(default_factory=list)
     # Brings everything into the state that every run finds.
     prepare: Callable[[], object] = nothing
     # What a run has left behind, the same words for the same rows; the number of the round is given.
@@ -59,7 +61,7 @@ class Work:
 
     def sides(self):
         """Everyone who can run."""
-        return [self.ours] + [peer for peer in self.peers if not peer.missing()]
+        return [self.ours, *self.variants] + [peer for peer in self.peers if not peer.missing()]
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def run_in_turn(work, pairs):
             try:
                 side.runs.append(process.run(side.command))
             except process.Failed as error:
-                if side is work.ours:
+                if side not in work.peers:
                     raise
                 tell(f"failed: {error}")
                 side.failed = True
@@ -232,7 +234,7 @@ def import_postgres(shop, archive):
         for table, columns in READY.items()
         for word in ("-c", f"\\copy {table} ({columns}) from '{shop.path(table + '.bin')}' (format binary)")
     ]
-    versions = modules()
+    versions, lz4 = modules(), "--toast-compression lz4"
     return Work(
         "import into Postgres",
         Side("chronicle-dump", shop.import_postgres(archive)),
@@ -245,6 +247,7 @@ def import_postgres(shop, archive):
             Side("psycopg2: execute_values, batches of 100", peer("peer_psycopg2.py", ready),
                  "psycopg2" in versions and ready.exists(), 0.45),
         ],
+        variants=[Side(lz4, shop.import_postgres(archive, *lz4.split()))],
         prepare=server.fresh,
         outcome=lambda number: fingerprint.of_postgres(server, payloads=number == 0),
         memory=48,

@@ -56,15 +56,19 @@ def pairs_table(works):
     """Ours against every peer, at one size."""
     lines = [f"| {works[0].size.events:,} events | chronicle-dump | peer | ratio | goal |", "|---|---:|---:|---:|---|"]
     for work in works:
-        for peer in work.peers:
-            what = f"| {work.what} : {peer.name}"
-            if peer.missing():
-                lines.append(f"{what} | | {peer.missing()} | | |")
-                continue
-            r = ratio(work.ours, peer)
-            lines.append(f"{what} | {work.ours.seconds():.2f} s | {peer.seconds():.2f} s "
-                         f"| {r.middle:.2f} ({r.least:.2f}–{r.most:.2f}) | {verdict(r.middle, peer.goal)} |")
+        named = {work.what: work.ours} | {f"{work.what}, `{side.name}`": side for side in work.variants}
+        for what, ours in named.items():
+            lines += [pair_line(f"{what} : {peer.name}", ours, peer) for peer in work.peers]
     return "\n".join(lines) + "\n"
+
+
+def pair_line(what, ours, peer):
+    """One of ours against one peer."""
+    if peer.missing():
+        return f"| {what} | | {peer.missing()} | | |"
+    r = ratio(ours, peer)
+    return (f"| {what} | {ours.seconds():.2f} s | {peer.seconds():.2f} s "
+            f"| {r.middle:.2f} ({r.least:.2f}–{r.most:.2f}) | {verdict(r.middle, peer.goal)} |")
 
 
 def speed_table(works):

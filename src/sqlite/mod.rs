@@ -1,12 +1,13 @@
 //! The SQLite room: the only place that names rusqlite.
 //!
 //! [`snapshot`] opens a file so that its writers are never held up, [`catalog`] looks at its
-//! tables, [`source`] reads them and [`target`] writes them. [`spool`] is for what does not fit
+//! tables, [`source`] reads them, each by a `query`, and [`target`] writes them. [`spool`] is for what does not fit
 //! into memory.
 
 pub mod catalog;
 mod new_file;
 pub mod probe;
+mod query;
 pub mod snapshot;
 pub mod source;
 pub mod spool;

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::catalog::{SqliteCatalog, SqliteTable, kind};
+use super::query::{Output, Query};
 use super::snapshot::{self, Snapshot};
 use super::{failed, from_sqlite, literal, quoted, row_text};
 use crate::archive::Origin;
@@ -24,8 +25,6 @@ use crate::residue::{
 };
 use crate::source::{ORPHANS_NAMED, Orphans, Source, SourceOptions};
 
-/// A batch is handed over when it holds this many bytes: few enough to stay in a processor's cache.
-const BATCH_BYTES: usize = 256 << 10;
 /// The batches that wait between the reading thread and the rest.
 const BATCHES_AHEAD: usize = 2;
 
@@ -58,21 +57,29 @@ impl SqliteSource {
         for described in &catalog.layout.streams {
             let Some(table) = catalog.table(described) else { continue };
             let stream = describe(&connection, described, table, options.sorted)?;
+            let all = || format!("{} AS t WHERE true", quoted(&table.name));
             if options.as_they_stand {
                 let kept = connection.table_exists(None, RESIDUE).map_err(read)?;
-                queries.push(Query::new(&stream, table, Beside::Column { kept }));
+                let (rows, behind) =
+                    if kept { (beside(&stream, None), "r.residue") } else { (all(), "NULL") };
+                let mut query = Query::new(&stream, table, rows, Some(behind));
+                query.width += 1;
+                queries.push(query);
                 expected_rows += count(&connection, &table.name).map_err(read)?;
                 streams.push(with_residue(stream));
                 continue;
             }
             let kept = kept_beside(&connection, described, table, &stream).map_err(read)?;
-            let beside = kept.as_ref().map(|kept| Beside::GivenBack(kept.only.as_deref()));
-            let mut query = Query::new(&stream, table, beside.unwrap_or(Beside::Nothing));
-            let stream = match kept {
-                None => stream,
-                Some(GivenBack { was, restorer, .. }) => {
+            let (stream, query) = match kept {
+                None => {
+                    let query = Query::new(&stream, table, all(), None);
+                    (stream, query)
+                }
+                Some(GivenBack { was, restorer, only }) => {
+                    let rows = beside(&stream, only.as_deref());
+                    let mut query = Query::new(&stream, table, rows, Some("r.residue"));
                     query.restorer = Some(restorer);
-                    was
+                    (was, query)
                 }
             };
             queries.push(query);
@@ -86,13 +93,13 @@ impl SqliteSource {
         let origin = origin(path, &catalog.layout, options.reproducible);
         let (to_us, batches) = mpsc::channel(BATCHES_AHEAD);
         let (used, to_reader) = recycle::channel();
+        let output = Output { to_us, used: to_reader };
         let (layout, read_streams) = (catalog.layout, streams.clone());
         let reader = std::thread::Builder::new()
             .name("sqlite".into())
             .spawn(move || {
                 for (n, query) in queries.iter_mut().enumerate() {
-                    let mut output = Output { to_us: &to_us, used: &to_reader };
-                    if !query.run(&connection, n, &mut output)? {
+                    if !query.run(&connection, n, &output)? {
                         return Ok(Vec::new());
                     }
                 }
@@ -240,25 +247,6 @@ fn left_out(connection: &Connection, catalog: &SqliteCatalog) -> rusqlite::Resul
     Ok(said)
 }
 
-/// Where batches go, and where used ones come back.
-struct Output<'a> {
-    to_us: &'a mpsc::Sender<Batch>,
-    used: &'a recycle::Receiver<Batch>,
-}
-
-impl Output<'_> {
-    fn fresh(&self, stream: usize, width: usize, first_row: u64) -> Batch {
-        let mut batch = self.used.try_recv().unwrap_or_default();
-        batch.start(stream, width, first_row);
-        batch
-    }
-
-    /// False when nobody wants batches any more.
-    fn send(&self, batch: Batch) -> bool {
-        self.to_us.blocking_send(batch).is_ok()
-    }
-}
-
 /// The streams that had no table when they were loaded: their rows stand in our own.
 fn apart_streams(
     connection: &Connection,
@@ -280,12 +268,16 @@ fn apart_streams(
         if layout.streams.iter().any(|s| s.name == stream.name) {
             continue;
         }
-        let sql = format!(
-            "SELECT residue FROM {RESIDUE} WHERE table_name = {} ORDER BY key",
-            literal(&name)
-        );
-        let (table, rows, restorer) = (stream.table.clone(), String::new(), Some(restorer));
-        let query = Query { table, rows, sql, width: 0, restorer };
+        let rows = format!("{RESIDUE} WHERE table_name = {}", literal(&name));
+        let query = Query {
+            table: stream.table.clone(),
+            rows,
+            columns: "residue".into(),
+            width: 0,
+            order: vec!["key".into()],
+            leader: None,
+            restorer: Some(restorer),
+        };
         found.push((stream, query));
     }
     Ok(found)
@@ -378,98 +370,6 @@ fn beside(stream: &Stream, only: Option<&str>) -> String {
         literal(&stream.table),
         only.unwrap_or("true")
     )
-}
-
-/// What is read beside the rows of a table.
-#[derive(Clone, Copy, PartialEq)]
-enum Beside<'a> {
-    /// Nothing is there.
-    Nothing,
-    /// What is given back to the rows, of which those go that fail a condition.
-    GivenBack(Option<&'a str>),
-    /// What stands there, as a column of its own; NULL if it was never made.
-    Column { kept: bool },
-}
-
-/// The reading of one table.
-struct Query {
-    table: String,
-    /// Its rows `t`, as SQL that ends in a condition.
-    rows: String,
-    sql: String,
-    width: usize,
-    restorer: Option<Restorer>,
-}
-
-impl Query {
-    fn new(stream: &Stream, table: &SqliteTable, kept: Beside<'_>) -> Query {
-        let columns: Vec<String> =
-            stream.columns.iter().map(|c| format!("t.{}", quoted(&c.physical))).collect();
-        // byte order, whatever collation a column declares
-        let mut order: Vec<String> =
-            (stream.order.iter()).map(|n| format!("{} COLLATE BINARY", columns[*n])).collect();
-        // rows without a key, or with equal ones, in a stable order too
-        if table.has_rowid && !order.is_empty() {
-            order.push("t.rowid".into());
-        }
-        let rows = match kept {
-            Beside::Nothing | Beside::Column { kept: false } => {
-                format!("{} AS t WHERE true", quoted(&table.name))
-            }
-            Beside::GivenBack(only) => beside(stream, only),
-            Beside::Column { kept: true } => beside(stream, None),
-        };
-        let residue = match kept {
-            Beside::Nothing => "",
-            Beside::Column { kept: false } => ", NULL",
-            Beside::GivenBack(_) | Beside::Column { kept: true } => ", r.residue",
-        };
-        let mut sql = format!("SELECT {}{residue} FROM {rows}", columns.join(", "));
-        let width = columns.len() + usize::from(matches!(kept, Beside::Column { .. }));
-        if !order.is_empty() {
-            sql.push_str(&format!(" ORDER BY {}", order.join(", ")));
-        }
-        Query { table: table.name.clone(), rows, sql, width, restorer: None }
-    }
-
-    /// Reads the table to its end; false if nobody wants the rest.
-    fn run(
-        &mut self,
-        connection: &Connection,
-        stream: usize,
-        output: &mut Output<'_>,
-    ) -> Result<bool> {
-        let width = self.restorer.as_ref().map_or(self.width, Restorer::width);
-        let mut raw = Batch::default();
-        let read = |e| failed(Code::Source, format!("cannot read {}", self.table), e);
-        let mut statement = connection.prepare(&self.sql).map_err(read)?;
-        let mut rows = statement.query([]).map_err(read)?;
-        let mut next_row = 1;
-        let mut batch = output.fresh(stream, width, next_row);
-        while let Some(row) = rows.next().map_err(read)? {
-            match &mut self.restorer {
-                None => push(row, self.width, &mut batch).map_err(read)?,
-                Some(restorer) => {
-                    raw.start(stream, self.width + 1, next_row);
-                    push(row, self.width + 1, &mut raw).map_err(read)?;
-                    restorer.restore(&raw, 0, &mut batch);
-                }
-            }
-            next_row += 1;
-            if batch.size() >= BATCH_BYTES {
-                let full = std::mem::replace(&mut batch, output.fresh(stream, width, next_row));
-                if !output.send(full) {
-                    return Ok(false);
-                }
-            }
-        }
-        Ok(batch.rows() == 0 || output.send(batch))
-    }
-}
-
-/// Appends the values of a row.
-fn push(row: &rusqlite::Row<'_>, width: usize, batch: &mut Batch) -> rusqlite::Result<()> {
-    (0..width).try_for_each(|n| row.get_ref(n).map(|value| batch.push(from_sqlite(value))))
 }
 
 /// Counts the rows whose parent is not there; they are exported all the same.

@@ -540,3 +540,82 @@ fn rows_without_their_parent_are_exported_and_counted() {
     assert_eq!(result["orphans"][0]["rows"], 2);
     assert_eq!(result["rows"]["events"], 3);
 }
+
+/// The keys of the events of an archive, in its order.
+fn event_keys(source: &Path) -> Vec<String> {
+    let archive = source.with_extension("ndjson.zst");
+    let export = ["export".as_ref(), source.as_os_str(), "-o".as_ref(), archive.as_os_str()];
+    Program::new(export).run().success();
+    let rows =
+        Program::new(["cat".as_ref(), archive.as_os_str(), "--stream=events".as_ref()]).run();
+    let id = |line: &str| {
+        let row: Json = serde_json::from_str(line).unwrap();
+        row["id"].to_string()
+    };
+    rows.success().text().lines().map(id).collect()
+}
+
+#[test]
+fn rows_with_equal_times_are_in_the_order_of_their_keys_however_the_times_are_kept() {
+    let folder = workdir("ties");
+    let cases = [
+        ("plain", "UTF-8", ""),
+        ("utf16", "UTF-16", ""),
+        ("null", "UTF-8", "UPDATE events SET timestamp = NULL WHERE rowid % 7 = 0;"),
+        (
+            "numbers",
+            "UTF-8",
+            "UPDATE events SET timestamp = 1.0 * (rowid % 3) WHERE rowid % 5 = 0;",
+        ),
+        (
+            "bytes",
+            "UTF-8",
+            "UPDATE events SET timestamp = CAST(timestamp AS BLOB) WHERE rowid % 2 = 0;",
+        ),
+        (
+            "broken",
+            "UTF-8",
+            "UPDATE events SET timestamp = CAST(x'ff41' AS TEXT) WHERE rowid % 3 = 0;",
+        ),
+        ("cases", "UTF-8", "UPDATE events SET timestamp = lower(timestamp) WHERE rowid % 2 = 0;"),
+        ("without", "UTF-8", "DROP INDEX by_time;"),
+        (
+            "nocase",
+            "UTF-8",
+            "DROP INDEX by_time; CREATE INDEX by_time ON events (timestamp COLLATE NOCASE);",
+        ),
+    ];
+    for (name, encoding, change) in cases {
+        let path = folder.path().join(name);
+        let database = Connection::open(&path).unwrap();
+        let tie = |n: u32| format!("2025-08-19T10:00:{:02}Z", n * n % 60);
+        database
+            .execute_batch(&format!(
+                "PRAGMA encoding = '{encoding}'; \
+                 CREATE TABLE sessions (id TEXT PRIMARY KEY, claude_session_id TEXT, start_time TIMESTAMP, project_path TEXT); \
+                 CREATE TABLE events (id TEXT, session_id TEXT, event_type TEXT, timestamp, data TEXT, \
+                     tool_name TEXT, duration_ms INTEGER, created_at TIMESTAMP); \
+                 CREATE INDEX by_time ON events (timestamp);"
+            ))
+            .unwrap();
+        // larger together than a batch, and ids that are equal, too
+        for n in 0..400_u32 {
+            let id = format!("{:03}", n * 7919 % 331);
+            let data = format!("{{\"text\":\"{}\"}}", "x".repeat(3000));
+            let values = (id, tie(n), data);
+            let sql =
+                "INSERT INTO events (id, timestamp, data, event_type) VALUES (?, ?, ?, 'stop')";
+            database.execute(sql, values).unwrap();
+        }
+        database.execute_batch(change).unwrap();
+        let sql =
+            "SELECT id FROM events ORDER BY timestamp COLLATE BINARY, id COLLATE BINARY, rowid";
+        let expected: Vec<String> = (database.prepare(sql).unwrap())
+            .query_map([], |row| Ok(format!("\"{}\"", row.get::<_, String>(0)?)))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        drop(database);
+        assert_eq!(event_keys(&path), expected, "{name}");
+    }
+}

@@ -1,0 +1,237 @@
+//! The reading of one table, in the order of its archive, batch by batch.
+
+use std::sync::mpsc as recycle;
+
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, Row};
+use tokio::sync::mpsc;
+
+use super::catalog::SqliteTable;
+use super::{failed, from_sqlite, quoted};
+use crate::error::{Code, Result};
+use crate::record::{Batch, Stream};
+use crate::residue::Restorer;
+
+/// A batch is handed over when it holds this many bytes: few enough to stay in a processor's cache.
+const BATCH_BYTES: usize = 256 << 10;
+
+/// Where batches go, and where used ones come back.
+pub(super) struct Output {
+    pub(super) to_us: mpsc::Sender<Batch>,
+    pub(super) used: recycle::Receiver<Batch>,
+}
+
+/// The reading of one table.
+pub(super) struct Query {
+    pub(super) table: String,
+    /// Its rows `t`, as SQL that ends in a condition.
+    pub(super) rows: String,
+    /// The columns that are read, as SQL, and how many of them stand in a batch as they are.
+    pub(super) columns: String,
+    pub(super) width: usize,
+    /// What orders the rows, as SQL; nothing if they come as they stand.
+    pub(super) order: Vec<String>,
+    /// Where the first of these is among the columns.
+    pub(super) leader: Option<usize>,
+    /// Who makes what they were of the rows and what is read behind them.
+    pub(super) restorer: Option<Restorer>,
+}
+
+impl Query {
+    /// The reading of `rows`, SQL that ends in a condition; `behind` is one more column, as SQL.
+    pub(super) fn new(
+        stream: &Stream,
+        table: &SqliteTable,
+        rows: String,
+        behind: Option<&str>,
+    ) -> Query {
+        let columns: Vec<String> =
+            stream.columns.iter().map(|c| format!("t.{}", quoted(&c.physical))).collect();
+        // byte order, whatever collation a column declares
+        let mut order: Vec<String> =
+            (stream.order.iter()).map(|n| format!("{} COLLATE BINARY", columns[*n])).collect();
+        // rows without a key, or with equal ones, in a stable order too
+        if table.has_rowid && !order.is_empty() {
+            order.push("t.rowid".into());
+        }
+        let (width, leader) = (columns.len(), stream.order.first().copied());
+        let columns =
+            columns.iter().map(String::as_str).chain(behind).collect::<Vec<_>>().join(", ");
+        Query { table: table.name.clone(), rows, columns, width, order, leader, restorer: None }
+    }
+
+    /// Reads the table to its end; false if nobody wants the rest.
+    pub(super) fn run(
+        &mut self,
+        connection: &Connection,
+        stream: usize,
+        output: &Output,
+    ) -> Result<bool> {
+        let table = self.table.clone();
+        self.read(connection, stream, output)
+            .map_err(|e| failed(Code::Source, format!("cannot read {table}"), e))
+    }
+
+    fn read(
+        &mut self,
+        connection: &Connection,
+        stream: usize,
+        output: &Output,
+    ) -> rusqlite::Result<bool> {
+        let leader = self.leader_by_index(connection)?;
+        let all = self.sql("", &self.order);
+        let (first, others) = self.order.split_at(self.order.len().min(1));
+        let (by_first, tied) =
+            (self.sql("", first), self.sql(&format!(" AND {} = ?1", first.join("")), others));
+        let mut rows = Rows::new(self.width, self.restorer.as_mut(), stream, output);
+        let goes_on = match leader {
+            None => rows.read(connection, &all, [])?,
+            Some(leader) => rows.read_by(connection, leader, &by_first, &tied)?,
+        };
+        Ok(goes_on && rows.end())
+    }
+
+    fn sql(&self, condition: &str, order: &[String]) -> String {
+        let by = if order.is_empty() { "" } else { " ORDER BY " };
+        format!("SELECT {} FROM {}{condition}{by}{}", self.columns, self.rows, order.join(", "))
+    }
+
+    /// The first column of the order, if an index has the rows in its order and it holds text alone,
+    /// so that rows with equal values are seen by their bytes.
+    fn leader_by_index(&self, connection: &Connection) -> rusqlite::Result<Option<usize>> {
+        let (Some(leader), Some(first), None) = (self.leader, self.order.first(), &self.restorer)
+        else {
+            return Ok(None);
+        };
+        let plan = format!("EXPLAIN QUERY PLAN {}", self.sql("", std::slice::from_ref(first)));
+        let mut plan = connection.prepare(&plan)?;
+        let steps = plan.query_map([], |row| row.get::<_, String>("detail"))?;
+        if steps.collect::<rusqlite::Result<Vec<_>>>()?.iter().any(|s| s.contains("TEMP B-TREE")) {
+            return Ok(None);
+        }
+        let encoding: String = connection.query_row("PRAGMA encoding", [], |row| row.get(0))?;
+        let odd =
+            format!("SELECT EXISTS (SELECT 1 FROM {} AND typeof({first}) <> 'text')", self.rows);
+        let odd: bool = connection.query_row(&odd, [], |row| row.get(0))?;
+        Ok((encoding == "UTF-8" && !odd).then_some(leader))
+    }
+}
+
+/// The rows that are read, batch by batch.
+struct Rows<'a> {
+    /// The columns that are read, but for what a restorer takes.
+    width: usize,
+    /// The columns that are handed over.
+    made: usize,
+    restorer: Option<&'a mut Restorer>,
+    output: &'a Output,
+    raw: Batch,
+    batch: Batch,
+    next_row: u64,
+}
+
+impl<'a> Rows<'a> {
+    fn new(
+        width: usize,
+        restorer: Option<&'a mut Restorer>,
+        stream: usize,
+        output: &'a Output,
+    ) -> Rows<'a> {
+        let made = restorer.as_ref().map_or(width, |r| r.width());
+        let (raw, mut batch) = (Batch::default(), output.used.try_recv().unwrap_or_default());
+        batch.start(stream, made, 1);
+        Rows { width, made, restorer, output, raw, batch, next_row: 1 }
+    }
+
+    /// Reads everything that a query finds; false if nobody wants the rest.
+    fn read(
+        &mut self,
+        connection: &Connection,
+        sql: &str,
+        values: impl rusqlite::Params,
+    ) -> rusqlite::Result<bool> {
+        let mut statement = connection.prepare_cached(sql)?;
+        let mut found = statement.query(values)?;
+        while let Some(row) = found.next()? {
+            self.push(row)?;
+            if !self.hand_over() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Reads what a query finds in the order of its column `leader` alone, and rows that are equal in it by the query
+    /// `tied`, in theirs. SQLite would put every row aside to sort them, with its payload, though hardly any two are.
+    fn read_by(
+        &mut self,
+        connection: &Connection,
+        leader: usize,
+        sql: &str,
+        tied: &str,
+    ) -> rusqlite::Result<bool> {
+        let mut statement = connection.prepare(sql)?;
+        let mut found = statement.query([])?;
+        let (mut last, mut rows) = (Vec::new(), 0_u64);
+        while let Some(row) = found.next()? {
+            let value = row.get_ref(leader)?.as_bytes()?;
+            let another = rows == 0 || last != value;
+            rows = if another { 1 } else { rows + 1 };
+            // only now: a row that was handed over cannot be taken back
+            if another && !self.hand_over() {
+                return Ok(false);
+            }
+            if another {
+                last.clear();
+                last.extend_from_slice(value);
+                self.push(row)?;
+            } else if rows == 2 {
+                self.take_back();
+                let value = ToSqlOutput::Borrowed(ValueRef::Text(value));
+                if !self.read(connection, tied, [value])? {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn push(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
+        match &mut self.restorer {
+            None => push(row, self.width, &mut self.batch)?,
+            Some(restorer) => {
+                self.raw.start(self.batch.stream(), self.width + 1, self.next_row);
+                push(row, self.width + 1, &mut self.raw)?;
+                restorer.restore(&self.raw, 0, &mut self.batch);
+            }
+        }
+        self.next_row += 1;
+        Ok(())
+    }
+
+    /// Takes the last row back.
+    fn take_back(&mut self) {
+        self.batch.truncate(self.batch.rows().saturating_sub(1));
+        self.next_row -= 1;
+    }
+
+    /// Hands the batch over if it is full; false when nobody wants batches any more.
+    fn hand_over(&mut self) -> bool {
+        if self.batch.size() < BATCH_BYTES {
+            return true;
+        }
+        let mut fresh = self.output.used.try_recv().unwrap_or_default();
+        fresh.start(self.batch.stream(), self.made, self.next_row);
+        self.output.to_us.blocking_send(std::mem::replace(&mut self.batch, fresh)).is_ok()
+    }
+
+    /// Hands the rest over.
+    fn end(self) -> bool {
+        self.batch.rows() == 0 || self.output.to_us.blocking_send(self.batch).is_ok()
+    }
+}
+
+/// Appends the values of a row.
+fn push(row: &Row<'_>, width: usize, batch: &mut Batch) -> rusqlite::Result<()> {
+    (0..width).try_for_each(|n| row.get_ref(n).map(|value| batch.push(from_sqlite(value))))
+}
