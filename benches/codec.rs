@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use chronicle_dump::archive::digest::RowDigest;
 use chronicle_dump::archive::json::{Scanner, project};
+use chronicle_dump::archive::meaning::Meaning;
 use chronicle_dump::archive::value::{Decoder, Encoder};
 use chronicle_dump::archive::{
     ArchiveReader, ArchiveWriter, CHUNK_TARGET, Header, Limits, Origin, WriterOptions,
@@ -42,6 +43,9 @@ fn main() {
     let payload_bytes = payloads.iter().map(|p| p.len()).sum();
     let odd: Vec<Vec<u8>> = payloads.iter().map(|p| with_nul(p)).collect();
     let frames = compress(&lines);
+    let spaced: Vec<Vec<u8>> = payloads.iter().map(|p| [b"\t", *p, b"\n "].concat()).collect();
+    let spaced: Vec<&[u8]> = spaced.iter().map(Vec::as_slice).collect();
+    assert_eq!(meanings(&payloads), meanings(&spaced), "spelled otherwise they mean the same");
     print(&["part : the least that the same bytes need", "part", "limit", "time of part / limit"]);
     print(&["---", "---:", "---:", "---:"]);
     pair(
@@ -69,6 +73,12 @@ fn main() {
         "scan for portability : UTF-8 check",
         payload_bytes,
         || scan(&payloads),
+        || payloads.iter().filter(|p| std::str::from_utf8(p).is_ok()).count(),
+    );
+    pair(
+        "hash what a payload means : UTF-8 check",
+        payload_bytes,
+        || meanings(&payloads),
         || payloads.iter().filter(|p| std::str::from_utf8(p).is_ok()).count(),
     );
     pair(
@@ -291,6 +301,12 @@ fn count_lines(lines: &[u8]) -> usize {
 
 fn sha256(bytes: &[u8]) -> Vec<u8> {
     Sha256::digest(bytes).to_vec()
+}
+
+/// The sum of the hashes of what payloads mean; written anew by another program they mean the same.
+fn meanings(payloads: &[&[u8]]) -> u64 {
+    let mut meaning = Meaning::default();
+    payloads.iter().fold(0, |sum, payload| sum.wrapping_add(meaning.hash(payload)))
 }
 
 /// Scans every payload; all of them are portable.

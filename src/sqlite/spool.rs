@@ -11,14 +11,14 @@ use super::failed;
 use crate::error::{Code, Error, Result};
 
 /// How it is made: nothing in it outlives the process, so nothing is kept for a rollback or forced
-/// to the disk. The cache is 2 MiB. The values stand apart from the keys, so that a key is found
+/// to the disk. The cache is 1 MiB. The values stand apart from the keys, so that a key is found
 /// without stepping over large values.
 const MAKE: &str = "
     PRAGMA temp_store = FILE;
     PRAGMA journal_mode = OFF;
     PRAGMA synchronous = OFF;
     PRAGMA locking_mode = EXCLUSIVE;
-    PRAGMA cache_size = -2048;
+    PRAGMA cache_size = -1024;
     CREATE TABLE entries (space INTEGER NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL);
     CREATE UNIQUE INDEX entries_by_key ON entries (space, key);
     BEGIN;";
