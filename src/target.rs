@@ -23,6 +23,8 @@ pub struct TargetOptions {
     pub purpose: Purpose,
     /// How Postgres compresses the large values of the rows; as its settings say without it.
     pub compression: Option<Compression>,
+    /// Whether others may read empty tables, too, while rows come; else their indexes may be made later.
+    pub readers_go_on: bool,
 }
 
 /// How Postgres compresses a large value in a row ("TOAST").

@@ -242,8 +242,9 @@ pub struct TargetArgs {
     #[arg(long, value_name = "FILE")]
     pub layout: Option<String>,
 
-    /// How Postgres compresses the large values of the rows that are loaded: `lz4` loads a quarter
-    /// faster and takes a little more room; without it the server's own setting decides
+    /// How Postgres compresses the large values of the rows that are loaded, in columns without a
+    /// method of their own: `lz4` loads a quarter faster and takes a little more room; without it
+    /// the server's own setting decides
     #[arg(long, value_name = "METHOD", value_enum)]
     pub toast_compression: Option<CompressionArg>,
 }

@@ -41,7 +41,11 @@ pub(super) async fn run(
     let options = options(args)?;
     let location = Location::parse(&args.to, args.password_file.as_deref(), environment)?;
     let rejects = rejects(args)?;
-    let opening = opening(&args.target, &location, Purpose::Load)?;
+    // who only tries keeps nobody waiting for longer than a statement
+    let opening = TargetOptions {
+        readers_go_on: args.dry_run,
+        ..opening(&args.target, &location, Purpose::Load)?
+    };
     let progress = Progress::default();
     let input = open_archive(args.archive.as_deref(), &progress)?;
     let watch = report.watch(&progress);
@@ -92,7 +96,7 @@ pub(super) fn opening(
         return Err(Error::new(Code::Usage, "--toast-compression is for Postgres alone")
             .hint("leave it out: SQLite does not compress rows"));
     }
-    Ok(TargetOptions { create, layout, purpose, compression })
+    Ok(TargetOptions { create, layout, purpose, compression, readers_go_on: false })
 }
 
 fn options(args: &ImportArgs) -> Result<ImportOptions> {

@@ -18,8 +18,6 @@ use crate::record::{show_path, show_text};
 
 /// How long a login may take unless the connection string says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long we wait for a lock that somebody else holds.
-pub(super) const LOCK_TIMEOUT: &str = "10s";
 /// How long we wait for the server to stop what it is doing.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -96,9 +94,9 @@ impl Connection {
     /// The settings of every transaction of ours: nothing is set for longer than that, so that
     /// nothing is left behind in a pooled session.
     pub fn settings(&self) -> String {
-        let mut sql = format!(
+        let mut sql = String::from(
             "SET LOCAL statement_timeout = 0; \
-             SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; \
+             SET LOCAL lock_timeout = '10s'; \
              SET LOCAL idle_in_transaction_session_timeout = 0; \
              SET LOCAL TimeZone = 'UTC'; \
              SET LOCAL DateStyle = 'ISO, YMD'; \

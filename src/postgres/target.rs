@@ -18,6 +18,7 @@ use tokio_postgres::Statement;
 use uuid::Uuid;
 
 use self::copy::Load;
+use self::indexes::Index;
 use self::merge::Merge;
 use self::prepare::{MEMORY, compress, create_tables, who_may_read};
 use super::catalog::{PgCatalog, Trigger};
@@ -43,12 +44,16 @@ pub struct PgTarget {
     notices: Vec<String>,
     disabled: Vec<Trigger>,
     purpose: Purpose,
+    /// Whether the indexes of empty tables stay where they are.
+    keeps_indexes: bool,
     loading: Option<Loading>,
 }
 
 /// What is kept between batches.
 struct Loading {
     plan: Arc<Plan>,
+    /// What is made again behind the rows.
+    indexes: Vec<Index>,
     loaded: Vec<Loaded>,
     current: Option<Load>,
     done: Vec<Load>,
@@ -98,6 +103,7 @@ impl PgTarget {
             notices,
             disabled: Vec::new(),
             purpose: options.purpose,
+            keeps_indexes: options.readers_go_on,
             loading: None,
         })
     }
@@ -117,8 +123,13 @@ impl PgTarget {
         let loaded = (plan.streams.iter())
             .map(|s| Loaded { stream: s.stream.clone(), ..Loaded::default() })
             .collect();
+        let indexes = match self.purpose {
+            Purpose::Load if !self.keeps_indexes => self.take_indexes(&plan).await?,
+            _ => Vec::new(),
+        };
         self.loading = Some(Loading {
             plan,
+            indexes,
             loaded,
             current: None,
             done: Vec::new(),
@@ -130,6 +141,14 @@ impl PgTarget {
             Purpose::Load => Ok(()),
             Purpose::Check => self.look().await,
         }
+    }
+
+    /// Whether a table has no rows.
+    pub(super) async fn is_empty(&self, table: &str) -> Result<bool> {
+        let any = format!("SELECT EXISTS (SELECT 1 FROM {})", self.found.full_name(table));
+        let rows =
+            self.connection.rows(Code::Target, &format!("cannot read {table}"), &any).await?;
+        Ok(rows.first().and_then(|r| r.first()).is_some_and(|v| v.as_deref() == Some("f")))
     }
 
     pub(super) async fn run(&self, what: &str, sql: &str) -> Result<()> {
@@ -170,7 +189,6 @@ impl PgTarget {
         let stream = &plan.streams[load.stream];
         let inserted = match load.staging.clone() {
             None => {
-                self.make_indexes(stream, &load.indexes).await?;
                 self.note_filled(stream).await?;
                 load.rows
             }
@@ -205,6 +223,8 @@ impl PgTarget {
             self.check_direct().await?;
             self.keep_residue().await?;
             self.restore_triggers().await?;
+            let taken = self.loading.as_mut().map(|l| std::mem::take(&mut l.indexes));
+            self.make_indexes(&taken.unwrap_or_default()).await?;
         }
         let loading = self.loading.as_ref().ok_or_else(not_begun)?;
         Ok(Outcome {

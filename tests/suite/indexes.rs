@@ -1,9 +1,12 @@
 //! What becomes of the indexes of a Postgres table while rows are loaded into it.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::support::cluster::{ADMIN, Cluster, Database};
 use super::support::files::{fixture, sqlite_from, workdir};
+use super::support::generate::hooks_database;
 use super::support::program::{Output, Program};
 
 /// A database with upstream's empty tables.
@@ -67,10 +70,11 @@ fn the_indexes_of_an_empty_table_are_made_again_exactly_as_they_were() {
     let (folder, database) = (workdir("indexes"), upstream("indexes"));
     database.psql(
         "CREATE INDEX moved_partial ON chronicle_events (tool_name DESC NULLS LAST, duration_ms) \
-             INCLUDE (event_type) WITH (fillfactor = 71, deduplicate_items = off) WHERE tool_name <> 'it''s'; \
+             INCLUDE (event_type) WITH (fillfactor = 71, deduplicate_items = off) WHERE \"tool_name\" IS NOT NULL; \
          CREATE INDEX \"moved \"\"odd\"\" Näme\" ON chronicle_events (event_type text_pattern_ops, tool_name COLLATE \"C\"); \
          COMMENT ON INDEX moved_partial IS 'it''s \\ \"for\" the dashboard'; \
          CREATE INDEX kept_hash ON chronicle_events USING hash (event_type); \
+         CREATE INDEX kept_condition ON chronicle_events (tool_name) WHERE 1 / (coalesce(duration_ms, 1)) > 0; \
          CREATE INDEX kept_expression ON chronicle_events (lower(tool_name)); \
          CREATE UNIQUE INDEX kept_unique ON chronicle_events (id, event_type); \
          CREATE INDEX kept_clustered ON chronicle_events (timestamp); \
@@ -171,4 +175,49 @@ fn a_value_that_is_too_long_for_an_index_is_refused_by_its_row() {
         .stderr_has("hint: ");
     assert_eq!(indexes(&database), before);
     assert_eq!(database.psql("SELECT count(*) FROM chronicle_sessions"), "0");
+}
+
+#[test]
+fn a_dry_run_keeps_no_reader_out_and_leaves_no_statistics() {
+    let (folder, database) = (workdir("indexes_dry"), upstream("indexes_dry"));
+    database.psql("VACUUM ANALYZE");
+    let told = "SELECT oid, reltuples, relpages FROM pg_class WHERE relname LIKE '%chronicle%' ORDER BY relname";
+    let before = database.psql(told);
+    let archive = archive(folder.path(), "Bash");
+    let words = ["import".as_ref(), archive.as_os_str(), "--to".as_ref(), database.url().as_ref()]
+        .map(std::ffi::OsStr::to_owned);
+    Program::new(words).arg("--assume-tz=UTC").arg("--dry-run").run().success();
+    assert_eq!(database.psql(told), before);
+}
+
+#[test]
+fn who_reads_two_tables_in_any_order_waits_for_an_import_and_is_never_its_victim() {
+    let (folder, database) = (workdir("indexes_readers"), upstream("indexes_readers"));
+    let path = folder.path().join("many.db");
+    hooks_database(&path, 30_000, 2_000, 4).unwrap();
+    let archive = folder.path().join("many.ndjson.zst");
+    let words = ["export".as_ref(), path.as_os_str(), "-o".as_ref(), archive.as_os_str()];
+    Program::new(words).run().success();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let view = "SELECT count(*) FROM chronicle_events e JOIN chronicle_sessions s ON s.id = e.session_id";
+        let readers = [
+            view,
+            "SELECT (SELECT count(*) FROM chronicle_sessions), count(*) FROM chronicle_events",
+        ];
+        let reading = readers.map(|sql| {
+            let (database, done) = (&database, &done);
+            scope.spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    // a reader that the server has chosen to end fails here
+                    database.psql(sql);
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+            })
+        });
+        import(&archive, &database).success();
+        done.store(true, Ordering::Relaxed);
+        reading.into_iter().for_each(|reader| reader.join().expect("a reader"));
+    });
+    assert_eq!(database.psql("SELECT count(*) FROM chronicle_events"), "2000");
 }

@@ -6,7 +6,6 @@ use futures::{SinkExt, pin_mut};
 use tokio_postgres::Statement;
 use tokio_postgres::error::SqlState;
 
-use super::indexes::Index;
 use super::{PgTarget, not_begun};
 use crate::error::{Code, Error, Result};
 use crate::plan::{OnUnrepresentable, Plan, StreamPlan};
@@ -60,10 +59,7 @@ impl PgTarget {
         let mut columns: Vec<String> = stream.columns.iter().map(|c| physical(c.target)).collect();
         let types: Vec<TargetType> = stream.columns.iter().map(|c| c.ty.clone()).collect();
         let casts = types.iter().any(|ty| matches!(ty, TargetType::Cast(_)));
-        let any = format!("SELECT EXISTS (SELECT 1 FROM {full})");
-        let what = format!("cannot read {}", table.name);
-        let rows = self.connection.rows(Code::Target, &what, &any).await?;
-        let empty = rows.first().and_then(|r| r.first()).is_some_and(|v| v.as_deref() == Some("f"));
+        let empty = self.is_empty(&table.name).await?;
         if empty && self.purpose == Purpose::Load {
             self.forget(&table.name).await?;
         }
@@ -77,10 +73,6 @@ impl PgTarget {
             true => None,
             false => Some(self.stage(number, stream, numbered).await?),
         };
-        let indexes = match staging {
-            None if empty => self.take_indexes(stream).await?,
-            _ => Vec::new(),
-        };
         if numbered {
             columns.push(NUMBER.into());
         }
@@ -93,7 +85,7 @@ impl PgTarget {
             self.connection.failed(Code::Target, format!("cannot write {}", table.name), e)
         })?;
         let sums = Readback::new(types.clone(), stream.key.clone());
-        Ok(Load { stream: number, staging, indexes, numbered, copy, types, rows: 0, sums })
+        Ok(Load { stream: number, staging, numbered, copy, types, rows: 0, sums })
     }
 
     /// Makes the staging table of a stream.
@@ -136,8 +128,6 @@ pub(super) struct Load {
     pub(super) stream: usize,
     /// The staging table, or none if rows go straight into the table.
     pub(super) staging: Option<String>,
-    /// What is made again behind the rows.
-    pub(super) indexes: Vec<Index>,
     /// Whether the staging table numbers its rows, so that the server's rules can be asked.
     pub(super) numbered: bool,
     pub(super) copy: Statement,

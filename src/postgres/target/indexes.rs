@@ -8,17 +8,15 @@
 use super::PgTarget;
 use super::copy::{is_about_a_value, with_hint};
 use crate::error::{Code, Error, Result};
-use crate::plan::StreamPlan;
-use crate::postgres::connection::LOCK_TIMEOUT;
+use crate::plan::Plan;
 use crate::postgres::{literal, quoted};
 use crate::record::show_text;
-
-/// How long the readers of an empty table may keep us waiting for it, and we all who come after them.
-const PATIENCE: &str = "1s";
 
 /// An index that is to be made again.
 #[derive(PartialEq, Eq)]
 pub(super) struct Index {
+    /// The number of its table in the catalog.
+    table: usize,
     name: String,
     /// SQL that makes it.
     made: String,
@@ -27,26 +25,31 @@ pub(super) struct Index {
 }
 
 impl PgTarget {
-    /// Takes away the indexes of an empty table that are better made later; none if somebody is reading it, or if the
-    /// server would not make them again as they are.
-    pub(super) async fn take_indexes(&self, stream: &StreamPlan) -> Result<Vec<Index>> {
-        let found = self.movable_indexes(stream).await?;
+    /// Takes away the indexes of empty tables that are better made later; none if somebody is reading one of these
+    /// tables, or if the server would not make them again as they are.
+    pub(super) async fn take_indexes(&self, plan: &Plan) -> Result<Vec<Index>> {
+        let found = self.movable_indexes_of(plan).await?;
         if found.is_empty() {
             return Ok(found);
         }
         let schema = quoted(&self.found.schema);
         let names: Vec<String> =
             found.iter().map(|index| format!("{schema}.{}", quoted(&index.name))).collect();
+        let mut tables: Vec<String> = (found.iter())
+            .map(|index| self.found.full_name(&self.catalog.tables[index.table].name))
+            .collect();
+        tables.dedup();
         let made: Vec<&str> = found.iter().map(|index| index.made.as_str()).collect();
         let (drop, made) = (format!("DROP INDEX {}", names.join(", ")), made.join("; "));
-        // made once while that costs nothing: what this role may not do is seen before the rows come
+        // all tables at once and without waiting, or a reader of two of them and we could wait for each other; made
+        // once while that costs nothing, so that what this role may not do is seen before the rows come
         let rehearsal = format!(
-            "SET LOCAL default_tablespace = ''; SET LOCAL lock_timeout = '{PATIENCE}'; {drop}; {made}; \
-             SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"
+            "LOCK TABLE {} IN ACCESS EXCLUSIVE MODE NOWAIT; {drop}; {PLACE}; {made}",
+            tables.join(", ")
         );
         self.run("cannot set a savepoint", "SAVEPOINT with_indexes").await?;
         let done = self.connection.client.batch_execute(&rehearsal).await.is_ok();
-        if !done || self.movable_indexes(stream).await? != found {
+        if !done || self.movable_indexes_of(plan).await? != found {
             self.run("cannot go back to a savepoint", "ROLLBACK TO SAVEPOINT with_indexes").await?;
             return Ok(Vec::new());
         }
@@ -55,10 +58,23 @@ impl PgTarget {
         Ok(found)
     }
 
-    /// The indexes that can be made again exactly as they are, and need not be there while rows come.
-    async fn movable_indexes(&self, stream: &StreamPlan) -> Result<Vec<Index>> {
-        let full = self.found.full_name(&stream.table_name);
-        // expressions are left alone: a value that they cannot take is refused with its row; and with events of
+    /// What can be taken away of all tables that rows go into and that are empty, table by table.
+    async fn movable_indexes_of(&self, plan: &Plan) -> Result<Vec<Index>> {
+        let mut found = Vec::new();
+        for table in 0..self.catalog.tables.len() {
+            let name = &self.catalog.tables[table].name;
+            let loaded = plan.streams.iter().any(|s| s.apart.is_none() && s.table == table);
+            if loaded && self.is_empty(name).await? {
+                found.extend(self.movable_indexes(table).await?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The indexes of a table that can be made again exactly as they are, and need not be there while rows come.
+    async fn movable_indexes(&self, table: usize) -> Result<Vec<Index>> {
+        let full = self.found.full_name(&self.catalog.tables[table].name);
+        // what computes is left alone: a value that it cannot take is refused with its row; and with events of
         // triggers that wait for the commit no index can be made
         let sql = format!(
             "SELECT c.relname, pg_get_indexdef(c.oid), obj_description(c.oid, 'pg_class'), \
@@ -69,6 +85,7 @@ impl PgTarget {
               WHERE t.oid = {}::regclass AND t.relkind = 'r' AND pg_has_role(t.relowner, 'USAGE') \
                 AND has_schema_privilege(t.relnamespace, 'CREATE') \
                 AND m.amname = 'btree' AND i.indexprs IS NULL AND i.indisvalid AND i.indisready \
+                AND coalesce(pg_get_expr(i.indpred, t.oid), '(x IS NULL)') ~ {} \
                 AND NOT (i.indisunique OR i.indisexclusion OR i.indisclustered OR i.indisreplident) \
                 AND c.reltablespace = 0 AND c.relnamespace = t.relnamespace \
                 AND NOT t.relispartition AND NOT EXISTS \
@@ -80,7 +97,8 @@ impl PgTarget {
                     AND d.refobjid = c.oid) \
                 AND NOT EXISTS (SELECT FROM pg_seclabel l WHERE l.objoid = c.oid) \
               ORDER BY c.relname",
-            literal(&full)
+            literal(&full),
+            literal(PLAIN_CONDITION)
         );
         let rows = self.connection.rows(Code::Target, "cannot read the indexes", &sql).await?;
         let schema = quoted(&self.found.schema);
@@ -90,46 +108,61 @@ impl PgTarget {
             let comment = row.next()?.map_or_else(String::new, |text| {
                 format!("; COMMENT ON INDEX {schema}.{} IS {}", quoted(&name), literal(&text))
             });
-            Some(Index { name, made: format!("{definition}{comment}"), length: row.next()?? })
+            Some(Index { table, name, made: definition + &comment, length: row.next()?? })
         });
         Ok(made.collect())
     }
 
-    /// Makes indexes again, now that the rows are there.
-    pub(super) async fn make_indexes(&self, stream: &StreamPlan, taken: &[Index]) -> Result<()> {
+    /// Makes indexes again, when all that can go wrong with the rows has been looked for.
+    pub(super) async fn make_indexes(&self, taken: &[Index]) -> Result<()> {
         for index in taken {
             self.run("cannot set a savepoint", "SAVEPOINT before_index").await?;
-            if let Err(e) = self.connection.client.batch_execute(&index.made).await {
-                self.run("cannot go back to a savepoint", "ROLLBACK TO SAVEPOINT before_index")
-                    .await?;
-                return Err(self.not_indexed(stream, index, e).await);
+            let sql = format!("{PLACE}; {}", index.made);
+            if let Err(e) = self.connection.client.batch_execute(&sql).await {
+                let back = "ROLLBACK TO SAVEPOINT before_index";
+                self.run("cannot go back to a savepoint", back).await?;
+                return Err(self.not_indexed(index, e).await);
             }
             self.run("cannot release a savepoint", "RELEASE SAVEPOINT before_index").await?;
         }
         Ok(())
     }
 
-    /// The error of a row that an index does not take. The server seldom says which one it is; mostly it is too long.
-    async fn not_indexed(
-        &self,
-        stream: &StreamPlan,
-        index: &Index,
-        e: tokio_postgres::Error,
-    ) -> Error {
+    /// The error of rows that an index does not take. The server seldom says which one; mostly it is too long.
+    async fn not_indexed(&self, index: &Index, e: tokio_postgres::Error) -> Error {
+        let table = &self.catalog.tables[index.table];
         let value = e.code().is_some_and(is_about_a_value);
-        let (full, key) = (self.found.full_name(&stream.table_name), self.key_text(stream, "c"));
-        let sql = format!("SELECT {key} FROM {full} c ORDER BY {} DESC LIMIT 1", index.length);
-        let rows = match value {
-            true => self.connection.rows(Code::Target, "cannot read a row", &sql).await,
-            false => Ok(Vec::new()),
+        let key = table.key.first().map(|k| quoted(&table.columns[*k].physical));
+        let longest = match key.filter(|_| value) {
+            Some(key) => {
+                let full = self.found.full_name(&table.name);
+                let sql =
+                    format!("SELECT c.{key} FROM {full} c ORDER BY {} DESC LIMIT 1", index.length);
+                self.connection.rows(Code::Target, "cannot read a row", &sql).await.ok()
+            }
+            None => None,
         };
-        let longest = rows.ok().and_then(|rows| rows.into_iter().next()?.into_iter().next()?);
+        let longest = longest.and_then(|rows| rows.into_iter().next()?.into_iter().next()?);
         let longest = longest.map_or_else(String::new, |key| {
             format!("; the longest row in it has key {}", show_text(&key))
         });
         let name = show_text(&index.name);
-        let what = format!("{}: index {name} cannot be made{longest}", stream.table_name);
+        let what = format!("{}: index {name} cannot be made{longest}", table.name);
         let code = if value { Code::Value } else { Code::Target };
-        with_hint(code, self.connection.failed(code, what, e))
+        let error = with_hint(code, self.connection.failed(code, what, e));
+        match error.next_step() {
+            Some(_) => error,
+            None => error.hint(
+                "the server has to sort the rows for it: give it room for temporary files, see \
+                 temp_file_limit; nothing was changed",
+            ),
+        }
     }
 }
+
+/// Where an index of no tablespace goes, whatever this role's default is; and one process sorts in memory what several
+/// would write to files.
+const PLACE: &str =
+    "SET LOCAL default_tablespace = ''; SET LOCAL max_parallel_maintenance_workers = 0";
+/// A condition that computes nothing: whether one column is NULL.
+const PLAIN_CONDITION: &str = r#"^\(("([^"]|"")+"|[a-z_][a-z0-9_$]*) IS (NOT )?NULL\)$"#;
