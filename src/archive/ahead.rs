@@ -5,17 +5,19 @@ use std::io::Read;
 use std::sync::mpsc::{Receiver, RecvError, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 
-use super::CONTROL_LINE;
 use super::container::{Container, Packed, Unpacker};
 use super::frame::spawn;
 use super::line::STATE_PREFIX;
 use super::piece::{Examined, Examiner};
+use super::{CHUNK_TARGET, CONTROL_LINE};
 use crate::error::{Code, Error, Result};
 use crate::record::Batch;
 
-/// The next piece is read only while those that nobody has taken yet hold fewer bytes than this:
-/// so three pieces of the usual size are on their way, or one of any size.
-const AHEAD: usize = 8 << 20;
+/// The next piece is read only while those that nobody has taken yet hold fewer bytes than this for each examiner: so as
+/// many pieces of the usual size are on their way, or one of any size.
+const AHEAD: usize = CHUNK_TARGET - (512 << 10);
+/// What a piece needed above this is not kept.
+const KEPT: usize = 2 * CHUNK_TARGET;
 /// The most examiners: more would wait for pieces, since so few are on their way.
 pub(super) const EXAMINERS: usize = 3;
 
@@ -106,7 +108,8 @@ fn read<R: Read>(
     examiners: &[Sender<Outcome<Job>>],
     used: &Receiver<Used>,
 ) -> Container<R> {
-    let mut spares = Spares::default();
+    let enough = AHEAD * examiners.len().max(2);
+    let mut spares = Spares { ahead: 0, enough, batches: Vec::new() };
     for examiner in examiners.iter().cycle() {
         let Some(mut batch) = spares.next(used) else { break };
         let read = container.next_piece(batch.adopt(Vec::new())).and_then(|piece| match piece {
@@ -135,9 +138,10 @@ fn read<R: Read>(
 }
 
 /// The batches that wait to be filled, and how much is on its way in others.
-#[derive(Default)]
 struct Spares {
     ahead: usize,
+    /// The least of these bytes with which no piece is read.
+    enough: usize,
     // none is let go that will be needed again: what is freed here and there stays with the process
     batches: Vec<Batch>,
 }
@@ -147,15 +151,15 @@ impl Spares {
     fn next(&mut self, used: &Receiver<Used>) -> Option<Batch> {
         loop {
             let back = match used.try_recv() {
-                Err(TryRecvError::Empty) if self.ahead < AHEAD => {
+                Err(TryRecvError::Empty) if self.ahead < self.enough => {
                     return Some(self.batches.pop().unwrap_or_default());
                 }
                 Err(TryRecvError::Empty) => used.recv().ok()?,
                 other => other.ok()?,
             };
             self.ahead -= back.bytes;
-            // what an unusually large piece needed is not kept
-            if back.batch.adopted().len() < AHEAD {
+            // what an unusually large piece needed is given back
+            if back.batch.adopted().len() < KEPT {
                 self.batches.push(back.batch);
             }
         }

@@ -221,3 +221,19 @@ fn who_reads_two_tables_in_any_order_waits_for_an_import_and_is_never_its_victim
     });
     assert_eq!(database.psql("SELECT count(*) FROM chronicle_events"), "2000");
 }
+
+#[test]
+fn an_index_is_made_where_no_process_may_write_temporary_files() {
+    let (folder, database) = (workdir("indexes_files"), upstream("indexes_files"));
+    let limit = "ALTER DATABASE :d SET temp_file_limit = '10kB'";
+    database.psql_as(ADMIN, &limit.replace(":d", &format!("\"{}\"", database.name())));
+    let path = folder.path().join("many.db");
+    hooks_database(&path, 200, 20_000, 4).unwrap();
+    let archive = folder.path().join("many.ndjson.zst");
+    let words = ["export".as_ref(), path.as_os_str(), "-o".as_ref(), archive.as_os_str()];
+    Program::new(words).run().success();
+    let before = (indexes(&database), numbers(&database, "idx_chronicle_events_type"));
+    import(&archive, &database).success();
+    assert_eq!(indexes(&database), before.0);
+    assert_ne!(numbers(&database, "idx_chronicle_events_type"), before.1);
+}

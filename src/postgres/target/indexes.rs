@@ -116,16 +116,33 @@ impl PgTarget {
     /// Makes indexes again, when all that can go wrong with the rows has been looked for.
     pub(super) async fn make_indexes(&self, taken: &[Index]) -> Result<()> {
         for index in taken {
-            self.run("cannot set a savepoint", "SAVEPOINT before_index").await?;
-            let sql = format!("{PLACE}; {}", index.made);
-            if let Err(e) = self.connection.client.batch_execute(&sql).await {
-                let back = "ROLLBACK TO SAVEPOINT before_index";
-                self.run("cannot go back to a savepoint", back).await?;
+            let mut made = self.make(index, "").await?;
+            if made.as_ref().is_err_and(|e| !e.code().is_some_and(is_about_a_value)) {
+                // several processes sort in files what one alone sorts in memory: there may be no room for them
+                made = self.make(index, ONE_PROCESS).await?;
+            }
+            if let Err(e) = made {
                 return Err(self.not_indexed(index, e).await);
             }
-            self.run("cannot release a savepoint", "RELEASE SAVEPOINT before_index").await?;
         }
         Ok(())
+    }
+
+    /// Makes an index, or leaves everything as it was; why not is in the inner result.
+    async fn make(
+        &self,
+        index: &Index,
+        settings: &str,
+    ) -> Result<std::result::Result<(), tokio_postgres::Error>> {
+        self.run("cannot set a savepoint", "SAVEPOINT before_index").await?;
+        let sql = format!("{PLACE}; {settings}{}", index.made);
+        let made = self.connection.client.batch_execute(&sql).await;
+        let end = match made {
+            Ok(()) => "RELEASE SAVEPOINT before_index",
+            Err(_) => "ROLLBACK TO SAVEPOINT before_index",
+        };
+        self.run("cannot leave a savepoint", end).await?;
+        Ok(made)
     }
 
     /// The error of rows that an index does not take. The server seldom says which one; mostly it is too long.
@@ -160,9 +177,8 @@ impl PgTarget {
     }
 }
 
-/// Where an index of no tablespace goes, whatever this role's default is; and one process sorts in memory what several
-/// would write to files.
-const PLACE: &str =
-    "SET LOCAL default_tablespace = ''; SET LOCAL max_parallel_maintenance_workers = 0";
+/// Where an index of no tablespace goes, whatever this role's default is.
+const PLACE: &str = "SET LOCAL default_tablespace = ''";
+const ONE_PROCESS: &str = "SET LOCAL max_parallel_maintenance_workers = 0; ";
 /// A condition that computes nothing: whether one column is NULL.
 const PLAIN_CONDITION: &str = r#"^\(("([^"]|"")+"|[a-z_][a-z0-9_$]*) IS (NOT )?NULL\)$"#;
