@@ -18,7 +18,7 @@ use crate::record::Batch;
 const AHEAD: usize = CHUNK_TARGET - (512 << 10);
 /// What a piece needed above this is not kept.
 const KEPT: usize = 2 * CHUNK_TARGET;
-/// The most examiners: more would wait for pieces, since so few are on their way.
+/// The most examiners: each has a piece and what becomes of it in memory.
 pub(super) const EXAMINERS: usize = 3;
 
 /// What was read: a piece, or nothing at a clean end between two pieces, or what went wrong.
