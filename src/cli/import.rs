@@ -41,7 +41,7 @@ pub(super) async fn run(
     let options = options(args)?;
     let location = Location::parse(&args.to, args.password_file.as_deref(), environment)?;
     let rejects = rejects(args)?;
-    // who only tries keeps nobody waiting for longer than a statement
+    // who only tries keeps no reader out
     let opening = TargetOptions {
         readers_go_on: args.dry_run,
         ..opening(&args.target, &location, Purpose::Load)?

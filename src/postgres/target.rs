@@ -44,8 +44,8 @@ pub struct PgTarget {
     notices: Vec<String>,
     disabled: Vec<Trigger>,
     purpose: Purpose,
-    /// Whether the indexes of empty tables stay where they are.
-    keeps_indexes: bool,
+    /// Whether the indexes of empty tables stay where they are, so that these can be read.
+    readers_go_on: bool,
     loading: Option<Loading>,
 }
 
@@ -103,7 +103,7 @@ impl PgTarget {
             notices,
             disabled: Vec::new(),
             purpose: options.purpose,
-            keeps_indexes: options.readers_go_on,
+            readers_go_on: options.readers_go_on,
             loading: None,
         })
     }
@@ -124,7 +124,7 @@ impl PgTarget {
             .map(|s| Loaded { stream: s.stream.clone(), ..Loaded::default() })
             .collect();
         let indexes = match self.purpose {
-            Purpose::Load if !self.keeps_indexes => self.take_indexes(&plan).await?,
+            Purpose::Load if !self.readers_go_on => self.take_indexes(&plan).await?,
             _ => Vec::new(),
         };
         self.loading = Some(Loading {

@@ -35,7 +35,12 @@ fn archive(folder: &Path, tool: &str) -> PathBuf {
     };
     let rows = session(1) + &session(2) + &event(1, "Bash") + &event(2, tool) + &event(3, "Read");
     rusqlite::Connection::open(&path).unwrap().execute_batch(&rows).unwrap();
-    let archive = folder.join("archive.ndjson.zst");
+    exported(&path)
+}
+
+/// The archive of a file.
+fn exported(path: &Path) -> PathBuf {
+    let archive = path.with_extension("ndjson.zst");
     let words = ["export".as_ref(), path.as_os_str(), "-o".as_ref(), archive.as_os_str()];
     Program::new(words).run().success();
     archive
@@ -195,9 +200,7 @@ fn who_reads_two_tables_in_any_order_waits_for_an_import_and_is_never_its_victim
     let (folder, database) = (workdir("indexes_readers"), upstream("indexes_readers"));
     let path = folder.path().join("many.db");
     hooks_database(&path, 30_000, 2_000, 4).unwrap();
-    let archive = folder.path().join("many.ndjson.zst");
-    let words = ["export".as_ref(), path.as_os_str(), "-o".as_ref(), archive.as_os_str()];
-    Program::new(words).run().success();
+    let archive = exported(&path);
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let view = "SELECT count(*) FROM chronicle_events e JOIN chronicle_sessions s ON s.id = e.session_id";
@@ -229,9 +232,7 @@ fn an_index_is_made_where_no_process_may_write_temporary_files() {
     database.psql_as(ADMIN, &limit.replace(":d", &format!("\"{}\"", database.name())));
     let path = folder.path().join("many.db");
     hooks_database(&path, 200, 20_000, 4).unwrap();
-    let archive = folder.path().join("many.ndjson.zst");
-    let words = ["export".as_ref(), path.as_os_str(), "-o".as_ref(), archive.as_os_str()];
-    Program::new(words).run().success();
+    let archive = exported(&path);
     let before = (indexes(&database), numbers(&database, "idx_chronicle_events_type"));
     import(&archive, &database).success();
     assert_eq!(indexes(&database), before.0);

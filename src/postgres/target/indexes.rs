@@ -179,6 +179,7 @@ impl PgTarget {
 
 /// Where an index of no tablespace goes, whatever this role's default is.
 const PLACE: &str = "SET LOCAL default_tablespace = ''";
+/// One process sorts by itself.
 const ONE_PROCESS: &str = "SET LOCAL max_parallel_maintenance_workers = 0; ";
 /// A condition that computes nothing: whether one column is NULL.
 const PLAIN_CONDITION: &str = r#"^\(("([^"]|"")+"|[a-z_][a-z0-9_$]*) IS (NOT )?NULL\)$"#;
