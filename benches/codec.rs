@@ -12,14 +12,14 @@ use std::io::Cursor;
 use std::sync::Arc;
 use std::time::Instant;
 
-use chronicle_dump::archive::digest::RowDigest;
-use chronicle_dump::archive::json::{Scanner, project};
-use chronicle_dump::archive::meaning::Meaning;
-use chronicle_dump::archive::value::{Decoder, Encoder};
-use chronicle_dump::archive::{
+use chronicle_archive::codec::{Decoder, Encoder};
+use chronicle_archive::digest::RowDigest;
+use chronicle_archive::json::hash::JsonHash;
+use chronicle_archive::json::{Scanner, sanitize};
+use chronicle_archive::{
     ArchiveReader, ArchiveWriter, CHUNK_TARGET, Header, Limits, Origin, WriterOptions,
 };
-use chronicle_dump::record::{Batch, Column, Kind, Stream, Value};
+use chronicle_archive::{Batch, Column, Kind, Stream, Value};
 use rusqlite::Connection;
 use sha2::{Digest, Sha256};
 
@@ -84,7 +84,7 @@ fn main() {
     pair(
         "project what is not portable : copy",
         payload_bytes,
-        || odd.iter().map(|p| project(p).unwrap().len()).sum::<usize>(),
+        || odd.iter().map(|p| sanitize(p).unwrap().len()).sum::<usize>(),
         || odd.iter().map(|p| black_box(p.clone()).len()).sum::<usize>(),
     );
 }
@@ -277,7 +277,7 @@ fn read(archive: &Arc<[u8]>, ahead: bool) -> (String, u64) {
     let mut reader =
         ArchiveReader::open(Cursor::new(Arc::clone(archive)), Limits::default()).unwrap();
     if ahead {
-        reader.read_ahead().unwrap();
+        reader.prefetch().unwrap();
     }
     let mut batch = Batch::default();
     while reader.next_batch(&mut batch).unwrap() {}
@@ -305,7 +305,7 @@ fn sha256(bytes: &[u8]) -> Vec<u8> {
 
 /// The sum of the hashes of what payloads mean; written anew by another program they mean the same.
 fn meanings(payloads: &[&[u8]]) -> u64 {
-    let mut meaning = Meaning::default();
+    let mut meaning = JsonHash::default();
     payloads.iter().fold(0, |sum, payload| sum.wrapping_add(meaning.hash(payload)))
 }
 

@@ -4,16 +4,16 @@ use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::sync::atomic::Ordering;
 
-use crate::archive::json::{Scanner, write_string};
-use crate::archive::line::schema_line;
-use crate::archive::writer::time_column;
-use crate::archive::{ArchiveReader, Limits};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::progress::Progress;
-use crate::record::{Batch, Kind, Stream, Value, show_text};
-use crate::time::{Instant, Naive, read_text_floor};
 use crate::verify::{inspect, read_entries};
+use chronicle_archive::control::schema_line;
+use chronicle_archive::json::{Scanner, write_string};
+use chronicle_archive::time::{Instant, ZoneRule, read_text_floor};
+use chronicle_archive::write::writer::time_column;
+use chronicle_archive::{ArchiveReader, Limits};
+use chronicle_archive::{Batch, Kind, Stream, Value, show_text};
 
 /// How rows are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,17 +62,17 @@ pub struct Printed {
 /// # Errors
 /// If the text is neither.
 pub fn parse_time(text: &str) -> Result<Instant> {
-    read_time(text.as_bytes(), Naive::Utc).ok_or_else(|| {
+    read_time(text.as_bytes(), ZoneRule::Utc).ok_or_else(|| {
         Error::new(Code::Usage, format!("{}: this is no time", show_text(text)))
             .hint("give a date, or a date and time: 2025-08-19 or 2025-08-19T12:00:00+02:00")
     })
 }
 
 /// The microsecond that a time lies in; a date is its midnight, and without a zone it is read by
-/// `naive`.
-fn read_time(text: &[u8], naive: Naive) -> Option<Instant> {
+/// `zone_rule`.
+fn read_time(text: &[u8], zone_rule: ZoneRule) -> Option<Instant> {
     let midnight = || [text, b"T00:00"].concat();
-    (read_text_floor(text, naive)).or_else(|_| read_text_floor(&midnight(), naive)).ok()
+    (read_text_floor(text, zone_rule)).or_else(|_| read_text_floor(&midnight(), zone_rule)).ok()
 }
 
 /// Opens an archive in a file right before the chunks of `stream`, if its seek table tells where they are, and says
@@ -344,8 +344,8 @@ fn instant(batch: &Batch, row: usize, column: usize) -> Option<Instant> {
     match batch.value(row, column) {
         Value::Time(instant) => Some(instant),
         Value::Text(text) => {
-            let known = batch.offset(row, column).map(Naive::Fixed);
-            read_time(text, known.unwrap_or(Naive::Utc))
+            let known = batch.offset(row, column).map(ZoneRule::Fixed);
+            read_time(text, known.unwrap_or(ZoneRule::Utc))
         }
         _ => None,
     }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use chronicle_archive::{ArchiveError, ErrorKind};
+
 /// What went wrong, as a stable word and an exit code that scripts can rely on.
 ///
 /// The words never change their meaning between versions; new ones may be added.
@@ -208,13 +210,13 @@ impl Error {
     /// The same error with `subject` in front of its message, unless it is named there already.
     #[must_use]
     pub fn about(self, subject: impl fmt::Display) -> Error {
-        let subject = crate::record::show_path(subject);
+        let subject = chronicle_archive::show_path(subject);
         if self.message.contains(&subject) { self } else { self.at(subject) }
     }
 
     /// An error of writing: a closed pipe is told apart from every other failure.
     pub fn writing(what: impl fmt::Display, cause: std::io::Error) -> Error {
-        let what = crate::record::show_path(what);
+        let what = chronicle_archive::show_path(what);
         match cause.kind() {
             std::io::ErrorKind::BrokenPipe => {
                 Error::new(Code::BrokenPipe, format!("{what}: the reader has gone"))
@@ -252,6 +254,58 @@ impl Error {
         }
         text
     }
+}
+
+impl From<ArchiveError> for Error {
+    /// Adds the exit code and the next step to an error of the archive.
+    fn from(error: ArchiveError) -> Error {
+        let (kind, message, cause) = error.into_parts();
+        let cause = match cause.map(|cause| cause.downcast::<std::io::Error>()) {
+            Some(Ok(io)) if kind == ErrorKind::Write => return Error::writing("the archive", *io),
+            Some(Ok(io)) => Some(io as _),
+            Some(Err(other)) => Some(other),
+            None => None,
+        };
+        Error { code: code_of(kind), message, hint: hint_of(kind).map(str::to_owned), cause }
+    }
+}
+
+fn code_of(kind: ErrorKind) -> Code {
+    match kind {
+        ErrorKind::Empty | ErrorKind::NotAnArchive => Code::NotAnArchive,
+        ErrorKind::Damaged | ErrorKind::Recompressed | ErrorKind::TrailingData => {
+            Code::ArchiveDamaged
+        }
+        ErrorKind::Truncated => Code::ArchiveTruncated,
+        ErrorKind::Unsupported => Code::ArchiveUnsupported,
+        ErrorKind::Unwritable | ErrorKind::Read => Code::Source,
+        ErrorKind::Write => Code::Output,
+        _ => Code::Internal,
+    }
+}
+
+fn hint_of(kind: ErrorKind) -> Option<&'static str> {
+    Some(match kind {
+        ErrorKind::Empty => "if it comes through a pipe, look at what the sending side says",
+        ErrorKind::NotAnArchive => {
+            "give the file that `chronicle-dump export` wrote; a .db file is exported first"
+        }
+        ErrorKind::Damaged => {
+            "the archive is not what its export wrote; fetch it again or use another copy"
+        }
+        ErrorKind::Recompressed => {
+            "if another program compressed the archive again, decompress it on the way: \
+             zstd -dc FILE | chronicle-dump verify -"
+        }
+        ErrorKind::TrailingData => {
+            "two archives in one file are not one archive: import them one after the other"
+        }
+        ErrorKind::Truncated => {
+            "it was cut on its way or is still being written; fetch or make it again"
+        }
+        ErrorKind::Unsupported => "install a newer chronicle-dump",
+        _ => return None,
+    })
 }
 
 impl fmt::Display for Error {

@@ -7,12 +7,13 @@ use std::sync::mpsc as recycle;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::archive::{ArchiveWriter, CHUNK_TARGET, Header, WriterOptions, Written};
 use crate::cancel::{Cancel, cancelled};
 use crate::error::{Code, Error, Result};
 use crate::progress::Progress;
-use crate::record::Batch;
 use crate::source::{Orphans, Source};
+use chronicle_archive::Batch;
+use chronicle_archive::error::ErrorKind;
+use chronicle_archive::{ArchiveWriter, CHUNK_TARGET, Header, WriterOptions, Written};
 
 /// How an archive is made.
 #[derive(Debug, Clone)]
@@ -86,7 +87,9 @@ pub async fn export<W: Write + Send + 'static>(
         .spawn(move || {
             let writer = ArchiveWriter::create(out, &header, streams, options.writer, bytes);
             // nobody waits for the end if the other side has failed first
-            let _ = end.send(writer.and_then(|writer| write(writer, to_writer, &used)));
+            let _ = end.send(
+                writer.map_err(Error::from).and_then(|writer| write(writer, to_writer, &used)),
+            );
         })
         .map_err(|e| Error::new(Code::Internal, "cannot start a thread").because(e))?;
     let sent = send(source, &orders, &from_writer, progress, cancel).await;
@@ -151,18 +154,19 @@ fn write<W: Write + Send + 'static>(
 ) -> Result<(W, Written)> {
     loop {
         match orders.blocking_recv() {
-            Some(Order::Seal) => return writer.finish(),
+            Some(Order::Seal) => return Ok(writer.finish()?),
             Some(Order::Rows(batch)) => {
                 if let Err(error) = writer.write(&batch) {
-                    return Err(match error.code() {
-                        Code::Output => writer.abandon().err().unwrap_or(error),
+                    return Err(match error.kind() {
+                        ErrorKind::Write => writer.abandon().err().unwrap_or(error),
                         _ => error,
-                    });
+                    }
+                    .into());
                 }
                 let _ = used.send(batch);
             }
             // the other side failed: what was written stays without a manifest
-            None => return Err(writer.abandon().err().unwrap_or_else(cancelled)),
+            None => return Err(writer.abandon().err().map_or_else(cancelled, Error::from)),
         }
     }
 }

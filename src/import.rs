@@ -3,18 +3,18 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use crate::archive::{Sealed, Written};
+use crate::archive_input::ArchiveInput;
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
-use crate::incoming::Incoming;
+use crate::load::rejects::Rejects;
+use crate::load::{ImportStats, Problem, Problems, Purpose, Refused, Rows, Target};
 use crate::plan::{OnUnrepresentable, Plan, PlanOptions, plan};
 use crate::progress::Progress;
-use crate::record::Batch;
-use crate::rejects::Rejects;
-use crate::residue::Residue;
-use crate::shape::{Change, Rejected, Shaper, key_of};
-use crate::shaping::{End, Shaping, Slice};
-use crate::target::{Outcome, Problem, Problems, Purpose, Refused, Rows, Target};
+use crate::sidecar::SidecarEntry;
+use crate::transform::worker::{End, LoadBatch, TransformWorker};
+use crate::transform::{Change, Rejected, Transformer, key_of};
+use chronicle_archive::Batch;
+use chronicle_archive::{Sealed, Written};
 
 /// What the user decides about an import.
 #[derive(Debug, Clone, Default)]
@@ -37,7 +37,7 @@ pub struct Imported {
     /// The plan it followed.
     pub plan: Arc<Plan>,
     /// What was done.
-    pub outcome: Outcome,
+    pub outcome: ImportStats,
     /// The values that are not in the target as they are in the archive.
     pub changes: Vec<Change>,
     /// What would stop an import, found by a check.
@@ -57,14 +57,14 @@ pub struct Imported {
 /// # Errors
 /// A damaged or cut archive, a row or value that the target refuses, or a stop.
 pub async fn import(
-    incoming: Incoming,
+    archive_input: ArchiveInput,
     mut target: Box<dyn Target>,
     options: ImportOptions,
     rejects: Option<File>,
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<Imported> {
-    let loaded = load(incoming, target.as_mut(), &options, rejects, progress, cancel).await;
+    let loaded = load(archive_input, target.as_mut(), &options, rejects, progress, cancel).await;
     let mut imported = match loaded {
         Ok(loaded) => loaded,
         Err(error) => {
@@ -83,39 +83,44 @@ pub async fn import(
 }
 
 async fn load(
-    mut incoming: Incoming,
+    mut archive_input: ArchiveInput,
     target: &mut dyn Target,
     options: &ImportOptions,
     rejects: Option<File>,
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<Imported> {
-    let origin = &incoming.header.source;
-    let plan = Arc::new(plan(origin, &incoming.streams, target.catalog(), options.plan)?);
+    let origin = &archive_input.header.source;
+    let plan = Arc::new(plan(origin, &archive_input.streams, target.catalog(), options.plan)?);
     let rejects = rejects
-        .map(|file| Rejects::start(file, &incoming.header, &incoming.streams))
+        .map(|file| Rejects::start(file, &archive_input.header, &archive_input.streams))
         .transpose()?;
-    let mut shaper = Shaper::new(Arc::clone(&plan), options.purpose)?;
+    let mut shaper = Transformer::new(Arc::clone(&plan), options.purpose)?;
     let mut loading = Loading {
         rejects,
         rejected: Problems::default(),
         rejected_rows: vec![0; plan.streams.len()],
         problems: Problems::default(),
-        nothing_new: vec![0; plan.streams.len()],
-        apart_too: vec![0; plan.streams.len()],
+        redundant_rows: vec![0; plan.streams.len()],
+        also_in_sidecar: vec![0; plan.streams.len()],
         checks: options.purpose == Purpose::Check,
         plan,
     };
     // the first rows before the transaction: a slow sender keeps nobody waiting for our locks
     let mut first = Batch::default();
-    let empty = cancel.or(incoming.next(&mut first)).await?;
+    let empty = cancel.or(archive_input.next(&mut first)).await?;
     cancel.or(target.begin(Arc::clone(&loading.plan))).await?;
-    cancel.or(know_ids(&mut shaper, target)).await?;
+    cancel.or(load_existing_keys(&mut shaper, target)).await?;
     let End { shaper, sealed } = match empty {
         Some(sealed) => End { shaper, sealed },
         None => {
-            let mut shaping =
-                Shaping::start(incoming, first, shaper, &loading.plan, options.purpose)?;
+            let mut shaping = TransformWorker::start(
+                archive_input,
+                first,
+                shaper,
+                &loading.plan,
+                options.purpose,
+            )?;
             while let Some(mut slice) = cancel.or(async { Ok(shaping.next().await) }).await? {
                 cancel.or(loading.slice(target, &mut slice)).await?;
                 progress.add_rows(slice.rows);
@@ -134,7 +139,7 @@ async fn load(
             ),
         ));
     }
-    let outcome = cancel.or(target.settle()).await?;
+    let outcome = cancel.or(target.finalize()).await?;
     loading.finish(&shaper, outcome, sealed)
 }
 
@@ -142,11 +147,11 @@ async fn load(
 ///
 /// # Errors
 /// If the target or the temporary file cannot be read.
-pub async fn know_ids(shaper: &mut Shaper, target: &mut dyn Target) -> Result<()> {
+pub async fn load_existing_keys(shaper: &mut Transformer, target: &mut dyn Target) -> Result<()> {
     for (of, ids) in shaper.numbered() {
         let mut last = None;
         loop {
-            let known = target.known_ids(&ids, last).await?;
+            let known = target.existing_keys(&ids, last).await?;
             for (original, id) in &known {
                 shaper.know(&of, original.as_deref(), *id, ids.refers.is_some())?;
             }
@@ -155,8 +160,8 @@ pub async fn know_ids(shaper: &mut Shaper, target: &mut dyn Target) -> Result<()
         }
     }
     for (of, table, origin) in shaper.spelled() {
-        for (original, id) in target.known_spellings(table, origin.as_deref()).await? {
-            shaper.know_spelling(&of, &original, id)?;
+        for (original, id) in target.existing_uuid_spellings(table, origin.as_deref()).await? {
+            shaper.register_spelling(&of, &original, id)?;
         }
     }
     Ok(())
@@ -171,40 +176,40 @@ struct Loading {
     rejected_rows: Vec<u64>,
     problems: Problems,
     /// Of every stream, the second copies that were left out because they say nothing new.
-    nothing_new: Vec<u64>,
-    /// Of every stream, the rows that were loaded and kept apart, too.
-    apart_too: Vec<u64>,
+    redundant_rows: Vec<u64>,
+    /// Of every stream, the rows that were loaded and kept unmapped, too.
+    also_in_sidecar: Vec<u64>,
     checks: bool,
 }
 
 impl Loading {
-    async fn slice(&mut self, target: &mut dyn Target, slice: &mut Slice) -> Result<()> {
-        let Slice { batch, shaped, .. } = &*slice;
+    async fn slice(&mut self, target: &mut dyn Target, slice: &mut LoadBatch) -> Result<()> {
+        let LoadBatch { batch, shaped, .. } = &*slice;
         let rows = Rows {
             stream: batch.stream(),
             source: batch,
             shaped: &shaped.rows,
             from: &shaped.from,
-            residue: &shaped.residue,
+            sidecar: &shaped.sidecar,
         };
         let refused = target.write_rows(&rows).await?;
         let (number, again) = (batch.stream(), &shaped.again);
-        if let (Some(stream), false) = (self.plan.second_copies(number), again.is_empty()) {
+        if let (Some(stream), false) = (self.plan.duplicates(number), again.is_empty()) {
             let none = Batch::default();
-            let again = Rows { stream, source: batch, shaped: &none, from: &[], residue: again };
+            let again = Rows { stream, source: batch, shaped: &none, from: &[], sidecar: again };
             target.write_rows(&again).await?;
         }
-        self.nothing_new[number] += shaped.nothing_new;
-        let is_loaded = |kept: &&Residue| shaped.from.binary_search(&kept.row).is_ok();
-        self.apart_too[number] += shaped.again.iter().filter(is_loaded).count() as u64;
+        self.redundant_rows[number] += shaped.redundant_rows;
+        let is_loaded = |kept: &&SidecarEntry| shaped.from.binary_search(&kept.row).is_ok();
+        self.also_in_sidecar[number] += shaped.again.iter().filter(is_loaded).count() as u64;
         self.set_aside(slice, refused)
     }
 
     /// Decides about the rows that are not loaded: those that no value was found for, and those
     /// that the target refused by a rule of its own.
-    fn set_aside(&mut self, slice: &mut Slice, refused: Vec<Refused>) -> Result<()> {
+    fn set_aside(&mut self, slice: &mut LoadBatch, refused: Vec<Refused>) -> Result<()> {
         let plan = Arc::clone(&self.plan);
-        let Slice { batch, shaped, refused: unloaded, .. } = slice;
+        let LoadBatch { batch, shaped, refused: unloaded, .. } = slice;
         let stream = &plan.streams[batch.stream()];
         let rejects = plan.options.on_unrepresentable == OnUnrepresentable::Reject;
         for Refused { row, error } in refused {
@@ -238,13 +243,13 @@ impl Loading {
     }
 
     /// Counts second copies with the stream that they came in.
-    fn count_again(&self, outcome: &mut Outcome) {
-        for (loaded, nothing_new) in outcome.loaded.iter_mut().zip(&self.nothing_new) {
-            loaded.skipped_rows += nothing_new;
+    fn count_again(&self, outcome: &mut ImportStats) {
+        for (loaded, redundant_rows) in outcome.loaded.iter_mut().zip(&self.redundant_rows) {
+            loaded.skipped_rows += redundant_rows;
         }
         for (n, stream) in self.plan.streams.iter().enumerate().rev() {
-            if let Some(of) = stream.second_of {
-                let (again, twice) = (outcome.loaded.remove(n), self.apart_too[of]);
+            if let Some(of) = stream.duplicate_of {
+                let (again, twice) = (outcome.loaded.remove(n), self.also_in_sidecar[of]);
                 // what is loaded, too, counts there
                 let new = again.inserted_rows.min(twice);
                 outcome.loaded[of].inserted_rows += again.inserted_rows - new;
@@ -253,7 +258,12 @@ impl Loading {
         }
     }
 
-    fn finish(self, shaper: &Shaper, mut outcome: Outcome, sealed: Sealed) -> Result<Imported> {
+    fn finish(
+        self,
+        shaper: &Transformer,
+        mut outcome: ImportStats,
+        sealed: Sealed,
+    ) -> Result<Imported> {
         for (loaded, rows) in outcome.loaded.iter_mut().zip(&self.rejected_rows) {
             loaded.rejected_rows = *rows;
         }

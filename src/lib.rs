@@ -1,68 +1,45 @@
-//! Moves Chronicle databases between SQLite and Postgres through one verified, portable archive.
+//! Moves databases between SQLite and Postgres through one verified, portable archive.
 //!
 //! ```text
 //!  sqlite/   ─┐ Source                                                                Target ┌─ sqlite/
-//!             ├─▶ export ──▶ archive/writer ══ stdout | ssh | file ══▶ archive/reader ──▶ import ─┤
-//!  postgres/ ─┘                                                        plan, convert            └─ postgres/
+//!             ├─▶ export ──▶ ArchiveWriter ══ stdout | ssh | file ══▶ ArchiveReader ──▶ import ─┤
+//!  postgres/ ─┘                                                       plan, transform         └─ postgres/
 //! ```
 //!
-//! A row travels in a [`record::Batch`]: a room of one database fills it, [`mod@export`] hands it to
-//! the archive, [`mod@import`] takes it out again, and by the [`plan`] the room of the other database
-//! loads it. Export and import meet only in [`archive`] and [`record`]. [`mod@compare`] takes the
-//! rows of any two archives or databases and tells what differs. What a database is called is the
-//! business of [`location`], which alone names both.
+//! A row travels in a [`chronicle_archive::Batch`]: a [`Source`] fills it, [`mod@export`] hands it to the
+//! archive, [`mod@import`] takes it out again, [`transform`] turns it into rows of the target as the [`plan`]
+//! says, and a [`Target`] loads them. Export and import meet only in the archive. [`mod@diff`] compares the
+//! rows of any two archives or databases. [`location`] alone names both backends.
 
+pub mod archive_input;
+pub mod audit;
+pub mod cancel;
+pub mod cat;
+pub mod chronicle;
+pub mod cli;
+pub mod diff;
 pub mod error;
-pub mod record;
-pub mod time;
-
-pub mod source;
-pub use source::Source;
-
 pub mod export;
-pub use export::{ExportOptions, Exported, export};
-
-pub mod archive;
-
+pub mod import;
+pub mod layout;
+pub mod load;
+pub mod location;
+pub mod plan;
+pub mod postgres;
+pub mod profile;
+pub mod progress;
+pub mod sidecar;
+pub mod source;
+pub mod spill;
+pub mod sqlite;
+pub mod transform;
 pub mod verify;
 
-pub mod against;
-pub mod cat;
-pub mod compare;
-pub use compare::{CompareOptions, Compared, Difference, Side, compare};
-
-pub mod import;
-pub use import::{ImportOptions, Imported, import};
-pub mod incoming;
-pub use incoming::Incoming;
-
-pub mod convert;
-pub mod event_type;
-pub mod ids;
-pub mod plan;
-pub mod readback;
-pub mod rejects;
-pub mod residue;
-pub mod shape;
-pub mod shaping;
-pub mod skip;
-pub mod survey;
-
-pub mod target;
-pub use target::Target;
-
-pub mod layout;
-pub mod postgres;
-pub mod sqlite;
-pub use sqlite::spool;
-
-pub mod discover;
-pub mod location;
-pub use location::Location;
-
-pub mod cli;
-
-pub mod cancel;
-pub mod progress;
-
+pub use archive_input::ArchiveInput;
+pub use diff::{CompareOptions, Compared, Difference, Side, compare};
 pub use error::{Code, Error, Result};
+pub use export::{ExportOptions, Exported, export};
+pub use import::{ImportOptions, Imported, import};
+pub use load::Target;
+pub use location::Location;
+pub use source::Source;

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::layout::Backend;
+use crate::load::{Target, TargetOptions};
 use crate::postgres::conninfo::{ConnInfo, read_password_file};
+use crate::postgres::load::PgTarget;
 use crate::postgres::source::PgSource;
-use crate::postgres::target::PgTarget;
-use crate::record::show_path;
 use crate::source::{Source, SourceOptions};
+use crate::sqlite::load::SqliteTarget;
 use crate::sqlite::source::SqliteSource;
-use crate::sqlite::target::SqliteTarget;
-use crate::target::{Target, TargetOptions};
+use chronicle_archive::show_path;
 
 /// A database, by its file or its server. Its text never shows a password.
 #[derive(Clone, Debug)]

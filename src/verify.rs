@@ -4,15 +4,15 @@ use std::fs::File;
 use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::sync::atomic::Ordering;
 
-pub use crate::archive::Sealed;
-use crate::archive::line::Control;
-use crate::archive::{
-    ArchiveReader, CONTROL_LINE, Header, Limits, Manifest, container::Container, seek, sha256,
-};
 use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::progress::Progress;
-use crate::record::{Batch, Stream};
+pub use chronicle_archive::Sealed;
+use chronicle_archive::control::Control;
+use chronicle_archive::limits::CONTROL_LINE;
+use chronicle_archive::read::frames::Container;
+use chronicle_archive::{ArchiveReader, Header, Limits, Manifest, seek_table, sha256};
+use chronicle_archive::{Batch, Stream};
 
 /// An archive that passed every check.
 #[derive(Debug, Clone)]
@@ -45,7 +45,7 @@ pub fn verify(
     if row_digests {
         reader.digest_rows();
     }
-    reader.read_ahead()?;
+    reader.prefetch()?;
     let mut batch = Batch::default();
     while reader.next_batch(&mut batch)? {
         progress.add_rows(batch.rows());
@@ -111,15 +111,20 @@ pub fn inspect(file: &mut File, limits: Limits) -> Result<Option<Inspected>> {
 
 /// What the seek table at the end of a file says of its frames, and the bytes of the file; None if there is no table
 /// that agrees with the file's length.
-pub(crate) fn read_entries(file: &mut File) -> Option<(Vec<seek::Entry>, u64)> {
+pub(crate) fn read_entries(file: &mut File) -> Option<(Vec<seek_table::Entry>, u64)> {
     let file_bytes = file.seek(SeekFrom::End(0)).ok()?;
-    let footer =
-        read_at(file, file_bytes.checked_sub(seek::FOOTER_BYTES as u64)?, seek::FOOTER_BYTES)?;
-    let frames = seek::frames(&footer)?;
-    let size = seek::HEADER_BYTES + frames.checked_mul(seek::ENTRY_BYTES)? + seek::FOOTER_BYTES;
+    let footer = read_at(
+        file,
+        file_bytes.checked_sub(seek_table::FOOTER_BYTES as u64)?,
+        seek_table::FOOTER_BYTES,
+    )?;
+    let frames = seek_table::frames(&footer)?;
+    let size = seek_table::HEADER_BYTES
+        + frames.checked_mul(seek_table::ENTRY_BYTES)?
+        + seek_table::FOOTER_BYTES;
     // a table is bounded by the file it stands in, whatever it claims
     let start = file_bytes.checked_sub(u64::try_from(size).ok()?)?;
-    let entries = seek::read(&read_at(file, start, size)?)?;
+    let entries = seek_table::read(&read_at(file, start, size)?)?;
     let all: u64 = entries.iter().map(|e| u64::from(e.compressed)).sum();
     (all == start).then_some((entries, file_bytes))
 }

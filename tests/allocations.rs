@@ -8,9 +8,9 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use chronicle_dump::archive::value::{Decoder, Encoder};
-use chronicle_dump::record::{Batch, Column, Kind, Stream, Value};
-use chronicle_dump::time::Instant;
+use chronicle_archive::codec::{Decoder, Encoder};
+use chronicle_archive::time::Instant;
+use chronicle_archive::{Batch, Column, Kind, Stream, Value};
 
 thread_local! {
     /// The allocations of this thread.

@@ -2,18 +2,18 @@
 
 use serde_json::json;
 
-use super::args::CatArgs;
 use super::aside;
 use super::export::rows_object;
 use super::import::{Input, open};
+use super::policy_args::CatArgs;
 use super::report::Report;
-use crate::archive::reader::shown_digest;
-use crate::archive::{ArchiveReader, Limits};
 use crate::cancel::Cancel;
 use crate::cat::{CatOptions, Form, Printed, cat, open_at, parse_time};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
-use crate::record::show_path;
+use chronicle_archive::read::reader::shown_digest;
+use chronicle_archive::show_path;
+use chronicle_archive::{ArchiveReader, Limits};
 
 pub(super) async fn run(args: &CatArgs, report: &Report, cancel: &Cancel) -> Result<u8> {
     let options = CatOptions {

@@ -6,23 +6,23 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::args::CheckArgs;
 use super::export::{rows_object, rows_text};
 use super::import::{notices, open_archive, opening, plan_lines, plan_options, say_change};
+use super::policy_args::CheckArgs;
 use super::report::Report;
-use crate::archive::{Limits, Sealed, WriterOptions};
+use crate::archive_input::ArchiveInput;
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::export::{ExportOptions, export};
 use crate::import::{ImportOptions, Imported, import};
-use crate::incoming::Incoming;
 use crate::layout;
+use crate::load::{Problem, Purpose};
 use crate::location::{Environment, Location};
+use crate::profile::{Profile, survey};
 use crate::progress::Progress;
-use crate::record::show_path;
 use crate::source::{Orphans, Source, SourceOptions};
-use crate::survey::{Surveyed, survey};
-use crate::target::{Problem, Purpose};
+use chronicle_archive::show_path;
+use chronicle_archive::{Limits, Sealed, WriterOptions};
 
 /// What is looked at.
 enum What {
@@ -85,7 +85,7 @@ struct Checked {
     sealed: Sealed,
     /// Of a source that is a database: what it says of itself.
     source: Option<(Vec<String>, Vec<Orphans>)>,
-    surveyed: Option<Surveyed>,
+    surveyed: Option<Profile>,
     imported: Option<Imported>,
 }
 
@@ -126,7 +126,7 @@ async fn check(
                 (_, Err(first)) => return Err(first),
                 (Ok(checked), Ok(orphans)) => Checked { source: Some((said, orphans)), ..checked },
             };
-            checked.sealed.index = crate::archive::Index::Good;
+            checked.sealed.index = chronicle_archive::Index::Good;
             Ok(checked)
         }
     }
@@ -151,9 +151,10 @@ async fn read(
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<Checked> {
-    let mut incoming = Incoming::open(name, input, Limits::default(), progress, cancel).await?;
+    let mut archive_input =
+        ArchiveInput::open(name, input, Limits::default(), progress, cancel).await?;
     let Some(location) = target else {
-        let surveyed = survey(&mut incoming, progress, cancel).await?;
+        let surveyed = survey(&mut archive_input, progress, cancel).await?;
         let sealed = surveyed.sealed.clone();
         return Ok(Checked { sealed, source: None, surveyed: Some(surveyed), imported: None });
     };
@@ -164,7 +165,7 @@ async fn read(
     };
     let opening = opening(&args.target, location, Purpose::Check)?;
     let target = location.open_target(&opening, cancel).await?;
-    let imported = import(incoming, target, options, None, progress, cancel).await?;
+    let imported = import(archive_input, target, options, None, progress, cancel).await?;
     let sealed = imported.sealed.clone();
     Ok(Checked { sealed, source: None, surveyed: None, imported: Some(imported) })
 }
@@ -240,8 +241,8 @@ impl Checked {
                 column.map_or_else(String::new, |c| format!(": column \"{c}\"")),
                 problem.reason,
             ))?;
-            if let Some(settle) = &problem.settle {
-                report.result(&format!("  settled by {settle}"))?;
+            if let Some(remedy) = &problem.remedy {
+                report.result(&format!("  settled by {remedy}"))?;
             }
         }
         Ok(())

@@ -8,22 +8,22 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::args::DiffArgs;
 use super::import::open_archive;
+use super::policy_args::DiffArgs;
 use super::report::Report;
-use crate::archive::Limits;
+use crate::archive_input::ArchiveInput;
 use crate::cancel::Cancel;
-use crate::compare::{
+use crate::diff::{
     CompareOptions, Compared, ComparedStream, Difference, DifferenceKind, Side, compare,
 };
 use crate::error::{Code, Error, Result};
-use crate::incoming::Incoming;
 use crate::layout::{self, Layout};
 use crate::location::{Environment, Location};
 use crate::plan::AssumeZone;
 use crate::progress::Progress;
-use crate::record::{show_path, show_text};
 use crate::source::SourceOptions;
+use chronicle_archive::Limits;
+use chronicle_archive::{show_path, show_text};
 
 pub(super) async fn run(
     args: &DiffArgs,
@@ -142,7 +142,7 @@ impl Place {
         let input = open_archive(path, &Progress::default())?;
         let own = Progress { rows: progress.rows.clone(), ..Progress::default() };
         let limits = Limits::default();
-        let archive = Incoming::open(self.to_string(), input, limits, &own, cancel).await?;
+        let archive = ArchiveInput::open(self.to_string(), input, limits, &own, cancel).await?;
         Ok((Box::new(archive), Vec::new()))
     }
 }

@@ -9,19 +9,19 @@ use std::time::Instant;
 use serde_json::json;
 use tempfile::TempPath;
 
-use super::args::ExportArgs;
+use super::policy_args::ExportArgs;
 use super::report::Report;
-use crate::archive::WriterOptions;
-use crate::archive::reader::shown_digest;
 use crate::cancel::Cancel;
-use crate::discover::discover;
+use crate::chronicle::discover::discover;
 use crate::error::{Code, Error, Result};
 use crate::export::{ExportOptions, Exported, export};
 use crate::layout;
 use crate::location::{Environment, Location};
 use crate::progress::Progress;
-use crate::record::show_path;
 use crate::source::SourceOptions;
+use chronicle_archive::WriterOptions;
+use chronicle_archive::read::reader::shown_digest;
+use chronicle_archive::show_path;
 
 pub(super) async fn run(
     args: &ExportArgs,
@@ -198,7 +198,7 @@ impl Output {
         Ok(Output { file, place: Place::File { partial, path: path.to_owned() } })
     }
 
-    /// Takes the two apart.
+    /// Takes the two unmapped.
     pub(super) fn split(self) -> (File, Place) {
         (self.file, self.place)
     }

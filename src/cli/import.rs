@@ -8,28 +8,28 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::args::{
+use super::export::Output;
+use super::policy_args::{
     EventTypesArg, ImportArgs, MissingColumnArg, OrphansArg, PlanArgs, TargetArgs,
     UnrepresentableArg,
 };
-use super::export::Output;
 use super::report::Report;
-use crate::archive::reader::{parse_digest, shown_digest};
-use crate::archive::{Index, Limits};
+use crate::archive_input::ArchiveInput;
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::import::{ImportOptions, Imported, import};
-use crate::incoming::Incoming;
 use crate::layout::{self, Backend};
+use crate::load::{Compression, OnOrphans, Purpose, StreamStats, TargetOptions};
 use crate::location::{Environment, Location};
 use crate::plan::{
     AssumeZone, EventTypes, Fate, OnMissingColumn, OnUnrepresentable, Plan, PlanOptions,
 };
 use crate::progress::Progress;
-use crate::record::show_path;
-use crate::shape::{Change, What};
 use crate::source::Orphans;
-use crate::target::{Compression, Loaded, OnOrphans, Purpose, TargetOptions};
+use crate::transform::{Change, What};
+use chronicle_archive::read::reader::{parse_digest, shown_digest};
+use chronicle_archive::show_path;
+use chronicle_archive::{Index, Limits};
 
 pub(super) async fn run(
     args: &ImportArgs,
@@ -52,11 +52,13 @@ pub(super) async fn run(
     let (rejected_rows, rejects) = rejects.map(Output::split).unzip();
     let loaded = async {
         let name = args.archive.as_deref().map_or("stdin".into(), |p| show_path(p.display()));
-        let incoming = Incoming::open(name, input, Limits::default(), &progress, cancel).await?;
-        let archive_id = incoming.header.archive_id.clone();
+        let archive_input =
+            ArchiveInput::open(name, input, Limits::default(), &progress, cancel).await?;
+        let archive_id = archive_input.header.archive_id.clone();
         let target = location.open_target(&opening, cancel).await?;
-        let imported = import(incoming, target, options, rejected_rows, &progress, cancel).await?;
-        Ok((archive_id, imported))
+        let imported =
+            import(archive_input, target, options, rejected_rows, &progress, cancel).await?;
+        Ok::<_, Error>((archive_id, imported))
     }
     .await;
     drop(watch);
@@ -201,7 +203,7 @@ pub(super) enum Input {
     Pipe(Box<dyn Read + Send>),
 }
 
-/// The same, but tells files apart.
+/// The same, but tells files unmapped.
 pub(super) fn open(path: Option<&Path>, progress: &Progress) -> Result<Input> {
     let Some(path) = path.filter(|p| *p != Path::new("-")) else {
         if std::io::stdin().is_terminal() {
@@ -297,7 +299,7 @@ fn say(
 }
 
 /// What was done to a stream, in words.
-fn loaded_text(loaded: &Loaded) -> String {
+fn loaded_text(loaded: &StreamStats) -> String {
     let mut more = Vec::new();
     if loaded.skipped_rows > 0 {
         more.push(format!("{} more were there already", loaded.skipped_rows));
@@ -337,7 +339,7 @@ pub(super) fn say_change(change: &Change, report: &Report) {
         What::Preserved => "adapted, the originals are kept beside them",
         What::Mapped => "mapped",
         What::Remapped => "remapped",
-        What::Made => "made",
+        What::Defaulted => "made",
         What::Folded => "kept with their rows",
         What::Dropped => "lost",
     };

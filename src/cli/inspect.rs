@@ -6,17 +6,17 @@ use std::path::Path;
 use indicatif::HumanBytes;
 use serde_json::json;
 
-use super::args::InspectArgs;
 use super::aside;
 use super::import::{Input, open};
+use super::policy_args::InspectArgs;
 use super::report::Report;
-use crate::archive::reader::shown_digest;
-use crate::archive::{Extent, Limits};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::progress::Progress;
-use crate::record::{show_path, show_text};
 use crate::verify::{Inspected, inspect, verify};
+use chronicle_archive::read::reader::shown_digest;
+use chronicle_archive::{Extent, Limits};
+use chronicle_archive::{show_path, show_text};
 
 pub(super) async fn run(args: &InspectArgs, report: &Report, cancel: &Cancel) -> Result<u8> {
     let path = args.archive.as_path();

@@ -1,13 +1,13 @@
 //! The command line: arguments to options, one library call per command, and the report.
 
-mod against;
-pub mod args;
+mod audit;
 mod cat;
 mod check;
 mod diff;
 mod export;
 mod import;
 mod inspect;
+pub mod policy_args;
 mod report;
 mod schema;
 mod verify;
@@ -18,9 +18,9 @@ use clap::{CommandFactory, Parser};
 
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
+use crate::load::bench_skip;
 use crate::location::Environment;
-use crate::skip;
-use args::{Args, Command};
+use policy_args::{Args, Command};
 use report::Report;
 
 /// Runs the program with its arguments; returns the exit code.
@@ -58,7 +58,7 @@ fn work(args: &Args, report: &Report) -> Result<u8> {
     let cancel = Cancel::default();
     runtime.spawn(stop_on_signal(cancel.clone()));
     let variable = |name: &str| std::env::var(name).ok();
-    skip::check(variable(skip::VARIABLE).as_deref())?;
+    bench_skip::check(variable(bench_skip::VARIABLE).as_deref())?;
     let environment = Environment { variable: &variable, home: std::env::home_dir() };
     let result = runtime.block_on(async {
         match &args.command {

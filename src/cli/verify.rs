@@ -4,20 +4,20 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::against::{Against, against};
-use super::args::VerifyArgs;
 use super::aside;
+use super::audit::{Against, against};
 use super::export::{rows_object, rows_text};
 use super::import::{expected_digest, index_warning, open_archive};
+use super::policy_args::VerifyArgs;
 use super::report::Report;
-use crate::archive::reader::shown_digest;
-use crate::archive::{Index, Limits};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::location::{Environment, Location};
 use crate::progress::Progress;
-use crate::record::{show_path, show_text};
 use crate::verify::{Verified, verify};
+use chronicle_archive::read::reader::shown_digest;
+use chronicle_archive::{Index, Limits};
+use chronicle_archive::{show_path, show_text};
 
 pub(super) async fn run(
     args: &VerifyArgs,

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{Backend, Layout, LayoutStream};
 use crate::error::{Code, Error, Result};
-use crate::record::show_path;
+use chronicle_archive::show_path;
 
 /// Files of a folder of `schemas/`, with their texts.
 macro_rules! files {
@@ -236,7 +236,7 @@ fn check(layout: &Layout) -> std::result::Result<(), String> {
     }
     for (n, stream) in layout.streams.iter().enumerate() {
         let (name, before) = (&stream.name, &layout.streams[..n]);
-        if !crate::archive::is_stream_name(name) {
+        if !chronicle_archive::is_stream_name(name) {
             return Err(format!("\"{name}\" cannot be the name of a stream"));
         }
         if before.iter().any(|s| s.name == *name || s.table == stream.table) {
@@ -277,7 +277,9 @@ fn check_columns(stream: &LayoutStream) -> std::result::Result<(), String> {
         .chain(stream.references.keys().map(|c| ("references", c)))
         .chain(stream.origin.iter().map(|c| ("origin", c)))
         .chain(stream.fold.iter().map(|c| ("fold", c)))
-        .chain(stream.columns.iter().filter_map(|c| Some(("made_from", c.made_from.as_ref()?))));
+        .chain(
+            stream.columns.iter().filter_map(|c| Some(("default_from", c.default_from.as_ref()?))),
+        );
     let is_there = |column: &String| {
         stream.columns.iter().any(|c| c.name == *column)
             || stream.requires.iter().any(|physical| stream.logical(physical) == *column)

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use super::{Backend, Layout, LayoutStream, all};
 use crate::error::{Code, Error, Result};
-use crate::record::show_text;
+use chronicle_archive::show_text;
 
 /// What tables of our own bookkeeping are called; they belong to no layout.
 const OURS: &str = "chronicle_dump_";

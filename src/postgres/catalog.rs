@@ -4,8 +4,8 @@ use super::connection::Connection;
 use super::{literal, quoted};
 use crate::error::{Code, Error, Result};
 use crate::layout::{Backend, Layout, LayoutStream, Table, all, fit};
-use crate::record::{Kind, show_text};
-use crate::target::{Catalog, Check, Reference, TargetColumn, TargetTable, TargetType};
+use crate::load::{Catalog, CheckConstraint, Reference, TargetColumn, TargetTable, TargetType};
+use chronicle_archive::{Kind, show_text};
 
 /// Schemas that belong to the server or to Supabase, never to Chronicle.
 const RESERVED: &str = "'information_schema', 'auth', 'storage', 'realtime', 'vault', \
@@ -116,14 +116,14 @@ pub struct Rule {
 
 impl Rule {
     /// What it says of a column, if we can foresee what it refuses.
-    fn foreseen(&self, table: &str, column: &str) -> Option<Check> {
-        let (of, check) = Check::parse(&self.condition)?;
+    fn foreseen(&self, table: &str, column: &str) -> Option<CheckConstraint> {
+        let (of, check) = CheckConstraint::parse(&self.condition)?;
         (self.table == table && of == column).then_some(check)
     }
 
     /// Whether only the server can say what it refuses.
     pub fn is_unforeseen(&self) -> bool {
-        Check::parse(&self.condition).is_none()
+        CheckConstraint::parse(&self.condition).is_none()
     }
 }
 

@@ -14,7 +14,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::conninfo::{ConnInfo, SslMode};
 use crate::error::{Code, Error, Result};
-use crate::record::{show_path, show_text};
+use chronicle_archive::{show_path, show_text};
 
 /// How long a login may take unless the connection string says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);

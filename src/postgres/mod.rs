@@ -4,12 +4,12 @@
 //! tables, [`source`] reads them and [`target`] writes them; [`binary`] is the form of COPY in
 //! which rows cross the wire, in both directions.
 
-pub mod binary;
 pub mod catalog;
 pub mod connection;
 pub mod conninfo;
+pub mod copy_codec;
+pub mod load;
 pub mod source;
-pub mod target;
 
 /// A name as SQL writes it.
 pub(crate) fn quoted(name: &str) -> String {

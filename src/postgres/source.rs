@@ -8,20 +8,21 @@ use tokio_postgres::CopyOutStream;
 
 use uuid::Uuid;
 
-use super::binary::{Field, RowReader};
 use super::catalog::{PgCatalog, PgColumn, PgTable, others};
 use super::connection::Connection;
 use super::conninfo::ConnInfo;
+use super::copy_codec::{Field, RowReader};
 use super::{literal, quoted, row_text};
-use crate::archive::Origin;
 use crate::error::{Code, Result};
-use crate::ids::instance_of;
 use crate::layout::LayoutStream;
-use crate::record::{Batch, Kind, Stream};
-use crate::residue::{
-    APART, COLUMNS, RESIDUE, Remembered, Restorer, WHOLE_ROW, apart, made_columns, with_residue,
+use crate::sidecar::{
+    COLUMNS, OriginalColumn, Restorer, SIDECAR, UNMAPPED_PREFIX, WHOLE_ROW, made_columns, unmapped,
+    with_sidecar,
 };
 use crate::source::{ORPHANS_NAMED, Orphans, Source, SourceOptions};
+use crate::transform::key_map::instance_of;
+use chronicle_archive::Origin;
+use chronicle_archive::{Batch, Kind, Stream};
 
 /// A batch is handed over when it holds this many bytes.
 const BATCH_BYTES: usize = 1 << 20;
@@ -98,7 +99,7 @@ impl PgSource {
             if options.as_they_stand {
                 let kept = may_read_own(&connection, &catalog, &mut notices).await?;
                 tables.push(TableCopy::new(&catalog, table, &stream, Beside::Column { kept }));
-                streams.push(with_residue(stream));
+                streams.push(with_sidecar(stream));
                 continue;
             }
             let kept = kept_beside(&connection, &catalog, described, &stream, &mut notices).await?;
@@ -251,7 +252,7 @@ impl TableCopy {
             }
             Beside::GivenBack(_) | Beside::Column { kept: true } => {
                 let only = if let Beside::GivenBack(only) = kept { only } else { None };
-                columns.push("r.residue".into());
+                columns.push("r.sidecar".into());
                 fields.push(Field::Text);
                 from = beside(catalog, stream, only);
             }
@@ -300,19 +301,19 @@ async fn kept_beside(
         return Ok(None);
     }
     let ask = async |sql: &str| connection.rows(Code::Source, OWN, sql).await;
-    let residue = catalog.full_name(RESIDUE);
+    let sidecar = catalog.full_name(SIDECAR);
     let table = literal(&stream.table);
-    let remembered = remembered(connection, catalog, &stream.table).await?;
-    let any = format!("SELECT EXISTS (SELECT 1 FROM {residue} WHERE table_name = {table})");
-    if remembered.is_empty() && !yes(&ask(&any).await?) {
+    let original_columns = original_columns(connection, catalog, &stream.table).await?;
+    let any = format!("SELECT EXISTS (SELECT 1 FROM {sidecar} WHERE table_name = {table})");
+    if original_columns.is_empty() && !yes(&ask(&any).await?) {
         return Ok(None);
     }
     // an import may have made rows, which go as long as nobody has edited them
     let whole = format!(
-        "SELECT EXISTS (SELECT 1 FROM {residue} WHERE table_name = {table} \
-         AND starts_with(residue, '{{\"{WHOLE_ROW}\"'))"
+        "SELECT EXISTS (SELECT 1 FROM {sidecar} WHERE table_name = {table} \
+         AND starts_with(sidecar, '{{\"{WHOLE_ROW}\"'))"
     );
-    let made = format!("r.residue::json #>> ARRAY['{WHOLE_ROW}', 'made']");
+    let made = format!("r.sidecar::json #>> ARRAY['{WHOLE_ROW}', 'made']");
     let only =
         yes(&ask(&whole).await?).then(|| format!("{made} IS DISTINCT FROM {}", row_text("t")));
     let rows = beside(catalog, stream, only.as_deref());
@@ -320,8 +321,8 @@ async fn kept_beside(
     let own = catalog.table(described);
     let has_default =
         |name: &str| own.is_some_and(|t| t.columns.iter().any(|c| c.name == name && c.has_default));
-    for column in made_columns(described, stream, &remembered, has_default) {
-        let made = format!("r.residue::json #>> ARRAY[{}, 'made']", literal(&column.name));
+    for column in made_columns(described, stream, &original_columns, has_default) {
+        let made = format!("r.sidecar::json #>> ARRAY[{}, 'made']", literal(&column.name));
         let sql = format!(
             "SELECT NOT EXISTS (SELECT 1 FROM {rows} AND {made} IS DISTINCT FROM t.{}::text) \
                 AND EXISTS (SELECT 1 FROM {rows} AND {made} IS NOT NULL)",
@@ -331,7 +332,8 @@ async fn kept_beside(
             unmade.push(column.name.clone());
         }
     }
-    let (was, restorer) = Restorer::new(stream, &remembered, described.fold.as_deref(), &unmade);
+    let (was, restorer) =
+        Restorer::new(stream, &original_columns, described.fold.as_deref(), &unmade);
     Ok(Some(GivenBack { was, restorer, only }))
 }
 
@@ -349,7 +351,7 @@ async fn may_read_own(
     catalog: &PgCatalog,
     notices: &mut Vec<String>,
 ) -> Result<bool> {
-    let names = [RESIDUE, COLUMNS].map(|name| literal(&catalog.full_name(name)));
+    let names = [SIDECAR, COLUMNS].map(|name| literal(&catalog.full_name(name)));
     let there = names.clone().map(|name| format!("to_regclass({name}) IS NOT NULL"));
     let sql = format!("SELECT {}", there.join(" AND "));
     if !yes(&connection.rows(Code::Source, OWN, &sql).await?) {
@@ -372,12 +374,12 @@ async fn may_read_own(
     Ok(false)
 }
 
-/// What is remembered of the columns of a table.
-async fn remembered(
+/// What is original_columns of the columns of a table.
+async fn original_columns(
     connection: &Connection,
     catalog: &PgCatalog,
     table: &str,
-) -> Result<Vec<Remembered>> {
+) -> Result<Vec<OriginalColumn>> {
     let sql = format!(
         "SELECT table_name, name, place::text, kind, instant::text, utc::text FROM {} \
           WHERE table_name = {} ORDER BY place",
@@ -385,7 +387,7 @@ async fn remembered(
         literal(table)
     );
     let rows = connection.rows(Code::Source, OWN, &sql).await?;
-    Ok(rows.iter().filter_map(|row| Remembered::read(row)).collect())
+    Ok(rows.iter().filter_map(|row| OriginalColumn::read(row)).collect())
 }
 
 /// The streams that had no table when they were loaded: their rows stand in our own.
@@ -398,20 +400,20 @@ async fn apart_streams(
         return Ok(Vec::new());
     }
     let sql = format!(
-        "SELECT DISTINCT table_name FROM {} WHERE starts_with(table_name, '{APART}') ORDER BY 1",
+        "SELECT DISTINCT table_name FROM {} WHERE starts_with(table_name, '{UNMAPPED_PREFIX}') ORDER BY 1",
         catalog.full_name(COLUMNS)
     );
     let mut found = Vec::new();
     for name in connection.rows(Code::Source, OWN, &sql).await?.into_iter().flatten().flatten() {
-        let remembered = remembered(connection, catalog, &name).await?;
-        let Some((stream, restorer)) = apart(&name, &remembered) else { continue };
+        let original_columns = original_columns(connection, catalog, &name).await?;
+        let Some((stream, restorer)) = unmapped(&name, &original_columns) else { continue };
         if catalog.layout.streams.iter().any(|s| s.name == stream.name) {
             continue;
         }
         let sql = format!(
-            "COPY (SELECT residue FROM {} WHERE table_name = {} ORDER BY key COLLATE \"C\") \
+            "COPY (SELECT sidecar FROM {} WHERE table_name = {} ORDER BY key COLLATE \"C\") \
              TO STDOUT (FORMAT binary)",
-            catalog.full_name(RESIDUE),
+            catalog.full_name(SIDECAR),
             literal(&name)
         );
         let (name, fields) = (stream.table.clone(), vec![Field::Text]);
@@ -429,7 +431,7 @@ fn beside(catalog: &PgCatalog, stream: &Stream, only: Option<&str>) -> String {
         "{} t LEFT JOIN {} r ON r.table_name = {} AND r.key = t.{}::text \
          WHERE {}",
         catalog.full_name(&stream.table),
-        catalog.full_name(RESIDUE),
+        catalog.full_name(SIDECAR),
         literal(&stream.table),
         quoted(key),
         only.unwrap_or("true")

@@ -5,8 +5,8 @@ use rusqlite::Connection;
 use super::{failed, quoted};
 use crate::error::{Code, Result};
 use crate::layout::{Backend, Layout, LayoutStream, Table, fit};
-use crate::record::Kind;
-use crate::target::Affinity;
+use crate::load::Affinity;
+use chronicle_archive::Kind;
 
 /// A column as SQLite declares it.
 #[derive(Debug, Clone)]

@@ -1,22 +1,21 @@
 //! The SQLite room: the only place that names rusqlite.
 //!
 //! [`snapshot`] opens a file so that its writers are never held up, [`catalog`] looks at its
-//! tables, [`source`] reads them, each by a `query`, and [`target`] writes them. [`spool`] is for what does not fit
+//! tables, [`source`] reads them, each by a `query`, and [`target`] writes them. [`spill`] is for what does not fit
 //! into memory.
 
 pub mod catalog;
+pub mod load;
 mod new_file;
 pub mod probe;
 mod query;
 pub mod snapshot;
 pub mod source;
-pub mod spool;
-pub mod target;
 
 use rusqlite::{ErrorCode, ffi};
 
 use crate::error::{Code, Error};
-use crate::record::Value;
+use chronicle_archive::Value;
 
 /// An error of SQLite in our words, with `code` for what is not more specific.
 pub(crate) fn failed(code: Code, what: impl Into<String>, cause: rusqlite::Error) -> Error {
@@ -61,7 +60,7 @@ pub(crate) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// SQL for the text by which a row's key is named beside it, as [`show_id`](crate::ids::show_id)
+/// SQL for the text by which a row's key is named beside it, as [`show_id`](crate::transform::key_map::show_id)
 /// writes it; of a text that is not UTF-8 there is none.
 pub(crate) fn key_text(key: &str) -> String {
     format!(

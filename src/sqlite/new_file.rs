@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Code, Error, Result};
-use crate::record::show_path;
+use chronicle_archive::show_path;
 
 /// What an unfinished new file is called.
 const PARTIAL: &str = ".chronicle-dump-partial";

@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 use super::catalog::SqliteTable;
 use super::{failed, from_sqlite, quoted};
 use crate::error::{Code, Result};
-use crate::record::{Batch, Stream};
-use crate::residue::Restorer;
+use crate::sidecar::Restorer;
+use chronicle_archive::{Batch, Stream};
 
 /// A batch is handed over when it holds this many bytes: few enough to stay in a processor's cache.
 const BATCH_BYTES: usize = 256 << 10;

@@ -19,7 +19,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 use super::{extended_code, failed};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
-use crate::record::show_path;
+use chronicle_archive::show_path;
 
 /// How long we wait for a lock that a writer holds.
 pub const BUSY: Duration = Duration::from_secs(10);
@@ -115,7 +115,7 @@ impl Head {
             .and_then(|file| file.take(100).read_to_end(&mut bytes))
             .map_err(|e| Error::new(Code::Connect, "the file cannot be read").because(e))?;
         let archive = bytes.starts_with(&[0x28, 0xB5, 0x2F, 0xFD])
-            || bytes.starts_with(crate::archive::line::HEADER_PREFIX.as_bytes());
+            || bytes.starts_with(chronicle_archive::control::HEADER_PREFIX.as_bytes());
         if archive {
             return Err(Error::new(Code::Connect, "this is an archive, not a database").hint(
                 "look into it with `chronicle-dump inspect`, load it with `chronicle-dump import`",

@@ -14,16 +14,17 @@ use super::catalog::{SqliteCatalog, SqliteTable, kind};
 use super::query::{Output, Query};
 use super::snapshot::{self, Snapshot};
 use super::{failed, from_sqlite, literal, quoted, row_text};
-use crate::archive::Origin;
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
-use crate::ids::instance_of;
 use crate::layout::{Layout, LayoutStream};
-use crate::record::{Batch, Kind, Stream, show, show_text};
-use crate::residue::{
-    APART, COLUMNS, RESIDUE, Remembered, Restorer, WHOLE_ROW, apart, made_columns, with_residue,
+use crate::sidecar::{
+    COLUMNS, OriginalColumn, Restorer, SIDECAR, UNMAPPED_PREFIX, WHOLE_ROW, made_columns, unmapped,
+    with_sidecar,
 };
 use crate::source::{ORPHANS_NAMED, Orphans, Source, SourceOptions};
+use crate::transform::key_map::instance_of;
+use chronicle_archive::Origin;
+use chronicle_archive::{Batch, Kind, Stream, show, show_text};
 
 /// The batches that wait between the reading thread and the rest.
 const BATCHES_AHEAD: usize = 2;
@@ -59,14 +60,14 @@ impl SqliteSource {
             let stream = describe(&connection, described, table, options.sorted)?;
             let all = || format!("{} AS t WHERE true", quoted(&table.name));
             if options.as_they_stand {
-                let kept = connection.table_exists(None, RESIDUE).map_err(read)?;
+                let kept = connection.table_exists(None, SIDECAR).map_err(read)?;
                 let (rows, behind) =
-                    if kept { (beside(&stream, None), "r.residue") } else { (all(), "NULL") };
+                    if kept { (beside(&stream, None), "r.sidecar") } else { (all(), "NULL") };
                 let mut query = Query::new(&stream, table, rows, Some(behind));
                 query.width += 1;
                 queries.push(query);
                 expected_rows += count(&connection, &table.name).map_err(read)?;
-                streams.push(with_residue(stream));
+                streams.push(with_sidecar(stream));
                 continue;
             }
             let kept = kept_beside(&connection, described, table, &stream).map_err(read)?;
@@ -77,7 +78,7 @@ impl SqliteSource {
                 }
                 Some(GivenBack { was, restorer, only }) => {
                     let rows = beside(&stream, only.as_deref());
-                    let mut query = Query::new(&stream, table, rows, Some("r.residue"));
+                    let mut query = Query::new(&stream, table, rows, Some("r.sidecar"));
                     query.restorer = Some(restorer);
                     (was, query)
                 }
@@ -217,7 +218,7 @@ pub(super) fn instance(path: &Path) -> Option<Uuid> {
 fn time_zone() -> Option<String> {
     let named = std::env::var("TZ").ok().map(|tz| tz.trim_start_matches(':').to_owned());
     named
-        .filter(|tz| crate::time::parse_zone(tz).is_some())
+        .filter(|tz| chronicle_archive::time::parse_zone(tz).is_some())
         .or_else(|| iana_time_zone::get_timezone().ok())
 }
 
@@ -252,27 +253,27 @@ fn apart_streams(
     connection: &Connection,
     layout: &Layout,
 ) -> rusqlite::Result<Vec<(Stream, Query)>> {
-    if !connection.table_exists(None, RESIDUE)? || !connection.table_exists(None, COLUMNS)? {
+    if !connection.table_exists(None, SIDECAR)? || !connection.table_exists(None, COLUMNS)? {
         return Ok(Vec::new());
     }
     let sql = format!(
-        "SELECT DISTINCT table_name FROM {COLUMNS} WHERE table_name LIKE '{APART}%' ORDER BY 1"
+        "SELECT DISTINCT table_name FROM {COLUMNS} WHERE table_name LIKE '{UNMAPPED_PREFIX}%' ORDER BY 1"
     );
     let mut statement = connection.prepare(&sql)?;
     let names = statement.query_map([], |row| row.get::<_, String>(0))?;
     let mut found = Vec::new();
     for name in names {
         let name = name?;
-        let remembered = remembered(connection, &name)?;
-        let Some((stream, restorer)) = apart(&name, &remembered) else { continue };
+        let original_columns = original_columns(connection, &name)?;
+        let Some((stream, restorer)) = unmapped(&name, &original_columns) else { continue };
         if layout.streams.iter().any(|s| s.name == stream.name) {
             continue;
         }
-        let rows = format!("{RESIDUE} WHERE table_name = {}", literal(&name));
+        let rows = format!("{SIDECAR} WHERE table_name = {}", literal(&name));
         let query = Query {
             table: stream.table.clone(),
             rows,
-            columns: "residue".into(),
+            columns: "sidecar".into(),
             width: 0,
             order: vec!["key".into()],
             leader: None,
@@ -283,8 +284,8 @@ fn apart_streams(
     Ok(found)
 }
 
-/// What is remembered of the columns of a table.
-fn remembered(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Remembered>> {
+/// What is original_columns of the columns of a table.
+fn original_columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<OriginalColumn>> {
     let sql = format!(
         "SELECT table_name, name, CAST(place AS TEXT), kind, CAST(instant AS TEXT), \
                 CAST(utc AS TEXT) FROM {COLUMNS} WHERE table_name = ? ORDER BY place"
@@ -292,7 +293,7 @@ fn remembered(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Reme
     let mut statement = connection.prepare(&sql)?;
     let rows = statement.query_map([table], |row| (0..6).map(|n| row.get(n)).collect())?;
     let rows: Vec<Vec<Option<String>>> = rows.collect::<rusqlite::Result<_>>()?;
-    Ok(rows.iter().filter_map(|row| Remembered::read(row)).collect())
+    Ok(rows.iter().filter_map(|row| OriginalColumn::read(row)).collect())
 }
 
 /// What was kept beside the rows of a table when they were loaded.
@@ -312,23 +313,23 @@ fn kept_beside(
     own: &SqliteTable,
     stream: &Stream,
 ) -> rusqlite::Result<Option<GivenBack>> {
-    if !connection.table_exists(None, RESIDUE)? || !connection.table_exists(None, COLUMNS)? {
+    if !connection.table_exists(None, SIDECAR)? || !connection.table_exists(None, COLUMNS)? {
         return Ok(None);
     }
     let table = literal(&stream.table);
-    let remembered = remembered(connection, &stream.table)?;
-    let any = format!("SELECT EXISTS (SELECT 1 FROM {RESIDUE} WHERE table_name = {table})");
-    if remembered.is_empty() && !connection.query_row(&any, [], |row| row.get(0))? {
+    let original_columns = original_columns(connection, &stream.table)?;
+    let any = format!("SELECT EXISTS (SELECT 1 FROM {SIDECAR} WHERE table_name = {table})");
+    if original_columns.is_empty() && !connection.query_row(&any, [], |row| row.get(0))? {
         return Ok(None);
     }
     let only = came_from_there(connection, stream)?;
     let rows = beside(stream, only.as_deref());
     let mut unmade = Vec::new();
     let has_default = |name: &str| own.columns.iter().any(|c| c.name == name && c.has_default);
-    for column in made_columns(described, stream, &remembered, has_default) {
+    for column in made_columns(described, stream, &original_columns, has_default) {
         let name = quoted(&column.physical);
         let made = literal(&format!("$.{}.made", quoted(&column.name)));
-        let made = format!("json_extract(r.residue, {made})");
+        let made = format!("json_extract(r.sidecar, {made})");
         let sql = format!(
             "SELECT NOT EXISTS (SELECT 1 FROM {rows} AND {made} IS NOT CAST(t.{name} AS TEXT)) \
                 AND EXISTS (SELECT 1 FROM {rows} AND {made} IS NOT NULL)",
@@ -337,7 +338,8 @@ fn kept_beside(
             unmade.push(column.name.clone());
         }
     }
-    let (was, restorer) = Restorer::new(stream, &remembered, described.fold.as_deref(), &unmade);
+    let (was, restorer) =
+        Restorer::new(stream, &original_columns, described.fold.as_deref(), &unmade);
     Ok(Some(GivenBack { was, restorer, only }))
 }
 
@@ -345,13 +347,13 @@ fn kept_beside(
 /// it made none.
 fn came_from_there(connection: &Connection, stream: &Stream) -> rusqlite::Result<Option<String>> {
     let sql = format!(
-        "SELECT EXISTS (SELECT 1 FROM {RESIDUE} WHERE table_name = {} \
-         AND residue LIKE '{{\"{WHOLE_ROW}\"%')",
+        "SELECT EXISTS (SELECT 1 FROM {SIDECAR} WHERE table_name = {} \
+         AND sidecar LIKE '{{\"{WHOLE_ROW}\"%')",
         literal(&stream.table)
     );
     let any: bool = connection.query_row(&sql, [], |row| row.get(0))?;
     let row = row_text("t.", stream.columns.iter().map(|c| &c.physical));
-    let made = format!("json_extract(r.residue, '$.\"{WHOLE_ROW}\".made')");
+    let made = format!("json_extract(r.sidecar, '$.\"{WHOLE_ROW}\".made')");
     Ok(any.then(|| format!("{made} IS NOT {row}")))
 }
 
@@ -361,7 +363,7 @@ fn beside(stream: &Stream, only: Option<&str>) -> String {
     let key = quoted(stream.key.first().map_or("", |k| &stream.columns[*k].physical));
     // a blob and a text that is not UTF-8 are kept by their bytes in hexadecimal digits
     format!(
-        "{} AS t LEFT JOIN {RESIDUE} AS r ON r.table_name = {} AND r.key IN \
+        "{} AS t LEFT JOIN {SIDECAR} AS r ON r.table_name = {} AND r.key IN \
          (CASE typeof(t.{key}) WHEN 'blob' THEN char(0) || 'blob ' || lower(hex(t.{key})) \
           ELSE CAST(t.{key} AS TEXT) END, \
           CASE typeof(t.{key}) WHEN 'text' THEN char(0) || 'text ' || lower(hex(t.{key})) END) \

@@ -207,14 +207,14 @@ fn every_later_change_of_a_value_is_found_in_postgres() {
             &["tool_name"],
         ),
         (
-            "UPDATE chronicle_dump_residue SET residue = '{}' WHERE residue LIKE '%u0000%'",
+            "UPDATE chronicle_dump_sidecar SET sidecar = '{}' WHERE sidecar LIKE '%u0000%'",
             "changed",
-            &["chronicle_dump_residue"],
+            &["chronicle_dump_sidecar"],
         ),
         (
-            "DELETE FROM chronicle_dump_residue WHERE residue LIKE '%not a uuid%'",
+            "DELETE FROM chronicle_dump_sidecar WHERE sidecar LIKE '%not a uuid%'",
             "changed",
-            &["chronicle_dump_residue"],
+            &["chronicle_dump_sidecar"],
         ),
         ("DELETE FROM chronicle_events WHERE duration_ms = 4", "only_a", &[]),
     ] {

@@ -244,14 +244,24 @@ fn export_and_import_meet_only_in_the_archive() {
     knows_only(
         "import.rs",
         &[
-            "archive", "cancel", "error", "incoming", "plan", "progress", "record", "rejects",
-            "residue", "shape", "shaping", "target",
+            "archive",
+            "cancel",
+            "error",
+            "archive_input",
+            "plan",
+            "progress",
+            "record",
+            "rejects",
+            "sidecar",
+            "shape",
+            "shaping",
+            "target",
         ],
     );
-    knows_only("incoming.rs", &["archive", "cancel", "error", "progress", "record"]);
+    knows_only("archive_input.rs", &["archive", "cancel", "error", "progress", "record"]);
     knows_only(
         "shaping.rs",
-        &["archive", "error", "incoming", "plan", "record", "shape", "target"],
+        &["archive", "error", "archive_input", "plan", "record", "shape", "target"],
     );
     knows_only("verify.rs", &["archive", "cancel", "error", "progress", "record"]);
 }
@@ -280,20 +290,29 @@ fn comparing_knows_no_database_and_the_spool_shows_none() {
     knows_only(
         "compare/",
         &[
-            "archive", "cancel", "error", "incoming", "layout", "plan", "progress", "record",
-            "source", "spool", "time",
+            "archive",
+            "cancel",
+            "error",
+            "archive_input",
+            "layout",
+            "plan",
+            "progress",
+            "record",
+            "source",
+            "spill",
+            "time",
         ],
     );
-    // the spool is a map that happens to be kept by SQLite: it has a name of its own outside of
+    // the spill is a map that happens to be kept by SQLite: it has a name of its own outside of
     // the room, and what can be called from there names no type of the driver
     let sources = sources();
     let code = |path: &str| &sources.iter().find(|s| s.path == path).expect(path).code;
-    assert!(code("lib.rs").contains("pub use sqlite::spool;"));
-    let own = code("sqlite/spool.rs").lines().map(str::trim).filter(|l| l.starts_with("pub "));
-    assert!(own.clone().count() > 4, "the spool has lost its functions: mend this test");
+    assert!(code("lib.rs").contains("pub use sqlite::spill;"));
+    let own = code("sqlite/spill.rs").lines().map(str::trim).filter(|l| l.starts_with("pub "));
+    assert!(own.clone().count() > 4, "the spill has lost its functions: mend this test");
     for line in own {
         for word in ["rusqlite", "Connection", "Statement", "ToSql"] {
-            assert!(!line.contains(word), "src/sqlite/spool.rs shows {word}: {line}");
+            assert!(!line.contains(word), "src/sqlite/spill.rs shows {word}: {line}");
         }
     }
 }
@@ -301,7 +320,7 @@ fn comparing_knows_no_database_and_the_spool_shows_none() {
 #[test]
 fn both_rooms_of_a_database_know_only_what_travels() {
     let common = [
-        "archive", "cancel", "error", "ids", "layout", "plan", "readback", "record", "residue",
+        "archive", "cancel", "error", "ids", "layout", "plan", "readback", "record", "sidecar",
         "shape", "skip", "source", "target", "time",
     ];
     for room in ["sqlite", "postgres"] {

@@ -7,13 +7,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use chronicle_dump::archive::{
-    ArchiveReader, ArchiveWriter, CHUNK_TARGET, CONTROL_LINE, Header, Index, Limits, Origin,
-    RECORD_LINE, Sealed, WriterOptions, Written,
+use chronicle_archive::error::ErrorKind;
+use chronicle_archive::limits::{CONTROL_LINE, RECORD_LINE};
+use chronicle_archive::time::Instant;
+use chronicle_archive::{
+    ArchiveReader, ArchiveWriter, CHUNK_TARGET, Header, Index, Limits, Origin, Sealed,
+    WriterOptions, Written,
 };
+use chronicle_archive::{Batch, Column, Kind, Stream, Value};
 use chronicle_dump::error::{Code, Result};
-use chronicle_dump::record::{Batch, Column, Kind, Stream, Value};
-use chronicle_dump::time::Instant;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index as Pick, select};
@@ -155,7 +157,7 @@ fn write_to<W: Write + Send + 'static>(
             rows.iter().flatten().for_each(|value| batch.push(value.value()));
             if let Err(error) = writer.write(&batch) {
                 // that the writer has stopped is said here, why it has is said at the end
-                return Err(writer.finish().err().unwrap_or(error));
+                return Err(writer.finish().err().unwrap_or(error).into());
             }
         }
     }
@@ -983,8 +985,8 @@ fn a_row_of_64_mib_travels_and_one_byte_more_is_refused_naming_its_key() {
     let mut reader = ArchiveReader::open(&archive[..], limits).unwrap();
     assert!(reader.next_batch(&mut batch).unwrap());
     let error = reader.next_batch(&mut batch).unwrap_err();
-    assert_eq!(error.code(), Code::ArchiveDamaged);
-    assert!(error.full().contains("over the limit"), "{error}");
+    assert_eq!(error.kind(), ErrorKind::Damaged);
+    assert!(error.to_string().contains("over the limit"), "{error}");
 }
 
 #[test]

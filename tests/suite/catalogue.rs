@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use chronicle_dump::layout::Backend;
 use serde::Deserialize;
 
-use crate::support::witness::{
+use crate::support::oracle::{
     Became, Before, Column, Line, Rejected, STREAMS, Store, export, given_back, import, lines,
     mark, rejects, without,
 };

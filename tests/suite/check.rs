@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::support::cluster::{ADMIN, Cluster, SUPA};
 use super::support::files::{fixture, sqlite_from, workdir};
 use super::support::generate::hostile_hooks_database;
-use super::support::moving::Desk;
+use super::support::migrate::Scratch;
 use super::support::program::{Output, Program, pipe};
 
 fn run(args: &[&str]) -> Output {
@@ -405,7 +405,7 @@ fn a_side_table_that_the_target_lacks_ends_a_check_as_an_import() {
 
 #[test]
 fn what_an_import_does_is_asked_only_of_a_target() {
-    let desk = Desk::new("check_without_target");
+    let desk = Scratch::new("check_without_target");
     let source = desk.sqlite("source.db", &["sqlite-hooks.sql"], "");
     Program::new(["check", &source, "--orphans=skip"])
         .run()

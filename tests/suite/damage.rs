@@ -4,9 +4,10 @@ use std::cell::RefCell;
 use std::io::{Cursor, Read};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use chronicle_dump::archive::{ArchiveReader, Index, Limits, Sealed};
-use chronicle_dump::error::{Code, Result};
-use chronicle_dump::record::{Batch, Value};
+use chronicle_archive::error::ErrorKind;
+use chronicle_archive::{ArchiveReader, Index, Limits, Sealed};
+use chronicle_archive::{Batch, Value};
+use chronicle_dump::error::{Code, Error, Result};
 use zstd::bulk::Compressor;
 
 use crate::archive::{
@@ -18,9 +19,11 @@ use crate::archive::{
 fn attempt(bytes: &[u8]) -> (Vec<Vec<Row>>, Result<Sealed>) {
     let (mut rows, mut ahead) = (Vec::new(), Vec::new());
     let ended = ArchiveReader::open(bytes, Limits::default())
+        .map_err(Error::from)
         .and_then(|reader| attempt_into(reader, &mut rows));
     let ended_ahead = ArchiveReader::open(Cursor::new(bytes.to_vec()), Limits::default())
-        .and_then(|mut reader| reader.read_ahead().map(|()| reader))
+        .and_then(|mut reader| reader.prefetch().map(|()| reader))
+        .map_err(Error::from)
         .and_then(|reader| attempt_into(reader, &mut ahead));
     assert_eq!(told(&ended), told(&ended_ahead));
     assert!(rows == ahead, "other rows were read ahead");
@@ -1190,7 +1193,7 @@ fn a_frame_of_empty_blocks_without_an_end_is_refused() {
     let header = Odd { size: Some(1), ..EVEN }.header();
     let endless = Cursor::new(header).chain(std::io::repeat(0));
     let error = ArchiveReader::open(endless, Limits::default()).err().unwrap();
-    assert_eq!(error.code(), Code::ArchiveDamaged);
+    assert_eq!(error.kind(), ErrorKind::Damaged);
     assert!(format!("{error:?}").contains("far longer than its content"), "{error:?}");
 }
 

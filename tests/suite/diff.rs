@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use chronicle_archive::{Batch, Column, Kind, Stream, Value};
 use chronicle_dump::cancel::Cancel;
-use chronicle_dump::compare::{ChangedColumn, DifferenceKind};
+use chronicle_dump::diff::{ChangedColumn, DifferenceKind};
 use chronicle_dump::error::Code;
 use chronicle_dump::plan::AssumeZone;
 use chronicle_dump::progress::Progress;
-use chronicle_dump::record::{Batch, Column, Kind, Stream, Value};
 use chronicle_dump::{CompareOptions, Compared, Difference, Result, Side, compare};
 use futures::future::BoxFuture;
 use proptest::prelude::*;
@@ -23,13 +23,13 @@ use super::support::generate::{hooks_database, hostile_hooks_database};
 use super::support::program::{Output, Program, pipe};
 
 /// A folder with a database of the hooks, and another one beside it that is the same.
-struct Desk {
+struct Scratch {
     folder: TempDir,
 }
 
-impl Desk {
-    fn new(test_name: &str) -> Desk {
-        let desk = Desk { folder: workdir(test_name) };
+impl Scratch {
+    fn new(test_name: &str) -> Scratch {
+        let desk = Scratch { folder: workdir(test_name) };
         hooks_database(&desk.path("a.db"), 5, 60, 11).unwrap();
         fs::copy(desk.path("a.db"), desk.path("b.db")).unwrap();
         desk
@@ -78,7 +78,7 @@ fn json(output: &Output) -> Json {
 
 #[test]
 fn a_database_equals_its_archives_sorted_or_not_from_a_file_or_a_pipe() {
-    let desk = Desk::new("diff-equal");
+    let desk = Scratch::new("diff-equal");
     // any order on the disk
     desk.change(
         "CREATE TABLE other AS SELECT * FROM events ORDER BY substr(id, 7); DELETE FROM events; \
@@ -120,7 +120,7 @@ fn whatever_a_hooks_file_can_hold_equals_its_archive() {
 
 #[test]
 fn what_was_moved_into_postgres_equals_where_it_came_from() {
-    let desk = Desk::new("diff-postgres");
+    let desk = Scratch::new("diff-postgres");
     let database = postgres("diff_postgres");
     let url = database.url();
     desk.export("a.db", "a.zst", &[]);
@@ -194,7 +194,7 @@ fn a_boolean_is_its_integer_and_an_integer_its_text_where_the_other_side_has_no_
 
 #[test]
 fn json_and_times_are_compared_by_what_they_say() {
-    let desk = Desk::new("diff-meaning");
+    let desk = Scratch::new("diff-meaning");
     let id = &desk.events(1)[0];
     let a = Connection::open(desk.path("a.db")).unwrap();
     let set = |database: &Connection, data: &str, time: &str| {
@@ -246,7 +246,7 @@ fn null_and_the_json_null_are_two_values() {
 
 #[test]
 fn every_kind_of_difference_is_told_by_stream_key_and_column() {
-    let desk = Desk::new("diff-kinds");
+    let desk = Scratch::new("diff-kinds");
     let events = desk.events(4);
     let [changed, missing, later, _] = events.as_slice() else { unreachable!() };
     desk.change(&format!(
@@ -288,7 +288,7 @@ fn every_kind_of_difference_is_told_by_stream_key_and_column() {
 
 #[test]
 fn a_summary_and_a_limit_show_less_and_count_all() {
-    let desk = Desk::new("diff-limit");
+    let desk = Scratch::new("diff-limit");
     desk.change("DELETE FROM events WHERE event_type <> ''; DELETE FROM sessions");
     let whole = desk.diff(&["a.db", "b.db"]).fails_with(15);
     assert_eq!(whole.text().lines().filter(|line| line.starts_with("- ")).count(), 65);
@@ -323,7 +323,7 @@ fn a_stream_that_one_side_lacks_is_missing_with_all_its_rows() {
 
 #[test]
 fn a_cut_or_damaged_archive_is_told_as_such_and_nothing_is_said_of_its_rows() {
-    let desk = Desk::new("diff-damage");
+    let desk = Scratch::new("diff-damage");
     desk.change("DELETE FROM sessions");
     desk.export("b.db", "b.zst", &[]);
     let bytes = fs::read(desk.path("b.zst")).unwrap();
@@ -341,7 +341,7 @@ fn a_cut_or_damaged_archive_is_told_as_such_and_nothing_is_said_of_its_rows() {
 
 #[test]
 fn what_cannot_be_compared_has_its_exit_code_and_a_hint() {
-    let desk = Desk::new("diff-refused");
+    let desk = Scratch::new("diff-refused");
     desk.diff(&["-", "-"]).fails_with(2).stderr_has("hint: name the other one");
     desk.diff(&["a.db", "missing.db"]).fails_with(7).stderr_has("missing.db: no such file");
     desk.diff(&["a.db", "."]).fails_with(7).stderr_has("is a directory");
@@ -354,7 +354,7 @@ fn what_cannot_be_compared_has_its_exit_code_and_a_hint() {
 
 #[test]
 fn hostile_text_never_reaches_the_terminal_raw() {
-    let desk = Desk::new("diff-terminal");
+    let desk = Scratch::new("diff-terminal");
     desk.change(
         "UPDATE events SET event_type = 'x' || char(27) || '[31m' || char(10) || char(155); \
          INSERT INTO sessions (id, claude_session_id, start_time) \
@@ -490,7 +490,7 @@ fn try_to_compare(
 }
 
 /// Equal, changed, only in A, only in B, as a multiset in memory counts them.
-fn naive(a: &[Row], b: &[Row], key: &[usize]) -> [u64; 4] {
+fn zone_rule(a: &[Row], b: &[Row], key: &[usize]) -> [u64; 4] {
     let mut rows: BTreeMap<&Row, [u64; 2]> = BTreeMap::new();
     a.iter().for_each(|row| rows.entry(row).or_default()[0] += 1);
     b.iter().for_each(|row| rows.entry(row).or_default()[1] += 1);
@@ -556,7 +556,7 @@ proptest! {
         }
         let mut counts = BTreeMap::new();
         for (n, name) in ["one", "two"].into_iter().enumerate() {
-            counts.insert(name.to_owned(), naive(&sides[0][n], &sides[1][n], key));
+            counts.insert(name.to_owned(), zone_rule(&sides[0][n], &sides[1][n], key));
         }
         let streams = |order| vec![stream("one", key, order), stream("two", key, order)];
         let (mut streams_b, mut rows_b) = (streams(orders[1]), sides[1].clone());

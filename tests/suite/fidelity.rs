@@ -7,8 +7,8 @@ use serde_json::json;
 use crate::support::cluster::{ADMIN, PASSWORD};
 use crate::support::files::{assert_same_rows, fixture, postgres_dump, sqlite_dump};
 use crate::support::generate::{hooks_database, hostile_hooks_database};
-use crate::support::moving::{
-    Desk, ask, event, fill, id, import, json_of, postgres, records, session, words,
+use crate::support::migrate::{
+    Scratch, ask, event, fill, id, import, json_of, postgres, records, session, words,
 };
 use crate::support::program::Program;
 
@@ -25,7 +25,7 @@ fn good() -> String {
 
 /// Moves a file into Chronicle's Postgres layout and back, and panics unless it is the same to the last byte.
 #[track_caller]
-fn there_and_back(desk: &Desk, source: &str, fixtures: &[&str], options: &[&str]) {
+fn there_and_back(desk: &Scratch, source: &str, fixtures: &[&str], options: &[&str]) {
     // what no program can get round
     let loose = match options.contains(&"--orphans=keep") {
         true => "ALTER TABLE chronicle_events DROP CONSTRAINT chronicle_events_session_id_fkey",
@@ -43,7 +43,7 @@ fn there_and_back(desk: &Desk, source: &str, fixtures: &[&str], options: &[&str]
 
 #[test]
 fn a_column_that_the_target_lacks_stops_an_import_unless_it_can_be_made_anew() {
-    let desk = Desk::new("missing_column");
+    let desk = Scratch::new("missing_column");
     let more = "ALTER TABLE sessions ADD COLUMN git_commit TEXT;".to_owned()
         + &good()
         + "UPDATE sessions SET git_commit = 'abc';";
@@ -61,7 +61,7 @@ fn a_column_that_the_target_lacks_stops_an_import_unless_it_can_be_made_anew() {
 
 #[test]
 fn a_column_whose_name_means_something_else_in_the_target_is_kept_where_it_cannot_be_added() {
-    let desk = Desk::new("name_taken");
+    let desk = Scratch::new("name_taken");
     // the server's tables call the payload so
     let more = "ALTER TABLE events ADD COLUMN metadata TEXT;".to_owned()
         + &good()
@@ -76,7 +76,7 @@ fn a_column_whose_name_means_something_else_in_the_target_is_kept_where_it_canno
 
 #[test]
 fn dropped_columns_are_counted_and_folded_ones_are_kept() {
-    let desk = Desk::new("dropped_column");
+    let desk = Scratch::new("dropped_column");
     let sql = "ALTER TABLE events ADD COLUMN mood TEXT;".to_owned()
         + &good()
         + &format!("UPDATE events SET mood = 'calm' WHERE id = '{}';", id(11));
@@ -101,7 +101,7 @@ fn dropped_columns_are_counted_and_folded_ones_are_kept() {
 
 #[test]
 fn a_folded_value_stands_in_the_rows_json_where_that_is_an_object_and_beside_the_row_where_not() {
-    let desk = Desk::new("folded");
+    let desk = Scratch::new("folded");
     let payloads = [
         "{\"a\": 1}",
         "{}",
@@ -146,7 +146,7 @@ fn a_folded_value_stands_in_the_rows_json_where_that_is_an_object_and_beside_the
 
 #[test]
 fn the_target_gets_the_columns_that_it_lacks_and_gives_their_values_back() {
-    let desk = Desk::new("added_column");
+    let desk = Scratch::new("added_column");
     let sql = "ALTER TABLE events ADD COLUMN mood TEXT; ALTER TABLE events ADD COLUMN score REAL; \
                ALTER TABLE events ADD COLUMN size INTEGER; ALTER TABLE events ADD COLUMN raw BLOB;"
         .to_owned()
@@ -186,7 +186,7 @@ fn the_target_gets_the_columns_that_it_lacks_and_gives_their_values_back() {
 
 #[test]
 fn a_session_id_that_only_the_target_requires_is_made_always_the_same_and_does_not_come_back() {
-    let desk = Desk::new("made_column");
+    let desk = Scratch::new("made_column");
     let rows = format!(
         "INSERT INTO chronicle_sessions (id, project_path, start_time, status, event_count, created_at, updated_at) \
          VALUES ('{0}', '/tea', '2025-08-19 10:00Z', 'completed', 3, '2025-08-19Z', '2025-08-19Z'); \
@@ -245,7 +245,7 @@ fn odd() -> String {
 
 #[test]
 fn odd_values_come_back_byte_for_byte_from_postgres() {
-    let desk = Desk::new("odd_values");
+    let desk = Scratch::new("odd_values");
     let source = desk.sqlite(
         "source.db",
         HOOKS,
@@ -256,7 +256,7 @@ fn odd_values_come_back_byte_for_byte_from_postgres() {
 
 #[test]
 fn files_of_the_hooks_come_back_byte_for_byte_from_postgres() {
-    let desk = Desk::new("hooks_there_and_back");
+    let desk = Scratch::new("hooks_there_and_back");
     let source = desk.path("generated.db");
     hooks_database(&source, 30, 600, 5).expect("a database");
     fill(
@@ -276,7 +276,7 @@ fn files_of_the_hooks_come_back_byte_for_byte_from_postgres() {
 
 #[test]
 fn an_odd_value_stops_an_import_by_its_name_and_leaves_nothing() {
-    let desk = Desk::new("odd_value");
+    let desk = Scratch::new("odd_value");
     for (column, value, words) in [
         ("data", "'{\"a\": NaN}'", "it is not valid JSON"),
         ("data", "'{\"a\": \"\\u0000\"}'", "column \"data\""),
@@ -306,7 +306,7 @@ fn an_odd_value_stops_an_import_by_its_name_and_leaves_nothing() {
 
 #[test]
 fn adapted_values_are_counted_and_nothing_is_kept() {
-    let desk = Desk::new("adapted");
+    let desk = Scratch::new("adapted");
     let source = desk.sqlite(
         "source.db",
         HOOKS,
@@ -325,13 +325,13 @@ fn adapted_values_are_counted_and_nothing_is_kept() {
         [7, 2, 3, 1, 1],
         "{changes:#}"
     );
-    let kept = "SELECT count(*) FROM pg_class WHERE relname = 'chronicle_dump_residue' AND pg_relation_size(oid) > 0";
+    let kept = "SELECT count(*) FROM pg_class WHERE relname = 'chronicle_dump_sidecar' AND pg_relation_size(oid) > 0";
     assert_eq!(server.psql(kept), "0");
 }
 
 #[test]
 fn rejected_rows_go_into_an_archive_of_their_own_with_the_reasons() {
-    let desk = Desk::new("rejected");
+    let desk = Scratch::new("rejected");
     let sql = good()
         + &event(13, 1, "stop")
         + &format!(
@@ -404,7 +404,7 @@ fn rejected_rows_go_into_an_archive_of_their_own_with_the_reasons() {
 
 #[test]
 fn a_rule_that_only_the_server_knows_rejects_rows_too() {
-    let desk = Desk::new("server_rule");
+    let desk = Scratch::new("server_rule");
     let source = desk.sqlite("source.db", HOOKS, &(good() + &event(13, 1, "stop")));
     let rule = "ALTER TABLE chronicle_events ADD CHECK (length(event_type) * 2 > 10)";
     let server = postgres(UPSTREAM, "server_rule", rule);
@@ -420,7 +420,7 @@ fn a_rule_that_only_the_server_knows_rejects_rows_too() {
 
 #[test]
 fn what_was_edited_since_is_exported_as_it_is_now() {
-    let desk = Desk::new("edited");
+    let desk = Scratch::new("edited");
     let mut sql = session(1);
     for n in 11..15 {
         sql += &event(n, 1, "stop").replace("\"n\": ", "\"n\":   ");
@@ -454,7 +454,7 @@ fn what_was_edited_since_is_exported_as_it_is_now() {
 
 #[test]
 fn a_second_import_that_preserves_changes_nothing() {
-    let desk = Desk::new("preserved_twice");
+    let desk = Scratch::new("preserved_twice");
     let mut sql = odd() + "ALTER TABLE sessions ADD COLUMN git_commit TEXT;";
     sql += "UPDATE sessions SET start_time = '2025-08-19T10:00:00Z', git_commit = 'c0ffee', metadata = '{}'";
     let source = desk.sqlite("source.db", HOOKS, &sql);
@@ -463,18 +463,24 @@ fn a_second_import_that_preserves_changes_nothing() {
     let options = [KEEP, &["--assume-tz=UTC"]].concat();
     import(&archive, &server.url(), &options).success();
     let all = |table: &str| server.psql(&format!("SELECT * FROM {table} ORDER BY 1, 2"));
-    let before =
-        (postgres_dump(&server), all("chronicle_dump_residue"), all("chronicle_dump_columns"));
+    let before = (
+        postgres_dump(&server),
+        all("chronicle_dump_sidecar"),
+        all("chronicle_dump_sidecar_columns"),
+    );
     assert!(!before.1.is_empty() && !before.2.is_empty());
     import(&archive, &server.url(), &options).success();
-    let after =
-        (postgres_dump(&server), all("chronicle_dump_residue"), all("chronicle_dump_columns"));
+    let after = (
+        postgres_dump(&server),
+        all("chronicle_dump_sidecar"),
+        all("chronicle_dump_sidecar_columns"),
+    );
     assert!(before == after, "{before:#?}\n{after:#?}");
 }
 
 #[test]
 fn what_is_kept_beside_the_rows_is_for_the_owner_alone() {
-    let desk = Desk::new("private_residue");
+    let desk = Scratch::new("private_residue");
     let source = desk.sqlite("source.db", HOOKS, &good());
     let server = postgres(UPSTREAM, "private_residue", "");
     server.apply_file_as(ADMIN, fixture("postgres-supabase-extras.sql"));
@@ -483,7 +489,7 @@ fn what_is_kept_beside_the_rows_is_for_the_owner_alone() {
         "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON TABLES TO anon, authenticated",
     );
     desk.shift(&source, &server.url(), KEEP).success();
-    for table in ["chronicle_dump_residue", "chronicle_dump_columns"] {
+    for table in ["chronicle_dump_sidecar", "chronicle_dump_sidecar_columns"] {
         assert_ne!(server.psql(&format!("SELECT count(*) FROM {table}")), "0");
         for role in ["anon", "authenticated"] {
             for statement in [
@@ -519,7 +525,7 @@ fn what_is_kept_beside_the_rows_is_for_the_owner_alone() {
 
 #[test]
 fn times_become_instants_by_rule_and_words_are_refused() {
-    let desk = Desk::new("times");
+    let desk = Scratch::new("times");
     let archive = |time: &str| {
         let sql =
             session(1) + &event(11, 1, "stop") + &format!("UPDATE events SET timestamp = {time}");
@@ -581,7 +587,7 @@ fn times_become_instants_by_rule_and_words_are_refused() {
 
 #[test]
 fn a_time_without_a_zone_asks_for_one_and_one_that_was_twice_or_never_is_named() {
-    let desk = Desk::new("zones");
+    let desk = Scratch::new("zones");
     let at = |time: &str| {
         let sql =
             session(1) + &event(11, 1, "stop") + &format!("UPDATE events SET timestamp = '{time}'");
@@ -621,7 +627,7 @@ fn by_the_clock(number: u32, times: &[&str]) -> String {
 
 #[test]
 fn what_instant_a_local_time_is_travels_with_it_from_one_postgres_to_another() {
-    let desk = Desk::new("offsets");
+    let desk = Scratch::new("offsets");
     // the last ones: finer than Postgres, twice in Berlin, never there, with a zone, by an old clock
     let odd = [
         "2025-08-19T10:00:00.1234567",
@@ -668,7 +674,7 @@ fn what_instant_a_local_time_is_travels_with_it_from_one_postgres_to_another() {
 
 #[test]
 fn local_times_are_compared_and_chosen_by_what_is_known_of_them() {
-    let desk = Desk::new("known_offsets");
+    let desk = Scratch::new("known_offsets");
     let source = desk.sqlite("source.db", HOOKS, &by_the_clock(1, &["2025-08-19T10:00:00"]));
     let into = |zone: &str| {
         let server = postgres(UPSTREAM, "known_offsets", "");
@@ -708,7 +714,7 @@ fn local_times_are_compared_and_chosen_by_what_is_known_of_them() {
 
 #[test]
 fn the_three_clocks_of_a_hooks_row_are_each_read_right() {
-    let desk = Desk::new("three_clocks");
+    let desk = Scratch::new("three_clocks");
     // Los Angeles, 17:17 local time is 01:17 UTC of the next day; created_at was shifted once more
     let mut sql = String::new();
     for n in 1..4 {
@@ -741,7 +747,7 @@ fn the_three_clocks_of_a_hooks_row_are_each_read_right() {
 
 #[test]
 fn a_session_that_was_made_goes_away_again_until_somebody_edits_it() {
-    let desk = Desk::new("made_and_gone");
+    let desk = Scratch::new("made_and_gone");
     // of two sessions that are not there one has an id that is no UUID
     let more = event(13, 2, "stop")
         + &event(14, 2, "stop")
@@ -753,10 +759,10 @@ fn a_session_that_was_made_goes_away_again_until_somebody_edits_it() {
     let (server, file) =
         (postgres(UPSTREAM, "made_and_gone", ""), desk.sqlite("file.db", SERVER, ""));
     let dump = |to: &str| match to == file {
-        true => (sqlite_dump(to.as_ref()), ask(to, "SELECT * FROM chronicle_dump_residue")),
+        true => (sqlite_dump(to.as_ref()), ask(to, "SELECT * FROM chronicle_dump_sidecar")),
         false => (
             postgres_dump(&server),
-            server.psql("SELECT * FROM chronicle_dump_residue ORDER BY 1, 2"),
+            server.psql("SELECT * FROM chronicle_dump_sidecar ORDER BY 1, 2"),
         ),
     };
     let sessions = |to: &str| records(&desk.export(to), "sessions").len();
@@ -794,7 +800,7 @@ fn a_session_that_was_made_goes_away_again_until_somebody_edits_it() {
 
 #[test]
 fn a_column_that_holds_less_than_the_value_stops_the_import() {
-    let desk = Desk::new("narrow");
+    let desk = Scratch::new("narrow");
     let sql = "ALTER TABLE events ADD COLUMN cost TEXT;".to_owned()
         + &good()
         + &format!(
@@ -846,7 +852,7 @@ fn a_column_that_holds_less_than_the_value_stops_the_import() {
 
 #[test]
 fn a_trigger_that_cannot_be_silenced_stops_the_import() {
-    let desk = Desk::new("loud_trigger");
+    let desk = Scratch::new("loud_trigger");
     let archive = desk.export(&desk.sqlite("source.db", HOOKS, &good()));
     let server = postgres(UPSTREAM, "loud_trigger", "");
     let writer = format!("writer_{}", server.name());
@@ -883,7 +889,7 @@ fn a_trigger_that_cannot_be_silenced_stops_the_import() {
 #[test]
 fn whatever_a_hooks_file_can_hold_comes_back_byte_for_byte_from_postgres() {
     for seed in [1, 2] {
-        let desk = Desk::new("hostile_there_and_back");
+        let desk = Scratch::new("hostile_there_and_back");
         let source = desk.path("source.db");
         hostile_hooks_database(&source, 1_400, seed).expect("a database");
         // who has no id gets one
@@ -914,7 +920,7 @@ fn whatever_a_hooks_file_can_hold_comes_back_byte_for_byte_from_postgres() {
 
 #[test]
 fn a_file_of_the_server_comes_back_from_postgres_and_goes_on_counting() {
-    let desk = Desk::new("server_there_and_back");
+    let desk = Scratch::new("server_there_and_back");
     let rows = good()
         .replace("INTO sessions", "INTO chronicle_sessions")
         .replace("INTO events", "INTO chronicle_events")
@@ -926,7 +932,7 @@ fn a_file_of_the_server_comes_back_from_postgres_and_goes_on_counting() {
 
 #[test]
 fn a_column_folded_into_a_file_comes_back_too() {
-    let desk = Desk::new("folded_into_a_file");
+    let desk = Scratch::new("folded_into_a_file");
     let mood =
         "ALTER TABLE events ADD COLUMN mood TEXT; ALTER TABLE sessions ADD COLUMN score REAL;";
     let sql = mood.to_owned()
@@ -959,7 +965,7 @@ fn a_column_folded_into_a_file_comes_back_too() {
 
 #[test]
 fn a_postgres_database_comes_back_from_a_file_with_every_digit() {
-    let desk = Desk::new("postgres_there_and_back");
+    let desk = Scratch::new("postgres_there_and_back");
     let mut rows = String::new();
     for (n, (time, payload)) in [
         ("infinity", "{\"n\": 123456789012345678901234567890.10}"),
@@ -989,7 +995,7 @@ fn a_postgres_database_comes_back_from_a_file_with_every_digit() {
 
 #[test]
 fn what_is_kept_beside_a_row_is_never_replaced_by_another_import() {
-    let desk = Desk::new("kept_stays");
+    let desk = Scratch::new("kept_stays");
     let with = |text: &str| {
         session(1) + &event(11, 1, "stop").replace("'{", &format!("'{{\"t\": \"{text}\", "))
     };
@@ -997,7 +1003,7 @@ fn what_is_kept_beside_a_row_is_never_replaced_by_another_import() {
     let other = desk.sqlite("other.db", HOOKS, &with("\\ud800"));
     let server = postgres(UPSTREAM, "kept_stays", "");
     desk.shift(&first, &server.url(), KEEP).success();
-    let kept = || server.psql("SELECT * FROM chronicle_dump_residue ORDER BY key");
+    let kept = || server.psql("SELECT * FROM chronicle_dump_sidecar ORDER BY key");
     let before = kept();
     desk.shift(&first, &server.url(), &["--on-unrepresentable=adapt"]).success();
     desk.shift(&other, &server.url(), KEEP)
@@ -1008,7 +1014,7 @@ fn what_is_kept_beside_a_row_is_never_replaced_by_another_import() {
 
 #[test]
 fn a_side_row_whose_key_holds_a_nul_is_kept_beside_and_comes_back() {
-    let desk = Desk::new("nul_keys");
+    let desk = Scratch::new("nul_keys");
     let sql = "INSERT INTO prompt_events (id, prompt_text) VALUES ('a' || char(0) || 'b', 'x'), \
                  (char(1) || '6100', 'y'); \
                INSERT INTO project_context (id, file_path) VALUES (x'00ff', 'z');";
@@ -1023,7 +1029,7 @@ fn a_side_row_whose_key_holds_a_nul_is_kept_beside_and_comes_back() {
 
 #[test]
 fn a_reference_that_spells_a_uuid_otherwise_than_its_row_is_told() {
-    let desk = Desk::new("spelled_reference");
+    let desk = Scratch::new("spelled_reference");
     let upper = session(1).replace("0000000a", "0000000A");
     let source = desk.sqlite("source.db", HOOKS, &(upper + &event(11, 1, "stop")));
     let server = postgres(UPSTREAM, "spelled_reference", "");
@@ -1034,7 +1040,7 @@ fn a_reference_that_spells_a_uuid_otherwise_than_its_row_is_told() {
 
 #[test]
 fn only_sessions_are_made_for_what_refers_to_them() {
-    let desk = Desk::new("adopt_sessions_only");
+    let desk = Scratch::new("adopt_sessions_only");
     let sql = "INSERT INTO prompt_events (id, event_id) VALUES ('p1', 'x');";
     let source = desk.sqlite("source.db", MANAGER, sql);
     let to = desk.sqlite("to.db", MANAGER, "");

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
 
-use chronicle_dump::archive::container::{Container, Limits};
-use chronicle_dump::archive::seek::Entry;
-use chronicle_dump::archive::{
+use chronicle_archive::read::frames::{Container, Limits};
+use chronicle_archive::seek_table::Entry;
+use chronicle_archive::time::Instant;
+use chronicle_archive::{
     ArchiveReader, ArchiveWriter, Header, Origin, WriterOptions, Written, hex, sha256,
 };
-use chronicle_dump::record::{Batch, Column, Kind, Stream, Value};
-use chronicle_dump::time::Instant;
+use chronicle_archive::{Batch, Column, Kind, Stream, Value};
 use jsonschema::{Draft, Validator};
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};

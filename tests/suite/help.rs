@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use chronicle_dump::archive::line::Base;
-use chronicle_dump::archive::{ArchiveWriter, Header, Origin, WriterOptions};
+use chronicle_archive::control::Base;
+use chronicle_archive::{ArchiveWriter, Header, Origin, WriterOptions};
+use chronicle_archive::{Batch, Column, Kind, Stream, Value};
 use chronicle_dump::error::Code;
-use chronicle_dump::record::{Batch, Column, Kind, Stream, Value};
 use serde_json::Value as Json;
 
 use crate::support::cluster::Cluster;

@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use crate::support::files::{assert_same_rows, postgres_dump, sqlite_dump};
-use crate::support::moving::{
-    Desk, ask, event, fill, id, import, json_of, postgres, records, session, words,
+use crate::support::migrate::{
+    Scratch, ask, event, fill, id, import, json_of, postgres, records, session, words,
 };
 use crate::support::program::Program;
 
@@ -31,7 +31,7 @@ fn numbered(first: i64, project: &str) -> String {
 
 #[test]
 fn integers_become_uuids_and_the_same_integers_again() {
-    let desk = Desk::new("integers_and_back");
+    let desk = Scratch::new("integers_and_back");
     let source = desk.sqlite("source.db", TUTORIAL, &numbered(7, "/tea"));
     let server = postgres("postgres-seed.sql", "integers_and_back", "");
     desk.shift(&source, &server.url(), TUTORIAL_OPTIONS).success();
@@ -49,7 +49,7 @@ fn integers_become_uuids_and_the_same_integers_again() {
 
 #[test]
 fn an_integer_that_is_taken_gives_way_and_what_refers_to_it_follows() {
-    let desk = Desk::new("taken_integer");
+    let desk = Scratch::new("taken_integer");
     let source = desk.sqlite("source.db", TUTORIAL, &numbered(1, "/tea"));
     let server = postgres("postgres-seed.sql", "taken_integer", "");
     desk.shift(&source, &server.url(), TUTORIAL_OPTIONS).success();
@@ -70,7 +70,7 @@ fn an_integer_that_is_taken_gives_way_and_what_refers_to_it_follows() {
 
 #[test]
 fn uuids_become_integers_and_the_same_uuids_again() {
-    let desk = Desk::new("uuids_and_back");
+    let desk = Scratch::new("uuids_and_back");
     let rows: String = (1..4)
         .map(|n| {
             format!(
@@ -109,7 +109,7 @@ fn uuids_become_integers_and_the_same_uuids_again() {
 
 #[test]
 fn importing_twice_is_importing_once_from_every_kind_of_id_to_every_other() {
-    let desk = Desk::new("twice_everywhere");
+    let desk = Scratch::new("twice_everywhere");
     let numbered = desk.sqlite("numbered.db", TUTORIAL, &numbered(1, "/tea"));
     let odd = session(1).replace(&id(1), "not a uuid")
         + &event(11, 1, "prompt").replace(&id(1), "not a uuid");
@@ -125,7 +125,7 @@ fn importing_twice_is_importing_once_from_every_kind_of_id_to_every_other() {
         let archive = desk.export(source);
         import(&archive, &server.url(), options).success();
         let (rows, kept) =
-            (postgres_dump(&server), server.psql("SELECT * FROM chronicle_dump_residue"));
+            (postgres_dump(&server), server.psql("SELECT * FROM chronicle_dump_sidecar"));
         assert!(!rows.is_empty());
         // another export of the same database is the same database
         for archive in [archive, desk.export(source)] {
@@ -135,7 +135,7 @@ fn importing_twice_is_importing_once_from_every_kind_of_id_to_every_other() {
             }
         }
         assert_same_rows(&rows, &postgres_dump(&server));
-        assert_eq!(kept, server.psql("SELECT * FROM chronicle_dump_residue"));
+        assert_eq!(kept, server.psql("SELECT * FROM chronicle_dump_sidecar"));
         for fixtures in [HOOKS, TUTORIAL] {
             let file = desk.sqlite(&format!("{}.db", server.name()), fixtures, "");
             let archive = desk.export(&server.url());
@@ -150,7 +150,7 @@ fn importing_twice_is_importing_once_from_every_kind_of_id_to_every_other() {
 
 #[test]
 fn equal_integers_of_two_databases_are_two_rows() {
-    let desk = Desk::new("two_instances");
+    let desk = Scratch::new("two_instances");
     let one = desk.sqlite("one.db", TUTORIAL, &numbered(1, "/tea"));
     let other = desk.sqlite("other.db", TUTORIAL, &numbered(1, "/coffee"));
     let server = postgres("postgres-seed.sql", "two_instances", "");
@@ -181,7 +181,7 @@ fn inspected(archive: &std::path::Path) -> serde_json::Value {
 
 #[test]
 fn an_archive_names_its_database_unless_it_shall_be_reproducible() {
-    let desk = Desk::new("instance");
+    let desk = Scratch::new("instance");
     let file = desk.sqlite("source.db", HOOKS, &session(1));
     let server = postgres("postgres-upstream.sql", "instance", "");
     let second = postgres("postgres-upstream.sql", "instance", "");
@@ -210,7 +210,7 @@ fn an_archive_names_its_database_unless_it_shall_be_reproducible() {
 
 #[test]
 fn a_uuid_is_the_same_in_every_spelling_and_what_refers_to_it_finds_it() {
-    let desk = Desk::new("uuid_spellings");
+    let desk = Scratch::new("uuid_spellings");
     let plain = |n: u32| format!("6ba7b81{n}-9dad-11d1-80b4-00c04fd430c8");
     let spelled = [
         plain(0).to_uppercase(),
@@ -261,7 +261,7 @@ fn spelled_twice() -> String {
 
 #[test]
 fn two_spellings_of_one_uuid_are_refused_by_name_and_check_says_what_settles_it() {
-    let desk = Desk::new("uuid_clash");
+    let desk = Scratch::new("uuid_clash");
     let archive = desk.export(&desk.sqlite("source.db", HOOKS, &spelled_twice()));
     for before in [
         String::new(),
@@ -287,7 +287,7 @@ fn two_spellings_of_one_uuid_are_refused_by_name_and_check_says_what_settles_it(
 
 #[test]
 fn two_spellings_of_one_uuid_are_two_rows_and_what_refers_to_each_follows() {
-    let desk = Desk::new("uuid_spelled_twice");
+    let desk = Scratch::new("uuid_spelled_twice");
     let source = desk.sqlite("source.db", HOOKS, &spelled_twice());
     let archive = desk.export(&source);
     for option in ["--on-unrepresentable=adapt", "--on-unrepresentable=preserve"] {
@@ -324,7 +324,7 @@ fn two_spellings_of_one_uuid_are_two_rows_and_what_refers_to_each_follows() {
 
 #[test]
 fn a_spelling_that_is_kept_beside_a_row_keeps_others_from_its_uuid() {
-    let desk = Desk::new("uuid_kept_spelling");
+    let desk = Scratch::new("uuid_kept_spelling");
     let plain = "6ba7b810-9dad-11d1-80b4-00c04fd430c8";
     let one = |name: &str, n: u32, spelled: &str| {
         let sql = session(n) + &event(20 + n, n, "stop");
@@ -345,7 +345,7 @@ fn a_spelling_that_is_kept_beside_a_row_keeps_others_from_its_uuid() {
 
 #[test]
 fn ids_that_are_no_uuids_get_one_and_come_back() {
-    let desk = Desk::new("odd_ids");
+    let desk = Scratch::new("odd_ids");
     let event_of = |number: u32, id_sql: &str, session_sql: &str| {
         event(number, 1, "stop")
             .replace(&format!("'{}'", id(number)), id_sql)
@@ -404,7 +404,7 @@ fn ids_that_are_no_uuids_get_one_and_come_back() {
 
 #[test]
 fn a_row_without_an_id_has_none_again_and_is_itself_wherever_it_needs_one() {
-    let desk = Desk::new("keyless");
+    let desk = Scratch::new("keyless");
     let mut sql = session(1) + &session(2).replace(&format!("'{}'", id(2)), "NULL");
     // two that are equal in everything, and one whose time is no instant by itself
     for number in [50, 50, 51] {
@@ -477,7 +477,7 @@ fn typed() -> String {
 
 #[test]
 fn old_types_of_events_become_those_of_today_by_chronicles_own_rule() {
-    let desk = Desk::new("event_types");
+    let desk = Scratch::new("event_types");
     let source = desk.sqlite("source.db", HOOKS, &typed());
     let archive = desk.export(&source);
     let server = postgres("postgres-upstream.sql", "event_types", "");
@@ -508,7 +508,7 @@ fn old_types_of_events_become_those_of_today_by_chronicles_own_rule() {
 
 #[test]
 fn a_type_that_the_target_refuses_is_found_before_anything_is_loaded() {
-    let desk = Desk::new("unknown_type");
+    let desk = Scratch::new("unknown_type");
     let sql = session(1) + &event(11, 1, "stop") + &event(12, 1, "dreamt");
     let source = desk.sqlite("source.db", HOOKS, &sql);
     let archive = desk.export(&source);
@@ -548,7 +548,7 @@ fn orphaned() -> String {
 
 #[test]
 fn orphans_stop_an_import_or_are_kept_left_out_or_adopted_as_told() {
-    let desk = Desk::new("orphans");
+    let desk = Scratch::new("orphans");
     let source = desk.sqlite("source.db", HOOKS, &orphaned());
     let archive = desk.export(&source);
     let hooks = || desk.sqlite("target.db", HOOKS, "");
@@ -599,7 +599,7 @@ fn orphans_stop_an_import_or_are_kept_left_out_or_adopted_as_told() {
 
 #[test]
 fn an_adopted_session_starts_with_its_first_event() {
-    let desk = Desk::new("adopted");
+    let desk = Scratch::new("adopted");
     let source = desk.sqlite("source.db", HOOKS, &orphaned());
     let archive = desk.export(&source);
     let server = postgres("postgres-upstream.sql", "adopted", "");
@@ -620,7 +620,7 @@ fn an_adopted_session_starts_with_its_first_event() {
 
 #[test]
 fn an_event_that_names_no_session_is_no_orphan() {
-    let desk = Desk::new("null_reference");
+    let desk = Scratch::new("null_reference");
     let loose = "DROP TABLE events; CREATE TABLE events (id TEXT PRIMARY KEY, session_id TEXT, \
                  event_type TEXT, timestamp TEXT, data TEXT);";
     let sql = loose.to_owned()
@@ -645,7 +645,7 @@ fn an_event_that_names_no_session_is_no_orphan() {
 
 #[test]
 fn children_of_rejected_sessions_are_rejected_too_and_orphans_are_not() {
-    let desk = Desk::new("rejected_parent");
+    let desk = Scratch::new("rejected_parent");
     let mut sql = orphaned() + &session(2) + &event(15, 2, "stop");
     sql += &format!("UPDATE sessions SET start_time = 'never' WHERE id = '{}'", id(2));
     let source = desk.sqlite("source.db", HOOKS, &sql);
@@ -672,7 +672,7 @@ fn children_of_rejected_sessions_are_rejected_too_and_orphans_are_not() {
 
 #[test]
 fn only_the_orphans_leave_a_file_that_held_rows_before() {
-    let desk = Desk::new("orphans_among_others");
+    let desk = Scratch::new("orphans_among_others");
     let keyed = "DROP TABLE events; CREATE TABLE events (id TEXT PRIMARY KEY, session_id TEXT, event_type TEXT, \
                  timestamp TEXT, data TEXT, tool_name TEXT, duration_ms INTEGER, created_at TEXT) WITHOUT ROWID;";
     let before: String = (30..40).map(|n| event(n, 1, "stop")).collect();
@@ -689,7 +689,7 @@ fn only_the_orphans_leave_a_file_that_held_rows_before() {
 
 #[test]
 fn one_former_id_goes_back_to_one_row_only() {
-    let desk = Desk::new("one_former_id");
+    let desk = Scratch::new("one_former_id");
     let rows: String = (1..3)
         .map(|n| {
             format!(
@@ -707,7 +707,7 @@ fn one_former_id_goes_back_to_one_row_only() {
 
 #[test]
 fn the_largest_integer_is_an_id_like_any_other() {
-    let desk = Desk::new("largest_integer");
+    let desk = Scratch::new("largest_integer");
     let odd = session(1).replace(&id(1), "9223372036854775807")
         + &session(2).replace(&id(2), "x")
         + &session(3).replace(&id(3), "y");
@@ -720,7 +720,7 @@ fn the_largest_integer_is_an_id_like_any_other() {
 
 #[test]
 fn texts_become_integers_once_and_the_same_texts_again() {
-    let desk = Desk::new("texts_and_back");
+    let desk = Scratch::new("texts_and_back");
     let source = desk.sqlite("source.db", HOOKS, &(session(1) + &event(11, 1, "prompt")));
     let target = desk.sqlite("target.db", TUTORIAL, "");
     let archive = desk.export(&source);
@@ -736,7 +736,7 @@ fn texts_become_integers_once_and_the_same_texts_again() {
 
 #[test]
 fn a_former_id_that_fits_nowhere_is_kept() {
-    let desk = Desk::new("former_kept");
+    let desk = Scratch::new("former_kept");
     let with_origin = numbered(1, "/tea")
         + "ALTER TABLE chronicle_sessions ADD COLUMN original_supabase_id TEXT;"
         + "UPDATE chronicle_sessions SET original_supabase_id = 'no uuid';";
@@ -744,13 +744,13 @@ fn a_former_id_that_fits_nowhere_is_kept() {
     let server = postgres("postgres-upstream.sql", "former_kept", "");
     let options = [TUTORIAL_OPTIONS, &["--event-types=upstream"]].concat();
     desk.shift(&source, &server.url(), &options).success();
-    let kept = "SELECT count(*) FROM chronicle_dump_residue WHERE residue LIKE '%no uuid%'";
+    let kept = "SELECT count(*) FROM chronicle_dump_sidecar WHERE sidecar LIKE '%no uuid%'";
     assert_eq!(server.psql(kept), "3");
 }
 
 #[test]
 fn equal_integers_of_two_databases_meet_nowhere_not_even_in_what_is_made_of_them() {
-    let desk = Desk::new("two_machines");
+    let desk = Scratch::new("two_machines");
     let server = postgres("postgres-upstream.sql", "two_machines", "");
     let options = [TUTORIAL_OPTIONS, &["--event-types=upstream"]].concat();
     for name in ["one.db", "two.db"] {
@@ -762,7 +762,7 @@ fn equal_integers_of_two_databases_meet_nowhere_not_even_in_what_is_made_of_them
 
 #[test]
 fn numbers_that_a_server_gave_are_given_once() {
-    let desk = Desk::new("numbers_once");
+    let desk = Scratch::new("numbers_once");
     let source = desk.sqlite("source.db", HOOKS, &(session(1) + &event(11, 1, "prompt")));
     // the tutorial's tables with numbers for ids, and no column for those of before
     let server = postgres("postgres-upstream.sql", "numbers_once", NUMBERED_SERVER);
@@ -797,12 +797,14 @@ fn in_both(data: &str) -> String {
 
 #[test]
 fn a_second_copy_that_says_nothing_new_is_left_out() {
-    let desk = Desk::new("nothing_new");
+    let desk = Scratch::new("redundant_rows");
     // without a metadata and with an empty one, with a count and without
     let source = desk.sqlite("source.db", BOTH, &in_both("{\"n\": 11}"));
     let archive = desk.export(&source);
-    let (hooks, server) =
-        (desk.sqlite("hooks.db", HOOKS, ""), postgres("postgres-upstream.sql", "nothing_new", ""));
+    let (hooks, server) = (
+        desk.sqlite("hooks.db", HOOKS, ""),
+        postgres("postgres-upstream.sql", "redundant_rows", ""),
+    );
     for to in [hooks, server.url()] {
         for inserted in [1, 0] {
             Program::new(["check", words(&archive), "--to", &to]).run().success();
@@ -820,7 +822,7 @@ fn a_second_copy_that_says_nothing_new_is_left_out() {
 
 #[test]
 fn a_second_copy_that_says_more_is_refused_by_name_kept_or_dropped() {
-    let desk = Desk::new("second_copy");
+    let desk = Scratch::new("second_copy");
     let sql = in_both("{\"of\": \"the server\"}") + &of_the_server(2, 12, "{}");
     let source = desk.sqlite("source.db", BOTH, &sql);
     let archive = desk.export(&source);
@@ -880,7 +882,7 @@ fn a_second_copy_that_says_more_is_refused_by_name_kept_or_dropped() {
 
 #[test]
 fn the_hooks_and_the_server_in_one_file_come_back_each_to_its_own_tables() {
-    let desk = Desk::new("own_tables");
+    let desk = Scratch::new("own_tables");
     // a session and an event of both, and others that the server alone has
     let alone = of_the_server(2, 12, "{ \"of\": \"nobody else\" }");
     let rows = in_both("{ \"of\": \"the server\" }") + &alone;
@@ -913,7 +915,7 @@ fn the_hooks_and_the_server_in_one_file_come_back_each_to_its_own_tables() {
 
 #[test]
 fn the_second_copy_of_a_rejected_row_is_loaded_in_its_place() {
-    let desk = Desk::new("rejected_first");
+    let desk = Scratch::new("rejected_first");
     let sql = in_both("{\"n\": 11}")
         + &format!("UPDATE sessions SET start_time = 'never' WHERE id = '{}'", id(1));
     let archive = desk.export(&desk.sqlite("source.db", BOTH, &sql));
@@ -929,7 +931,7 @@ fn the_second_copy_of_a_rejected_row_is_loaded_in_its_place() {
 
 #[test]
 fn numbers_in_use_are_known_however_many_there_are() {
-    let desk = Desk::new("many_numbers");
+    let desk = Scratch::new("many_numbers");
     let many = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 20000) \
                 INSERT INTO chronicle_sessions SELECT n, '/tea', 'main', '2025-08-19T10:00:00Z', NULL, \
                 'active', 1, '2025-08-19 10:00:00', '2025-08-19 10:00:01' FROM n";
@@ -953,7 +955,7 @@ const NUMBERED_SERVER: &str = "DROP TABLE chronicle_events, chronicle_sessions C
 type Asked = (String, Box<dyn Fn(&str) -> String>);
 
 /// A SQLite file and a server whose ids are numbers.
-fn where_ids_are_numbers(desk: &Desk, name: &str) -> [Asked; 2] {
+fn where_ids_are_numbers(desk: &Scratch, name: &str) -> [Asked; 2] {
     let file = desk.sqlite("numbers.db", TUTORIAL, "");
     let server = postgres("postgres-upstream.sql", name, NUMBERED_SERVER);
     let (asked, url) = (file.clone(), server.url());
@@ -965,7 +967,7 @@ fn where_ids_are_numbers(desk: &Desk, name: &str) -> [Asked; 2] {
 
 #[test]
 fn the_number_of_a_session_that_is_not_there_is_given_to_no_other() {
-    let desk = Desk::new("dangling_numbers");
+    let desk = Scratch::new("dangling_numbers");
     let lost = session(1) + &event(11, 1, "prompt") + &event(12, 9, "prompt");
     let orphans = desk.export(&desk.sqlite("lost.db", HOOKS, &lost));
     let others =
@@ -988,7 +990,7 @@ fn the_number_of_a_session_that_is_not_there_is_given_to_no_other() {
 
 #[test]
 fn a_session_made_for_its_events_is_made_once_where_ids_are_numbers() {
-    let desk = Desk::new("adopted_numbers");
+    let desk = Scratch::new("adopted_numbers");
     let lost = session(1) + &event(11, 1, "prompt") + &event(12, 9, "prompt");
     let archive = desk.export(&desk.sqlite("lost.db", HOOKS, &lost));
     let options = ["--on-missing-column=fold", "--orphans=adopt"];
@@ -1004,7 +1006,7 @@ fn a_session_made_for_its_events_is_made_once_where_ids_are_numbers() {
 
 #[test]
 fn a_row_without_an_id_gets_its_number_once() {
-    let desk = Desk::new("nameless_numbers");
+    let desk = Scratch::new("nameless_numbers");
     let nameless = "INSERT INTO events (session_id, event_type, timestamp, data) VALUES \
         ('5e551011-0000-4000-8000-000000000001', 'stop', '2025-08-19T10:00:00Z', '{}');";
     let rows = session(1) + &event(11, 1, "prompt") + nameless;
@@ -1019,7 +1021,7 @@ fn a_row_without_an_id_gets_its_number_once() {
 
 #[test]
 fn a_number_comes_back_into_the_file_that_it_is_of_as_the_row_that_it_is() {
-    let desk = Desk::new("numbers_home");
+    let desk = Scratch::new("numbers_home");
     let file = desk.sqlite("file.db", TUTORIAL, &numbered(1, "/tea"));
     let server = postgres("postgres-seed.sql", "numbers_home", "");
     desk.shift(&file, &server.url(), TUTORIAL_OPTIONS).success();
@@ -1037,7 +1039,7 @@ fn a_number_comes_back_into_the_file_that_it_is_of_as_the_row_that_it_is() {
 
 #[test]
 fn the_dashboards_events_stay_with_their_sessions_both_ways() {
-    let desk = Desk::new("dashboard_sessions");
+    let desk = Scratch::new("dashboard_sessions");
     let source = desk.sqlite("source.db", HOOKS, &(session(1) + &event(11, 1, "stop")));
     let dashboard = postgres("../../schemas/ddl/postgres-dashboard.sql", "dashboard", "");
     let options = [TUTORIAL_OPTIONS, &["--assume-tz=UTC"]].concat();

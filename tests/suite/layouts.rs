@@ -154,7 +154,7 @@ fn what_the_defaults_of_postgres_put_beside_the_rows_of_a_file_does_not_come_bac
         let url = server.url();
         let there = |more: &str| {
             run(&[&["import", words(&archive), "--to", &url, more], &KEEP[..]].concat()).success();
-            server.psql("SELECT * FROM chronicle_dump_residue ORDER BY 1, 2")
+            server.psql("SELECT * FROM chronicle_dump_sidecar ORDER BY 1, 2")
         };
         let kept = there(&format!("--create={layout}"));
         if kept != there("--orphans=fail") {
@@ -314,7 +314,11 @@ fn a_layout_file_that_names_a_column_which_is_not_there_is_refused_with_its_name
     let file = folder.path().join("fork.toml");
     for (right, wrong, told) in [
         ("fold = \"data\"", "fold = \"dta\"", "events: fold names the column \"dta\""),
-        ("made_from = \"id\"", "made_from = \"no\"", "sessions: made_from names the column \"no\""),
+        (
+            "default_from = \"id\"",
+            "default_from = \"no\"",
+            "sessions: default_from names the column \"no\"",
+        ),
         ("order = [\"id\"]", "order = [\"run\"]", "sessions: order names the column \"run\""),
         ("key = [\"id\"]", "key = [\"run_id\"]", "sessions: key names the column \"run_id\""),
         ("{ session_id = ", "{ run = ", "events: references names the column \"run\""),

@@ -7,16 +7,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use chronicle_dump::record::Kind;
+use chronicle_archive::Kind;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::Value as Json;
 
-use crate::support::program::Program;
-use crate::support::witness::{
+use crate::support::oracle::{
     Became, Before, Cell, Digest, EAST, Fates, Line, Rejected, Row, STREAMS, Store, digests,
     export, given_back, import, instant, lines, rejects, without,
 };
+use crate::support::program::Program;
 
 use super::catalogue::{Case, catalogue, row, session_id};
 

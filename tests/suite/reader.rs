@@ -11,7 +11,7 @@ use crate::archive::sha256;
 use crate::damage::refused_archives;
 use crate::support::files::workdir;
 use crate::support::generate::{Random, hooks_database, hostile_hooks_database, server_database};
-use crate::support::moving::{import, postgres, words};
+use crate::support::migrate::{import, postgres, words};
 use crate::support::program::Program;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");

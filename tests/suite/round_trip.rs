@@ -85,9 +85,9 @@ fn instant(text: &str, zoneless_east: i64) -> String {
     let moment = match DateTime::parse_from_rfc3339(text) {
         Ok(moment) => moment.with_timezone(&Utc),
         Err(_) => {
-            let naive = NaiveDateTime::parse_from_str(&text.replace('T', " "), "%F %T%.f")
+            let zone_rule = NaiveDateTime::parse_from_str(&text.replace('T', " "), "%F %T%.f")
                 .unwrap_or_else(|error| panic!("{text}: {error}"));
-            naive.and_utc() - chrono::Duration::hours(zoneless_east)
+            zone_rule.and_utc() - chrono::Duration::hours(zoneless_east)
         }
     };
     moment.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)

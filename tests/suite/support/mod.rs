@@ -5,6 +5,6 @@
 pub(crate) mod cluster;
 pub(crate) mod files;
 pub(crate) mod generate;
-pub(crate) mod moving;
+pub(crate) mod migrate;
+pub(crate) mod oracle;
 pub(crate) mod program;
-pub(crate) mod witness;

@@ -1,0 +1,200 @@
+//! Batches: rows of one stream in one buffer that is used again for the next rows.
+
+use crate::model::Value;
+use crate::time::Instant;
+
+/// A value as a batch keeps it: bytes by position.
+#[derive(Debug, Clone, Copy)]
+enum Cell {
+    Null,
+    Int(i64),
+    Real(f64),
+    Bool(bool),
+    Time(Instant),
+    Uuid([u8; 16]),
+    Adopted(usize, usize),
+    Text(usize, usize),
+    Blob(usize, usize),
+}
+
+/// Rows of one stream. All bytes stand in one buffer, which is reused from batch to batch.
+///
+/// A batch that was read from an archive adopts the chunk it was read from, so that a payload is
+/// never copied on its way; what had to be unescaped stands in a second buffer behind it.
+#[derive(Debug, Default)]
+pub struct Batch {
+    stream: usize,
+    width: usize,
+    first_row: u64,
+    cells: Vec<Cell>,
+    adopted: Vec<u8>,
+    own: Vec<u8>,
+    /// By position; hardly any batch has one.
+    offsets: Vec<(usize, i32)>,
+    /// By row, and as rare.
+    keyless: Vec<usize>,
+}
+
+impl Batch {
+    /// Empties the batch for rows of stream number `stream` with `width` columns.
+    pub fn start(&mut self, stream: usize, width: usize, first_row: u64) {
+        self.stream = stream;
+        self.width = width;
+        self.first_row = first_row;
+        self.cells.clear();
+        self.adopted.clear();
+        self.own.clear();
+        self.offsets.clear();
+        self.keyless.clear();
+    }
+
+    /// Takes over a buffer that [`Batch::push_adopted`] then refers to; returns the former one.
+    pub fn adopt(&mut self, bytes: Vec<u8>) -> Vec<u8> {
+        std::mem::replace(&mut self.adopted, bytes)
+    }
+
+    /// The buffer taken over by [`Batch::adopt`].
+    pub fn adopted(&self) -> &[u8] {
+        &self.adopted
+    }
+
+    /// The number of the stream, in the order of the header.
+    pub fn stream(&self) -> usize {
+        self.stream
+    }
+
+    /// The number of whole rows.
+    pub fn rows(&self) -> usize {
+        self.cells.len().checked_div(self.width).unwrap_or(0)
+    }
+
+    /// The position in its stream of the first row, counted from 1.
+    pub fn first_row(&self) -> u64 {
+        self.first_row
+    }
+
+    /// Says which position in its stream the first row has.
+    pub fn number_from(&mut self, first_row: u64) {
+        self.first_row = first_row;
+    }
+
+    /// The bytes that the rows hold.
+    pub fn size(&self) -> usize {
+        self.adopted.len() + self.own.len() + 8 * self.cells.len()
+    }
+
+    /// Appends a value to the row being built, copying its bytes.
+    pub fn push(&mut self, value: Value<'_>) {
+        let cell = match value {
+            Value::Null => Cell::Null,
+            Value::Int(v) => Cell::Int(v),
+            Value::Real(v) => Cell::Real(v),
+            Value::Bool(v) => Cell::Bool(v),
+            Value::Time(v) => Cell::Time(v),
+            Value::Uuid(v) => Cell::Uuid(v),
+            Value::Text(bytes) => Cell::Text(self.keep(bytes), bytes.len()),
+            Value::Blob(bytes) => Cell::Blob(self.keep(bytes), bytes.len()),
+        };
+        self.cells.push(cell);
+    }
+
+    /// Appends text that stands at `start` in the adopted buffer.
+    pub fn push_adopted(&mut self, start: usize, len: usize) {
+        self.cells.push(Cell::Adopted(start, len));
+    }
+
+    /// Takes back everything behind the first `rows` rows. Their bytes stay until the next start.
+    pub fn truncate(&mut self, rows: usize) {
+        self.cells.truncate(rows * self.width);
+        self.offsets.truncate(self.offsets.partition_point(|(at, _)| *at < self.cells.len()));
+        self.keyless.retain(|row| *row < rows);
+    }
+
+    /// The number of values so far; the next one pushed has this position.
+    pub fn cells(&self) -> usize {
+        self.cells.len()
+    }
+
+    /// Puts another value at a position.
+    pub fn replace(&mut self, position: usize, value: Value<'_>) {
+        self.push(value);
+        if let Some(cell) = self.cells.pop()
+            && let Some(old) = self.cells.get_mut(position)
+        {
+            *old = cell;
+        }
+    }
+
+    /// Says at which offset, in seconds east of Greenwich, the local time at a position is.
+    pub fn set_offset(&mut self, position: usize, seconds: i32) {
+        let place = self.offsets.partition_point(|(at, _)| *at < position);
+        self.offsets.insert(place, (position, seconds));
+    }
+
+    /// The offset, in seconds east of Greenwich, of a local time that does not say it itself, if it
+    /// is known.
+    pub fn offset(&self, row: usize, column: usize) -> Option<i32> {
+        let found = self.offsets.binary_search_by_key(&(row * self.width + column), |(at, _)| *at);
+        found.ok().map(|place| self.offsets[place].1)
+    }
+
+    /// Says that a row, which comes after all others of which this was said, had no key where it first
+    /// came from: the one that it has was made.
+    pub fn set_keyless(&mut self, row: usize) {
+        self.keyless.push(row);
+    }
+
+    /// Whether a row had no key where it first came from.
+    pub fn keyless(&self, row: usize) -> bool {
+        self.keyless.binary_search(&row).is_ok()
+    }
+
+    fn keep(&mut self, bytes: &[u8]) -> usize {
+        let start = self.own.len();
+        self.own.extend_from_slice(bytes);
+        start
+    }
+
+    /// The value of `column` in row number `row`, both counted from 0.
+    pub fn value(&self, row: usize, column: usize) -> Value<'_> {
+        self.value_at(row * self.width + column)
+    }
+
+    /// The value at a position.
+    pub fn value_at(&self, position: usize) -> Value<'_> {
+        match self.cells.get(position) {
+            None | Some(Cell::Null) => Value::Null,
+            Some(Cell::Int(v)) => Value::Int(*v),
+            Some(Cell::Real(v)) => Value::Real(*v),
+            Some(Cell::Bool(v)) => Value::Bool(*v),
+            Some(Cell::Time(v)) => Value::Time(*v),
+            Some(Cell::Uuid(v)) => Value::Uuid(*v),
+            Some(Cell::Adopted(start, len)) => Value::Text(slice(&self.adopted, *start, *len)),
+            Some(Cell::Text(start, len)) => Value::Text(slice(&self.own, *start, *len)),
+            Some(Cell::Blob(start, len)) => Value::Blob(slice(&self.own, *start, *len)),
+        }
+    }
+}
+
+fn slice(bytes: &[u8], start: usize, len: usize) -> &[u8] {
+    bytes.get(start..start + len).unwrap_or(&[])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_gives_back_what_was_pushed_from_both_buffers() {
+        let mut batch = Batch::default();
+        batch.start(1, 3, 7);
+        batch.adopt(b"hello world".to_vec());
+        batch.push_adopted(6, 5);
+        batch.push(Value::Blob(b"own"));
+        batch.push(Value::Int(-1));
+        assert_eq!((batch.rows(), batch.stream(), batch.first_row()), (1, 1, 7));
+        assert_eq!(batch.value(0, 0), Value::Text(b"world"));
+        assert_eq!(batch.value(0, 1), Value::Blob(b"own"));
+        assert_eq!(batch.value(0, 2), Value::Int(-1));
+    }
+}

@@ -1,0 +1,325 @@
+//! The canonical form of a value: the same bytes for the same content, whatever engine holds it,
+//! however its JSON is spelled and whatever zone its time is written in.
+
+use std::io::Write as _;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use crate::codec::real_text;
+use crate::json::{JsonIssues, Scanner, plain_string, read_string, write_string};
+use crate::model::{Kind, Value};
+use crate::time::{ZoneRule, read_text};
+
+/// Writes canonical values; keeps its buffers.
+///
+/// For a portable value it is what the row digest `lrd1` takes of it. What has no portable form is
+/// told apart by a `!` in front, which no JSON text starts with.
+#[derive(Debug, Default)]
+pub struct Canonical {
+    scanner: Scanner,
+    scratch: Scratch,
+}
+
+impl Canonical {
+    /// Appends the canonical form of `value`. Texts of a column of `instant`s are read as such where
+    /// they can be, those without a zone by `zone_rule`.
+    pub fn write(
+        &mut self,
+        kind: Kind,
+        instant: bool,
+        zone_rule: ZoneRule,
+        value: Value<'_>,
+        out: &mut Vec<u8>,
+    ) {
+        match value {
+            Value::Null => out.extend_from_slice(b"null"),
+            Value::Int(v) => write_number(v.to_string().as_bytes(), out),
+            Value::Real(v) if v.is_finite() => write_number(real_text(v).as_bytes(), out),
+            Value::Real(v) => tagged(out, "real", real_text(v).as_bytes()),
+            Value::Bool(v) => out.extend_from_slice(if v { b"true" } else { b"false" }),
+            Value::Uuid(v) => write_string(out, &uuid::Uuid::from_bytes(v).to_string()),
+            Value::Time(v) => {
+                let start = out.len();
+                out.push(b'"');
+                if v.write_portable(out) {
+                    out.push(b'"');
+                    return;
+                }
+                out.truncate(start);
+                out.extend_from_slice(b"!time ");
+                v.write_postgres(out);
+            }
+            Value::Blob(bytes) if kind == Kind::Bytes => write_string(out, &BASE64.encode(bytes)),
+            Value::Blob(bytes) => tagged(out, "blob", BASE64.encode(bytes).as_bytes()),
+            Value::Text(text) => self.write_text(kind, instant, zone_rule, text, out),
+        }
+    }
+
+    fn write_text(
+        &mut self,
+        kind: Kind,
+        instant: bool,
+        zone_rule: ZoneRule,
+        text: &[u8],
+        out: &mut Vec<u8>,
+    ) {
+        if matches!(kind, Kind::Json | Kind::Jsonb) && self.is_comparable(text) {
+            write_canonical(text, out, &mut self.scratch);
+            return;
+        }
+        if instant && let Ok(read) = read_text(text, zone_rule) {
+            // also `infinity` and years that have no portable form
+            self.write(Kind::Time, false, zone_rule, Value::Time(read), out);
+            return;
+        }
+        match std::str::from_utf8(text) {
+            Ok(clean) => write_string(out, clean),
+            Err(_) => tagged(out, "text64", BASE64.encode(text).as_bytes()),
+        }
+    }
+
+    /// Whether a text is JSON whose meaning can be compared; the rest is compared as text.
+    fn is_comparable(&mut self, text: &[u8]) -> bool {
+        let cannot = [
+            JsonIssues::INVALID,
+            JsonIssues::NUL,
+            JsonIssues::SURROGATE,
+            JsonIssues::HUGE_NUMBER,
+            JsonIssues::VERY_DEEP,
+        ];
+        let found = self.scanner.scan(text);
+        !cannot.into_iter().any(|finding| found.contains(finding))
+    }
+}
+
+fn tagged(out: &mut Vec<u8>, tag: &str, text: &[u8]) {
+    out.push(b'!');
+    out.extend_from_slice(tag.as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(text);
+}
+
+/// Buffers that are used anew for every value.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Scratch {
+    text: Vec<u8>,
+}
+
+/// Writes a text that reads as an instant in UTC with six digits; false if it is none.
+pub(crate) fn write_instant(value: &[u8], out: &mut Vec<u8>) -> bool {
+    // an instant's text has nothing to escape
+    let Some(len) = plain_string(value) else { return false };
+    let Ok(instant) = read_text(&value[1..=len], ZoneRule::Utc) else { return false };
+    out.push(b'"');
+    if instant.write_portable(out) {
+        out.push(b'"');
+        return true;
+    }
+    out.pop();
+    false
+}
+
+/// Appends the canonical form of a portable JSON text: names sorted, numbers as exact decimals,
+/// no white space. Its depth is bounded by the rules of portable JSON.
+pub(crate) fn write_canonical(text: &[u8], out: &mut Vec<u8>, scratch: &mut Scratch) {
+    let mut at = 0;
+    write_value(text, &mut at, out, scratch);
+}
+
+fn skip_space(text: &[u8], at: &mut usize) {
+    while matches!(text.get(*at), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+        *at += 1;
+    }
+}
+
+fn write_value(text: &[u8], at: &mut usize, out: &mut Vec<u8>, scratch: &mut Scratch) {
+    skip_space(text, at);
+    match text.get(*at) {
+        Some(b'{') => write_object(text, at, out, scratch),
+        Some(b'[') => write_array(text, at, out, scratch),
+        Some(b'"') => write_text(text, at, out, scratch),
+        Some(b'-' | b'0'..=b'9') => {
+            let rest = &text[*at..];
+            let end = rest.iter().position(|b| !b"+-.eE0123456789".contains(b));
+            let end = end.unwrap_or(rest.len());
+            write_number(&rest[..end], out);
+            *at += end;
+        }
+        _ => {
+            let rest = text.get(*at..).unwrap_or(&[]);
+            let end = rest.iter().position(|b| !b.is_ascii_lowercase()).unwrap_or(rest.len());
+            out.extend_from_slice(&rest[..end]);
+            // whatever stands here in a text that is no JSON: never stand still
+            *at += end.max(1);
+        }
+    }
+    skip_space(text, at);
+}
+
+fn write_text(text: &[u8], at: &mut usize, out: &mut Vec<u8>, scratch: &mut Scratch) {
+    let rest = &text[*at..];
+    if let Some(len) = plain_string(rest) {
+        out.extend_from_slice(&rest[..len + 2]);
+        *at += len + 2;
+        return;
+    }
+    scratch.text.clear();
+    *at += read_string(rest, &mut scratch.text).unwrap_or(rest.len());
+    write_string(out, &String::from_utf8_lossy(&scratch.text));
+}
+
+fn write_array(text: &[u8], at: &mut usize, out: &mut Vec<u8>, scratch: &mut Scratch) {
+    *at += 1;
+    out.push(b'[');
+    skip_space(text, at);
+    while !matches!(text.get(*at), Some(b']') | None) {
+        write_value(text, at, out, scratch);
+        if text.get(*at) == Some(&b',') {
+            out.push(b',');
+            *at += 1;
+        }
+    }
+    *at += 1;
+    out.push(b']');
+}
+
+fn write_object(text: &[u8], at: &mut usize, out: &mut Vec<u8>, scratch: &mut Scratch) {
+    *at += 1;
+    let mut members: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    skip_space(text, at);
+    while !matches!(text.get(*at), Some(b'}') | None) {
+        let mut name = Vec::new();
+        let rest = &text[*at..];
+        *at += read_string(rest, &mut name).unwrap_or(rest.len());
+        skip_space(text, at);
+        *at += 1; // the colon
+        let mut value = Vec::new();
+        write_value(text, at, &mut value, scratch);
+        members.push((name, value));
+        if text.get(*at) == Some(&b',') {
+            *at += 1;
+            skip_space(text, at);
+        }
+    }
+    *at += 1;
+    // stable: of equal names the last one stays last, and wins
+    members.sort_by(|a, b| a.0.cmp(&b.0));
+    out.push(b'{');
+    let mut first = true;
+    for (n, (name, value)) in members.iter().enumerate() {
+        if members.get(n + 1).is_some_and(|(next, _)| next == name) {
+            continue;
+        }
+        if !first {
+            out.push(b',');
+        }
+        first = false;
+        write_string(out, &String::from_utf8_lossy(name));
+        out.push(b':');
+        out.extend_from_slice(value);
+    }
+    out.push(b'}');
+}
+
+/// A number as digits and a power of ten, without zeros at either end: 1.10 is 11e-1.
+fn write_number(token: &[u8], out: &mut Vec<u8>) {
+    let text = std::str::from_utf8(token).unwrap_or("0");
+    let (negative, text) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text),
+    };
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits: String = [whole, fraction].concat();
+    let significant = digits.trim_start_matches('0');
+    let trimmed = significant.trim_end_matches('0');
+    if trimmed.is_empty() {
+        out.push(b'0');
+        return;
+    }
+    let zeros = significant.len() - trimmed.len();
+    let power = exponent.parse::<i64>().unwrap_or(0) - fraction.len() as i64 + zeros as i64;
+    let sign = if negative { "-" } else { "" };
+    // writing to a Vec cannot fail
+    let _ = match power {
+        0 => write!(out, "{sign}{trimmed}"),
+        _ => write!(out, "{sign}{trimmed}e{power}"),
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Instant;
+
+    fn canonical(text: &str) -> String {
+        let mut out = Vec::new();
+        write_canonical(text.as_bytes(), &mut out, &mut Scratch::default());
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn numbers_are_exact_decimals_without_zeros_at_the_ends() {
+        for (text, expected) in [
+            ("1.10", "11e-1"),
+            ("11e-1", "11e-1"),
+            ("100", "1e2"),
+            ("1E2", "1e2"),
+            ("-0", "0"),
+            ("0.000", "0"),
+            ("-12.50e+3", "-125e2"),
+            ("9007199254740993", "9007199254740993"),
+            ("0.001", "1e-3"),
+        ] {
+            assert_eq!(canonical(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn spelling_and_order_do_not_matter_and_values_do() {
+        let one = r#"{ "b": [1, 2.0, {"y": "caf\u00e9", "x": null}], "a":true }"#;
+        let other = r#"{"a":true,"b":[1.0,2,{"x":null,"y":"café"}]}"#;
+        assert_eq!(canonical(one), canonical(other));
+        assert_eq!(canonical(one), r#"{"a":true,"b":[1,2,{"x":null,"y":"café"}]}"#);
+        assert_ne!(canonical("[1,2]"), canonical("[2,1]"));
+        assert_eq!(canonical(r#"{"a":1,"a":2}"#), r#"{"a":2}"#);
+    }
+
+    #[test]
+    fn equal_content_of_two_engines_has_one_form() {
+        let form = |kind, instant, zone_rule, value: Value<'_>| {
+            let mut out = Vec::new();
+            Canonical::default().write(kind, instant, zone_rule, value, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        let text = |t: &'static str| Value::Text(t.as_bytes());
+        assert_eq!(
+            form(Kind::Text, true, ZoneRule::Fixed(3600), text("2000-01-01 01:00:00")),
+            form(Kind::Time, false, ZoneRule::Refuse, Value::Time(Instant(0)))
+        );
+        assert_eq!(
+            form(Kind::Text, true, ZoneRule::Refuse, text("infinity")),
+            form(Kind::Time, false, ZoneRule::Refuse, Value::Time(Instant::INFINITY))
+        );
+        assert_eq!(
+            form(Kind::Json, false, ZoneRule::Refuse, text("{ \"b\":1E5,\"a\":[]}")),
+            form(Kind::Jsonb, false, ZoneRule::Refuse, text("{\"a\": [], \"b\": 100000}"))
+        );
+        // beyond what an exponent of ours can say
+        for huge in ["1e99999999999999999999", "10e9223372036854775807"] {
+            assert_ne!(
+                form(Kind::Json, false, ZoneRule::Refuse, text(huge)),
+                form(Kind::Json, false, ZoneRule::Refuse, text("1"))
+            );
+        }
+        assert_ne!(
+            form(Kind::Json, false, ZoneRule::Refuse, text("not json")),
+            form(Kind::Json, false, ZoneRule::Refuse, Value::Null)
+        );
+        assert_ne!(
+            form(Kind::Text, false, ZoneRule::Refuse, Value::Text(b"\xff")),
+            form(Kind::Text, false, ZoneRule::Refuse, text("\u{fffd}"))
+        );
+    }
+}

@@ -1,0 +1,190 @@
+//! An archive on its way in: read, verified and decoded by a thread of its own, ahead of whoever takes its rows.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc as recycle;
+use std::thread::JoinHandle;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::cancel::Cancel;
+use crate::error::{Code, Error, Result};
+use crate::progress::Progress;
+use chronicle_archive::{ArchiveReader, Header, Limits, Sealed};
+use chronicle_archive::{Batch, Stream};
+
+/// The batches that go to and fro between the reading thread and who takes them, beside those that
+/// the archive reads ahead: one is in use, and one may still be referred to.
+const BATCHES: usize = 2;
+
+/// An archive that is being read by a thread of its own: decompressed, verified and decoded ahead
+/// of the target.
+pub struct ArchiveInput {
+    /// The header.
+    pub header: Header,
+    /// The streams.
+    pub streams: Vec<Stream>,
+    /// The digest of each stream's rows, if it was asked for, once there are no more rows.
+    pub row_digests: Vec<(String, String)>,
+    batches: mpsc::Receiver<Batch>,
+    used: recycle::Sender<Batch>,
+    reader: Option<JoinHandle<Result<Option<ArchiveEnd>>>>,
+}
+
+struct Head {
+    header: Header,
+    streams: Vec<Stream>,
+}
+
+struct ArchiveEnd {
+    sealed: Sealed,
+    row_digests: Vec<(String, String)>,
+}
+
+impl ArchiveInput {
+    /// Starts to read an archive, called `name` in errors; returns when its head is verified.
+    ///
+    /// # Errors
+    /// If the bytes are no archive, or one that this program cannot read.
+    pub async fn open(
+        name: String,
+        input: Box<dyn Read + Send>,
+        limits: Limits,
+        progress: &Progress,
+        cancel: &Cancel,
+    ) -> Result<ArchiveInput> {
+        ArchiveInput::open_with(name, input, limits, false, progress, cancel).await
+    }
+
+    /// The same; `row_digests` also computes those and compares them with the manifest's.
+    ///
+    /// # Errors
+    /// As [`ArchiveInput::open`].
+    pub async fn open_with(
+        name: String,
+        input: Box<dyn Read + Send>,
+        limits: Limits,
+        row_digests: bool,
+        progress: &Progress,
+        cancel: &Cancel,
+    ) -> Result<ArchiveInput> {
+        let (to_us, batches) = mpsc::channel(BATCHES);
+        let (used, to_reader) = recycle::channel();
+        // who takes the first one gives one of its own for it
+        (1..BATCHES).for_each(|_| drop(used.send(Batch::default())));
+        let (head_to_us, head) = oneshot::channel();
+        let bytes = Arc::clone(&progress.bytes);
+        let reader = std::thread::Builder::new()
+            .name("archive".into())
+            .spawn(move || {
+                ArchiveReader::open(input, limits)
+                    .map_err(Error::from)
+                    .and_then(|mut reader| {
+                        if row_digests {
+                            reader.digest_rows();
+                        }
+                        read(reader, head_to_us, &to_us, &to_reader, &bytes)
+                    })
+                    .map_err(|e| e.about(name))
+            })
+            .map_err(|e| Error::new(Code::Internal, "cannot start a thread").because(e))?;
+        let Ok(Head { header, streams }) = cancel.or(async { Ok(head.await) }).await? else {
+            // the thread has ended without a head: its error says why
+            return Err(join(reader)
+                .err()
+                .unwrap_or_else(|| Error::new(Code::Internal, "the archive's head was not read")));
+        };
+        let row_digests = Vec::new();
+        Ok(ArchiveInput { header, streams, row_digests, batches, used, reader: Some(reader) })
+    }
+
+    /// The next rows in `batch`, or what is known of the archive when there are no more.
+    ///
+    /// # Errors
+    /// A damaged or cut archive.
+    pub async fn next(&mut self, batch: &mut Batch) -> Result<Option<Sealed>> {
+        match self.batches.recv().await {
+            Some(next) => {
+                // the thread may have ended: it needs no more
+                let _ = self.used.send(std::mem::replace(batch, next));
+                Ok(None)
+            }
+            None => self.end().map(Some),
+        }
+    }
+
+    /// The next rows, or what is known of the archive when there are no more; for a thread that may
+    /// wait.
+    ///
+    /// # Errors
+    /// A damaged or cut archive.
+    pub fn next_blocking(&mut self) -> Result<std::result::Result<Batch, Sealed>> {
+        match self.batches.blocking_recv() {
+            Some(next) => Ok(Ok(next)),
+            None => self.end().map(Err),
+        }
+    }
+
+    /// Where batches go back to, to be filled anew.
+    pub fn used(&self) -> recycle::Sender<Batch> {
+        self.used.clone()
+    }
+
+    fn end(&mut self) -> Result<Sealed> {
+        match self.reader.take().map(join).transpose()?.flatten() {
+            Some(end) => {
+                self.row_digests = end.row_digests;
+                Ok(end.sealed)
+            }
+            None => Err(Error::new(Code::Internal, "the archive has no end")),
+        }
+    }
+}
+
+fn join(reader: JoinHandle<Result<Option<ArchiveEnd>>>) -> Result<Option<ArchiveEnd>> {
+    reader.join().map_err(|_| Error::new(Code::Internal, "the reading thread has failed"))?
+}
+
+/// The reading thread: sends the head, then batch after batch; what it returns is the end.
+fn read(
+    mut reader: ArchiveReader<Box<dyn Read + Send>>,
+    head: oneshot::Sender<Head>,
+    batches: &mpsc::Sender<Batch>,
+    used: &recycle::Receiver<Batch>,
+    bytes: &AtomicU64,
+) -> Result<Option<ArchiveEnd>> {
+    for (n, stream) in reader.streams().iter().enumerate() {
+        if let Some(kind) = reader.unknown_kind(n) {
+            return Err(Error::new(
+                Code::ArchiveUnsupported,
+                format!(
+                    "stream {}: its columns are of a kind that this program does not know: {}",
+                    stream.name,
+                    chronicle_archive::show_text(kind)
+                ),
+            )
+            .hint("install a newer chronicle-dump"));
+        }
+    }
+    let sent =
+        head.send(Head { header: reader.header().clone(), streams: reader.streams().to_vec() });
+    if sent.is_err() {
+        return Ok(None);
+    }
+    reader.prefetch()?;
+    loop {
+        // nobody listens any more: the other side has an error of its own
+        let Ok(mut batch) = used.recv() else { return Ok(None) };
+        if !reader.next_batch(&mut batch)? {
+            break;
+        }
+        bytes.store(reader.consumed(), Ordering::Relaxed);
+        if batches.blocking_send(batch).is_err() {
+            return Ok(None);
+        }
+    }
+    bytes.store(reader.consumed(), Ordering::Relaxed);
+    let row_digests = reader.row_digests();
+    Ok(reader.sealed().cloned().map(|sealed| ArchiveEnd { sealed, row_digests }))
+}

@@ -1,0 +1,126 @@
+//! Finding Chronicle's database file when none was named: where its hooks really keep it.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Code, Error, Result};
+use crate::location::Environment;
+use crate::sqlite::probe;
+use chronicle_archive::show_path;
+
+/// The hooks' own settings, relative to the home directory.
+const SETTINGS: &str = ".claude/hooks/chronicle/.env";
+/// The variable that names the hooks' file.
+const VARIABLE: &str = "CLAUDE_HOOKS_DB_PATH";
+/// Where Chronicle's programs keep their file by default, most likely first, relative to the home
+/// directory; each with who does.
+const AT_HOME: [(&str, &str); 5] = [
+    (".claude/hooks/chronicle/data/chronicle.db", "the default of the hooks"),
+    (".claude/hooks/chronicle/server/data/chronicle.db", "the default of the local server"),
+    (".chronicle/fallback.db", "the default of the quick start"),
+    (".claude/hooks_data.db", "the default of the first hooks"),
+    (".chronicle/chronicle.db", "the default of the migration tutorial"),
+];
+/// Where a checkout of Chronicle keeps its file, relative to the working directory.
+const HERE: [&str; 4] = [
+    "data/chronicle.db",
+    "chronicle.db",
+    "apps/hooks/data/chronicle.db",
+    "apps/server/data/chronicle.db",
+];
+
+/// A file that may be meant.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The file.
+    pub path: PathBuf,
+    /// Why it was looked at.
+    pub why: String,
+    /// Its rows; None if they could not be counted, for example while it is locked.
+    rows: Option<u64>,
+}
+
+/// The one file with data among all places where Chronicle keeps its file.
+///
+/// # Errors
+/// If there is none, or more than one.
+pub fn discover(environment: &Environment<'_>) -> Result<Found> {
+    let found = candidates(environment);
+    let with_data: Vec<&Found> = found.iter().filter(|f| f.rows != Some(0)).collect();
+    match (with_data.as_slice(), found.first()) {
+        ([one], _) => Ok((*one).clone()),
+        ([], Some(first)) => Ok(first.clone()),
+        ([], None) => Err(Error::new(
+            Code::NotFound,
+            "no Chronicle database was found in the places where Chronicle keeps it",
+        )
+        .hint(format!(
+            "name it: chronicle-dump export PATH, or a postgresql:// URL; looked at ${VARIABLE}, \
+             ~/{SETTINGS}, {}, {}",
+            AT_HOME.map(|(path, _)| format!("~/{path}")).join(", "),
+            HERE.map(|path| format!("./{path}")).join(", ")
+        ))),
+        (several, _) => Err(Error::new(
+            Code::Usage,
+            format!(
+                "several Chronicle databases hold data:\n{}",
+                several.iter().map(|f| f.line()).collect::<Vec<_>>().join("\n")
+            ),
+        )
+        .hint("name the one you mean: chronicle-dump export PATH")),
+    }
+}
+
+impl Found {
+    fn line(&self) -> String {
+        let rows = self.rows.map_or("rows unknown".into(), |n| format!("{n} rows"));
+        format!("  {} ({rows}; {})", show_path(self.path.display()), self.why)
+    }
+}
+
+/// Every place that has a Chronicle database, each file once.
+fn candidates(environment: &Environment<'_>) -> Vec<Found> {
+    let mut places: Vec<(PathBuf, String)> = Vec::new();
+    let home = environment.home.as_deref();
+    if let Some(path) = (environment.variable)(VARIABLE).filter(|p| !p.is_empty()) {
+        places.push((expand(&path, home), format!("${VARIABLE} names it")));
+    }
+    if let Some(home) = home {
+        if let Some(path) = setting(&home.join(SETTINGS)) {
+            places.push((expand(&path, Some(home)), format!("~/{SETTINGS} names it")));
+        }
+        places.extend(AT_HOME.map(|(path, why)| (home.join(path), why.to_owned())));
+    }
+    places.extend(HERE.map(|path| (PathBuf::from(path), "in the working directory".to_owned())));
+    let mut seen = Vec::new();
+    let mut found = Vec::new();
+    for (path, why) in places {
+        let Ok(real) = path.canonicalize() else { continue };
+        if seen.contains(&real) {
+            continue;
+        }
+        if let Some(rows) = probe::rows(&real) {
+            found.push(Found { path, why, rows });
+        }
+        seen.push(real);
+    }
+    found
+}
+
+/// The hooks put `~/…` through as it is, and then use the home directory.
+fn expand(path: &str, home: Option<&Path>) -> PathBuf {
+    match (path.strip_prefix("~/"), home) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => path.into(),
+    }
+}
+
+/// The hooks' file in their own settings; of no other setting is a word kept.
+fn setting(file: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(file).ok()?;
+    let value = text.lines().rev().find_map(|line| {
+        let line = line.trim().strip_prefix("export ").unwrap_or(line.trim());
+        let (name, value) = line.split_once('=')?;
+        (name.trim() == VARIABLE).then(|| value.trim().trim_matches(['"', '\'']).to_owned())
+    })?;
+    (!value.is_empty()).then_some(value)
+}

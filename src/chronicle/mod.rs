@@ -1,0 +1,3 @@
+//! What only Chronicle's users need: where its database lies.
+
+pub mod discover;

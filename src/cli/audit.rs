@@ -1,0 +1,177 @@
+//! `verify --against`: whether an archive's rows are in a database as an import loads them.
+
+use serde_json::json;
+
+use super::diff::Told;
+use super::import::plan_options;
+use super::policy_args::VerifyArgs;
+use super::report::Report;
+use crate::archive_input::ArchiveInput;
+use crate::audit::{AsLoaded, AsTheyStand, share_tables};
+use crate::cancel::Cancel;
+use crate::diff::{CompareOptions, Compared, ComparedStream, compare};
+use crate::error::{Code, Error, Result};
+use crate::layout::{self, Layout};
+use crate::load::{Purpose, TargetOptions};
+use crate::location::Location;
+use crate::progress::Progress;
+use crate::source::SourceOptions;
+use crate::verify::Verified;
+use chronicle_archive::Limits;
+use chronicle_archive::show_text;
+
+/// What came of it.
+pub(super) struct Against {
+    database: String,
+    compared: Compared,
+    left_out: Vec<u64>,
+    notices: Vec<String>,
+    told: Told,
+}
+
+/// Reads an archive and a database to their ends and compares them.
+pub(super) async fn against(
+    args: &VerifyArgs,
+    location: &Location,
+    name: String,
+    input: Box<dyn std::io::Read + Send>,
+    progress: &Progress,
+    report: &Report,
+    cancel: &Cancel,
+) -> Result<(Verified, Against)> {
+    let (limits, digests) = (Limits::default(), args.row_digests);
+    let archive_input =
+        ArchiveInput::open_with(name, input, limits, digests, progress, cancel).await?;
+    let mut loaded = plan(args, location, archive_input, cancel).await?;
+    let reading = SourceOptions {
+        sorted: true,
+        as_they_stand: true,
+        layout: layout_of(args, location)?,
+        ..SourceOptions::default()
+    };
+    if loaded.needs_parents() {
+        loaded.read_parents(location.open_source(reading.clone(), cancel).await?, cancel).await?;
+    }
+    let source = location.open_source(reading, cancel).await?;
+    let notices = source.notices().to_vec();
+    let mut there = AsTheyStand::new(source, loaded.plan());
+    let mut told = Told::at_most(args.limit);
+    let options = CompareOptions { more_in_b: true, ..CompareOptions::default() };
+    let tell = &mut |difference| told.tell(difference, report);
+    let mut compared = compare(&mut loaded, &mut there, &options, tell, progress, cancel).await?;
+    share_tables(&mut compared, loaded.plan());
+    let (archive, sealed) = loaded.archive();
+    let sealed = sealed.cloned().ok_or_else(|| Error::new(Code::Internal, "no end was seen"))?;
+    let verified = Verified {
+        header: archive.header.clone(),
+        streams: archive.streams.clone(),
+        sealed,
+        row_digests: archive.row_digests.clone(),
+        undecoded: Vec::new(),
+    };
+    let (database, left_out) = (location.to_string(), loaded.left_out().to_vec());
+    Ok((verified, Against { database, compared, left_out, notices, told }))
+}
+
+/// The layout that `--layout` names.
+fn layout_of(args: &VerifyArgs, location: &Location) -> Result<Option<Layout>> {
+    args.layout.as_deref().map(|text| layout::pick(text, location.backend())).transpose()
+}
+
+/// Plans what an import would do; the target is let go of before anything is compared.
+async fn plan(
+    args: &VerifyArgs,
+    location: &Location,
+    archive_input: ArchiveInput,
+    cancel: &Cancel,
+) -> Result<AsLoaded> {
+    let layout = layout_of(args, location)?;
+    let opening = TargetOptions { purpose: Purpose::Check, layout, ..TargetOptions::default() };
+    let opened = location.open_target(&opening, cancel).await;
+    let mut target = opened.map_err(|e| match e.code() {
+        Code::NotFound => e.hint("--against takes a database that is there"),
+        _ => e,
+    })?;
+    let options = plan_options(&args.plan)?;
+    let loaded = AsLoaded::new(archive_input, target.as_mut(), options, cancel).await;
+    target.abort().await;
+    loaded
+}
+
+impl Against {
+    /// Says what came of it; the exit code.
+    pub(super) fn say(&self, report: &Report) -> Result<u8> {
+        self.notices.iter().for_each(|notice| report.notice(notice));
+        for stream in &self.compared.streams {
+            let left_out = self.told.left_out(&stream.stream);
+            if left_out > 0 && self.told.limit > 0 {
+                report.result(&format!(
+                    "… {}: {left_out} more differences, --limit N shows N",
+                    stream.stream
+                ))?;
+            }
+        }
+        for (n, stream) in self.compared.streams.iter().enumerate() {
+            report.result(&self.line(n, stream))?;
+        }
+        let holds = self.compared.b_holds_a();
+        let verdict = if holds { "holds every row" } else { "does not hold every row" };
+        report.result(&format!("{} {verdict} as it is loaded", self.database))?;
+        Ok(self.exit())
+    }
+
+    /// The exit code.
+    pub(super) fn exit(&self) -> u8 {
+        if self.compared.b_holds_a() { 0 } else { Code::Different.exit() }
+    }
+
+    fn left_out(&self, number: usize) -> u64 {
+        self.left_out.get(number).copied().unwrap_or(0)
+    }
+
+    /// What came of a stream, in one line.
+    fn line(&self, number: usize, stream: &ComparedStream) -> String {
+        let mut parts = vec![format!("{} as loaded", stream.equal_rows)];
+        if stream.changed_rows > 0 {
+            let columns: Vec<String> = (stream.changed_columns.iter())
+                .map(|(name, rows)| format!("{rows} in {}", show_text(name)))
+                .collect();
+            parts.push(format!("{} changed ({})", stream.changed_rows, columns.join(", ")));
+        }
+        for (rows, what) in [
+            (stream.only_a_rows, "missing"),
+            (stream.only_b_rows, "only in the database"),
+            (self.left_out(number), "that an import leaves out"),
+        ] {
+            if rows > 0 {
+                parts.push(format!("{rows} {what}"));
+            }
+        }
+        format!("{}: {}", stream.stream, parts.join(", "))
+    }
+
+    /// The same as JSON.
+    pub(super) fn json(&mut self) -> serde_json::Value {
+        let mut streams = Vec::new();
+        for (n, s) in self.compared.streams.iter().enumerate() {
+            let changed: serde_json::Map<_, _> =
+                s.changed_columns.iter().map(|(name, rows)| (name.clone(), json!(rows))).collect();
+            streams.push(json!({
+                "stream": s.stream,
+                "equal_rows": s.equal_rows,
+                "changed_rows": s.changed_rows,
+                "missing_rows": s.only_a_rows,
+                "more_rows": s.only_b_rows,
+                "left_out_rows": self.left_out(n),
+                "changed_columns": changed,
+                "differences": self.told.kept.remove(&s.stream).unwrap_or_default(),
+            }));
+        }
+        json!({
+            "database": self.database,
+            "holds": self.compared.b_holds_a(),
+            "streams": streams,
+            "notices": self.notices,
+        })
+    }
+}

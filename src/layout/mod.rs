@@ -1,0 +1,278 @@
+//! Layouts: how each kind of Chronicle database spells its tables and columns. They are data, one
+//! file each: `known` holds those of `schemas/layouts/` and reads those of a user, `recognise`
+//! finds the one that the columns of a database fit.
+
+mod known;
+mod recognise;
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+
+use crate::error::{Code, Error, Result};
+use chronicle_archive::{Column, Kind, Stream};
+
+pub use known::{Choice, all, choices, created, known_stream, known_streams, named, pick};
+pub use recognise::{Table, fit};
+
+/// Which kind of database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// A SQLite file.
+    Sqlite,
+    /// A PostgreSQL database, for example Supabase's.
+    Postgres,
+}
+
+impl Backend {
+    /// The word for it in the names of columns that keep ids, as Chronicle's migration tutorial has them.
+    pub fn in_names(self) -> &'static str {
+        match self {
+            Backend::Sqlite => "sqlite",
+            Backend::Postgres => "supabase",
+        }
+    }
+
+    /// The word that archives use.
+    pub fn word(self) -> &'static str {
+        match self {
+            Backend::Sqlite => "sqlite",
+            Backend::Postgres => "postgres",
+        }
+    }
+
+    /// Its name for people.
+    pub fn title(self) -> &'static str {
+        match self {
+            Backend::Sqlite => "SQLite",
+            Backend::Postgres => "Postgres",
+        }
+    }
+}
+
+/// What the rows of a stream are, whatever the stream is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Sessions of Claude Code.
+    Sessions,
+    /// Events of a session.
+    Events,
+    /// Anything else that Chronicle keeps beside them; it meets only a stream of its own name.
+    Side,
+}
+
+/// What the texts of an instant column without a zone mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Zoneless {
+    /// The wall time of the machine that wrote them.
+    Local,
+    /// UTC.
+    Utc,
+}
+
+/// One layout.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Layout {
+    /// Its short name, as `--create` and archives use it.
+    pub name: String,
+    /// Its name for people.
+    pub title: String,
+    /// The kind of database it is for.
+    pub backend: Backend,
+    /// Who wrote databases of this layout, and when.
+    #[serde(default)]
+    pub written_by: String,
+    /// The file that creates it: in `schemas/ddl/`, or beside the layout file of a user.
+    pub ddl: Option<String>,
+    /// Other databases with these columns, which differ in checks, triggers or optional columns.
+    #[serde(default)]
+    pub variants: Vec<Variant>,
+    /// Its streams, parents first.
+    #[serde(rename = "stream")]
+    pub streams: Vec<LayoutStream>,
+    /// The text of the file that creates it.
+    #[serde(skip)]
+    sql: Option<Cow<'static, str>>,
+}
+
+/// Another way in which Chronicle created the tables of a layout.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Variant {
+    /// Its short name, as `--create` uses it.
+    pub name: String,
+    /// Its name for people.
+    pub title: String,
+    /// The file that creates it.
+    pub ddl: String,
+}
+
+/// One table of a layout.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LayoutStream {
+    /// The logical name.
+    pub name: String,
+    /// What its rows are.
+    pub role: Role,
+    /// The table.
+    pub table: String,
+    /// Whether a database may lack this table.
+    #[serde(default)]
+    pub optional: bool,
+    /// The physical columns that it is recognised by.
+    pub requires: Vec<String>,
+    /// The physical columns that it never has.
+    #[serde(default)]
+    pub forbids: Vec<String>,
+    /// The logical columns of its key.
+    pub key: Vec<String>,
+    /// The logical columns that an export is sorted by; the last is unique.
+    pub order: Vec<String>,
+    /// The logical columns that name rows of other streams.
+    #[serde(default)]
+    pub references: std::collections::BTreeMap<String, String>,
+    /// The logical column that keeps the id which a row had in the database it came from.
+    pub origin: Option<String>,
+    /// The logical JSON column that can carry what this table has no column for.
+    pub fold: Option<String>,
+    /// What is to be said of single columns. All others travel as they are.
+    #[serde(default)]
+    pub columns: Vec<LayoutColumn>,
+}
+
+/// What a layout says of a column.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LayoutColumn {
+    /// The logical name.
+    pub name: String,
+    /// The physical name, if it is another one.
+    pub physical: Option<String>,
+    /// What it holds, where the declared type does not say it.
+    #[serde(default, deserialize_with = "read_kind")]
+    pub kind: Option<Kind>,
+    /// That it holds instants as text, and what they mean without a zone.
+    pub instant: Option<Zoneless>,
+    /// That it can be made anew from the rest, so that a target may lack it.
+    #[serde(default)]
+    pub derived: bool,
+    /// The logical column whose text stands here when an archive lacks this one and the table
+    /// requires it.
+    pub default_from: Option<String>,
+    /// The text that stands here when there is nothing else and the table requires a value.
+    pub otherwise: Option<String>,
+}
+
+fn read_kind<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Option<Kind>, D::Error> {
+    let word = String::deserialize(deserializer)?;
+    Kind::from_word(&word)
+        .map(Some)
+        .ok_or_else(|| serde::de::Error::custom(format!("unknown kind \"{word}\"")))
+}
+
+impl LayoutColumn {
+    fn physical(&self) -> &str {
+        self.physical.as_deref().unwrap_or(&self.name)
+    }
+}
+
+impl LayoutStream {
+    /// What is said of a physical column.
+    pub fn column(&self, physical: &str) -> Option<&LayoutColumn> {
+        self.columns.iter().find(|c| c.physical().eq_ignore_ascii_case(physical))
+    }
+
+    /// The logical name of a physical column: its own, unless the layout says another. A column
+    /// whose own name means another one here (`data` beside a payload that is called `metadata`)
+    /// is numbered, so that both travel.
+    pub fn logical(&self, physical: &str) -> String {
+        match self.column(physical) {
+            Some(said) => said.name.clone(),
+            None if self.columns.iter().any(|c| c.name.eq_ignore_ascii_case(physical)) => {
+                format!("{physical}_2")
+            }
+            // SQLite's names have no case: the names that this layout speaks of keep ours
+            None => (self.key.iter().chain(&self.order).chain(self.references.keys()))
+                .find(|name| name.eq_ignore_ascii_case(physical))
+                .map_or_else(|| physical.to_owned(), Clone::clone),
+        }
+    }
+
+    /// Whether a logical column can be made anew from the rest.
+    pub fn is_derived(&self, logical: &str) -> bool {
+        self.columns.iter().any(|c| c.name == logical && c.derived)
+    }
+
+    /// The archive's column for a physical one of declared `kind`.
+    pub fn archive_column(&self, physical: &str, kind: Kind) -> Column {
+        let said = self.column(physical);
+        let instant = said.and_then(|c| c.instant);
+        Column {
+            name: self.logical(physical),
+            physical: physical.to_owned(),
+            kind: said.and_then(|c| c.kind).unwrap_or(kind),
+            nullable: true,
+            instant: instant.is_some(),
+            utc: instant == Some(Zoneless::Utc),
+        }
+    }
+
+    /// The archive's stream for these columns.
+    ///
+    /// # Errors
+    /// If a column of the key or the order is missing, or two columns would share a name.
+    pub fn archive_stream(&self, columns: Vec<Column>, sorted: bool) -> Result<Stream> {
+        let find = |names: &[String]| -> Result<Vec<usize>> {
+            names.iter().map(|name| self.find(&columns, name)).collect()
+        };
+        let key = find(&self.key)?;
+        let order = if sorted { find(&self.order)? } else { Vec::new() };
+        for (n, column) in columns.iter().enumerate() {
+            if columns[..n].iter().any(|other| other.name == column.name) {
+                return Err(Error::new(
+                    Code::Layout,
+                    format!("{}: two columns would both travel as \"{}\"", self.table, column.name),
+                ));
+            }
+        }
+        Ok(Stream { name: self.name.clone(), table: self.table.clone(), columns, key, order })
+    }
+
+    fn find(&self, columns: &[Column], name: &str) -> Result<usize> {
+        columns.iter().position(|c| c.name == name).ok_or_else(|| {
+            Error::new(Code::Layout, format!("{}: it has no column \"{name}\"", self.table))
+        })
+    }
+}
+
+impl Layout {
+    /// The SQL that creates its tables, if it is known.
+    pub fn ddl(&self) -> Option<&str> {
+        self.sql.as_deref()
+    }
+
+    /// The SQL that creates its tables.
+    ///
+    /// # Errors
+    /// If its file names none.
+    pub fn required_ddl(&self) -> Result<&str> {
+        self.ddl().ok_or_else(|| {
+            let what =
+                format!("--create cannot make the layout {}: its file has no ddl", self.name);
+            Error::new(Code::Usage, what)
+                .hint("name the file with its CREATE statements there: ddl = \"FILE.sql\"")
+        })
+    }
+
+    /// The tables that hold its data, optional ones included.
+    pub fn tables(&self) -> Vec<&str> {
+        self.streams.iter().map(|s| s.table.as_str()).collect()
+    }
+}

@@ -1,0 +1,554 @@
+//! The far end of the line: what every database that is imported into offers.
+
+pub mod bench_skip;
+pub mod rejects;
+pub mod row_sketch;
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+use crate::layout::{Backend, Layout, LayoutStream, Role};
+use crate::plan::{Plan, StreamPlan};
+use crate::sidecar::SidecarEntry;
+use crate::source::Orphans;
+use chronicle_archive::Batch;
+
+/// How a target is opened.
+#[derive(Debug, Clone, Default)]
+pub struct TargetOptions {
+    /// The layout to make there first.
+    pub create: Option<Layout>,
+    /// The layout that the tables must have; without it they are recognised.
+    pub layout: Option<Layout>,
+    /// What for.
+    pub purpose: Purpose,
+    /// How Postgres compresses the large values of the rows; as its settings say without it.
+    pub compression: Option<Compression>,
+    /// Whether others may read empty tables, too, while rows come; else their indexes may be made later.
+    pub readers_go_on: bool,
+}
+
+/// How Postgres compresses a large value in a row ("TOAST").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// Its own method: smaller, and slow to write.
+    Pglz,
+    /// LZ4, since PostgreSQL 14 where the server was built with it.
+    Lz4,
+}
+
+impl Compression {
+    /// The word that the server uses.
+    pub fn word(self) -> &'static str {
+        match self {
+            Compression::Pglz => "pglz",
+            Compression::Lz4 => "lz4",
+        }
+    }
+}
+
+/// What SQLite does with a value that is stored in a column (its "type affinity").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Affinity {
+    /// Numbers become text.
+    Text,
+    /// Text that looks like a number becomes one, reals without a fraction become integers.
+    Numeric,
+    /// Text that looks like a number becomes one, integers become reals.
+    Real,
+    /// Everything stays what it is.
+    Blob,
+}
+
+/// What a target's column can hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TargetType {
+    /// A column of SQLite.
+    Sqlite(Affinity),
+    /// `uuid`.
+    Uuid,
+    /// `text` and its kin, with the most characters if limited.
+    Text(Option<u32>),
+    /// An integer of 2, 4 or 8 bytes.
+    Int(u8),
+    /// A float of 4 or 8 bytes.
+    Float(u8),
+    /// `boolean`.
+    Bool,
+    /// `timestamptz`.
+    Timestamptz,
+    /// `json`.
+    Json,
+    /// `jsonb`.
+    Jsonb,
+    /// `bytea`.
+    Bytea,
+    /// Any other type of Postgres by its name: loaded as text and cast there.
+    Cast(String),
+}
+
+impl TargetType {
+    /// The type as people know it.
+    pub fn name(&self) -> String {
+        match self {
+            TargetType::Sqlite(Affinity::Text) => "SQLite text".into(),
+            TargetType::Sqlite(Affinity::Numeric) => "SQLite numeric".into(),
+            TargetType::Sqlite(Affinity::Real) => "SQLite real".into(),
+            TargetType::Sqlite(Affinity::Blob) => "SQLite".into(),
+            TargetType::Uuid => "uuid".into(),
+            TargetType::Text(None) => "text".into(),
+            TargetType::Text(Some(n)) => format!("varchar({n})"),
+            TargetType::Int(bytes) => format!("int{bytes}"),
+            TargetType::Float(bytes) => format!("float{bytes}"),
+            TargetType::Bool => "boolean".into(),
+            TargetType::Timestamptz => "timestamptz".into(),
+            TargetType::Json => "json".into(),
+            TargetType::Jsonb => "jsonb".into(),
+            TargetType::Bytea => "bytea".into(),
+            TargetType::Cast(name) => name.clone(),
+        }
+    }
+}
+
+/// A rule of the target for one column that we can foresee.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CheckConstraint {
+    /// One of these texts.
+    OneOf(Vec<String>),
+    /// A number that is not below this one.
+    AtLeast(i64),
+}
+
+impl CheckConstraint {
+    /// Reads the condition of a CHECK if it is of a form that we can foresee: a column and a list of
+    /// texts, or a column and its least value, as SQLite keeps them or PostgreSQL prints them.
+    pub fn parse(condition: &str) -> Option<(String, CheckConstraint)> {
+        let text = condition.trim();
+        let text = text.strip_prefix("CHECK").unwrap_or(text).trim();
+        let text = unwrapped(text);
+        let end = text.find(|c: char| !(c.is_alphanumeric() || "_\"".contains(c)))?;
+        let (column, rest) = text.split_at(end);
+        // a text column that is no text is cast before it is compared
+        let rest = rest.strip_prefix("::text").unwrap_or(rest).trim();
+        let column = column.trim_matches('"').to_owned();
+        if column.is_empty() {
+            return None;
+        }
+        if let Some(least) = rest.strip_prefix(">=") {
+            return Some((column, CheckConstraint::AtLeast(least.trim().parse().ok()?)));
+        }
+        let list = rest
+            .strip_prefix("= ANY")
+            .or_else(|| rest.strip_prefix("IN"))
+            .or_else(|| rest.strip_prefix("in"))?;
+        let list = unwrapped(list.trim());
+        let list = list.split("::text[]").next()?;
+        let list = unwrapped(list).strip_prefix("ARRAY[").unwrap_or(unwrapped(list));
+        let texts: Option<Vec<String>> =
+            list.trim_end_matches(']').split(',').map(quoted_text).collect();
+        Some((column, CheckConstraint::OneOf(texts?)))
+    }
+}
+
+/// A text without the parentheses that enclose all of it.
+fn unwrapped(text: &str) -> &str {
+    let mut text = text.trim();
+    while let Some(inner) = text.strip_prefix('(').and_then(|t| t.strip_suffix(')')) {
+        let mut depth = 0_i32;
+        let closes_early = inner.chars().any(|c| {
+            depth += i32::from(c == '(') - i32::from(c == ')');
+            depth < 0
+        });
+        if closes_early {
+            break;
+        }
+        text = inner.trim();
+    }
+    text
+}
+
+/// A text between quotes, perhaps with a cast behind it.
+fn quoted_text(item: &str) -> Option<String> {
+    let (text, cast) = item.trim().strip_prefix('\'')?.rsplit_once('\'')?;
+    (cast.is_empty() || cast.starts_with("::")).then(|| text.replace("''", "'"))
+}
+
+/// A column of the target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetColumn {
+    /// The logical name.
+    pub name: String,
+    /// The name in the database.
+    pub physical: String,
+    /// What it can hold.
+    pub ty: TargetType,
+    /// Whether it refuses NULL.
+    pub not_null: bool,
+    /// Whether the database fills it when nothing is given.
+    pub has_default: bool,
+    /// A rule for its values.
+    pub check: Option<CheckConstraint>,
+    /// The logical column whose text stands here where nothing else does.
+    pub default_from: Option<String>,
+    /// The text that stands here where nothing else does.
+    pub otherwise: Option<String>,
+}
+
+impl TargetColumn {
+    /// A column as its layout speaks of it.
+    pub fn new(
+        stream: &LayoutStream,
+        physical: &str,
+        ty: TargetType,
+        not_null: bool,
+        has_default: bool,
+    ) -> TargetColumn {
+        let said = stream.column(physical);
+        TargetColumn {
+            name: stream.logical(physical),
+            physical: physical.to_owned(),
+            ty,
+            not_null,
+            has_default,
+            check: None,
+            default_from: said.and_then(|c| c.default_from.clone()),
+            otherwise: said.and_then(|c| c.otherwise.clone()),
+        }
+    }
+}
+
+/// A reference from a column of a table to the key of another.
+#[derive(Debug, Clone)]
+pub struct Reference {
+    /// The referring column, as an index.
+    pub column: usize,
+    /// The table referred to, as an index.
+    pub table: usize,
+    /// Whether the database itself enforces it.
+    pub enforced: bool,
+}
+
+/// A table of the target.
+#[derive(Debug, Clone)]
+pub struct TargetTable {
+    /// The table's name, for messages.
+    pub name: String,
+    /// The logical stream it holds.
+    pub stream: String,
+    /// What its rows are.
+    pub role: Role,
+    /// Its columns.
+    pub columns: Vec<TargetColumn>,
+    /// The key, as indices of columns.
+    pub key: Vec<usize>,
+    /// Its references.
+    pub references: Vec<Reference>,
+    /// The column that keeps the id which a row had in the database it came from.
+    pub origin: Option<usize>,
+    /// The JSON column that can carry what the table has no column for.
+    pub fold: Option<usize>,
+}
+
+/// What is known of a target before anything is planned.
+#[derive(Debug, Clone)]
+pub struct Catalog {
+    /// The kind of database.
+    pub backend: Backend,
+    /// The layout's name for people.
+    pub layout: String,
+    /// Its tables, parents first.
+    pub tables: Vec<TargetTable>,
+    /// Its name among all databases, where it can be known: as an archive of it says.
+    pub instance: Option<Uuid>,
+}
+
+/// What becomes of rows that refer to rows which are not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnOrphans {
+    /// They stop the import.
+    Fail,
+    /// They are loaded and counted.
+    Keep,
+    /// They are left out and counted.
+    Skip,
+    /// They are loaded, and the session they refer to is made for them.
+    Adopt,
+}
+
+/// What an import is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Purpose {
+    /// To load: the first thing that is wrong stops it.
+    #[default]
+    Load,
+    /// To find everything that would be wrong; nothing is locked and nothing stays.
+    Check,
+}
+
+/// What was done to one stream.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct StreamStats {
+    /// The stream.
+    pub stream: String,
+    /// Rows that were not there before.
+    pub inserted_rows: u64,
+    /// Rows that were there already with the same content.
+    pub skipped_rows: u64,
+    /// Rows that were left out because they refer to nothing.
+    pub orphans_skipped: u64,
+    /// Rows that were left out because of their values.
+    pub rejected_rows: u64,
+    /// Sessions that were made for rows which refer to nothing.
+    pub adopted_rows: u64,
+}
+
+/// What was done to all streams, before or after it was committed.
+#[derive(Debug, Clone, Default)]
+pub struct ImportStats {
+    /// Per stream, in the order of the plan.
+    pub loaded: Vec<StreamStats>,
+    /// The rows that refer to rows which are not there.
+    pub orphans: Vec<Orphans>,
+    /// What would stop an import, found by a check.
+    pub problems: Vec<Problem>,
+    /// What people should know, for example how triggers were kept from firing.
+    pub notices: Vec<String>,
+}
+
+/// Something that would stop an import, found by a check.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Problem {
+    /// The word of the error it would be.
+    pub code: &'static str,
+    /// The stream.
+    pub stream: String,
+    /// The column, if it is one.
+    pub column: Option<String>,
+    /// What is wrong.
+    pub reason: String,
+    /// How many rows.
+    pub rows: u64,
+    /// The keys of the first ones.
+    pub first: Vec<String>,
+    /// What settles it.
+    pub remedy: Option<String>,
+}
+
+/// How many keys a problem names; all rows are counted.
+const NAMED: usize = 5;
+
+/// The problems that a target has found.
+#[derive(Debug, Default)]
+pub struct Problems(Vec<Problem>);
+
+impl Problems {
+    /// Notes that a row would stop an import with `error`.
+    pub fn add(&mut self, stream: &StreamPlan, column: Option<String>, error: &Error, key: &str) {
+        let told = error.full();
+        // what is said of one row is its own; the reason behind it is shared
+        let reason = told.split_once("): ").map_or(told.as_str(), |(_, reason)| reason);
+        self.note(stream, column, error, reason, key);
+    }
+
+    /// Notes that a row would stop an import for a reason of `error`'s kind.
+    pub fn note(
+        &mut self,
+        stream: &StreamPlan,
+        column: Option<String>,
+        error: &Error,
+        reason: &str,
+        key: &str,
+    ) {
+        let code = error.code().word();
+        let same = |p: &&mut Problem| {
+            p.stream == stream.stream && p.code == code && p.column == column && p.reason == reason
+        };
+        if let Some(problem) = self.0.iter_mut().find(same) {
+            problem.rows += 1;
+            if problem.first.len() < NAMED {
+                problem.first.push(key.to_owned());
+            }
+            return;
+        }
+        self.0.push(Problem {
+            code,
+            stream: stream.stream.clone(),
+            column,
+            reason: reason.to_owned(),
+            rows: 1,
+            first: vec![key.to_owned()],
+            remedy: error.next_step().map(str::to_owned),
+        });
+    }
+
+    /// Notes what keeps rows from going into a table at all.
+    pub fn blocker(&mut self, stream: &str, reason: impl Into<String>, remedy: &str) {
+        self.0.push(Problem {
+            code: crate::error::Code::Target.word(),
+            stream: stream.to_owned(),
+            column: None,
+            reason: reason.into(),
+            rows: 0,
+            first: Vec::new(),
+            remedy: Some(remedy.to_owned()),
+        });
+    }
+
+    /// Notes what the server says of rows that it does not count.
+    pub fn refused(&mut self, stream: &str, error: &Error) {
+        self.0.push(Problem {
+            code: error.code().word(),
+            stream: stream.to_owned(),
+            column: None,
+            reason: error.full(),
+            rows: 0,
+            first: Vec::new(),
+            remedy: error.next_step().map(str::to_owned),
+        });
+    }
+
+    /// Whether any row of a stream would be refused.
+    pub fn has(&self, stream: &StreamPlan) -> bool {
+        let blocker = crate::error::Code::Target.word();
+        self.0.iter().any(|p| p.stream == stream.stream && p.code != blocker)
+    }
+
+    /// Notes a problem as it is.
+    pub fn push(&mut self, problem: Problem) {
+        self.0.push(problem);
+    }
+
+    /// Notes rows that refer to nothing.
+    pub fn orphans(&mut self, orphans: &Orphans) {
+        self.0.push(Problem {
+            code: crate::error::Code::Orphan.word(),
+            stream: orphans.stream.clone(),
+            column: Some(orphans.column.clone()),
+            reason: "it refers to what is neither in the archive nor in the target".into(),
+            rows: orphans.rows,
+            first: orphans.first.iter().map(|(key, _)| key.clone()).collect(),
+            remedy: Some("--orphans=skip, =adopt, or =keep where the target allows it".into()),
+        });
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<Problem> {
+        self.0.clone()
+    }
+}
+
+/// Rows on their way into one table.
+pub struct Rows<'a> {
+    /// The number of the stream in the plan.
+    pub stream: usize,
+    /// The rows as the archive has them.
+    pub source: &'a Batch,
+    /// The rows in the columns of the plan and the types of the target.
+    pub shaped: &'a Batch,
+    /// The row of the source that each shaped one comes from.
+    pub from: &'a [usize],
+    /// What the target cannot hold of these rows, to be kept beside them.
+    pub sidecar: &'a [SidecarEntry],
+}
+
+/// An integer that a row has as its id, and what the id was where the row came from.
+pub type ExistingKey = (Option<String>, i64);
+
+/// Which integers of a table a target is asked for.
+#[derive(Debug, Clone)]
+pub struct KeysOf {
+    /// The table.
+    pub table: usize,
+    /// The column with which it refers to rows of another table; without it, the ids of its own rows.
+    pub refers: Option<usize>,
+    /// The names under which former ids may be kept beside the rows.
+    pub kept_as: Vec<String>,
+}
+
+/// How many ids a target tells at once: memory does not grow with its rows.
+pub const EXISTING_KEYS_PER_CALL: usize = 8192;
+
+/// A row that the target refuses by a rule of its own.
+#[derive(Debug)]
+pub struct Refused {
+    /// Its number among the shaped rows.
+    pub row: usize,
+    /// Why.
+    pub error: Error,
+}
+
+/// A database that takes rows in one transaction. Dropping it uncommitted leaves the database as
+/// it was.
+pub trait Target: Send {
+    /// What is known of the database.
+    fn catalog(&self) -> &Catalog;
+
+    /// Starts the transaction for a plan.
+    fn begin(&mut self, plan: Arc<Plan>) -> BoxFuture<'_, Result<()>>;
+
+    /// The next ids behind `after` that stand in a table now, in their order, beside those that they
+    /// were where their rows came from; at most [`EXISTING_KEYS_PER_CALL`], and none when there are no more.
+    /// Of ids that refer to other rows only those beside which a former one is kept.
+    fn existing_keys<'a>(
+        &'a mut self,
+        ids: &'a KeysOf,
+        after: Option<i64>,
+    ) -> BoxFuture<'a, Result<Vec<ExistingKey>>>;
+
+    /// The UUIDs that rows of a table have as ids, beside the ids that these rows had where they came
+    /// from, of those that are UUIDs, too. A database without UUIDs has none.
+    fn existing_uuid_spellings<'a>(
+        &'a mut self,
+        _table: usize,
+        _origin: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Vec<(String, Uuid)>>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    /// Loads rows. A row that is there already with the same content is skipped, one with other
+    /// content is an error. Rows that break a rule of the target are left out and told.
+    fn write_rows<'a>(&'a mut self, rows: &'a Rows<'a>) -> BoxFuture<'a, Result<Vec<Refused>>>;
+
+    /// Ends the loading: settles what had to wait for all rows, checks every reference, reads back
+    /// what was loaded, and tells what was done. Nothing is visible to others yet.
+    fn finalize(&mut self) -> BoxFuture<'_, Result<ImportStats>>;
+
+    /// Makes everything visible at once.
+    fn commit(self: Box<Self>) -> BoxFuture<'static, Result<()>>;
+
+    /// Takes everything back.
+    fn abort(self: Box<Self>) -> BoxFuture<'static, ()>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checks_are_read_as_both_databases_write_them() {
+        let list =
+            |texts: &[&str]| CheckConstraint::OneOf(texts.iter().map(|t| (*t).into()).collect());
+        for (condition, expected) in [
+            (
+                "CHECK ((event_type = ANY (ARRAY['stop'::text, 'error'::text])))",
+                Some(("event_type", list(&["stop", "error"]))),
+            ),
+            (
+                "CHECK (((status)::text = ANY ((ARRAY['a'::character varying, 'b'::character varying])::text[])))",
+                None,
+            ),
+            ("event_type IN ('stop', 'it''s')", Some(("event_type", list(&["stop", "it's"])))),
+            ("(duration_ms >= 0)", Some(("duration_ms", CheckConstraint::AtLeast(0)))),
+            ("CHECK ((duration_ms >= 0))", Some(("duration_ms", CheckConstraint::AtLeast(0)))),
+            ("a > 1 OR b IN ('x')", None),
+            ("event_type IN ('stop', upper('x'))", None),
+        ] {
+            let found = CheckConstraint::parse(condition);
+            let expected = expected.map(|(column, check)| (column.to_owned(), check));
+            assert_eq!(found, expected, "{condition}");
+        }
+    }
+}

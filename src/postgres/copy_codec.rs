@@ -1,0 +1,276 @@
+//! The binary form of COPY: rows of the server to values and back
+//! (<https://www.postgresql.org/docs/current/sql-copy.html>, "Binary Format").
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use crate::error::{Code, Error, Result};
+use crate::load::TargetType;
+use chronicle_archive::time::Instant;
+use chronicle_archive::{Batch, Value};
+
+const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
+/// The version byte in front of every jsonb.
+const JSONB_VERSION: u8 = 1;
+
+/// How the bytes of a field are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Field {
+    /// Text, as the server prints it.
+    Text,
+    /// An integer of 2, 4 or 8 bytes.
+    Int,
+    /// A float of 4 or 8 bytes.
+    Float,
+    /// A boolean.
+    Bool,
+    /// Microseconds since 2000.
+    Time,
+    /// 16 bytes.
+    Uuid,
+    /// Bytes.
+    Bytes,
+    /// A version byte and JSON text.
+    Jsonb,
+}
+
+/// Reads rows out of the stream of a COPY.
+#[derive(Debug, Default)]
+pub struct RowReader {
+    pending: BytesMut,
+    started: bool,
+    ended: bool,
+}
+
+impl RowReader {
+    /// Takes what the server sent.
+    pub fn feed(&mut self, bytes: &Bytes) {
+        self.pending.extend_from_slice(bytes);
+    }
+
+    /// Whether the server has said that there are no more rows.
+    pub fn ended(&self) -> bool {
+        self.ended && self.pending.is_empty()
+    }
+
+    /// Appends the rows that are whole to `batch`.
+    ///
+    /// # Errors
+    /// If the bytes are not what the fields say.
+    pub fn read(&mut self, fields: &[Field], batch: &mut Batch) -> Result<()> {
+        if !self.started {
+            match self.pending.get(..SIGNATURE.len() + 8) {
+                Some(header) if header.starts_with(SIGNATURE) => {
+                    self.pending.advance(SIGNATURE.len() + 8);
+                    self.started = true;
+                }
+                Some(_) => return Err(broken()),
+                None => return Ok(()),
+            }
+        }
+        while !self.ended {
+            let Some(length) = row_length(&self.pending)? else { return Ok(()) };
+            let row = self.pending.split_to(length);
+            self.ended = !push_row(&row, fields, batch)?;
+        }
+        Ok(())
+    }
+}
+
+fn broken() -> Error {
+    Error::new(Code::Source, "the server's rows are not in the expected form")
+}
+
+/// The length of the row at the start of the bytes, if it is whole.
+fn row_length(bytes: &[u8]) -> Result<Option<usize>> {
+    let Some(count) = bytes.first_chunk::<2>().map(|b| i16::from_be_bytes(*b)) else {
+        return Ok(None);
+    };
+    let mut length = 2;
+    for _ in 0..count.max(0) {
+        let Some(size) = bytes.get(length..).and_then(|b| b.first_chunk::<4>()) else {
+            return Ok(None);
+        };
+        let size = i32::from_be_bytes(*size).max(0);
+        length += 4 + usize::try_from(size).map_err(|_| broken())?;
+    }
+    Ok((bytes.len() >= length).then_some(length))
+}
+
+/// Appends a row; false if it is the trailer.
+fn push_row(mut row: &[u8], fields: &[Field], batch: &mut Batch) -> Result<bool> {
+    let count = row.get_i16();
+    if count == -1 {
+        return Ok(false);
+    }
+    if usize::try_from(count).ok() != Some(fields.len()) {
+        return Err(broken());
+    }
+    for field in fields {
+        let size = row.get_i32();
+        let Ok(size) = usize::try_from(size) else {
+            batch.push(Value::Null);
+            continue;
+        };
+        let (bytes, rest) = row.split_at(size);
+        batch.push(value(*field, bytes).ok_or_else(broken)?);
+        row = rest;
+    }
+    Ok(true)
+}
+
+fn value(field: Field, bytes: &[u8]) -> Option<Value<'_>> {
+    Some(match field {
+        Field::Text => Value::Text(bytes),
+        Field::Bytes => Value::Blob(bytes),
+        Field::Bool => Value::Bool(bytes != [0]),
+        Field::Uuid => Value::Uuid(bytes.try_into().ok()?),
+        Field::Time => Value::Time(Instant(i64::from_be_bytes(bytes.try_into().ok()?))),
+        Field::Jsonb => match bytes.split_first()? {
+            (&JSONB_VERSION, text) => Value::Text(text),
+            _ => return None,
+        },
+        Field::Int => Value::Int(match bytes.len() {
+            2 => i16::from_be_bytes(bytes.try_into().ok()?).into(),
+            4 => i32::from_be_bytes(bytes.try_into().ok()?).into(),
+            _ => i64::from_be_bytes(bytes.try_into().ok()?),
+        }),
+        Field::Float => Value::Real(match bytes.len() {
+            4 => widen(f32::from_be_bytes(bytes.try_into().ok()?)),
+            _ => f64::from_be_bytes(bytes.try_into().ok()?),
+        }),
+    })
+}
+
+/// The double whose shortest text is that of the float: 0.1 stays 0.1.
+fn widen(value: f32) -> f64 {
+    if value.is_finite() {
+        value.to_string().parse().unwrap_or_else(|_| f64::from(value))
+    } else {
+        f64::from(value)
+    }
+}
+
+/// The start of a COPY.
+pub fn start(out: &mut BytesMut) {
+    out.put_slice(SIGNATURE);
+    out.put_i32(0); // flags
+    out.put_i32(0); // length of the header's extension
+}
+
+/// The end of a COPY.
+pub fn end(out: &mut BytesMut) {
+    out.put_i16(-1);
+}
+
+/// Appends a row of converted values in the types of the target, and its number if one is given.
+///
+/// # Errors
+/// If a field is longer than the protocol's 2 GiB.
+pub fn put_row(
+    out: &mut BytesMut,
+    types: &[TargetType],
+    batch: &Batch,
+    row: usize,
+    number: Option<i64>,
+) -> Result<()> {
+    let fields = types.len() + usize::from(number.is_some());
+    out.put_i16(i16::try_from(fields).map_err(|_| too_large())?);
+    for (column, ty) in types.iter().enumerate() {
+        let length_at = out.len();
+        out.put_i32(0);
+        let value = batch.value(row, column);
+        if value == Value::Null {
+            out[length_at..length_at + 4].copy_from_slice(&(-1_i32).to_be_bytes());
+            continue;
+        }
+        put(out, ty, value);
+        let length = i32::try_from(out.len() - length_at - 4).map_err(|_| too_large())?;
+        out[length_at..length_at + 4].copy_from_slice(&length.to_be_bytes());
+    }
+    if let Some(number) = number {
+        out.put_i32(8);
+        out.put_i64(number);
+    }
+    Ok(())
+}
+
+/// How the fields of these types are read.
+pub fn fields(types: &[TargetType]) -> Vec<Field> {
+    let field = |ty: &TargetType| match ty {
+        TargetType::Uuid => Field::Uuid,
+        TargetType::Int(_) => Field::Int,
+        TargetType::Float(_) => Field::Float,
+        TargetType::Bool => Field::Bool,
+        TargetType::Timestamptz => Field::Time,
+        TargetType::Jsonb => Field::Jsonb,
+        TargetType::Bytea => Field::Bytes,
+        TargetType::Text(_) | TargetType::Json | TargetType::Cast(_) | TargetType::Sqlite(_) => {
+            Field::Text
+        }
+    };
+    types.iter().map(field).collect()
+}
+
+fn too_large() -> Error {
+    Error::new(Code::Value, "a value is too large for the protocol")
+}
+
+fn put(out: &mut BytesMut, ty: &TargetType, value: Value<'_>) {
+    match (ty, value) {
+        (TargetType::Int(2), Value::Int(v)) => out.put_i16(v as i16),
+        (TargetType::Int(4), Value::Int(v)) => out.put_i32(v as i32),
+        (_, Value::Int(v)) => out.put_i64(v),
+        (TargetType::Float(4), Value::Real(v)) => out.put_f32(v as f32),
+        (_, Value::Real(v)) => out.put_f64(v),
+        (_, Value::Bool(v)) => out.put_u8(u8::from(v)),
+        (_, Value::Time(v)) => out.put_i64(v.0),
+        (_, Value::Uuid(v)) => out.put_slice(&v),
+        (TargetType::Jsonb, Value::Text(text)) => {
+            out.put_u8(JSONB_VERSION);
+            out.put_slice(text);
+        }
+        (_, Value::Text(bytes) | Value::Blob(bytes)) => out.put_slice(bytes),
+        (_, Value::Null) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_survive_the_binary_form_however_the_bytes_are_cut() {
+        let types = [TargetType::Int(4), TargetType::Jsonb, TargetType::Uuid, TargetType::Bool];
+        let fields = [Field::Int, Field::Jsonb, Field::Uuid, Field::Bool];
+        let mut row = Batch::default();
+        row.start(0, 4, 1);
+        row.push(Value::Int(-7));
+        row.push(Value::Text(b"{\"a\": 1}"));
+        row.push(Value::Null);
+        row.push(Value::Bool(true));
+        let mut bytes = BytesMut::new();
+        start(&mut bytes);
+        put_row(&mut bytes, &types, &row, 0, None).unwrap();
+        put_row(&mut bytes, &types, &row, 0, None).unwrap();
+        end(&mut bytes);
+        for step in [1, 7, bytes.len()] {
+            let mut reader = RowReader::default();
+            let mut batch = Batch::default();
+            batch.start(0, 4, 1);
+            for piece in bytes.chunks(step) {
+                reader.feed(&Bytes::copy_from_slice(piece));
+                reader.read(&fields, &mut batch).unwrap();
+            }
+            assert!(reader.ended());
+            assert_eq!(batch.rows(), 2);
+            assert_eq!(batch.value(1, 1), Value::Text(b"{\"a\": 1}"));
+            assert_eq!(batch.value(1, 2), Value::Null);
+        }
+    }
+
+    #[test]
+    fn a_small_float_keeps_its_shortest_text() {
+        assert_eq!(widen(0.1), 0.1);
+        assert!(widen(f32::NAN).is_nan());
+    }
+}

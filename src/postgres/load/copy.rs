@@ -1,0 +1,249 @@
+//! Rows on their way by binary COPY: straight into an empty table, or into a staging table; and which row the server
+//! refused.
+
+use bytes::{Bytes, BytesMut};
+use futures::{SinkExt, pin_mut};
+use tokio_postgres::Statement;
+use tokio_postgres::error::SqlState;
+
+use super::{PgTarget, not_begun};
+use crate::error::{Code, Error, Result};
+use crate::load::bench_skip::{Step, skips};
+use crate::load::row_sketch::RowSketch;
+use crate::load::{OnOrphans, Purpose, Rows, TargetType};
+use crate::plan::{OnUnrepresentable, Plan, StreamPlan};
+use crate::postgres::catalog::PgCatalog;
+use crate::postgres::connection::failed;
+use crate::postgres::conninfo::ConnInfo;
+use crate::postgres::{copy_codec, quoted};
+use crate::source::ENFORCED;
+use crate::transform::key_of;
+use chronicle_archive::show_text;
+
+impl PgTarget {
+    /// Sends rows by one COPY; returns the number of the first.
+    pub(super) async fn send(&mut self, stream: &StreamPlan, rows: &Rows<'_>) -> Result<i64> {
+        let loading = self.loading.as_mut().ok_or_else(not_begun)?;
+        let Some(load) = &mut loading.current else { return Err(not_begun()) };
+        let refused = |e| refused(&self.info, stream, rows, &e);
+        let first = i64::try_from(load.rows).unwrap_or(i64::MAX);
+        let sink = self.connection.client.copy_in::<_, Bytes>(&load.copy).await.map_err(refused)?;
+        pin_mut!(sink);
+        let mut buffer = BytesMut::with_capacity(MESSAGE + (64 << 10));
+        copy_codec::start(&mut buffer);
+        for row in 0..rows.shaped.rows() {
+            let number = load.numbered.then(|| first.saturating_add(row as i64));
+            copy_codec::put_row(&mut buffer, &load.types, rows.shaped, row, number)?;
+            load.sums.add(rows.shaped, row);
+            if buffer.len() >= MESSAGE {
+                sink.send(buffer.split().freeze()).await.map_err(refused)?;
+            }
+        }
+        copy_codec::end(&mut buffer);
+        sink.send(buffer.freeze()).await.map_err(refused)?;
+        load.rows += sink.finish().await.map_err(refused)?;
+        Ok(first)
+    }
+
+    /// Decides how the rows of a stream go in: straight, if the table is empty and nothing has to be
+    /// asked or taken back.
+    pub(super) async fn start_stream(
+        &self,
+        plan: &Plan,
+        number: usize,
+        stream: &StreamPlan,
+    ) -> Result<Load> {
+        let table = &self.catalog.tables[stream.table];
+        let full = self.found.full_name(&table.name);
+        let physical = |n: usize| quoted(&table.columns[n].physical);
+        let mut columns: Vec<String> = stream.columns.iter().map(|c| physical(c.target)).collect();
+        let types: Vec<TargetType> = stream.columns.iter().map(|c| c.ty.clone()).collect();
+        let casts = types.iter().any(|ty| matches!(ty, TargetType::Cast(_)));
+        let empty = self.is_empty(&table.name).await?;
+        if empty && self.purpose == Purpose::Load {
+            self.forget(&table.name).await?;
+        }
+        let checks = self.purpose == Purpose::Check;
+        let rejects = plan.options.on_unrepresentable == OnUnrepresentable::Reject;
+        let numbered = (checks || rejects) && !self.unforeseen(stream).is_empty();
+        let takes_back = !table.references.is_empty()
+            && matches!(plan.options.orphans, Some(OnOrphans::Skip | OnOrphans::Adopt));
+        let direct = empty || skips(Step::Conflicts);
+        let staging = match direct && !casts && !checks && !numbered && !takes_back {
+            true => None,
+            false => Some(self.stage(number, stream, numbered).await?),
+        };
+        if numbered {
+            columns.push(NUMBER.into());
+        }
+        let sql = format!(
+            "COPY {} ({}) FROM STDIN (FORMAT binary)",
+            staging.as_deref().unwrap_or(&full),
+            columns.join(", ")
+        );
+        let copy = self.connection.client.prepare(&sql).await.map_err(|e| {
+            self.connection.failed(Code::Target, format!("cannot write {}", table.name), e)
+        })?;
+        let sums = RowSketch::new(types.clone(), stream.key.clone());
+        Ok(Load { stream: number, staging, numbered, copy, types, rows: 0, sums })
+    }
+
+    /// Makes the staging table of a stream.
+    pub(super) async fn stage(
+        &self,
+        number: usize,
+        stream: &StreamPlan,
+        numbered: bool,
+    ) -> Result<String> {
+        let table = &self.catalog.tables[stream.table];
+        let added = |name: &str| stream.added.iter().any(|a| a.physical == name);
+        let staged: Vec<String> = (stream.columns.iter())
+            .map(|c| {
+                let physical = &table.columns[c.target].physical;
+                let name = quoted(physical);
+                match &c.ty {
+                    TargetType::Cast(_) => format!("{name}::text AS {name}"),
+                    ty if added(physical) => format!("NULL::{} AS {name}", type_name(ty)),
+                    _ => name,
+                }
+            })
+            .chain(numbered.then(|| format!("0::bigint AS {NUMBER}")))
+            .collect();
+        let sql = format!(
+            "CREATE TEMPORARY TABLE chronicle_dump_stage_{number} ON COMMIT DROP AS \
+             SELECT {} FROM {} WITH NO DATA",
+            staged.join(", "),
+            self.found.full_name(&table.name)
+        );
+        self.run("cannot create a staging table", &sql).await?;
+        Ok(format!("pg_temp.chronicle_dump_stage_{number}"))
+    }
+}
+
+/// The bytes of one message of a COPY.
+pub(super) const MESSAGE: usize = 256 << 10;
+
+/// The loading of one stream.
+pub(super) struct Load {
+    pub(super) stream: usize,
+    /// The staging table, or none if rows go straight into the table.
+    pub(super) staging: Option<String>,
+    /// Whether the staging table numbers its rows, so that the server's rules can be asked.
+    pub(super) numbered: bool,
+    pub(super) copy: Statement,
+    pub(super) types: Vec<TargetType>,
+    pub(super) rows: u64,
+    /// The sums of the rows that were sent and not taken back.
+    pub(super) sums: RowSketch,
+}
+
+impl Load {
+    /// The table that the rows of this stream stand in.
+    pub(super) fn place(&self, found: &PgCatalog, table: &str) -> String {
+        self.staging.clone().unwrap_or_else(|| found.full_name(table))
+    }
+}
+
+/// The column of a staging table that numbers its rows.
+pub(super) const NUMBER: &str = "chronicle_dump_row";
+
+/// An error of a COPY, with the row that the server points at.
+pub(super) fn refused(
+    info: &ConnInfo,
+    stream: &StreamPlan,
+    rows: &Rows<'_>,
+    e: &tokio_postgres::Error,
+) -> Error {
+    let server = e.as_db_error();
+    let place = match server.map(|s| s.code()) {
+        // checked after the last row: the server names the value, not the line
+        Some(&SqlState::FOREIGN_KEY_VIOLATION) => {
+            server.and_then(|s| s.detail()).and_then(|d| line_with(d, stream, rows))
+        }
+        _ => server.and_then(|s| s.where_()).and_then(line_of),
+    };
+    let what = match place {
+        Some((line, column)) if (1..=rows.shaped.rows()).contains(&line) => {
+            let column = column.map_or_else(String::new, |c| format!(", column {c}"));
+            format!("{}{column}", place_of(stream, rows, line - 1))
+        }
+        _ => format!("{}: cannot be written", stream.table_name),
+    };
+    let code = match server.map(|s| s.code()) {
+        Some(&SqlState::UNIQUE_VIOLATION) => Code::Conflict,
+        Some(&SqlState::FOREIGN_KEY_VIOLATION) => Code::Orphan,
+        Some(state) if is_about_a_value(state) => Code::Value,
+        _ => Code::Target,
+    };
+    let error = failed(info, code, what, e);
+    match code {
+        Code::Conflict => error.hint("two rows of the archive cannot both be there"),
+        _ => with_hint(code, error),
+    }
+}
+
+/// Whether the server refuses a value: its form, a rule, or its size, as of an index.
+pub(super) fn is_about_a_value(state: &SqlState) -> bool {
+    ["22", "23", "54"].iter().any(|class| state.code().starts_with(class))
+}
+
+/// The way on from a row that the server refused.
+pub(super) fn with_hint(code: Code, error: Error) -> Error {
+    match code {
+        Code::Value if error.next_step().is_none() => {
+            error.hint("mend the value in the source and export again; nothing was changed")
+        }
+        Code::Orphan => error.hint(ENFORCED),
+        _ => error,
+    }
+}
+
+/// The line and column of the first row with the value that a detail quotes: `Key (column)=(value)
+/// …`. Words are translated on some servers, the parentheses are not.
+pub(super) fn line_with(
+    detail: &str,
+    stream: &StreamPlan,
+    rows: &Rows<'_>,
+) -> Option<(usize, Option<String>)> {
+    let (before, after) = detail.split_once(")=(")?;
+    let (name, wanted) = (before.split_once('(')?.1, after.split_once(')')?.0);
+    let column = stream.columns.iter().position(|c| c.name == name)?;
+    let is_it = |row: &usize| chronicle_archive::show(rows.shaped.value(*row, column)) == wanted;
+    let row = (0..rows.shaped.rows()).find(is_it)?;
+    Some((row + 1, Some(show_text(name))))
+}
+
+/// A row's place in the archive and its key, for messages.
+pub(super) fn place_of(stream: &StreamPlan, rows: &Rows<'_>, row: usize) -> String {
+    let from = rows.from.get(row).copied().unwrap_or(0);
+    format!(
+        "{}: row {} (key {})",
+        stream.table_name,
+        rows.source.first_row() + from as u64,
+        key_of(stream, rows.source, from)
+    )
+}
+
+/// A type that we give a column, as SQL.
+pub(super) fn type_name(ty: &TargetType) -> &'static str {
+    match ty {
+        TargetType::Int(_) => "bigint",
+        TargetType::Float(_) => "double precision",
+        TargetType::Bool => "boolean",
+        TargetType::Timestamptz => "timestamptz",
+        TargetType::Uuid => "uuid",
+        TargetType::Bytea => "bytea",
+        TargetType::Json => "json",
+        TargetType::Jsonb => "jsonb",
+        TargetType::Text(_) | TargetType::Cast(_) | TargetType::Sqlite(_) => "text",
+    }
+}
+
+/// The line and column in a COPY's context: `COPY t, line 7, column c: …`. Words are translated
+/// on some servers, the numbers stand in the same places.
+pub(super) fn line_of(context: &str) -> Option<(usize, Option<String>)> {
+    let mut parts = context.split(", ").skip(1);
+    let digits: String = parts.next()?.chars().filter(char::is_ascii_digit).take(12).collect();
+    let column = parts.next().and_then(|p| p.split([':', ' ']).nth(1)).map(show_text);
+    Some((digits.parse().ok()?, column.filter(|c| !c.is_empty())))
+}

@@ -1,0 +1,253 @@
+//! What is done to a target's tables before rows come and after: making them, the rights of this role, the lock that
+//! keeps other writers out, columns that are added, triggers that must not fire.
+
+use std::sync::Arc;
+
+use super::PgTarget;
+use super::copy::type_name;
+use super::not_begun;
+use crate::error::{Code, Error, Result};
+use crate::layout::Layout;
+use crate::load::{Compression, Problems, Purpose};
+use crate::plan::StreamPlan;
+use crate::postgres::catalog::{PgCatalog, PgTable, Trigger, triggers};
+use crate::postgres::connection::Connection;
+use crate::postgres::conninfo::ConnInfo;
+use crate::postgres::{literal, quoted};
+use chronicle_archive::show_text;
+
+impl PgTarget {
+    /// Finds for a check what would keep this role from loading, and which rules are not for it.
+    pub(super) async fn look(&mut self) -> Result<()> {
+        let plan = self.loading.as_ref().map(|l| Arc::clone(&l.plan)).ok_or_else(not_begun)?;
+        let as_replica = self.try_run("SET LOCAL session_replication_role = replica").await?;
+        let found = self.found.tables.iter();
+        let tables: Vec<&PgTable> =
+            found.filter(|t| plan.streams.iter().any(|s| s.table_name == t.name)).collect();
+        let triggers = triggers(&self.connection, &tables).await?;
+        let (mut problems, mut notices) = (Problems::default(), Vec::new());
+        // what has no table of its own needs no rights there
+        for stream in plan.streams.iter().filter(|s| s.unmapped.is_none()) {
+            let rights = self.rights(&stream.table_name).await?;
+            let own: Vec<String> = (triggers.iter().filter(|t| t.table == stream.table_name))
+                .map(|t| show_text(&t.name))
+                .collect();
+            for (right, may) in
+                [("INSERT", rights.insert), ("UPDATE, DELETE or TRUNCATE", rights.lock)]
+            {
+                if !may {
+                    let reason =
+                        format!("this role has no right to {right} in {}", stream.table_name);
+                    problems.blocker(&stream.stream, reason, "grant it, or connect as the owner");
+                }
+            }
+            if !own.is_empty() && !as_replica && !rights.owner {
+                let reason = format!("this role cannot switch off the triggers {}", own.join(", "));
+                problems.blocker(&stream.stream, reason, "connect as the owner of the table");
+            } else if !own.is_empty() {
+                let (table, names) = (&stream.table_name, own.join(", "));
+                notices.push(format!("{table}: these triggers will not fire: {names}"));
+            }
+            if rights.policies > 0 {
+                notices.push(format!(
+                    "{}: {} row level security policies, none of which applies to this role",
+                    stream.table_name, rights.policies
+                ));
+            }
+        }
+        self.notices.extend(notices);
+        if let Some(loading) = &mut self.loading {
+            problems.all().into_iter().for_each(|p| loading.problems.push(p));
+        }
+        Ok(())
+    }
+
+    /// What this role may do with a table.
+    pub(super) async fn rights(&self, table: &str) -> Result<Rights> {
+        let full = literal(&self.found.full_name(table));
+        let sql = format!(
+            "SELECT has_table_privilege(c.oid, 'INSERT'), \
+                    has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE'), \
+                    pg_catalog.pg_has_role(c.relowner, 'USAGE'), \
+                    (SELECT count(*) FROM pg_catalog.pg_policy p WHERE p.polrelid = c.oid) \
+               FROM pg_catalog.pg_class c WHERE c.oid = {full}::regclass"
+        );
+        let rows = self.connection.rows(Code::Target, "cannot read the rights", &sql).await?;
+        let text = |n: usize| rows.first().and_then(|row| row.get(n).cloned().flatten());
+        let yes = |n: usize| text(n).as_deref() == Some("t");
+        let policies = text(3).and_then(|count| count.parse().ok()).unwrap_or(0);
+        Ok(Rights { insert: yes(0), lock: yes(1), owner: yes(2), policies })
+    }
+
+    /// Keeps everybody else from writing, and looks whether somebody has meanwhile.
+    pub(super) async fn lock(&self) -> Result<()> {
+        let names: Vec<String> =
+            self.catalog.tables.iter().map(|t| self.found.full_name(&t.name)).collect();
+        // others may go on reading; who writes waits until we are done
+        let lock = format!("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", names.join(", "));
+        self.run("cannot lock Chronicle's tables", &lock).await?;
+        let (schema, forced) = (&self.found.schema, self.forced.as_ref());
+        let now = PgCatalog::read(&self.connection, Some(schema), forced).await?;
+        // only of the tables that rows go into: an import before us may have made our own tables
+        let shape = |catalog: &PgCatalog| -> Vec<_> {
+            let loaded = |t: &&PgTable| self.catalog.tables.iter().any(|of| of.name == t.name);
+            let columns = |t: &PgTable| (t.oid, t.columns.clone());
+            catalog.tables.iter().filter(loaded).map(columns).collect()
+        };
+        if shape(&now) != shape(&self.found) {
+            return Err(Error::new(Code::Target, "the tables were changed while we looked")
+                .hint("nothing was changed by us; try again"));
+        }
+        Ok(())
+    }
+
+    /// Gives the table the columns that the plan adds; for a check they stand only in the staging
+    /// table.
+    pub(super) async fn add_columns(&mut self, stream: &StreamPlan) -> Result<()> {
+        for column in &stream.added {
+            if self.catalog.tables[stream.table].columns.contains(column) {
+                continue;
+            }
+            if self.purpose == Purpose::Load {
+                let sql = format!(
+                    "ALTER TABLE {} ADD COLUMN {} {}",
+                    self.found.full_name(&stream.table_name),
+                    quoted(&column.physical),
+                    type_name(&column.ty)
+                );
+                self.run("cannot add a column", &sql).await?;
+            }
+            self.catalog.tables[stream.table].columns.push(column.clone());
+        }
+        Ok(())
+    }
+
+    /// Keeps Chronicle's own triggers from changing what is loaded.
+    pub(super) async fn silence_triggers(&mut self) -> Result<()> {
+        let names = self.catalog.tables.iter().map(|t| &t.name);
+        let tables: Vec<&PgTable> =
+            names.filter_map(|name| self.found.tables.iter().find(|t| t.name == *name)).collect();
+        let found = triggers(&self.connection, &tables).await?;
+        let as_replica = self.try_run("SET LOCAL session_replication_role = replica").await?;
+        // a replica's session still fires those that were made for it
+        let firing: Vec<Trigger> =
+            found.iter().filter(|t| !as_replica || t.fires != 'O').cloned().collect();
+        for trigger in &firing {
+            let sql = format!(
+                "ALTER TABLE {} DISABLE TRIGGER {}",
+                self.found.full_name(&trigger.table),
+                quoted(&trigger.name)
+            );
+            let what = format!(
+                "the trigger {} of {} would change what is loaded and cannot be switched off",
+                show_text(&trigger.name),
+                trigger.table
+            );
+            self.run(&what, &sql).await?;
+        }
+        if !found.is_empty() {
+            self.notices.push(format!(
+                "{} triggers of the target did not fire: rows are loaded as they are in the archive",
+                found.len()
+            ));
+        }
+        self.disabled = firing;
+        Ok(())
+    }
+
+    /// Gives every trigger its state back, inside the same transaction.
+    pub(super) async fn restore_triggers(&mut self) -> Result<()> {
+        for trigger in std::mem::take(&mut self.disabled) {
+            let how = match trigger.fires {
+                'A' => "ENABLE ALWAYS",
+                'R' => "ENABLE REPLICA",
+                _ => "ENABLE",
+            };
+            let sql = format!(
+                "ALTER TABLE {} {how} TRIGGER {}",
+                self.found.full_name(&trigger.table),
+                quoted(&trigger.name)
+            );
+            self.run("cannot switch a trigger on again", &sql).await?;
+        }
+        Ok(())
+    }
+
+    /// Runs a statement that may be refused; the transaction lives on. True if it went well.
+    pub(super) async fn try_run(&self, sql: &str) -> Result<bool> {
+        self.run("cannot set a savepoint", "SAVEPOINT attempt").await?;
+        if self.connection.client.batch_execute(sql).await.is_ok() {
+            self.run("cannot release a savepoint", "RELEASE SAVEPOINT attempt").await?;
+            return Ok(true);
+        }
+        self.run("cannot go back to a savepoint", "ROLLBACK TO SAVEPOINT attempt").await?;
+        Ok(false)
+    }
+}
+
+/// What a role may do with a table.
+pub(super) struct Rights {
+    insert: bool,
+    /// Whether it may keep others from writing meanwhile.
+    lock: bool,
+    owner: bool,
+    /// How many policies the table has.
+    policies: u64,
+}
+
+/// The memory that one load may take, never less than the server allows anyway: staged rows are
+/// joined in it, indexes are sorted in it, and a GIN index takes new entries in larger portions.
+pub(super) const MEMORY: &str = "SELECT set_config(name, '64MB', true) FROM pg_catalog.pg_settings \
+      WHERE name IN ('work_mem', 'maintenance_work_mem', 'gin_pending_list_limit') \
+            AND setting::bigint < 65536";
+
+/// Decides how large values are compressed, in columns that have no method of their own.
+pub(super) async fn compress(connection: &Connection, method: Compression) -> Result<()> {
+    let sql = format!("SET LOCAL default_toast_compression = {}", method.word());
+    let what = format!("the server cannot compress with {}", method.word());
+    connection.run(Code::Target, &what, &sql).await.map_err(|e| {
+        e.hint("leave --toast-compression out: LZ4 needs PostgreSQL 14 or later, built with it")
+    })
+}
+
+pub(super) async fn create_tables(
+    connection: &Connection,
+    info: &ConnInfo,
+    layout: &Layout,
+) -> Result<()> {
+    let ddl = layout.required_ddl()?;
+    let schema = info.schema.as_deref().unwrap_or("public");
+    let exists =
+        format!("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = {}", literal(schema));
+    if connection.rows(Code::Target, "cannot read the schemas", &exists).await?.is_empty() {
+        return Err(Error::new(
+            Code::NotFound,
+            format!("--create: there is no schema {}", show_text(schema)),
+        )
+        .hint("create it first: CREATE SCHEMA, as the owner of the database"));
+    }
+    let forced = PgCatalog::read(connection, Some(schema), Some(layout)).await;
+    if forced.is_ok() || PgCatalog::read(connection, Some(schema), None).await.is_ok() {
+        return Err(Error::new(
+            Code::Usage,
+            format!("--create: the schema {schema} has Chronicle's tables already"),
+        )
+        .hint("leave --create out to import into them"));
+    }
+    let sql = format!(
+        "SET LOCAL search_path = {}, pg_catalog; {ddl}; SET LOCAL search_path = pg_catalog",
+        quoted(schema)
+    );
+    connection.run(Code::Target, "cannot create Chronicle's tables", &sql).await
+}
+
+/// On Supabase, a word on who else may use the new tables.
+pub(super) async fn who_may_read(connection: &Connection) -> Result<Option<String>> {
+    let sql = "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = 'anon'";
+    let rows = connection.rows(Code::Target, "cannot read the roles", sql).await?;
+    Ok((!rows.is_empty()).then(|| {
+        "the new tables are as open as Chronicle's own schema makes them: who has the project's \
+         anon key can read and write them"
+            .into()
+    }))
+}

@@ -1,0 +1,101 @@
+//! Reading back what was loaded, before it is committed.
+
+use futures::{StreamExt, pin_mut};
+
+use super::PgTarget;
+use super::copy::Load;
+use crate::error::{Code, Result};
+use crate::load::bench_skip::{Step, skips};
+use crate::load::row_sketch::{differing, not_as_loaded};
+use crate::load::{Purpose, TargetType};
+use crate::plan::StreamPlan;
+use crate::postgres::copy_codec::{Field, RowReader};
+use crate::postgres::{copy_codec, quoted};
+use chronicle_archive::Batch;
+
+/// Lets the server read with several processes, if it has any to spare: what costs it time is
+/// fetching and spelling large values, of which its planner knows nothing.
+const SIDE_BY_SIDE: &str = "SET LOCAL parallel_setup_cost = 0; SET LOCAL parallel_tuple_cost = 0; \
+                            SET LOCAL jit = off";
+
+impl PgTarget {
+    /// The key of a row as text, as SQL.
+    pub(super) fn key_text(&self, stream: &StreamPlan, alias: &str) -> String {
+        let table = &self.catalog.tables[stream.table];
+        table.key.first().map_or_else(
+            || "NULL".into(),
+            |k| format!("{alias}.{}::text", quoted(&table.columns[*k].physical)),
+        )
+    }
+
+    /// Hands over the written columns of rows; `from` is what follows FROM, with the rows as `c`.
+    pub(super) async fn each_row(
+        &self,
+        stream: &StreamPlan,
+        types: &[TargetType],
+        from: &str,
+        mut each: impl FnMut(&Batch, usize),
+    ) -> Result<()> {
+        let table = &self.catalog.tables[stream.table];
+        let columns: Vec<String> = (stream.columns.iter())
+            .map(|c| {
+                let name = quoted(&table.columns[c.target].physical);
+                match c.ty {
+                    // so that workers of the server fetch and spell it, and not only who sends it
+                    TargetType::Cast(_) | TargetType::Jsonb => format!("c.{name}::text"),
+                    _ => format!("c.{name}"),
+                }
+            })
+            .collect();
+        let sql =
+            format!("COPY (SELECT {} FROM {from}) TO STDOUT (FORMAT binary)", columns.join(", "));
+        let cannot = |e| {
+            let what = format!("cannot read back {}", table.name);
+            self.connection.failed(Code::Target, what, e)
+        };
+        let sent = self.connection.client.copy_out(sql.as_str()).await.map_err(cannot)?;
+        pin_mut!(sent);
+        let (mut fields, mut reader, mut batch) =
+            (copy_codec::fields(types), RowReader::default(), Batch::default());
+        (fields.iter_mut()).filter(|f| **f == Field::Jsonb).for_each(|f| *f = Field::Text);
+        while let Some(bytes) = sent.next().await {
+            reader.feed(&bytes.map_err(cannot)?);
+            batch.start(0, fields.len(), 1);
+            reader.read(&fields, &mut batch)?;
+            (0..batch.rows()).for_each(|row| each(&batch, row));
+        }
+        Ok(())
+    }
+
+    /// Compares what stands in the table with what was sent.
+    pub(super) async fn read_back(&self, stream: &StreamPlan, load: &Load) -> Result<()> {
+        if skips(Step::Readback) {
+            return Ok(());
+        }
+        let table = &self.catalog.tables[stream.table];
+        let full = self.found.full_name(&table.name);
+        let from = match (&load.staging, self.purpose, table.key.first()) {
+            (None, ..) => format!("{full} c"),
+            (Some(staging), Purpose::Check, _) => format!("{staging} c"),
+            (Some(staging), _, Some(key)) => {
+                let key = quoted(&table.columns[*key].physical);
+                format!("{full} c JOIN {staging} s ON s.{key} = c.{key}")
+            }
+            (Some(_), _, None) => return Ok(()),
+        };
+        self.run("cannot prepare to read back", SIDE_BY_SIDE).await?;
+        let mut found = load.sums.another();
+        self.each_row(stream, &load.types, &from, |batch, row| found.add(batch, row)).await?;
+        if !found.differs(&load.sums) {
+            return Ok(());
+        }
+        let mut first = None;
+        self.each_row(stream, &load.types, &from, |batch, row| {
+            if first.is_none() {
+                first = differing(stream, &mut found, &load.sums, batch, row);
+            }
+        })
+        .await?;
+        Err(not_as_loaded(stream, first, load.sums.rows(), found.rows()))
+    }
+}

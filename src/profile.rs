@@ -1,0 +1,80 @@
+//! What an archive holds, seen by reading all of it: rows, times, and the values that no JSON shows
+//! as they are.
+
+use std::collections::BTreeMap;
+
+use crate::archive_input::ArchiveInput;
+use crate::cancel::Cancel;
+use crate::error::Result;
+use crate::progress::Progress;
+use chronicle_archive::Sealed;
+use chronicle_archive::codec::odd;
+use chronicle_archive::json::Scanner;
+use chronicle_archive::{Batch, show};
+
+/// Values that travel beside their records.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Odd {
+    /// The stream.
+    pub stream: String,
+    /// The column.
+    pub column: String,
+    /// What they are: `text64` is text that is not UTF-8, `json` is no portable JSON object, the
+    /// others are of a class that the column does not declare.
+    pub class: &'static str,
+    /// How many values.
+    pub values: u64,
+    /// The key of the first row.
+    pub first: String,
+}
+
+/// What was seen.
+#[derive(Debug)]
+pub struct Profile {
+    /// What is known of the archive.
+    pub sealed: Sealed,
+    /// The values that travel beside their records.
+    pub odd: Vec<Odd>,
+}
+
+/// Reads an archive to its end.
+///
+/// # Errors
+/// A damaged or cut archive, or a stop.
+pub async fn survey(
+    archive_input: &mut ArchiveInput,
+    progress: &Progress,
+    cancel: &Cancel,
+) -> Result<Profile> {
+    let mut scanner = Scanner::default();
+    let mut found: BTreeMap<(usize, usize, &'static str), (u64, String)> = BTreeMap::new();
+    let mut batch = Batch::default();
+    let sealed = loop {
+        if let Some(sealed) = cancel.or(archive_input.next(&mut batch)).await? {
+            break sealed;
+        }
+        let stream = &archive_input.streams[batch.stream()];
+        for row in 0..batch.rows() {
+            for (n, column) in stream.columns.iter().enumerate() {
+                let key = stream.key.contains(&n);
+                let value = batch.value(row, n);
+                if let Some(class) = odd(&mut scanner, column.kind, key, value) {
+                    let first = || {
+                        let key = stream.key.iter().map(|k| show(batch.value(row, *k)));
+                        (0, key.collect::<Vec<_>>().join(", "))
+                    };
+                    found.entry((batch.stream(), n, class)).or_insert_with(first).0 += 1;
+                }
+            }
+        }
+        progress.add_rows(batch.rows());
+    };
+    let odd = found.into_iter().map(|((stream, column, class), (values, first))| Odd {
+        stream: archive_input.streams[stream].name.clone(),
+        column: archive_input.streams[stream].columns[column].name.clone(),
+        class,
+        values,
+        first,
+    });
+    Ok(Profile { sealed, odd: odd.collect() })
+}

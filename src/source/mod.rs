@@ -1,0 +1,97 @@
+//! The near end of the line: what every database that is exported offers.
+
+use futures::future::BoxFuture;
+
+use crate::error::{Code, Error, Result};
+use crate::layout::Layout;
+use chronicle_archive::Origin;
+use chronicle_archive::{Batch, Stream};
+
+/// How a source is read.
+#[derive(Debug, Clone, Default)]
+pub struct SourceOptions {
+    /// Whether rows come in the order of the layout, so that the same data give the same bytes.
+    pub sorted: bool,
+    /// Whether what differs between two machines with the same data is left out of the header.
+    pub reproducible: bool,
+    /// The layout that the tables must have; without it they are recognised.
+    pub layout: Option<Layout>,
+    /// Whether rows come as they stand in their tables: what is kept beside them is not given back
+    /// but is one more text column, the last one, called as [its table](crate::sidecar::SIDECAR).
+    pub as_they_stand: bool,
+}
+
+/// Rows that refer to rows which are not there.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Orphans {
+    /// The stream of the rows.
+    pub stream: String,
+    /// The referring column.
+    pub column: String,
+    /// How many rows.
+    pub rows: u64,
+    /// The first few: the row's key and what it refers to.
+    pub first: Vec<(String, String)>,
+}
+
+impl Orphans {
+    /// What is wrong, with the first few rows.
+    pub fn sentence(&self) -> String {
+        let first: Vec<String> =
+            self.first.iter().map(|(key, parent)| format!("{key} -> {parent}")).collect();
+        let more = if self.rows > first.len() as u64 { ", …" } else { "" };
+        let (rows, refer) = if self.rows == 1 { ("row", "refers") } else { ("rows", "refer") };
+        format!(
+            "{}: {} {rows} {refer} by \"{}\" to what is not there: {}{more}",
+            self.stream,
+            self.rows,
+            self.column,
+            first.join(", ")
+        )
+    }
+
+    /// The error of orphans that stop an import. `enforced` says that the target's own rules do.
+    pub fn refused(&self, enforced: bool) -> Error {
+        let error = Error::new(
+            Code::Orphan,
+            format!("{}; it is neither in the archive nor in the target", self.sentence()),
+        );
+        if enforced {
+            error.hint(ENFORCED)
+        } else {
+            error.hint(
+                "--orphans=keep loads them and counts them, =skip leaves them out, =adopt makes the \
+                 sessions that they refer to",
+            )
+        }
+    }
+}
+
+/// What to do about a reference that the target enforces.
+pub const ENFORCED: &str = "the target enforces this reference, so such rows cannot be kept \
+    there: --orphans=skip leaves them out and counts them, --orphans=adopt makes the sessions that \
+    they refer to";
+
+/// How many orphans are named; all are counted.
+pub const ORPHANS_NAMED: usize = 5;
+
+/// A database that is read as one consistent moment.
+pub trait Source: Send {
+    /// Where the rows come from.
+    fn origin(&self) -> &Origin;
+
+    /// The streams, parents first.
+    fn streams(&self) -> &[Stream];
+
+    /// What people should know: tables that are left out, how the file had to be opened.
+    fn notices(&self) -> &[String];
+
+    /// The rows to come, for progress only.
+    fn expected_rows(&self) -> u64;
+
+    /// Fills `batch` with the next rows; false when there are no more.
+    fn next_batch<'a>(&'a mut self, batch: &'a mut Batch) -> BoxFuture<'a, Result<bool>>;
+
+    /// Ends the snapshot and tells the orphans that were in it.
+    fn close(self: Box<Self>) -> BoxFuture<'static, Result<Vec<Orphans>>>;
+}
