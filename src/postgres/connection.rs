@@ -12,7 +12,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::conninfo::{ConnInfo, SslMode};
+use super::conninfo::{ConnInfo, Host, SslMode};
 use crate::error::{Code, Error, Result};
 use chronicle_archive::{show_path, show_text};
 
@@ -266,7 +266,7 @@ fn config(info: &ConnInfo) -> Result<Config> {
 
 /// Which encryption is asked for. Verified certificates need a verifier that knows the root.
 fn tls_mode(info: &ConnInfo) -> Result<Tls> {
-    let supabase = info.hosts.iter().any(super::conninfo::Host::is_supabase);
+    let supabase = info.hosts.iter().any(Host::is_supabase);
     match info.sslmode {
         _ if !info.sslmode_given && supabase => Ok(Tls::Require),
         SslMode::Disable => Ok(Tls::Disable),

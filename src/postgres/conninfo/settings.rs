@@ -1,0 +1,249 @@
+//! Builds and checks a [`ConnInfo`] from the string's settings and the environment.
+
+use std::time::Duration;
+
+use super::ConnInfo;
+use super::given::Given;
+use super::hosts::{self, Host};
+use super::lookup::{Env, Lookup, variable};
+use super::near_miss::usage;
+use super::secret::Secret;
+use crate::error::Result;
+
+/// What `connect_timeout=0` ("no limit") becomes: long enough, and safe to add to a clock.
+pub const NO_LIMIT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// How much TLS is asked for, in the order of strictness; the words are libpq's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SslMode {
+    /// No TLS.
+    Disable,
+    /// TLS only if the server insists.
+    Allow,
+    /// TLS if the server offers it.
+    Prefer,
+    /// TLS; the certificate is checked only if a root certificate is known.
+    Require,
+    /// TLS with a certificate that chains to a known root.
+    VerifyCa,
+    /// The same, and the certificate must name the host.
+    VerifyFull,
+}
+
+impl SslMode {
+    /// Every mode, in the order of strictness.
+    pub const ALL: [SslMode; 6] = [
+        SslMode::Disable,
+        SslMode::Allow,
+        SslMode::Prefer,
+        SslMode::Require,
+        SslMode::VerifyCa,
+        SslMode::VerifyFull,
+    ];
+
+    /// libpq's word for the mode.
+    pub fn word(self) -> &'static str {
+        match self {
+            SslMode::Disable => "disable",
+            SslMode::Allow => "allow",
+            SslMode::Prefer => "prefer",
+            SslMode::Require => "require",
+            SslMode::VerifyCa => "verify-ca",
+            SslMode::VerifyFull => "verify-full",
+        }
+    }
+}
+
+/// TCP keepalive, as in libpq's four settings; `None` leaves the default.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Keepalives {
+    /// Whether to send keepalives.
+    pub on: Option<bool>,
+    /// The idle time before the first one.
+    pub idle: Option<Duration>,
+    /// The time between two.
+    pub interval: Option<Duration>,
+    /// How many may be lost before the connection counts as dead.
+    pub count: Option<u32>,
+}
+
+/// Fills the gaps in `given` from the environment and checks every setting.
+pub(super) fn build(given: Given, env: Env<'_>) -> Result<ConnInfo> {
+    let Given { values, mut notes, pooled, .. } = given;
+    let lookup = Lookup { values, env };
+    refuse_service(&lookup, &mut notes)?;
+    let hosts = hosts::find(&lookup)?;
+    let user = find_user(&lookup)?;
+    let database = find_database(&lookup, &user)?;
+    let sslmode = find_sslmode(&lookup, &mut notes)?;
+    let password = lookup.text("password", "");
+    let password = password.map(|p| Secret::checked(p, "connection string")).transpose()?;
+    let application_name = lookup.text("application_name", "PGAPPNAME");
+    Ok(ConnInfo {
+        user,
+        database,
+        password,
+        passfile: lookup.text("passfile", ""),
+        sslmode: sslmode.unwrap_or(SslMode::Prefer),
+        sslmode_given: sslmode.is_some(),
+        sslrootcert: lookup.text("sslrootcert", "PGSSLROOTCERT"),
+        sslnegotiation: lookup.word(
+            "sslnegotiation",
+            "PGSSLNEGOTIATION",
+            &["postgres", "direct"],
+        )?,
+        connect_timeout: find_timeout(&lookup)?,
+        application_name: application_name.or_else(|| lookup.text("fallback_application_name", "")),
+        options: lookup.text("options", "PGOPTIONS"),
+        schema: lookup.text("schema", ""),
+        channel_binding: lookup.word(
+            "channel_binding",
+            "PGCHANNELBINDING",
+            &["disable", "prefer", "require"],
+        )?,
+        target_session_attrs: lookup.word(
+            "target_session_attrs",
+            "PGTARGETSESSIONATTRS",
+            &["any", "read-write", "read-only", "primary", "standby", "prefer-standby"],
+        )?,
+        load_balance_hosts: lookup.word(
+            "load_balance_hosts",
+            "PGLOADBALANCEHOSTS",
+            &["disable", "random"],
+        )?,
+        keepalives: find_keepalives(&lookup)?,
+        tcp_user_timeout: lookup
+            .get("tcp_user_timeout", "")
+            .map(|found| found.span(Duration::from_millis))
+            .transpose()?
+            .flatten(),
+        pooled: pooled.unwrap_or_else(|| hosts.iter().any(Host::is_transaction_pooler)),
+        hosts,
+        notes,
+    })
+}
+
+/// Refuses `service=`: service files are not read, and half of the settings would be worse than
+/// none.
+fn refuse_service(lookup: &Lookup<'_>, notes: &mut Vec<String>) -> Result<()> {
+    if lookup.text("service", "").is_some() {
+        return Err(usage("connection string: service= is not supported").hint(
+            "write out the settings of the service: host=HOST port=5432 dbname=DATABASE user=USER",
+        ));
+    }
+    if variable(lookup.env, "PGSERVICE").is_some() {
+        notes.push("ignored PGSERVICE (service files are not read)".to_owned());
+    }
+    Ok(())
+}
+
+fn find_user(lookup: &Lookup<'_>) -> Result<String> {
+    let system = || ["USER", "LOGNAME", "USERNAME"].iter().find_map(|n| variable(lookup.env, n));
+    lookup.text("user", "PGUSER").or_else(system).ok_or_else(|| {
+        usage("connection string: it names no user, and neither PGUSER nor USER is set")
+            .hint("write postgresql://USER@HOST:5432/DATABASE or set PGUSER")
+    })
+}
+
+fn find_database(lookup: &Lookup<'_>, user: &str) -> Result<String> {
+    let database = lookup.get("dbname", "PGDATABASE");
+    match database {
+        Some(found) if ConnInfo::looks_like(&found.value) => Err(usage(format!(
+            "{}: this is a whole connection string, expected a database name",
+            found.place
+        ))
+        .hint("give that connection string on its own")),
+        Some(found) => Ok(found.value),
+        None => Ok(user.to_owned()),
+    }
+}
+
+fn find_sslmode(lookup: &Lookup<'_>, notes: &mut Vec<String>) -> Result<Option<SslMode>> {
+    let Some(found) = lookup.get("sslmode", "PGSSLMODE") else { return Ok(None) };
+    if found.value == "no-verify" {
+        notes.push("sslmode=no-verify read as require".to_owned());
+        return Ok(Some(SslMode::Require));
+    }
+    let mode = SslMode::ALL.into_iter().find(|mode| mode.word() == found.value);
+    mode.map(Some).ok_or_else(|| found.refused(&SslMode::ALL.map(SslMode::word).join(", ")))
+}
+
+fn find_timeout(lookup: &Lookup<'_>) -> Result<Option<Duration>> {
+    let Some(found) = lookup.get("connect_timeout", "PGCONNECT_TIMEOUT") else { return Ok(None) };
+    let limit = found.span(Duration::from_secs)?;
+    Ok(Some(limit.unwrap_or(NO_LIMIT).min(NO_LIMIT)))
+}
+
+fn find_keepalives(lookup: &Lookup<'_>) -> Result<Keepalives> {
+    let number = |key| lookup.get(key, "").map(|found| found.number()).transpose();
+    Ok(Keepalives {
+        on: number("keepalives")?.map(|n| n != 0),
+        idle: lookup.seconds("keepalives_idle")?,
+        interval: lookup.seconds("keepalives_interval")?,
+        count: number("keepalives_count")?.and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0),
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+    use crate::postgres::conninfo::testing::{assert_refused, env, good};
+
+    #[test]
+    fn the_environment_fills_only_the_gaps() {
+        let vars = env(&[
+            ("PGHOST", "pg.example"),
+            ("PGPORT", "5555"),
+            ("PGUSER", "pguser"),
+            ("PGDATABASE", "pgdb"),
+            ("PGSSLMODE", "verify-ca"),
+            ("PGSSLROOTCERT", "/root.pem"),
+            ("PGAPPNAME", "app"),
+            ("PGCONNECT_TIMEOUT", "0"),
+            ("PGOPTIONS", "-c a=b"),
+        ]);
+        let info = ConnInfo::parse("postgres://", &vars).unwrap();
+        assert_eq!(info.redacted(), "postgresql://pguser@pg.example:5555/pgdb");
+        assert_eq!((info.sslmode, info.sslmode_given), (SslMode::VerifyCa, true));
+        assert_eq!(info.connect_timeout, Some(NO_LIMIT));
+        assert_eq!(info.application_name.as_deref(), Some("app"));
+        let info = ConnInfo::parse("postgres://me@h:1/d?sslmode=disable&application_name=z", &vars)
+            .unwrap();
+        assert_eq!(info.redacted(), "postgresql://me@h:1/d");
+        assert_eq!(info.sslmode, SslMode::Disable);
+        assert_eq!(info.application_name.as_deref(), Some("z"));
+    }
+
+    #[test]
+    fn the_default_is_the_local_server_and_the_system_user() {
+        let info = good("postgresql://");
+        assert_eq!((info.user.as_str(), info.database.as_str()), ("system", "system"));
+        assert!([hosts::SOCKET_DIRECTORY, "localhost"].contains(&info.hosts[0].name.as_str()));
+        assert_eq!((info.sslmode, info.sslmode_given), (SslMode::Prefer, false));
+        let nobody = ConnInfo::parse("postgres://h", &|_| None).map(|_| ()).unwrap_err();
+        assert!(nobody.to_string().contains("no user"));
+    }
+
+    #[test]
+    fn a_pooler_is_recognised_by_parameter_port_or_name() {
+        assert!(good("postgres://u@h:6543/d").pooled);
+        assert!(good("postgres://u@h/d?pgbouncer=true").pooled);
+        assert!(good("postgres://u@ep-x-pooler.eu.aws.neon.tech/d").pooled);
+        assert!(!good("postgres://u@aws-0-eu.pooler.supabase.com:5432/d").pooled);
+        assert!(!good("postgres://u@h:6543/d?pgbouncer=false").pooled);
+        assert!(!good("postgres://u@h:6543/d?pool_mode=session").pooled);
+    }
+
+    #[test]
+    fn services_and_nested_strings_are_refused() {
+        assert_refused("service=prod password=Zq7", "service=");
+        assert_refused("dbname=postgres://u:Zq7@h/d", "whole connection string");
+    }
+
+    #[test]
+    fn a_service_in_the_environment_is_ignored_with_a_note() {
+        let info = ConnInfo::parse("host=h", &env(&[("PGSERVICE", "prod")])).unwrap();
+        assert!(info.notes[0].contains("ignored PGSERVICE"), "{:?}", info.notes);
+    }
+}
