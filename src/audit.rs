@@ -10,15 +10,18 @@ use futures::future::BoxFuture;
 
 use crate::archive_input::ArchiveInput;
 use crate::cancel::Cancel;
+use crate::catalog::{Catalog, Reference};
 use crate::diff::{Compared, Side};
 use crate::error::Result;
+use crate::identity::show_id;
 use crate::import::load_existing_keys;
-use crate::load::{Catalog, OnOrphans, Purpose, Reference, Target};
-use crate::plan::{Plan, PlanOptions, StreamPlan, Unmapped, plan};
+use crate::load::{Purpose, Target};
+use crate::plan::{Plan, StreamPlan, Unmapped, plan};
+use crate::policy::OnOrphans;
+use crate::policy::PlanOptions;
 use crate::sidecar::{SIDECAR, SidecarEntry, UNMAPPED_PREFIX, with_sidecar, without_made};
 use crate::source::Source;
 use crate::spill::Spill;
-use crate::transform::key_map::show_id;
 use crate::transform::{TargetRows, Transformer};
 use chronicle_archive::Sealed;
 use chronicle_archive::{Batch, Column, Kind, Stream, Value};
@@ -250,7 +253,7 @@ impl Parents {
     /// Whether everything that a row refers to is there; then others can refer to the row.
     fn admit(&mut self, stream: &StreamPlan, rows: &Batch, row: usize) -> Result<bool> {
         for reference in &self.references[stream.table] {
-            let column = stream.columns.iter().position(|c| c.target == reference.column);
+            let column = stream.columns.iter().position(|c| c.target == reference.columns[0]);
             let refers = column.map_or(Value::Null, |column| rows.value(row, column));
             if refers == Value::Null {
                 continue;

@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::cancel::Cancel;
+use crate::catalog::Backend;
 use crate::error::{Code, Error, Result};
-use crate::layout::Backend;
 use crate::load::{Target, TargetOptions};
 use crate::postgres::conninfo::{ConnInfo, read_password_file};
 use crate::postgres::load::PgTarget;

@@ -2,9 +2,8 @@
 
 use serde_json::json;
 
+use super::args::VerifyArgs;
 use super::diff::Told;
-use super::import::plan_options;
-use super::policy_args::VerifyArgs;
 use super::report::Report;
 use crate::archive_input::ArchiveInput;
 use crate::audit::{AsLoaded, AsTheyStand, share_tables};
@@ -92,7 +91,7 @@ async fn plan(
         Code::NotFound => e.hint("--against takes a database that is there"),
         _ => e,
     })?;
-    let options = plan_options(&args.plan)?;
+    let options = args.plan.options()?;
     let loaded = AsLoaded::new(archive_input, target.as_mut(), options, cancel).await;
     target.abort().await;
     loaded

@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
+use super::args::CatArgs;
 use super::aside;
 use super::export::rows_object;
 use super::import::{Input, open};
-use super::policy_args::CatArgs;
 use super::report::Report;
 use crate::cancel::Cancel;
 use crate::cat::{CatOptions, Form, Printed, cat, open_at, parse_time};

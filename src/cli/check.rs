@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use serde_json::json;
 
+use super::args::CheckArgs;
 use super::export::{rows_object, rows_text};
-use super::import::{notices, open_archive, opening, plan_lines, plan_options, say_change};
-use super::policy_args::CheckArgs;
+use super::import::{notices, open_archive, opening, plan_lines, say_change};
 use super::report::Report;
 use crate::archive_input::ArchiveInput;
 use crate::cancel::Cancel;
@@ -159,7 +159,7 @@ async fn read(
         return Ok(Checked { sealed, source: None, surveyed: Some(surveyed), imported: None });
     };
     let options = ImportOptions {
-        plan: plan_options(&args.plan)?,
+        plan: args.plan.options()?,
         purpose: Purpose::Check,
         ..ImportOptions::default()
     };

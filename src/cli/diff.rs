@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use serde_json::json;
 
+use super::args::DiffArgs;
 use super::import::open_archive;
-use super::policy_args::DiffArgs;
 use super::report::Report;
 use crate::archive_input::ArchiveInput;
 use crate::cancel::Cancel;
@@ -19,7 +19,7 @@ use crate::diff::{
 use crate::error::{Code, Error, Result};
 use crate::layout::{self, Layout};
 use crate::location::{Environment, Location};
-use crate::plan::AssumeZone;
+use crate::policy::AssumeZone;
 use crate::progress::Progress;
 use crate::source::SourceOptions;
 use chronicle_archive::Limits;

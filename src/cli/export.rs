@@ -9,7 +9,7 @@ use std::time::Instant;
 use serde_json::json;
 use tempfile::TempPath;
 
-use super::policy_args::ExportArgs;
+use super::args::ExportArgs;
 use super::report::Report;
 use crate::cancel::Cancel;
 use crate::chronicle::discover::discover;

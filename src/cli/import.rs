@@ -8,22 +8,21 @@ use std::time::Instant;
 
 use serde_json::json;
 
+use super::args::ImportArgs;
 use super::export::Output;
-use super::policy_args::{
-    EventTypesArg, ImportArgs, MissingColumnArg, OrphansArg, PlanArgs, TargetArgs,
-    UnrepresentableArg,
-};
+use super::policy_args::TargetArgs;
 use super::report::Report;
 use crate::archive_input::ArchiveInput;
 use crate::cancel::Cancel;
+use crate::catalog::Backend;
 use crate::error::{Code, Error, Result};
 use crate::import::{ImportOptions, Imported, import};
-use crate::layout::{self, Backend};
-use crate::load::{Compression, OnOrphans, Purpose, StreamStats, TargetOptions};
+use crate::layout::{self};
+use crate::load::{Purpose, StreamStats, TargetOptions};
 use crate::location::{Environment, Location};
-use crate::plan::{
-    AssumeZone, EventTypes, Fate, OnMissingColumn, OnUnrepresentable, Plan, PlanOptions,
-};
+use crate::plan::{Fate, Plan};
+use crate::policy::{OnOrphans, OnUnrepresentable};
+
 use crate::progress::Progress;
 use crate::source::Orphans;
 use crate::transform::{Change, What};
@@ -93,7 +92,7 @@ pub(super) fn opening(
                 ));
         }
     };
-    let compression = args.toast_compression.map(Compression::from);
+    let compression = args.toast_compression;
     if compression.is_some() && backend == Backend::Sqlite {
         return Err(Error::new(Code::Usage, "--toast-compression is for Postgres alone")
             .hint("leave it out: SQLite does not compress rows"));
@@ -103,7 +102,7 @@ pub(super) fn opening(
 
 fn options(args: &ImportArgs) -> Result<ImportOptions> {
     Ok(ImportOptions {
-        plan: plan_options(&args.plan)?,
+        plan: args.plan.options()?,
         purpose: Purpose::Load,
         dry_run: args.dry_run,
         expect: args.expect.as_deref().map(expected_digest).transpose()?,
@@ -112,7 +111,7 @@ fn options(args: &ImportArgs) -> Result<ImportOptions> {
 
 /// The file for rows that are left out; none in a dry run, which only counts them.
 fn rejects(args: &ImportArgs) -> Result<Option<Output>> {
-    let rejecting = matches!(args.plan.on_unrepresentable, UnrepresentableArg::Reject);
+    let rejecting = args.plan.on_unrepresentable == OnUnrepresentable::Reject;
     match (&args.rejects, rejecting) {
         (Some(path), true) => {
             refuse_existing(path)?;
@@ -140,40 +139,6 @@ fn refuse_existing(path: &Path) -> Result<()> {
     let shown = show_path(path.display());
     Err(Error::new(Code::Usage, format!("--rejects: {shown} is there, it is not replaced"))
         .hint("name another file for the rows that are left out"))
-}
-
-/// What the user decided about values, columns and ids.
-pub(super) fn plan_options(args: &PlanArgs) -> Result<PlanOptions> {
-    let assume_zone = match &args.assume_tz {
-        Some(zone) => AssumeZone::parse(zone)?,
-        None => AssumeZone::Refuse,
-    };
-    Ok(PlanOptions {
-        on_unrepresentable: match args.on_unrepresentable {
-            UnrepresentableArg::Fail => OnUnrepresentable::Fail,
-            UnrepresentableArg::Adapt => OnUnrepresentable::Adapt,
-            UnrepresentableArg::Preserve => OnUnrepresentable::Preserve,
-            UnrepresentableArg::Reject => OnUnrepresentable::Reject,
-        },
-        on_missing_column: match args.on_missing_column {
-            MissingColumnArg::Fail => OnMissingColumn::Fail,
-            MissingColumnArg::Fold => OnMissingColumn::Fold,
-            MissingColumnArg::Drop => OnMissingColumn::Drop,
-            MissingColumnArg::Add => OnMissingColumn::Add,
-        },
-        event_types: match args.event_types {
-            EventTypesArg::Keep => EventTypes::Keep,
-            EventTypesArg::Upstream => EventTypes::Upstream,
-        },
-        orphans: args.orphans.map(|orphans| match orphans {
-            OrphansArg::Fail => OnOrphans::Fail,
-            OrphansArg::Keep => OnOrphans::Keep,
-            OrphansArg::Skip => OnOrphans::Skip,
-            OrphansArg::Adopt => OnOrphans::Adopt,
-        }),
-        assume_zone,
-        instance: args.instance,
-    })
 }
 
 /// The digest behind `--expect`.
@@ -321,12 +286,12 @@ fn orphans_fate(args: &ImportArgs, imported: &Imported, orphans: &Orphans) -> &'
     let loaded = imported.outcome.loaded.iter().find(|l| l.stream == orphans.stream);
     // sessions are made, rows of other tables are not
     let adopts = loaded.is_some_and(|l| l.adopted_rows > 0);
-    let asked = args.plan.orphans.filter(|o| adopts || !matches!(o, OrphansArg::Adopt));
+    let asked = args.plan.orphans.filter(|o| adopts || !matches!(o, OnOrphans::Adopt));
     match (asked, imported.committed) {
-        (Some(OrphansArg::Skip), true) => "left out",
-        (Some(OrphansArg::Skip), false) => "would be left out",
-        (Some(OrphansArg::Adopt), true) => "loaded, with sessions made for them",
-        (Some(OrphansArg::Adopt), false) => "would be loaded, with sessions made for them",
+        (Some(OnOrphans::Skip), true) => "left out",
+        (Some(OnOrphans::Skip), false) => "would be left out",
+        (Some(OnOrphans::Adopt), true) => "loaded, with sessions made for them",
+        (Some(OnOrphans::Adopt), false) => "would be loaded, with sessions made for them",
         (_, true) => "loaded all the same",
         (_, false) => "would be loaded all the same",
     }

@@ -6,9 +6,9 @@ use std::path::Path;
 use indicatif::HumanBytes;
 use serde_json::json;
 
+use super::args::InspectArgs;
 use super::aside;
 use super::import::{Input, open};
-use super::policy_args::InspectArgs;
 use super::report::Report;
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};

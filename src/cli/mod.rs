@@ -1,5 +1,6 @@
 //! The command line: arguments to options, one library call per command, and the report.
 
+pub mod args;
 mod audit;
 mod cat;
 mod check;
@@ -7,7 +8,7 @@ mod diff;
 mod export;
 mod import;
 mod inspect;
-pub mod policy_args;
+mod policy_args;
 mod report;
 mod schema;
 mod verify;
@@ -20,7 +21,7 @@ use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::load::bench_skip;
 use crate::location::Environment;
-use policy_args::{Args, Command};
+use args::{Args, Command};
 use report::Report;
 
 /// Runs the program with its arguments; returns the exit code.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
-use super::policy_args::JsonTo;
+use super::args::JsonTo;
 use crate::error::{Code, Error, Result};
 use crate::progress::Progress;
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::policy_args::SchemaArgs;
+use super::args::SchemaArgs;
 use super::report::Report;
 use crate::error::Result;
 use crate::layout::{self, Choice};

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use serde_json::json;
 
+use super::args::VerifyArgs;
 use super::aside;
 use super::audit::{Against, against};
 use super::export::{rows_object, rows_text};
 use super::import::{expected_digest, index_warning, open_archive};
-use super::policy_args::VerifyArgs;
 use super::report::Report;
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};

@@ -17,7 +17,7 @@ use futures::future::BoxFuture;
 use crate::archive_input::ArchiveInput;
 use crate::cancel::Cancel;
 use crate::error::Result;
-use crate::plan::AssumeZone;
+use crate::policy::AssumeZone;
 use crate::progress::Progress;
 use crate::source::Source;
 use crate::spill::Spill;

@@ -3,9 +3,10 @@
 use std::cmp::Ordering;
 
 use super::{A, B, CompareOptions};
+use crate::catalog::{Backend, Role};
 use crate::error::{Code, Error, Result};
-use crate::layout::{self, Backend, Role};
-use crate::plan::AssumeZone;
+use crate::layout::{self};
+use crate::policy::AssumeZone;
 use chronicle_archive::canonical::Canonical;
 use chronicle_archive::time::{NotInstant, ZoneRule, parse_zone, read_text};
 use chronicle_archive::{Batch, Column, Kind, Stream, Value, show_text};
@@ -185,12 +186,13 @@ pub(super) fn pairs(
 fn partners(a: &[Stream], b: &[Stream]) -> Vec<Option<usize>> {
     let mut partner: Vec<Option<usize>> =
         a.iter().map(|s| b.iter().position(|t| t.name == s.name)).collect();
-    for role in [Role::Sessions, Role::Events] {
+    let roles: Vec<Role> = a.iter().filter_map(role_of).filter(Role::is_shared).collect();
+    for role in roles {
         let in_a: Vec<usize> = (0..a.len())
-            .filter(|n| partner[*n].is_none() && role_of(&a[*n]) == Some(role))
+            .filter(|n| partner[*n].is_none() && role_of(&a[*n]).as_ref() == Some(&role))
             .collect();
         let in_b: Vec<usize> = (0..b.len())
-            .filter(|n| !partner.contains(&Some(*n)) && role_of(&b[*n]) == Some(role))
+            .filter(|n| !partner.contains(&Some(*n)) && role_of(&b[*n]).as_ref() == Some(&role))
             .collect();
         if let ([in_a], [in_b]) = (in_a.as_slice(), in_b.as_slice()) {
             partner[*in_a] = Some(*in_b);

@@ -9,59 +9,28 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
+use crate::catalog::{Backend, CatalogColumn, ColumnType, Role};
 use crate::error::{Code, Error, Result};
 use chronicle_archive::{Column, Kind, Stream};
 
 pub use known::{Choice, all, choices, created, known_stream, known_streams, named, pick};
 pub use recognise::{Table, fit};
 
-/// Which kind of database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Backend {
-    /// A SQLite file.
-    Sqlite,
-    /// A PostgreSQL database, for example Supabase's.
-    Postgres,
-}
+/// The role of sessions of Claude Code.
+const SESSIONS: &str = "sessions";
+/// The role of events of a session.
+const EVENTS: &str = "events";
 
-impl Backend {
-    /// The word for it in the names of columns that keep ids, as Chronicle's migration tutorial has them.
-    pub fn in_names(self) -> &'static str {
-        match self {
-            Backend::Sqlite => "sqlite",
-            Backend::Postgres => "supabase",
-        }
-    }
-
-    /// The word that archives use.
-    pub fn word(self) -> &'static str {
-        match self {
-            Backend::Sqlite => "sqlite",
-            Backend::Postgres => "postgres",
-        }
-    }
-
-    /// Its name for people.
-    pub fn title(self) -> &'static str {
-        match self {
-            Backend::Sqlite => "SQLite",
-            Backend::Postgres => "Postgres",
-        }
+/// The word for a backend in the names of columns that keep ids, as Chronicle's migration tutorial has them.
+pub fn origin_word(backend: Backend) -> &'static str {
+    match backend {
+        Backend::Sqlite => "sqlite",
+        Backend::Postgres => "supabase",
     }
 }
 
-/// What the rows of a stream are, whatever the stream is called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Sessions of Claude Code.
-    Sessions,
-    /// Events of a session.
-    Events,
-    /// Anything else that Chronicle keeps beside them; it meets only a stream of its own name.
-    Side,
-}
+/// The columns of Chronicle's migration tutorial that keep ids which rows had before.
+pub const ORIGINS: [&str; 2] = ["original_sqlite_id", "original_supabase_id"];
 
 /// What the texts of an instant column without a zone mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -165,7 +134,7 @@ pub struct LayoutColumn {
     /// requires it.
     pub default_from: Option<String>,
     /// The text that stands here when there is nothing else and the table requires a value.
-    pub otherwise: Option<String>,
+    pub default: Option<String>,
 }
 
 fn read_kind<'de, D: serde::Deserializer<'de>>(
@@ -203,6 +172,44 @@ impl LayoutStream {
                 .find(|name| name.eq_ignore_ascii_case(physical))
                 .map_or_else(|| physical.to_owned(), Clone::clone),
         }
+    }
+
+    /// A physical column as a catalog describes it, in this layout's words.
+    pub fn catalog_column(
+        &self,
+        physical: &str,
+        ty: ColumnType,
+        not_null: bool,
+        has_default: bool,
+    ) -> CatalogColumn {
+        let said = self.column(physical);
+        let name = self.logical(physical);
+        CatalogColumn {
+            vocabulary: self.role.0 == EVENTS && name == "event_type",
+            name,
+            physical: physical.to_owned(),
+            ty,
+            not_null,
+            has_default,
+            check: None,
+            default_from: said.and_then(|c| c.default_from.clone()),
+            default: said.and_then(|c| c.default.clone()),
+        }
+    }
+
+    /// The logical column that says when a row began, if its role has one.
+    pub fn time(&self) -> Option<&'static str> {
+        match self.role.0.as_str() {
+            SESSIONS => Some("start_time"),
+            EVENTS => Some("timestamp"),
+            _ => None,
+        }
+    }
+
+    /// Whether a row can be created for rows that refer to one that does not exist: a session can, any
+    /// other row would be empty.
+    pub fn is_adoptable(&self) -> bool {
+        self.role.0 == SESSIONS
     }
 
     /// Whether a logical column can be made anew from the rest.

@@ -10,8 +10,8 @@ use std::hash::{BuildHasher, Hash, Hasher};
 
 use foldhash::quality::FixedState;
 
+use crate::catalog::ColumnType;
 use crate::error::{Code, Error};
-use crate::load::TargetType;
 use crate::load::bench_skip::{Step, skips};
 use crate::plan::StreamPlan;
 use chronicle_archive::json::hash::JsonHash;
@@ -23,7 +23,7 @@ const BUCKETS: usize = 1024;
 /// The sums over the rows of one stream.
 #[derive(Debug)]
 pub struct RowSketch {
-    types: Vec<TargetType>,
+    types: Vec<ColumnType>,
     key: Vec<usize>,
     rows: u64,
     sums: Vec<u64>,
@@ -32,7 +32,7 @@ pub struct RowSketch {
 
 impl RowSketch {
     /// The sums over no rows of columns with these types.
-    pub fn new(types: Vec<TargetType>, key: Vec<usize>) -> RowSketch {
+    pub fn new(types: Vec<ColumnType>, key: Vec<usize>) -> RowSketch {
         let sums = vec![0; TABLES * BUCKETS * (types.len() + 1)];
         RowSketch { types, key, rows: 0, sums, meaning: JsonHash::default() }
     }
@@ -91,9 +91,9 @@ impl RowSketch {
         std::mem::discriminant(&value).hash(&mut hasher);
         match (&self.types[column], value) {
             // compared by the server itself: its text is that of another type
-            (TargetType::Cast(_), _) | (_, Value::Null) => {}
+            (ColumnType::Cast(_), _) | (_, Value::Null) => {}
             // the server spells it in its own way
-            (TargetType::Jsonb, Value::Text(text)) => hasher.write_u64(self.meaning.hash(text)),
+            (ColumnType::Jsonb, Value::Text(text)) => hasher.write_u64(self.meaning.hash(text)),
             (_, Value::Real(v)) => hasher.write_u64(v.to_bits()),
             (_, Value::Int(v)) => hasher.write_i64(v),
             (_, Value::Bool(v)) => hasher.write_u8(u8::from(v)),
@@ -194,7 +194,7 @@ mod tests {
     }
 
     fn sums(batch: &Batch) -> RowSketch {
-        let mut sums = RowSketch::new(vec![TargetType::Int(8), TargetType::Jsonb], vec![0]);
+        let mut sums = RowSketch::new(vec![ColumnType::Int(8), ColumnType::Jsonb], vec![0]);
         (0..batch.rows()).for_each(|row| sums.add(batch, row));
         sums
     }

@@ -5,103 +5,14 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use crate::error::{Code, Error, Result};
-use crate::layout::{Backend, Role, all, known_stream, known_streams};
-use crate::load::{
-    Affinity, Catalog, CheckConstraint, OnOrphans, TargetColumn, TargetTable, TargetType,
+use crate::catalog::{
+    Affinity, Backend, Catalog, CatalogColumn, CatalogTable, CheckConstraint, ColumnType, Role,
 };
-use chronicle_archive::Origin;
+use crate::error::{Code, Error, Result};
+use crate::layout::{ORIGINS, all, known_stream, known_streams, origin_word};
+use crate::policy::{AssumeZone, EventTypes, OnMissingColumn, OnUnrepresentable, PlanOptions};
 use chronicle_archive::time::{ZoneRule, parse_zone};
-use chronicle_archive::{Column, Kind, Stream};
-
-/// What becomes of a value that the target cannot hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OnUnrepresentable {
-    /// It stops the import.
-    #[default]
-    Fail,
-    /// Its portable form is loaded instead and counted.
-    Adapt,
-    /// Its portable form is loaded and counted, and the original is kept beside it.
-    Preserve,
-    /// Its row is not loaded but written into an archive of its own.
-    Reject,
-}
-
-impl OnUnrepresentable {
-    /// Whether another value is loaded in its place.
-    pub fn adapts(self) -> bool {
-        matches!(self, OnUnrepresentable::Adapt | OnUnrepresentable::Preserve)
-    }
-}
-
-/// What becomes of a column that the target lacks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OnMissingColumn {
-    /// It stops the import, unless it can be made anew from the rest.
-    #[default]
-    Fail,
-    /// Its values go under one key of the row's JSON column, or are kept beside the row.
-    Fold,
-    /// Its values are lost, and counted.
-    Drop,
-    /// The target gets the column.
-    Add,
-}
-
-/// What becomes of the types of events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum EventTypes {
-    /// They stay as they are.
-    #[default]
-    Keep,
-    /// Old ones become those of today, by Chronicle's own rule.
-    Upstream,
-}
-
-/// How local times without a zone are read where the target needs instants.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub enum AssumeZone {
-    /// They stop the import.
-    #[default]
-    Refuse,
-    /// In the zone that the archive hints at.
-    Archive,
-    /// In this zone.
-    Zone(ZoneRule),
-}
-
-impl AssumeZone {
-    /// Reads what follows `--assume-tz`.
-    pub fn parse(text: &str) -> Result<AssumeZone> {
-        if text.eq_ignore_ascii_case("archive") {
-            return Ok(AssumeZone::Archive);
-        }
-        parse_zone(text).map(AssumeZone::Zone).ok_or_else(|| {
-            Error::new(Code::Usage, format!("--assume-tz: \"{text}\" is no time zone")).hint(
-                "name one like Europe/Berlin, UTC or +02:00, or say `archive` to take the zone of \
-                 the machine that exported",
-            )
-        })
-    }
-}
-
-/// What the user decides about values.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct PlanOptions {
-    /// Values that the target cannot hold.
-    pub on_unrepresentable: OnUnrepresentable,
-    /// Columns that the target lacks.
-    pub on_missing_column: OnMissingColumn,
-    /// The types of events.
-    pub event_types: EventTypes,
-    /// Local times without a zone.
-    pub assume_zone: AssumeZone,
-    /// Rows that refer to missing rows; by default it depends on the target.
-    pub orphans: Option<OnOrphans>,
-    /// The name of the database that the ids are of, if the archive's own is not meant.
-    pub instance: Option<Uuid>,
-}
+use chronicle_archive::{Column, Kind, Origin, Stream};
 
 /// Where the value of a column comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,7 +63,7 @@ pub struct ColumnPlan {
     /// Whether the archive holds instants as text.
     pub instant: bool,
     /// What the target can hold.
-    pub ty: TargetType,
+    pub ty: ColumnType,
     /// How texts without a zone are read.
     pub zone_rule: ZoneRule,
     /// Whether the target refuses NULL.
@@ -162,7 +73,7 @@ pub struct ColumnPlan {
     /// The rule of the target for its values.
     pub check: Option<CheckConstraint>,
     /// What stands there in the place of NULL where the target refuses it.
-    pub otherwise: Option<ColumnSource>,
+    pub default: Option<ColumnSource>,
     /// If it holds ids.
     pub ids: Option<Ids>,
     /// If it is the type of an event: how it is mapped.
@@ -229,7 +140,7 @@ pub struct StreamPlan {
     /// The columns of the archive that the target lacks.
     pub missing: Vec<Missing>,
     /// The columns that the table gets, those of earlier streams that go into it first.
-    pub added: Vec<TargetColumn>,
+    pub added: Vec<CatalogColumn>,
     /// Columns of the target that the archive lacks: the database fills them.
     pub defaulted: Vec<String>,
     /// The JSON column that carries what has no column, among those that are written.
@@ -319,16 +230,16 @@ impl ColumnPlan {
     fn converts(&self) -> bool {
         !matches!(
             (self.kind, &self.ty),
-            (Kind::Uuid, TargetType::Uuid)
-                | (Kind::Time, TargetType::Timestamptz)
-                | (Kind::Int, TargetType::Int(_))
-                | (Kind::Real, TargetType::Float(_))
-                | (Kind::Bool, TargetType::Bool)
-                | (Kind::Bytes, TargetType::Bytea)
-                | (Kind::Json, TargetType::Json)
-                | (Kind::Jsonb, TargetType::Jsonb)
-                | (Kind::Text, TargetType::Text(_))
-                | (_, TargetType::Cast(_))
+            (Kind::Uuid, ColumnType::Uuid)
+                | (Kind::Time, ColumnType::Timestamptz)
+                | (Kind::Int, ColumnType::Int(_))
+                | (Kind::Real, ColumnType::Float(_))
+                | (Kind::Bool, ColumnType::Bool)
+                | (Kind::Bytes, ColumnType::Bytea)
+                | (Kind::Json, ColumnType::Json)
+                | (Kind::Jsonb, ColumnType::Jsonb)
+                | (Kind::Text, ColumnType::Text(_))
+                | (_, ColumnType::Cast(_))
                 | (
                     Kind::Text
                         | Kind::Json
@@ -339,7 +250,7 @@ impl ColumnPlan {
                         | Kind::Numeric
                         | Kind::Other
                         | Kind::Date,
-                    TargetType::Sqlite(_)
+                    ColumnType::Sqlite(_)
                 )
         )
     }
@@ -352,6 +263,12 @@ impl Plan {
         let folds = |s: &StreamPlan| s.missing.iter().any(|m| m.fate == Fate::Folded);
         self.options.on_unrepresentable == OnUnrepresentable::Preserve
             || self.streams.iter().any(folds)
+    }
+
+    /// Whether rows may refer to rows of a stream.
+    pub fn is_referenced(&self, stream: &str) -> bool {
+        let refers = |c: &ColumnPlan| c.ids.as_ref().is_some_and(|i| !i.own && i.of == stream);
+        self.streams.iter().flat_map(|s| &s.columns).any(refers)
     }
 
     /// The position of the plan for second copies of a stream's rows, if there can be any.
@@ -443,10 +360,10 @@ pub fn table_for(stream: &Stream, catalog: &Catalog) -> Option<usize> {
     if let Some(same) = tables.iter().position(|t| t.stream == stream.name) {
         return Some(same);
     }
-    let role = role_of(stream).filter(|role| *role != Role::Side)?;
+    let role = role_of(stream).filter(Role::is_shared)?;
     let mut of_role = tables.iter().enumerate().filter(|(_, t)| t.role == role);
-    match (role, of_role.next(), of_role.next()) {
-        (Role::Sessions | Role::Events, Some((table, _)), None) => Some(table),
+    match (of_role.next(), of_role.next()) {
+        (Some((table, _)), None) => Some(table),
         _ => None,
     }
 }
@@ -464,7 +381,7 @@ struct Joiner<'a> {
     zone_rule: ZoneRule,
     problems: Vec<String>,
     /// By table, the columns that it gets for the streams so far.
-    grown: BTreeMap<usize, Vec<TargetColumn>>,
+    grown: BTreeMap<usize, Vec<CatalogColumn>>,
 }
 
 impl Joiner<'_> {
@@ -475,7 +392,7 @@ impl Joiner<'_> {
         let table = &self.catalog.tables[place];
         let mut plan = StreamPlan {
             stream: stream.name.clone(),
-            role: table.role,
+            role: table.role.clone(),
             unmapped: None,
             table: place,
             table_name: table.name.clone(),
@@ -515,8 +432,8 @@ impl Joiner<'_> {
 
     /// The plan of a stream that the target has no table for.
     fn unmapped(&mut self, stream: &Stream) -> Option<StreamPlan> {
-        let role = role_of(stream).unwrap_or(Role::Side);
-        if self.options.on_missing_column == OnMissingColumn::Fail && role != Role::Side {
+        let role = role_of(stream).unwrap_or_else(|| Role(Role::SIDE.into()));
+        if self.options.on_missing_column == OnMissingColumn::Fail && role.is_shared() {
             self.problems.push(format!("{}: {NO_TABLE}", stream.name));
             return None;
         }
@@ -534,7 +451,7 @@ impl Joiner<'_> {
             .filter(|(n, plan)| shares(plan, &plans[..*n]))
             .map(|(n, plan)| StreamPlan {
                 duplicate_of: Some(n),
-                ..self.without_table(&plan.source, plan.role)
+                ..self.without_table(&plan.source, plan.role.clone())
             })
             .collect()
     }
@@ -575,7 +492,7 @@ impl Joiner<'_> {
     }
 
     /// Decides what is original_columns of the archive beside the rows.
-    fn remember(&self, plan: &mut StreamPlan, table: &TargetTable) {
+    fn remember(&self, plan: &mut StreamPlan, table: &CatalogTable) {
         let preserves = self.options.on_unrepresentable == OnUnrepresentable::Preserve;
         let source = &plan.source.columns;
         for (place, column) in source.iter().enumerate() {
@@ -608,21 +525,21 @@ impl Joiner<'_> {
     }
 
     /// Whether the target itself keeps the id that a row of the archive has.
-    fn keeps_origin(&self, table: &TargetTable) -> bool {
+    fn keeps_origin(&self, table: &CatalogTable) -> bool {
         table.origin.is_some() && self.origin.backend != self.catalog.backend.word()
     }
 
     /// The column with the id that a row had in a database like the target, before it went where
     /// the archive was made.
-    fn former_id(&self, stream: &Stream, table: &TargetTable) -> Option<usize> {
+    fn former_id(&self, stream: &Stream, table: &CatalogTable) -> Option<usize> {
         let word = self.catalog.backend.word();
         let number =
             |stream: &Stream| matches!(stream.key[..], [k] if stream.columns[k].kind == Kind::Int);
         let numbered = matches!(
             table.key.first().map(|k| &table.columns[*k].ty),
-            Some(TargetType::Int(_) | TargetType::Sqlite(Affinity::Numeric))
+            Some(ColumnType::Int(_) | ColumnType::Sqlite(Affinity::Numeric))
         );
-        let own = format!("original_{}_id", self.catalog.backend.in_names());
+        let own = format!("original_{}_id", origin_word(self.catalog.backend));
         let others = || self.origins().into_iter().filter(|name| !ORIGINS.contains(&name.as_str()));
         let names: Vec<String> = match (self.origin.backend == word, number(stream) == numbered) {
             (false, _) => std::iter::once(own).chain(others()).collect(),
@@ -643,7 +560,7 @@ impl Joiner<'_> {
     }
 
     /// Finds the place of a column of the archive.
-    fn column(&mut self, plan: &mut StreamPlan, table: &TargetTable, source: usize) {
+    fn column(&mut self, plan: &mut StreamPlan, table: &CatalogTable, source: usize) {
         let column = &plan.source.columns[source];
         let found = table.columns.iter().position(|c| same_name(&c.name, &column.name));
         let Some(place) = found else {
@@ -663,13 +580,12 @@ impl Joiner<'_> {
     fn planned(
         &self,
         stream: &Stream,
-        table: &TargetTable,
+        table: &CatalogTable,
         place: usize,
         taken: ColumnSource,
         column: &Column,
     ) -> ColumnPlan {
         let to = &table.columns[place];
-        let is_type = table.role == Role::Events && to.name == "event_type";
         ColumnPlan {
             taken,
             target: place,
@@ -681,7 +597,7 @@ impl Joiner<'_> {
             not_null: to.not_null,
             key: table.key.contains(&place),
             check: to.check.clone(),
-            otherwise: match (to.not_null, &stream.key[..]) {
+            default: match (to.not_null, &stream.key[..]) {
                 (true, _) => made(stream, to),
                 // a row that has no id of before has had this one
                 (false, [key]) if Some(place) == table.origin && self.keeps_origin(table) => {
@@ -690,30 +606,27 @@ impl Joiner<'_> {
                 (false, _) => None,
             },
             ids: self.ids(table, place, column.kind),
-            event_type: is_type.then_some(self.options.event_types),
+            event_type: to.vocabulary.then_some(self.options.event_types),
         }
     }
 
     /// What the ids in a column of the target are about, if it holds any.
-    fn ids(&self, table: &TargetTable, place: usize, kind: Kind) -> Option<Ids> {
+    fn ids(&self, table: &CatalogTable, place: usize, kind: Kind) -> Option<Ids> {
         let rule = match table.columns[place].ty {
-            TargetType::Uuid if kind != Kind::Uuid => IdRule::Uuid,
-            TargetType::Int(_) | TargetType::Sqlite(Affinity::Numeric) if kind != Kind::Int => {
+            ColumnType::Uuid if kind != Kind::Uuid => IdRule::Uuid,
+            ColumnType::Int(_) | ColumnType::Sqlite(Affinity::Numeric) if kind != Kind::Int => {
                 IdRule::Integer
             }
             _ => IdRule::Keep,
         };
         let own = table.key == [place];
-        let reference = table.references.iter().find(|r| r.column == place);
-        let of = match (own, reference) {
-            (true, _) => self.catalog.tables.iter().position(|t| t.name == table.name)?,
-            (false, reference) => reference?.table,
-        };
+        let number = self.catalog.tables.iter().position(|t| t.name == table.name)?;
+        let of = self.catalog.identity_of(number, place)?;
         Some(Ids { of: self.catalog.tables[of].stream.clone(), table: of, rule, own })
     }
 
     /// Decides about a column that the target lacks.
-    fn missing(&mut self, plan: &mut StreamPlan, table: &TargetTable, source: usize) {
+    fn missing(&mut self, plan: &mut StreamPlan, table: &CatalogTable, source: usize) {
         if plan.former_id == Some(source) {
             // it is used up: the row gets back the id that it had
             return;
@@ -730,7 +643,7 @@ impl Joiner<'_> {
                 if there.is_none() {
                     plan.added.push(added(&column, self.catalog.backend));
                 }
-                let with = TargetTable {
+                let with = CatalogTable {
                     columns: [&table.columns[..], &plan.added[..]].concat(),
                     ..table.clone()
                 };
@@ -746,7 +659,7 @@ impl Joiner<'_> {
 
     /// Whether a table cannot get this column: it has one of that name that means something else, or
     /// it would be of another layout, or of none.
-    fn forbids(&self, table: &TargetTable, column: &Column) -> bool {
+    fn forbids(&self, table: &CatalogTable, column: &Column) -> bool {
         if table.columns.iter().any(|c| same_name(&c.physical, &column.name)) {
             return true;
         }
@@ -758,7 +671,7 @@ impl Joiner<'_> {
     }
 
     /// Decides about a column of the target that the archive lacks.
-    fn absent(&mut self, plan: &mut StreamPlan, table: &TargetTable, target: usize) {
+    fn absent(&mut self, plan: &mut StreamPlan, table: &CatalogTable, target: usize) {
         let column = &table.columns[target];
         if Some(target) == table.origin {
             if let (true, [key]) = (self.keeps_origin(table), &plan.source.key[..]) {
@@ -781,7 +694,7 @@ impl Joiner<'_> {
         };
         let text = text_column(&column.name);
         let planned = self.planned(&plan.source, table, target, taken, &text);
-        plan.columns.push(ColumnPlan { ids: None, otherwise: None, ..planned });
+        plan.columns.push(ColumnPlan { ids: None, default: None, ..planned });
     }
 }
 
@@ -796,11 +709,8 @@ fn original_columns(plan: &StreamPlan, place: usize, column: &Column) -> Column 
     Column { kind, ..column.clone() }
 }
 
-/// The columns of Chronicle's migration tutorial that keep ids which rows had before.
-const ORIGINS: [&str; 2] = ["original_sqlite_id", "original_supabase_id"];
-
 /// Whether a column is not in the archive and stands in the target only because it must.
-fn made_key(column: &ColumnPlan, table: &TargetTable) -> bool {
+fn made_key(column: &ColumnPlan, table: &CatalogTable) -> bool {
     !matches!(column.taken, ColumnSource::Column(_)) && Some(column.target) != table.origin
 }
 
@@ -816,40 +726,41 @@ fn text_column(name: &str) -> Column {
 }
 
 /// What stands in a column of the target where the archive has nothing for it.
-fn made(stream: &Stream, column: &TargetColumn) -> Option<ColumnSource> {
+fn made(stream: &Stream, column: &CatalogColumn) -> Option<ColumnSource> {
     let from = column.default_from.as_deref().and_then(|name| stream.column(name));
-    from.map(ColumnSource::TextOf).or_else(|| column.otherwise.clone().map(ColumnSource::Text))
+    from.map(ColumnSource::TextOf).or_else(|| column.default.clone().map(ColumnSource::Text))
 }
 
 /// The column that a target gets for one that it lacks: of a type that holds every value as it is.
-fn added(column: &Column, backend: Backend) -> TargetColumn {
+fn added(column: &Column, backend: Backend) -> CatalogColumn {
     let ty = match (backend, column.kind) {
-        (Backend::Sqlite, Kind::Int | Kind::Bool) => TargetType::Sqlite(Affinity::Numeric),
-        (Backend::Sqlite, Kind::Real) => TargetType::Sqlite(Affinity::Real),
-        (Backend::Sqlite, Kind::Bytes) => TargetType::Sqlite(Affinity::Blob),
-        (Backend::Sqlite, _) => TargetType::Sqlite(Affinity::Text),
-        (Backend::Postgres, Kind::Int) => TargetType::Int(8),
-        (Backend::Postgres, Kind::Real) => TargetType::Float(8),
-        (Backend::Postgres, Kind::Bool) => TargetType::Bool,
-        (Backend::Postgres, Kind::Time) => TargetType::Timestamptz,
-        (Backend::Postgres, Kind::Uuid) => TargetType::Uuid,
-        (Backend::Postgres, Kind::Bytes) => TargetType::Bytea,
+        (Backend::Sqlite, Kind::Int | Kind::Bool) => ColumnType::Sqlite(Affinity::Numeric),
+        (Backend::Sqlite, Kind::Real) => ColumnType::Sqlite(Affinity::Real),
+        (Backend::Sqlite, Kind::Bytes) => ColumnType::Sqlite(Affinity::Blob),
+        (Backend::Sqlite, _) => ColumnType::Sqlite(Affinity::Text),
+        (Backend::Postgres, Kind::Int) => ColumnType::Int(8),
+        (Backend::Postgres, Kind::Real) => ColumnType::Float(8),
+        (Backend::Postgres, Kind::Bool) => ColumnType::Bool,
+        (Backend::Postgres, Kind::Time) => ColumnType::Timestamptz,
+        (Backend::Postgres, Kind::Uuid) => ColumnType::Uuid,
+        (Backend::Postgres, Kind::Bytes) => ColumnType::Bytea,
         // json keeps the text, jsonb does not
-        (Backend::Postgres, Kind::Json) => TargetType::Json,
-        (Backend::Postgres, Kind::Jsonb) => TargetType::Jsonb,
+        (Backend::Postgres, Kind::Json) => ColumnType::Json,
+        (Backend::Postgres, Kind::Jsonb) => ColumnType::Jsonb,
         (Backend::Postgres, Kind::Numeric | Kind::Date | Kind::Text | Kind::Other) => {
-            TargetType::Text(None)
+            ColumnType::Text(None)
         }
     };
-    TargetColumn {
+    CatalogColumn {
         name: column.name.clone(),
         physical: column.name.clone(),
         ty,
         not_null: false,
         has_default: false,
         check: None,
+        vocabulary: false,
         default_from: None,
-        otherwise: None,
+        default: None,
     }
 }
 
@@ -864,26 +775,26 @@ pub fn derived(stream: &Stream, column: &Column) -> bool {
 }
 
 /// Whether any value of a kind can go into a type; each value is looked at on its own later.
-fn possible(kind: Kind, ty: &TargetType) -> bool {
+fn possible(kind: Kind, ty: &ColumnType) -> bool {
     match ty {
-        TargetType::Sqlite(_) | TargetType::Text(_) | TargetType::Cast(_) => true,
-        TargetType::Uuid => matches!(kind, Kind::Uuid | Kind::Text),
-        TargetType::Int(_) => kind == Kind::Int,
-        TargetType::Float(_) => matches!(kind, Kind::Real | Kind::Int),
-        TargetType::Bool => matches!(kind, Kind::Bool | Kind::Int),
-        TargetType::Timestamptz => matches!(kind, Kind::Time | Kind::Text | Kind::Int | Kind::Real),
-        TargetType::Json | TargetType::Jsonb => {
+        ColumnType::Sqlite(_) | ColumnType::Text(_) | ColumnType::Cast(_) => true,
+        ColumnType::Uuid => matches!(kind, Kind::Uuid | Kind::Text),
+        ColumnType::Int(_) => kind == Kind::Int,
+        ColumnType::Float(_) => matches!(kind, Kind::Real | Kind::Int),
+        ColumnType::Bool => matches!(kind, Kind::Bool | Kind::Int),
+        ColumnType::Timestamptz => matches!(kind, Kind::Time | Kind::Text | Kind::Int | Kind::Real),
+        ColumnType::Json | ColumnType::Jsonb => {
             matches!(kind, Kind::Json | Kind::Jsonb | Kind::Text)
         }
-        TargetType::Bytea => matches!(kind, Kind::Bytes),
+        ColumnType::Bytea => matches!(kind, Kind::Bytes),
     }
 }
 
 fn impossible(
     stream: &Stream,
     column: &Column,
-    table: &TargetTable,
-    target: &TargetColumn,
+    table: &CatalogTable,
+    target: &CatalogColumn,
 ) -> String {
     format!(
         "{}: \"{}\" is {} in the archive and {} in {}",
@@ -898,7 +809,7 @@ fn impossible(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::Reference;
+    use crate::catalog::Reference;
 
     fn column(name: &str, kind: Kind) -> Column {
         Column { kind, ..text_column(name) }
@@ -915,20 +826,22 @@ mod tests {
         }
     }
 
-    fn to(name: &str, ty: TargetType) -> TargetColumn {
-        TargetColumn { ty, ..added(&text_column(name), Backend::Postgres) }
+    fn to(name: &str, ty: ColumnType) -> CatalogColumn {
+        CatalogColumn { ty, ..added(&text_column(name), Backend::Postgres) }
     }
 
-    fn required(name: &str, ty: TargetType) -> TargetColumn {
-        TargetColumn { not_null: true, ..to(name, ty) }
+    fn required(name: &str, ty: ColumnType) -> CatalogColumn {
+        CatalogColumn { not_null: true, ..to(name, ty) }
     }
 
-    fn table(stream: &str, role: Role, columns: Vec<TargetColumn>) -> TargetTable {
-        TargetTable {
+    fn table(stream: &str, role: &str, columns: Vec<CatalogColumn>) -> CatalogTable {
+        CatalogTable {
             name: format!("chronicle_{stream}"),
             stream: stream.into(),
-            role,
-            fold: columns.iter().position(|c| c.ty == TargetType::Jsonb),
+            role: Role(role.into()),
+            time: None,
+            adoptable: false,
+            fold: columns.iter().position(|c| c.ty == ColumnType::Jsonb),
             columns,
             key: vec![0],
             references: vec![],
@@ -939,26 +852,31 @@ mod tests {
     /// What Chronicle's own Postgres tables look like, as far as it matters here.
     fn upstream() -> Catalog {
         let sessions = vec![
-            required("id", TargetType::Uuid),
-            TargetColumn {
+            required("id", ColumnType::Uuid),
+            CatalogColumn {
                 default_from: Some("id".into()),
-                ..required("claude_session_id", TargetType::Text(None))
+                ..required("claude_session_id", ColumnType::Text(None))
             },
-            required("start_time", TargetType::Timestamptz),
-            to("metadata", TargetType::Jsonb),
+            required("start_time", ColumnType::Timestamptz),
+            to("metadata", ColumnType::Jsonb),
         ];
         let events = vec![
-            required("id", TargetType::Uuid),
-            to("session_id", TargetType::Uuid),
-            required("event_type", TargetType::Text(None)),
-            required("data", TargetType::Jsonb),
+            required("id", ColumnType::Uuid),
+            to("session_id", ColumnType::Uuid),
+            required("event_type", ColumnType::Text(None)),
+            required("data", ColumnType::Jsonb),
         ];
-        let mut events = table("events", Role::Events, events);
-        events.references.push(Reference { column: 1, table: 0, enforced: true });
+        let mut events = table("events", "events", events);
+        events.references.push(Reference {
+            columns: vec![1],
+            table: 0,
+            parent_columns: vec![0],
+            enforced: true,
+        });
         Catalog {
             backend: Backend::Postgres,
             layout: "upstream".into(),
-            tables: vec![table("sessions", Role::Sessions, sessions), events],
+            tables: vec![table("sessions", "sessions", sessions), events],
             instance: None,
         }
     }

@@ -2,9 +2,12 @@
 
 use super::connection::Connection;
 use super::{literal, quoted};
+use crate::catalog::Backend;
+use crate::catalog::{
+    Catalog, CatalogColumn, CatalogTable, CheckConstraint, ColumnType, Reference,
+};
 use crate::error::{Code, Error, Result};
-use crate::layout::{Backend, Layout, LayoutStream, Table, all, fit};
-use crate::load::{Catalog, CheckConstraint, Reference, TargetColumn, TargetTable, TargetType};
+use crate::layout::{Layout, LayoutStream, Table, all, fit};
 use chronicle_archive::{Kind, show_text};
 
 /// Schemas that belong to the server or to Supabase, never to Chronicle.
@@ -50,21 +53,21 @@ impl PgColumn {
     }
 
     /// What it can hold.
-    pub fn target_type(&self) -> TargetType {
+    pub fn target_type(&self) -> ColumnType {
         match self.type_name.as_str() {
-            "int2" => TargetType::Int(2),
-            "int4" => TargetType::Int(4),
-            "int8" => TargetType::Int(8),
-            "float4" => TargetType::Float(4),
-            "float8" => TargetType::Float(8),
-            "bool" => TargetType::Bool,
-            "text" | "varchar" => TargetType::Text(self.most),
-            "timestamptz" => TargetType::Timestamptz,
-            "uuid" => TargetType::Uuid,
-            "bytea" => TargetType::Bytea,
-            "json" => TargetType::Json,
-            "jsonb" => TargetType::Jsonb,
-            _ => TargetType::Cast(self.full_type.clone()),
+            "int2" => ColumnType::Int(2),
+            "int4" => ColumnType::Int(4),
+            "int8" => ColumnType::Int(8),
+            "float4" => ColumnType::Float(4),
+            "float8" => ColumnType::Float(8),
+            "bool" => ColumnType::Bool,
+            "text" | "varchar" => ColumnType::Text(self.most),
+            "timestamptz" => ColumnType::Timestamptz,
+            "uuid" => ColumnType::Uuid,
+            "bytea" => ColumnType::Bytea,
+            "json" => ColumnType::Json,
+            "jsonb" => ColumnType::Jsonb,
+            _ => ColumnType::Cast(self.full_type.clone()),
         }
     }
 }
@@ -217,12 +220,12 @@ impl PgCatalog {
         let mut tables = Vec::new();
         for stream in streams {
             let Some(table) = self.table(stream) else { continue };
-            let columns: Vec<TargetColumn> = (table.columns.iter())
+            let columns: Vec<CatalogColumn> = (table.columns.iter())
                 .map(|c| {
                     let ty = c.target_type();
-                    let column = TargetColumn::new(stream, &c.name, ty, c.not_null, c.has_default);
+                    let column = stream.catalog_column(&c.name, ty, c.not_null, c.has_default);
                     let foreseen = |rule: &Rule| rule.foreseen(&table.name, &c.name);
-                    TargetColumn { check: self.rules.iter().find_map(foreseen), ..column }
+                    CatalogColumn { check: self.rules.iter().find_map(foreseen), ..column }
                 })
                 .collect();
             let find = |name: &String| columns.iter().position(|c| c.name == *name);
@@ -234,24 +237,31 @@ impl PgCatalog {
                     };
                     let enforced = self.foreign_keys.iter().any(refers);
                     let parent = streams.iter().position(|s| s.name == *parent)?;
-                    Some(Reference { column, table: parent, enforced })
+                    Some(Reference {
+                        columns: vec![column],
+                        table: parent,
+                        parent_columns: Vec::new(),
+                        enforced,
+                    })
                 })
                 .collect();
             let key = stream.key.iter().filter_map(find).collect();
             let (origin, fold) = (&stream.origin, &stream.fold);
-            tables.push(TargetTable {
+            tables.push(CatalogTable {
                 origin: origin.as_ref().and_then(find),
                 fold: fold.as_ref().and_then(find),
                 name: table.name.clone(),
                 stream: stream.name.clone(),
-                role: stream.role,
+                role: stream.role.clone(),
+                time: stream.time().and_then(|n| find(&n.to_owned())),
+                adoptable: stream.is_adoptable(),
                 columns,
                 key,
                 references,
             });
         }
         let layout = self.layout.title.clone();
-        Catalog { backend: Backend::Postgres, layout, tables, instance: None }
+        Catalog::new(Backend::Postgres, layout, tables)
     }
 }
 

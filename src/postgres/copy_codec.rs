@@ -3,8 +3,8 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use crate::catalog::ColumnType;
 use crate::error::{Code, Error, Result};
-use crate::load::TargetType;
 use chronicle_archive::time::Instant;
 use chronicle_archive::{Batch, Value};
 
@@ -168,7 +168,7 @@ pub fn end(out: &mut BytesMut) {
 /// If a field is longer than the protocol's 2 GiB.
 pub fn put_row(
     out: &mut BytesMut,
-    types: &[TargetType],
+    types: &[ColumnType],
     batch: &Batch,
     row: usize,
     number: Option<i64>,
@@ -195,16 +195,16 @@ pub fn put_row(
 }
 
 /// How the fields of these types are read.
-pub fn fields(types: &[TargetType]) -> Vec<Field> {
-    let field = |ty: &TargetType| match ty {
-        TargetType::Uuid => Field::Uuid,
-        TargetType::Int(_) => Field::Int,
-        TargetType::Float(_) => Field::Float,
-        TargetType::Bool => Field::Bool,
-        TargetType::Timestamptz => Field::Time,
-        TargetType::Jsonb => Field::Jsonb,
-        TargetType::Bytea => Field::Bytes,
-        TargetType::Text(_) | TargetType::Json | TargetType::Cast(_) | TargetType::Sqlite(_) => {
+pub fn fields(types: &[ColumnType]) -> Vec<Field> {
+    let field = |ty: &ColumnType| match ty {
+        ColumnType::Uuid => Field::Uuid,
+        ColumnType::Int(_) => Field::Int,
+        ColumnType::Float(_) => Field::Float,
+        ColumnType::Bool => Field::Bool,
+        ColumnType::Timestamptz => Field::Time,
+        ColumnType::Jsonb => Field::Jsonb,
+        ColumnType::Bytea => Field::Bytes,
+        ColumnType::Text(_) | ColumnType::Json | ColumnType::Cast(_) | ColumnType::Sqlite(_) => {
             Field::Text
         }
     };
@@ -215,17 +215,17 @@ fn too_large() -> Error {
     Error::new(Code::Value, "a value is too large for the protocol")
 }
 
-fn put(out: &mut BytesMut, ty: &TargetType, value: Value<'_>) {
+fn put(out: &mut BytesMut, ty: &ColumnType, value: Value<'_>) {
     match (ty, value) {
-        (TargetType::Int(2), Value::Int(v)) => out.put_i16(v as i16),
-        (TargetType::Int(4), Value::Int(v)) => out.put_i32(v as i32),
+        (ColumnType::Int(2), Value::Int(v)) => out.put_i16(v as i16),
+        (ColumnType::Int(4), Value::Int(v)) => out.put_i32(v as i32),
         (_, Value::Int(v)) => out.put_i64(v),
-        (TargetType::Float(4), Value::Real(v)) => out.put_f32(v as f32),
+        (ColumnType::Float(4), Value::Real(v)) => out.put_f32(v as f32),
         (_, Value::Real(v)) => out.put_f64(v),
         (_, Value::Bool(v)) => out.put_u8(u8::from(v)),
         (_, Value::Time(v)) => out.put_i64(v.0),
         (_, Value::Uuid(v)) => out.put_slice(&v),
-        (TargetType::Jsonb, Value::Text(text)) => {
+        (ColumnType::Jsonb, Value::Text(text)) => {
             out.put_u8(JSONB_VERSION);
             out.put_slice(text);
         }
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn rows_survive_the_binary_form_however_the_bytes_are_cut() {
-        let types = [TargetType::Int(4), TargetType::Jsonb, TargetType::Uuid, TargetType::Bool];
+        let types = [ColumnType::Int(4), ColumnType::Jsonb, ColumnType::Uuid, ColumnType::Bool];
         let fields = [Field::Int, Field::Jsonb, Field::Uuid, Field::Bool];
         let mut row = Batch::default();
         row.start(0, 4, 1);

@@ -14,13 +14,13 @@ use super::conninfo::ConnInfo;
 use super::copy_codec::{Field, RowReader};
 use super::{literal, quoted, row_text};
 use crate::error::{Code, Result};
+use crate::identity::instance_of;
 use crate::layout::LayoutStream;
 use crate::sidecar::{
     COLUMNS, OriginalColumn, Restorer, SIDECAR, UNMAPPED_PREFIX, WHOLE_ROW, made_columns, unmapped,
     with_sidecar,
 };
 use crate::source::{ORPHANS_NAMED, Orphans, Source, SourceOptions};
-use crate::transform::key_map::instance_of;
 use chronicle_archive::Origin;
 use chronicle_archive::{Batch, Kind, Stream};
 

@@ -26,8 +26,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{Code, Error};
+use crate::identity::show_id;
 use crate::layout::LayoutStream;
-use crate::transform::key_map::show_id;
 use chronicle_archive::canonical::Canonical;
 use chronicle_archive::codec::real_text;
 use chronicle_archive::hex;
@@ -533,7 +533,7 @@ pub fn made_columns<'a>(
 ) -> Vec<&'a Column> {
     let may = |(n, column): &(usize, &Column)| {
         let said = described.column(&column.physical);
-        said.is_some_and(|c| c.default_from.is_some() || c.otherwise.is_some())
+        said.is_some_and(|c| c.default_from.is_some() || c.default.is_some())
             || (has_default(&column.physical)
                 && !stream.key.contains(n)
                 && !original_columns.iter().any(|r| r.column.name == column.name))

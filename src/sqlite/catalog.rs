@@ -3,9 +3,10 @@
 use rusqlite::Connection;
 
 use super::{failed, quoted};
+use crate::catalog::Affinity;
+use crate::catalog::Backend;
 use crate::error::{Code, Result};
-use crate::layout::{Backend, Layout, LayoutStream, Table, fit};
-use crate::load::Affinity;
+use crate::layout::{Layout, LayoutStream, Table, fit};
 use chronicle_archive::Kind;
 
 /// A column as SQLite declares it.

@@ -60,7 +60,7 @@ pub(crate) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// SQL for the text by which a row's key is named beside it, as [`show_id`](crate::transform::key_map::show_id)
+/// SQL for the text by which a row's key is named beside it, as [`show_id`](crate::identity::show_id)
 /// writes it; of a text that is not UTF-8 there is none.
 pub(crate) fn key_text(key: &str) -> String {
     format!(

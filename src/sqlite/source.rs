@@ -16,13 +16,13 @@ use super::snapshot::{self, Snapshot};
 use super::{failed, from_sqlite, literal, quoted, row_text};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
+use crate::identity::instance_of;
 use crate::layout::{Layout, LayoutStream};
 use crate::sidecar::{
     COLUMNS, OriginalColumn, Restorer, SIDECAR, UNMAPPED_PREFIX, WHOLE_ROW, made_columns, unmapped,
     with_sidecar,
 };
 use crate::source::{ORPHANS_NAMED, Orphans, Source, SourceOptions};
-use crate::transform::key_map::instance_of;
 use chronicle_archive::Origin;
 use chronicle_archive::{Batch, Kind, Stream, show, show_text};
 

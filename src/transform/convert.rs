@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use crate::load::{Affinity, CheckConstraint, TargetType};
+use crate::catalog::{Affinity, CheckConstraint, ColumnType};
 use crate::plan::ColumnPlan;
 use chronicle_archive::codec::{portable, real_text};
 use chronicle_archive::json::{JsonIssues, Scanner};
@@ -74,11 +74,11 @@ fn fits(
     value: Value<'_>,
 ) -> std::result::Result<(), Refusal> {
     match (&column.ty, value) {
-        (TargetType::Jsonb, Value::Text(_)) if column.kind == Kind::Jsonb => Ok(()),
-        (TargetType::Json | TargetType::Jsonb, Value::Text(text)) => {
+        (ColumnType::Jsonb, Value::Text(_)) if column.kind == Kind::Jsonb => Ok(()),
+        (ColumnType::Json | ColumnType::Jsonb, Value::Text(text)) => {
             let findings = scanner.scan(text);
             let cannot: &[JsonIssues] = match column.ty {
-                TargetType::Json => &[JsonIssues::INVALID, JsonIssues::VERY_DEEP],
+                ColumnType::Json => &[JsonIssues::INVALID, JsonIssues::VERY_DEEP],
                 _ => &[
                     JsonIssues::INVALID,
                     JsonIssues::NUL,
@@ -135,22 +135,22 @@ fn exact<'v>(
         return Ok(Held::Value(Value::Null));
     }
     match &column.ty {
-        TargetType::Sqlite(affinity) => to_sqlite(*affinity, column.kind, value, scratch),
-        TargetType::Uuid => to_uuid(value),
-        TargetType::Text(most) => to_text(column.kind, value, *most, scratch),
-        TargetType::Int(bytes) => to_int(value, *bytes),
-        TargetType::Float(bytes) => to_float(value, *bytes),
-        TargetType::Bool => to_bool(value),
-        TargetType::Timestamptz => to_instant(zone_rule, value),
-        TargetType::Json | TargetType::Jsonb => match value {
+        ColumnType::Sqlite(affinity) => to_sqlite(*affinity, column.kind, value, scratch),
+        ColumnType::Uuid => to_uuid(value),
+        ColumnType::Text(most) => to_text(column.kind, value, *most, scratch),
+        ColumnType::Int(bytes) => to_int(value, *bytes),
+        ColumnType::Float(bytes) => to_float(value, *bytes),
+        ColumnType::Bool => to_bool(value),
+        ColumnType::Timestamptz => to_instant(zone_rule, value),
+        ColumnType::Json | ColumnType::Jsonb => match value {
             Value::Text(_) => Ok(Held::Value(value)),
             other => refuse(format!("{} is not JSON text", class(other))),
         },
-        TargetType::Bytea => match value {
+        ColumnType::Bytea => match value {
             Value::Blob(_) => Ok(Held::Value(value)),
             other => refuse(format!("{} is not a blob", class(other))),
         },
-        TargetType::Cast(_) => to_text(column.kind, value, None, scratch),
+        ColumnType::Cast(_) => to_text(column.kind, value, None, scratch),
     }
 }
 
@@ -354,10 +354,10 @@ pub fn adapt(
     // a row without its key would be another row, or none
     let nullable = !column.not_null && !column.key;
     let null = || nullable.then_some(Nearest::Null);
-    if column.ty == TargetType::Timestamptz {
+    if column.ty == ColumnType::Timestamptz {
         return nearest_instant(zone_rule, value).map(Nearest::Time).or_else(null);
     }
-    if let (TargetType::Int(_), Value::Real(v)) = (&column.ty, value) {
+    if let (ColumnType::Int(_), Value::Real(v)) = (&column.ty, value) {
         let whole = v.round();
         let held = (whole.abs() < TWO_TO_THE_63).then_some(Value::Int(whole as i64));
         let fits = |v: &Value<'_>| {
@@ -384,7 +384,7 @@ pub fn adapt(
         return Some(Nearest::Null);
     }
     match (&column.ty, value) {
-        (TargetType::Json | TargetType::Jsonb, value) => {
+        (ColumnType::Json | ColumnType::Jsonb, value) => {
             let clean = match value {
                 Value::Text(text) => String::from_utf8_lossy(text).replace('\0', "\u{fffd}"),
                 Value::Blob(bytes) => BASE64.encode(bytes),

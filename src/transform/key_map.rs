@@ -5,65 +5,7 @@ use uuid::Uuid;
 
 use crate::error::Result;
 use crate::spill::Spill;
-use chronicle_archive::{Value, show};
-
-/// The UUID that stands for an id which is none: version 5 of where it comes from, whose rows it
-/// names, its class and its bytes. The same id gives the same UUID at any time.
-pub fn uuid_for(instance: Uuid, stream: &str, id: Value<'_>) -> Uuid {
-    let (class, bytes) = match id {
-        Value::Text(bytes) => ("text", bytes.to_vec()),
-        Value::Blob(bytes) => ("blob", bytes.to_vec()),
-        other => ("", show(other).into_bytes()),
-    };
-    let name = [stream.as_bytes(), b"\0", class.as_bytes(), b"\0", &bytes].concat();
-    Uuid::new_v5(&instance, &name)
-}
-
-/// The name of a database among all, made of what tells it unmapped. It follows from these texts at any
-/// time, and none of them can be read out of it.
-pub fn instance_of(parts: &[&[u8]]) -> Uuid {
-    const DATABASES: Uuid = Uuid::from_u128(0x9d3f_7a52_6c0e_4b1d_8f24_51a0_c7e6_3b98);
-    // lengths go in too: no two lists of texts run together into the same bytes
-    let mut name = Vec::new();
-    for part in parts {
-        name.extend_from_slice(&(part.len() as u64).to_be_bytes());
-        name.extend_from_slice(part);
-    }
-    Uuid::new_v5(&DATABASES, &name)
-}
-
-/// The UUID that an id spells, if it is one: in the spellings that PostgreSQL reads, and as a URN.
-pub fn as_uuid(id: Value<'_>) -> Option<Uuid> {
-    match id {
-        Value::Uuid(bytes) => Some(Uuid::from_bytes(bytes)),
-        Value::Text(text) => Uuid::try_parse_ascii(text).ok(),
-        _ => None,
-    }
-}
-
-/// The integer that an id spells, in the one spelling that an integer has.
-pub fn as_integer(id: Value<'_>) -> Option<i64> {
-    match id {
-        Value::Int(v) => Some(v),
-        Value::Text(text) => {
-            let text = std::str::from_utf8(text).ok()?;
-            text.parse().ok().filter(|v: &i64| v.to_string() == text)
-        }
-        _ => None,
-    }
-}
-
-/// An id as a text that names it, and as SQL casts it to text.
-pub fn show_id(id: Value<'_>) -> String {
-    match id {
-        Value::Text(text) => match std::str::from_utf8(text) {
-            Ok(text) => text.to_owned(),
-            Err(_) => format!("\u{0}text {}", chronicle_archive::hex(text)),
-        },
-        Value::Blob(bytes) => format!("\u{0}blob {}", chronicle_archive::hex(bytes)),
-        other => show(other),
-    }
-}
+use chronicle_archive::Value;
 
 /// An id that was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -268,26 +210,8 @@ impl KeyMap {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
 
     use super::*;
-
-    #[test]
-    fn one_id_of_one_place_is_always_the_same_uuid_and_of_two_never() {
-        let (here, there) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        let id = |v: i64| Value::Int(v);
-        assert_eq!(uuid_for(here, "sessions", id(1)), uuid_for(here, "sessions", id(1)));
-        let others = [
-            uuid_for(here, "sessions", id(1)),
-            uuid_for(here, "sessions", id(2)),
-            uuid_for(here, "events", id(1)),
-            uuid_for(there, "sessions", id(1)),
-            uuid_for(here, "sessions", Value::Text(b"1")),
-            uuid_for(here, "sessions", Value::Blob(b"1")),
-        ];
-        let distinct: HashSet<Uuid> = others.into_iter().collect();
-        assert_eq!(distinct.len(), others.len());
-    }
 
     #[test]
     fn a_former_integer_comes_back_if_it_is_free() {
@@ -337,24 +261,5 @@ mod tests {
             assert_eq!(map.get("x").unwrap(), Some(given));
         }
         assert_eq!(map.get("y").unwrap(), None);
-    }
-
-    #[test]
-    fn integers_have_one_spelling_and_uuids_have_several() {
-        assert_eq!(as_integer(Value::Text(b"7")), Some(7));
-        for no in ["07", "+7", " 7", "7.0", "", "x"] {
-            assert_eq!(as_integer(Value::Text(no.as_bytes())), None, "{no}");
-        }
-        let plain = "6ba7b810-9dad-11d1-80b4-00c04fd430c8";
-        for yes in [
-            plain.to_owned(),
-            plain.to_uppercase(),
-            plain.replace('-', ""),
-            format!("{{{plain}}}"),
-            format!("urn:uuid:{plain}"),
-        ] {
-            assert_eq!(as_uuid(Value::Text(yes.as_bytes())), Uuid::parse_str(plain).ok(), "{yes}");
-        }
-        assert_eq!(as_uuid(Value::Text(b" 6ba7b810-9dad-11d1-80b4-00c04fd430c8")), None);
     }
 }

@@ -11,19 +11,21 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use crate::catalog::{Affinity, CheckConstraint, ColumnType};
 use crate::error::{Code, Error, Result};
-use crate::layout::{Role, known_stream};
-use crate::load::{Affinity, CheckConstraint, KeysOf, Problem, Purpose, TargetType};
+use crate::identity::{as_integer, as_uuid, show_id, uuid_for};
+use crate::layout::known_stream;
+use crate::load::{KeysOf, Problem, Purpose};
 use crate::plan::{
-    ColumnPlan, ColumnSource, EventTypes, Fate, IdRule, Ids, OnUnrepresentable, Plan, StreamPlan,
-    Unmapped, derived,
+    ColumnPlan, ColumnSource, Fate, IdRule, Ids, Plan, StreamPlan, Unmapped, derived,
 };
+use crate::policy::{EventTypes, OnUnrepresentable};
 use crate::sidecar::{
     Fingerprint, NAMELESS as NAMELESS_ID, RESERVED_KEY, SidecarEntry, SidecarValues, kept_reference,
 };
 use crate::spill::Spill;
 use crate::transform::convert::{Nearest, Refusal, adapt, convert};
-use crate::transform::key_map::{KeyMap, MappedKey, as_integer, as_uuid, show_id, uuid_for};
+use crate::transform::key_map::{KeyMap, MappedKey};
 use chronicle_archive::json::{Scanner, member};
 use chronicle_archive::time::{ZoneRule, read_text};
 use chronicle_archive::{Batch, Kind, Value, show};
@@ -120,6 +122,8 @@ pub struct Transformer {
     sharing: Vec<Sharing>,
     changes: BTreeMap<(usize, String, What, String), (u64, String)>,
     problems: BTreeMap<(usize, Option<String>, String), Found>,
+    /// Of every stream, whether other rows may refer to its rows.
+    referenced: Vec<bool>,
     clocks: Clocks,
     row: Row,
 }
@@ -248,6 +252,7 @@ impl Transformer {
                 ids.insert(of.of.clone(), KeyMap::new()?);
             }
         }
+        let referenced = plan.streams.iter().map(|s| plan.is_referenced(&s.stream)).collect();
         let sharing = (0..plan.streams.len()).map(|n| Sharing::of(&plan, n)).collect();
         Ok(Transformer {
             plan,
@@ -262,6 +267,7 @@ impl Transformer {
             any_respelled: false,
             changes: BTreeMap::new(),
             problems: BTreeMap::new(),
+            referenced,
             clocks: Clocks::default(),
             row: Row::default(),
         })
@@ -461,7 +467,7 @@ impl Transformer {
         out.again.push(SidecarEntry { row: at.row, key: plain_key(second), text: whole.text() });
         let mut columns = BTreeMap::new();
         for (n, column) in at.stream.columns.iter().enumerate() {
-            let kind = if column.ty == TargetType::Jsonb { Kind::Jsonb } else { Kind::Text };
+            let kind = if column.ty == ColumnType::Jsonb { Kind::Jsonb } else { Kind::Text };
             let print = self.fingerprint.of(kind, out.rows.value(shaped, n));
             columns.insert(column.name.clone(), print);
         }
@@ -551,7 +557,7 @@ impl Transformer {
             let reason = "the target has no column for it";
             self.row.changed.push((missing.name.clone(), what, reason.into()));
         }
-        if at.stream.role == Role::Events {
+        if Clocks::has_clocks(&at.stream.role) {
             self.clocks.look(at);
         }
         Ok(())
@@ -587,7 +593,7 @@ impl Transformer {
 
     fn column(&mut self, at: At<'_>, column: &ColumnPlan, out: &mut Batch) -> Result<()> {
         let (mut text, mut other) = (Vec::new(), Vec::new());
-        let value = match (at.taken(&column.taken, &mut text), &column.otherwise) {
+        let value = match (at.taken(&column.taken, &mut text), &column.default) {
             (Value::Null, Some(otherwise)) if !column.not_null => at.taken(otherwise, &mut other),
             (value, _) => value,
         };
@@ -801,7 +807,7 @@ impl Transformer {
         }
         let preserves = self.plan.options.on_unrepresentable == OnUnrepresentable::Preserve;
         let named = named(&ids.of, value);
-        if ids.own && at.stream.role == Role::Sessions {
+        if ids.own && self.referenced[at.batch.stream()] {
             self.spill.put(RENAMED, &named, &[])?;
         } else if !ids.own && preserves && self.spill.get(RENAMED, &named)?.is_none() {
             // no row came under this id, so none will give it back to who refers to it
@@ -842,7 +848,7 @@ impl Transformer {
         if !ids.own && self.any_respelled {
             let spelled = self.spill.get(RESPELLED, uuid.as_bytes())?;
             if spelled.is_some_and(|spelled| spelled != text) {
-                let reason = "the row that it refers to spells this UUID otherwise: the reference \
+                let reason = "the row that it refers to spells this UUID default: the reference \
                               comes back in that spelling";
                 self.change(column, What::Remapped, reason.into());
             }
@@ -946,7 +952,7 @@ impl Transformer {
             return None;
         }
         if value == Value::Null {
-            let otherwise = at.taken(column.otherwise.as_ref()?, text);
+            let otherwise = at.taken(column.default.as_ref()?, text);
             return (otherwise != Value::Null).then_some(Instead::Value(otherwise));
         }
         if let (Some(_), Some(CheckConstraint::OneOf(allowed)), Value::Text(name)) =
@@ -995,7 +1001,7 @@ impl Transformer {
     ) {
         let preserves = self.plan.options.on_unrepresentable == OnUnrepresentable::Preserve;
         if preserves && at.stream.remembers {
-            let kind = if column.ty == TargetType::Jsonb { Kind::Jsonb } else { Kind::Text };
+            let kind = if column.ty == ColumnType::Jsonb { Kind::Jsonb } else { Kind::Text };
             let was = self.fingerprint.of(kind, loaded);
             self.row.beside.original(&column.name, value, was);
         }
@@ -1057,7 +1063,7 @@ impl Transformer {
                 && member(scanner, text, RESERVED_KEY).is_some()
         };
         if !folded && !self.row.beside.has(&column.name) && has(&mut self.scanner) {
-            let kind = if column.ty == TargetType::Jsonb { Kind::Jsonb } else { Kind::Text };
+            let kind = if column.ty == ColumnType::Jsonb { Kind::Jsonb } else { Kind::Text };
             let was = self.fingerprint.of(kind, value);
             self.row.beside.original(&column.name, value, was);
         }
@@ -1108,7 +1114,7 @@ impl Transformer {
         let Some(stream) = plan.streams.get(batch.stream()) else { return Ok(()) };
         for name in rows.iter().filter_map(|row| own_name(stream, batch, *row)) {
             self.spill.remove(FIRST, &name)?;
-            if stream.role == Role::Sessions {
+            if self.referenced[batch.stream()] {
                 self.any_unloaded = true;
                 self.spill.put(UNLOADED, &name, &[])?;
             }
@@ -1327,7 +1333,7 @@ impl Instead<'_> {
 /// Whether a column of the target's own ids also takes a row without one, as a text key of SQLite.
 fn takes_no_id(column: &ColumnPlan) -> bool {
     let keeps = column.ids.as_ref().is_some_and(|ids| ids.own && ids.rule == IdRule::Keep);
-    keeps && !column.not_null && matches!(column.ty, TargetType::Sqlite(Affinity::Text))
+    keeps && !column.not_null && matches!(column.ty, ColumnType::Sqlite(Affinity::Text))
 }
 
 /// Whether the target's rule for a column allows a text.
@@ -1341,15 +1347,15 @@ fn allows(column: &ColumnPlan, text: &str) -> bool {
 /// Whether a value that the column holds is spelled otherwise when it is read back.
 fn changes_form(column: &ColumnPlan, value: Value<'_>) -> bool {
     match (&column.ty, value) {
-        (TargetType::Timestamptz, Value::Text(_)) => true,
-        (TargetType::Uuid, Value::Text(text)) => {
+        (ColumnType::Timestamptz, Value::Text(_)) => true,
+        (ColumnType::Uuid, Value::Text(text)) => {
             as_uuid(value).is_none_or(|uuid| uuid.to_string().as_bytes() != text)
         }
         // an empty object or list has no room for a difference
-        (TargetType::Jsonb, Value::Text(text)) => {
+        (ColumnType::Jsonb, Value::Text(text)) => {
             column.kind != Kind::Jsonb && !matches!(text, b"{}" | b"[]")
         }
-        (TargetType::Cast(_), Value::Text(_)) => column.kind == Kind::Text,
+        (ColumnType::Cast(_), Value::Text(_)) => column.kind == Kind::Text,
         _ => false,
     }
 }
@@ -1405,6 +1411,11 @@ const FURTHEST: i64 = 60;
 const MICROS: i64 = 1_000_000;
 
 impl Clocks {
+    /// Whether rows of a role have two clocks.
+    fn has_clocks(role: &crate::catalog::Role) -> bool {
+        role.0 == "events"
+    }
+
     fn look(&mut self, at: At<'_>) {
         let column = |name: &str| {
             let n = at.stream.source.column(name)?;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use chronicle_dump::layout::Backend;
+use chronicle_dump::catalog::Backend;
 use serde::Deserialize;
 
 use crate::support::oracle::{

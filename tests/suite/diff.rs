@@ -8,7 +8,7 @@ use chronicle_archive::{Batch, Column, Kind, Stream, Value};
 use chronicle_dump::cancel::Cancel;
 use chronicle_dump::diff::{ChangedColumn, DifferenceKind};
 use chronicle_dump::error::Code;
-use chronicle_dump::plan::AssumeZone;
+use chronicle_dump::policy::AssumeZone;
 use chronicle_dump::progress::Progress;
 use chronicle_dump::{CompareOptions, Compared, Difference, Result, Side, compare};
 use futures::future::BoxFuture;

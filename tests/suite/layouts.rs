@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use chronicle_dump::layout::{self, Backend, Choice};
+use chronicle_dump::catalog::Backend;
+use chronicle_dump::layout::{self, Choice};
 use rusqlite::Connection;
 use serde_json::Value as Json;
 

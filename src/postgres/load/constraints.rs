@@ -2,8 +2,9 @@
 
 use super::copy::{NUMBER, place_of};
 use super::{PgTarget, not_begun};
+use crate::catalog::ColumnType;
 use crate::error::{Code, Error, Result};
-use crate::load::{Refused, Rows, TargetType};
+use crate::load::{Refused, Rows};
 use crate::plan::StreamPlan;
 use crate::postgres::catalog::Rule;
 use crate::postgres::quoted;
@@ -88,7 +89,7 @@ impl PgTarget {
         let column =
             stream.columns.iter().find(|c| table.columns[c.target].physical == physical)?;
         match &column.ty {
-            TargetType::Cast(ty) => Some(ty),
+            ColumnType::Cast(ty) => Some(ty),
             _ => None,
         }
     }

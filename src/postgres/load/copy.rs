@@ -7,11 +7,14 @@ use tokio_postgres::Statement;
 use tokio_postgres::error::SqlState;
 
 use super::{PgTarget, not_begun};
+use crate::catalog::ColumnType;
 use crate::error::{Code, Error, Result};
 use crate::load::bench_skip::{Step, skips};
 use crate::load::row_sketch::RowSketch;
-use crate::load::{OnOrphans, Purpose, Rows, TargetType};
-use crate::plan::{OnUnrepresentable, Plan, StreamPlan};
+use crate::load::{Purpose, Rows};
+use crate::plan::{Plan, StreamPlan};
+use crate::policy::OnOrphans;
+use crate::policy::OnUnrepresentable;
 use crate::postgres::catalog::PgCatalog;
 use crate::postgres::connection::failed;
 use crate::postgres::conninfo::ConnInfo;
@@ -57,8 +60,8 @@ impl PgTarget {
         let full = self.found.full_name(&table.name);
         let physical = |n: usize| quoted(&table.columns[n].physical);
         let mut columns: Vec<String> = stream.columns.iter().map(|c| physical(c.target)).collect();
-        let types: Vec<TargetType> = stream.columns.iter().map(|c| c.ty.clone()).collect();
-        let casts = types.iter().any(|ty| matches!(ty, TargetType::Cast(_)));
+        let types: Vec<ColumnType> = stream.columns.iter().map(|c| c.ty.clone()).collect();
+        let casts = types.iter().any(|ty| matches!(ty, ColumnType::Cast(_)));
         let empty = self.is_empty(&table.name).await?;
         if empty && self.purpose == Purpose::Load {
             self.forget(&table.name).await?;
@@ -102,7 +105,7 @@ impl PgTarget {
                 let physical = &table.columns[c.target].physical;
                 let name = quoted(physical);
                 match &c.ty {
-                    TargetType::Cast(_) => format!("{name}::text AS {name}"),
+                    ColumnType::Cast(_) => format!("{name}::text AS {name}"),
                     ty if added(physical) => format!("NULL::{} AS {name}", type_name(ty)),
                     _ => name,
                 }
@@ -131,7 +134,7 @@ pub(super) struct Load {
     /// Whether the staging table numbers its rows, so that the server's rules can be asked.
     pub(super) numbered: bool,
     pub(super) copy: Statement,
-    pub(super) types: Vec<TargetType>,
+    pub(super) types: Vec<ColumnType>,
     pub(super) rows: u64,
     /// The sums of the rows that were sent and not taken back.
     pub(super) sums: RowSketch,
@@ -225,17 +228,17 @@ pub(super) fn place_of(stream: &StreamPlan, rows: &Rows<'_>, row: usize) -> Stri
 }
 
 /// A type that we give a column, as SQL.
-pub(super) fn type_name(ty: &TargetType) -> &'static str {
+pub(super) fn type_name(ty: &ColumnType) -> &'static str {
     match ty {
-        TargetType::Int(_) => "bigint",
-        TargetType::Float(_) => "double precision",
-        TargetType::Bool => "boolean",
-        TargetType::Timestamptz => "timestamptz",
-        TargetType::Uuid => "uuid",
-        TargetType::Bytea => "bytea",
-        TargetType::Json => "json",
-        TargetType::Jsonb => "jsonb",
-        TargetType::Text(_) | TargetType::Cast(_) | TargetType::Sqlite(_) => "text",
+        ColumnType::Int(_) => "bigint",
+        ColumnType::Float(_) => "double precision",
+        ColumnType::Bool => "boolean",
+        ColumnType::Timestamptz => "timestamptz",
+        ColumnType::Uuid => "uuid",
+        ColumnType::Bytea => "bytea",
+        ColumnType::Json => "json",
+        ColumnType::Jsonb => "jsonb",
+        ColumnType::Text(_) | ColumnType::Cast(_) | ColumnType::Sqlite(_) => "text",
     }
 }
 

@@ -3,8 +3,9 @@
 use uuid::Uuid;
 
 use super::PgTarget;
+use crate::catalog::ColumnType;
 use crate::error::{Code, Result};
-use crate::load::{EXISTING_KEYS_PER_CALL, ExistingKey, KeysOf, TargetType};
+use crate::load::{EXISTING_KEYS_PER_CALL, ExistingKey, KeysOf};
 use crate::postgres::{literal, quoted};
 use crate::sidecar::{SIDECAR, original_id};
 
@@ -111,7 +112,7 @@ impl PgTarget {
                     literal(&column.physical),
                     quoted(&column.physical),
                 );
-                if matches!(column.ty, TargetType::Int(_)) {
+                if matches!(column.ty, ColumnType::Int(_)) {
                     self.run("cannot advance a sequence", &sql).await?;
                 }
             }

@@ -5,8 +5,9 @@ use tokio_postgres::error::SqlState;
 use super::PgTarget;
 use super::copy::{is_about_a_value, type_name, with_hint};
 use super::sidecar::STAGED_FILLED;
+use crate::catalog::{CatalogTable, ColumnType};
 use crate::error::{Code, Error, Result};
-use crate::load::{Problem, Problems, TargetTable, TargetType};
+use crate::load::{Problem, Problems};
 use crate::plan::{ColumnPlan, StreamPlan};
 use crate::postgres::catalog::Rule;
 use crate::postgres::connection::failed;
@@ -30,7 +31,7 @@ struct Unique {
 pub(super) struct Merge<'a> {
     pub(super) target: &'a PgTarget,
     pub(super) stream: &'a StreamPlan,
-    pub(super) table: &'a TargetTable,
+    pub(super) table: &'a CatalogTable,
     /// The staging table's full name.
     pub(super) staging: &'a str,
 }
@@ -59,7 +60,7 @@ impl Merge<'_> {
     async fn refuse_cast(&self, place: &str) -> Result<()> {
         let key = self.key();
         for (n, column) in self.stream.columns.iter().enumerate() {
-            if !matches!(column.ty, TargetType::Cast(_)) {
+            if !matches!(column.ty, ColumnType::Cast(_)) {
                 continue;
             }
             let name = self.name(n);
@@ -164,7 +165,7 @@ impl Merge<'_> {
     /// What the server refuses by rules that only it can apply: the staged rows go into a copy of
     /// their table that is taken back again. It names the first thing, as to an import.
     async fn rehearse(&self, odd: &[Unique]) -> Result<Option<Error>> {
-        let casts = self.stream.columns.iter().any(|c| matches!(c.ty, TargetType::Cast(_)));
+        let casts = self.stream.columns.iter().any(|c| matches!(c.ty, ColumnType::Cast(_)));
         if !casts && odd.is_empty() && !self.rules().any(|rule| !self.writes(&rule.columns)) {
             return Ok(None);
         }
@@ -241,7 +242,7 @@ impl Merge<'_> {
     /// Whether some of these columns are staged as texts.
     fn casts(&self, columns: &[String]) -> bool {
         self.stream.columns.iter().any(|c| {
-            matches!(c.ty, TargetType::Cast(_))
+            matches!(c.ty, ColumnType::Cast(_))
                 && columns.contains(&self.table.columns[c.target].physical)
         })
     }
@@ -339,13 +340,13 @@ impl Merge<'_> {
     }
 
     /// SQL that is true if a column of the two rows is not the same.
-    fn differs(&self, column: usize, ty: &TargetType) -> String {
+    fn differs(&self, column: usize, ty: &ColumnType) -> String {
         let name = self.name(column);
         match ty {
             // no equality of their own, or one that is too lenient: their texts decide
-            TargetType::Cast(_) => format!("t.{name}::text IS DISTINCT FROM s.{name}"),
-            TargetType::Json => format!("t.{name}::text IS DISTINCT FROM s.{name}::text"),
-            TargetType::Text(_) => {
+            ColumnType::Cast(_) => format!("t.{name}::text IS DISTINCT FROM s.{name}"),
+            ColumnType::Json => format!("t.{name}::text IS DISTINCT FROM s.{name}::text"),
+            ColumnType::Text(_) => {
                 format!("t.{name} COLLATE \"C\" IS DISTINCT FROM s.{name} COLLATE \"C\"")
             }
             _ => format!("t.{name} IS DISTINCT FROM s.{name}"),
@@ -357,7 +358,7 @@ impl Merge<'_> {
         let columns: Vec<String> = (0..self.stream.columns.len()).map(|n| self.name(n)).collect();
         let values: Vec<String> = (self.stream.columns.iter().zip(&columns))
             .map(|(column, name)| match &column.ty {
-                TargetType::Cast(ty) => format!("s.{name}::{ty}"),
+                ColumnType::Cast(ty) => format!("s.{name}::{ty}"),
                 _ => format!("s.{name}"),
             })
             .collect();
@@ -464,7 +465,7 @@ impl Merge<'_> {
             .iter()
             .find(|k| k.table == self.table.name && k.name == constraint)?;
         for reference in &self.table.references {
-            if key.columns == [self.table.columns[reference.column].physical.clone()] {
+            if key.columns == [self.table.columns[reference.columns[0]].physical.clone()] {
                 let left = self.target.orphans_in(self.staging, self.stream, reference).await;
                 return Some(left.ok()??.refused(true));
             }

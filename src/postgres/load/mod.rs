@@ -25,11 +25,12 @@ use super::catalog::{PgCatalog, Trigger};
 use super::connection::Connection;
 use super::conninfo::ConnInfo;
 use super::source::instance;
+use crate::catalog::Catalog;
 use crate::error::{Code, Error, Result};
 use crate::layout::Layout;
 use crate::load::{
-    Catalog, ExistingKey, ImportStats, KeysOf, Problems, Purpose, Refused, Rows, StreamStats,
-    Target, TargetOptions,
+    ExistingKey, ImportStats, KeysOf, Problems, Purpose, Refused, Rows, StreamStats, Target,
+    TargetOptions,
 };
 use crate::plan::Plan;
 use crate::source::Orphans;

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use super::copy::Load;
 use super::sidecar::STAGED_RESIDUE;
 use super::{Loading, PgTarget, not_begun};
+use crate::catalog::Reference;
 use crate::error::{Code, Error, Result};
-use crate::layout::Role;
 use crate::load::bench_skip::{Step, skips};
-use crate::load::{OnOrphans, Problems, Purpose, Reference};
-use crate::plan::{OnUnrepresentable, StreamPlan};
+use crate::load::{Problems, Purpose};
+use crate::plan::StreamPlan;
+use crate::policy::OnOrphans;
+use crate::policy::OnUnrepresentable;
 use crate::postgres::catalog::ForeignKey;
 use crate::postgres::{literal, quoted, row_text};
 use crate::sidecar::{SIDECAR, WHOLE_ROW};
@@ -57,7 +59,7 @@ impl PgTarget {
 
     /// Whether rows can be made for this reference: sessions can, the rest would be empty.
     fn adopts(&self, reference: &Reference) -> bool {
-        self.catalog.tables[reference.table].role == Role::Sessions
+        self.catalog.tables[reference.table].adoptable
     }
 
     /// Takes staged rows out again that refer to nothing.
@@ -118,7 +120,7 @@ impl PgTarget {
                 _ if column.default_from.as_deref() == Some(&key.name) => {
                     format!("c.{refers}::text")
                 }
-                _ => column.otherwise.as_deref().map_or_else(|| "''".into(), literal),
+                _ => column.default.as_deref().map_or_else(|| "''".into(), literal),
             };
             columns.push((quoted(&column.physical), value));
         }
@@ -183,7 +185,7 @@ impl PgTarget {
             let stream = &loading.plan.streams[load.stream];
             let table = &self.catalog.tables[stream.table];
             let known = |column: &str| {
-                table.references.iter().any(|r| table.columns[r.column].physical == column)
+                table.references.iter().any(|r| table.columns[r.columns[0]].physical == column)
             };
             let loaded = |column: &String| {
                 stream.columns.iter().any(|c| table.columns[c.target].physical == *column)
@@ -278,10 +280,10 @@ impl PgTarget {
         let table = &self.catalog.tables[stream.table];
         let parent = &self.catalog.tables[reference.table];
         let key = parent.key.first().map(|k| quoted(&parent.columns[*k].physical))?;
-        if !stream.columns.iter().any(|c| c.target == reference.column) {
+        if !stream.columns.iter().any(|c| c.target == reference.columns[0]) {
             return None;
         }
-        let refers = quoted(&table.columns[reference.column].physical);
+        let refers = quoted(&table.columns[reference.columns[0]].physical);
         let mut places = vec![self.found.full_name(&parent.name)];
         let loading = self.loading.as_ref()?;
         for load in loading.done.iter().filter(|_| self.purpose == Purpose::Check) {
@@ -319,7 +321,7 @@ impl PgTarget {
         let Some(count) = rows.first().and_then(|row| text(row, 2)) else { return Ok(None) };
         Ok(Some(Orphans {
             stream: stream.stream.clone(),
-            column: table.columns[reference.column].name.clone(),
+            column: table.columns[reference.columns[0]].name.clone(),
             rows: count.parse().unwrap_or(0),
             first: (rows.iter())
                 .map(|r| (text(r, 0).unwrap_or_default(), text(r, 1).unwrap_or_default()))

@@ -6,9 +6,11 @@ use tokio_postgres::Statement;
 
 use super::copy::MESSAGE;
 use super::{Loading, PgTarget};
+use crate::catalog::ColumnType;
 use crate::error::{Code, Result};
-use crate::load::{Purpose, Refused, Rows, TargetType};
-use crate::plan::{OnUnrepresentable, Plan, StreamPlan};
+use crate::load::{Purpose, Refused, Rows};
+use crate::plan::{Plan, StreamPlan};
+use crate::policy::OnUnrepresentable;
 use crate::postgres::{copy_codec, literal, quoted};
 use crate::sidecar::{COLUMNS, SIDECAR, kept_otherwise};
 use chronicle_archive::{Batch, Value};
@@ -83,7 +85,7 @@ impl PgTarget {
         let cannot = |e| self.connection.failed(Code::Target, "cannot keep the originals", e);
         let sink = self.connection.client.copy_in::<_, Bytes>(copy).await.map_err(cannot)?;
         pin_mut!(sink);
-        let (types, mut row) = (vec![TargetType::Text(None); 3], Batch::default());
+        let (types, mut row) = (vec![ColumnType::Text(None); 3], Batch::default());
         let mut buffer = BytesMut::new();
         copy_codec::start(&mut buffer);
         for kept in rows.sidecar.iter().filter(|k| !refused.iter().any(|r| r.row == k.row)) {

@@ -4,10 +4,11 @@ use futures::{StreamExt, pin_mut};
 
 use super::PgTarget;
 use super::copy::Load;
+use crate::catalog::ColumnType;
 use crate::error::{Code, Result};
+use crate::load::Purpose;
 use crate::load::bench_skip::{Step, skips};
 use crate::load::row_sketch::{differing, not_as_loaded};
-use crate::load::{Purpose, TargetType};
 use crate::plan::StreamPlan;
 use crate::postgres::copy_codec::{Field, RowReader};
 use crate::postgres::{copy_codec, quoted};
@@ -32,7 +33,7 @@ impl PgTarget {
     pub(super) async fn each_row(
         &self,
         stream: &StreamPlan,
-        types: &[TargetType],
+        types: &[ColumnType],
         from: &str,
         mut each: impl FnMut(&Batch, usize),
     ) -> Result<()> {
@@ -42,7 +43,7 @@ impl PgTarget {
                 let name = quoted(&table.columns[c.target].physical);
                 match c.ty {
                     // so that workers of the server fetch and spell it, and not only who sends it
-                    TargetType::Cast(_) | TargetType::Jsonb => format!("c.{name}::text"),
+                    ColumnType::Cast(_) | ColumnType::Jsonb => format!("c.{name}::text"),
                     _ => format!("c.{name}"),
                 }
             })

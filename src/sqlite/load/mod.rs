@@ -24,14 +24,17 @@ use super::snapshot::{Head, connect, harden, resolve, scratch};
 use super::source::instance;
 use super::{failed, quoted};
 use crate::cancel::Cancel;
+use crate::catalog::Catalog;
 use crate::error::{Code, Error, Result};
-use crate::layout::{Layout, Role};
+use crate::layout::Layout;
 use crate::load::row_sketch::RowSketch;
 use crate::load::{
-    Catalog, ExistingKey, ImportStats, KeysOf, OnOrphans, Problems, Purpose, Refused, Rows,
-    StreamStats, Target, TargetOptions,
+    ExistingKey, ImportStats, KeysOf, Problems, Purpose, Refused, Rows, StreamStats, Target,
+    TargetOptions,
 };
-use crate::plan::{OnUnrepresentable, Plan};
+use crate::plan::Plan;
+use crate::policy::OnOrphans;
+use crate::policy::OnUnrepresentable;
 use chronicle_archive::show_path;
 
 /// SQLite's page cache in KiB: enough that the indexes of some hundred thousand rows stay in it.
@@ -317,7 +320,7 @@ impl SqliteTarget {
                         loading.streams[number].loaded.orphans_skipped += skipped;
                     }
                     // other rows than sessions would be empty
-                    Some(OnOrphans::Adopt) if parent.role == Role::Sessions => {
+                    Some(OnOrphans::Adopt) if parent.adoptable => {
                         adopting.push((number, n, reference));
                     }
                     // at rest SQLite enforces nothing, and Chronicle's own files hold orphans: keep

@@ -4,13 +4,13 @@ use rusqlite::Connection;
 
 use super::row::Bound;
 use super::{Loading, SqliteTarget};
+use crate::catalog::{CatalogTable, Reference};
 use crate::error::{Code, Result};
-use crate::load::{Reference, TargetTable};
+use crate::identity::show_id;
 use crate::plan::StreamPlan;
 use crate::sidecar::{SIDECAR, SidecarEntry, SidecarValues, WHOLE_ROW};
 use crate::source::{ORPHANS_NAMED, Orphans};
 use crate::sqlite::{failed, from_sqlite, key_text, literal, quoted, row_text};
-use crate::transform::key_map::show_id;
 use chronicle_archive::Value;
 
 impl SqliteTarget {
@@ -64,7 +64,7 @@ impl SqliteTarget {
     ) -> Result<Vec<SidecarEntry>> {
         let table = &self.catalog.tables[stream.table];
         let parent = &self.catalog.tables[reference.table];
-        let physical = |t: &TargetTable, name: &str| {
+        let physical = |t: &CatalogTable, name: &str| {
             t.columns.iter().find(|c| c.name == name).map(|c| quoted(&c.physical))
         };
         let Some(key) = parent.key.first().map(|k| &parent.columns[*k]) else {
@@ -80,7 +80,7 @@ impl SqliteTarget {
                 _ if column.default_from.as_deref() == Some(&key.name) => {
                     "CAST(o.value AS TEXT)".into()
                 }
-                _ => column.otherwise.as_deref().map_or_else(|| "''".into(), literal),
+                _ => column.default.as_deref().map_or_else(|| "''".into(), literal),
             };
             columns.push((quoted(&column.physical), value));
         }
@@ -121,7 +121,7 @@ impl SqliteTarget {
 
 pub(super) fn parent_exists(
     connection: &Connection,
-    parent: &TargetTable,
+    parent: &CatalogTable,
     value: Value<'_>,
 ) -> rusqlite::Result<bool> {
     let key = parent.key.first().map_or("", |k| &parent.columns[*k].physical);
@@ -135,9 +135,9 @@ pub(super) fn orphans_left(
     connection: &Connection,
     stream: &StreamPlan,
     number: usize,
-    table: &TargetTable,
+    table: &CatalogTable,
     reference: &Reference,
-    parent: &TargetTable,
+    parent: &CatalogTable,
 ) -> rusqlite::Result<Option<Orphans>> {
     let key = parent.key.first().map_or("", |k| &parent.columns[*k].physical);
     let from = format!(
@@ -158,7 +158,7 @@ pub(super) fn orphans_left(
     let first = statement.query_map(which, |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(Some(Orphans {
         stream: stream.stream.clone(),
-        column: table.columns[reference.column].name.clone(),
+        column: table.columns[reference.columns[0]].name.clone(),
         rows: rows.unsigned_abs(),
         first: first.collect::<rusqlite::Result<_>>()?,
     }))

@@ -6,9 +6,10 @@ use rusqlite::types::ToSqlOutput;
 use rusqlite::{CachedStatement, Connection, ErrorCode, ToSql, ffi};
 
 use super::references::parent_exists;
+use crate::catalog::{Catalog, CatalogTable};
 use crate::error::{Code, Error, Result};
+use crate::load::Rows;
 use crate::load::bench_skip::{Step, skips};
-use crate::load::{Catalog, Rows, TargetTable};
 use crate::plan::StreamPlan;
 use crate::sqlite::{extended_code, failed, from_sqlite, quoted, to_sqlite};
 use crate::transform::key_of;
@@ -26,7 +27,7 @@ impl ToSql for Bound<'_> {
     }
 }
 
-pub(super) fn insert_sql(stream: &StreamPlan, table: &TargetTable) -> String {
+pub(super) fn insert_sql(stream: &StreamPlan, table: &CatalogTable) -> String {
     let columns: Vec<String> =
         stream.columns.iter().map(|c| quoted(&table.columns[c.target].physical)).collect();
     // never OR REPLACE: it deletes the row that is in the way, and with it its children
@@ -43,7 +44,7 @@ pub(super) fn insert_sql(stream: &StreamPlan, table: &TargetTable) -> String {
 pub(super) struct Place<'a> {
     pub(super) connection: &'a Connection,
     pub(super) stream: &'a StreamPlan,
-    pub(super) table: &'a TargetTable,
+    pub(super) table: &'a CatalogTable,
     pub(super) rows: &'a Rows<'a>,
     pub(super) row: usize,
 }
@@ -220,7 +221,7 @@ impl Place<'_> {
             return Ok(());
         }
         for (n, reference) in self.table.references.iter().enumerate() {
-            let column = self.stream.columns.iter().position(|c| c.target == reference.column);
+            let column = self.stream.columns.iter().position(|c| c.target == reference.columns[0]);
             let Some(column) = column else { continue };
             let value = self.value(column);
             let original_columns = match value {

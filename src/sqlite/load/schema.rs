@@ -5,12 +5,12 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::SqliteTarget;
-use crate::error::{Code, Error, Result};
-use crate::layout::Backend;
-use crate::load::{
-    Affinity, Catalog, CheckConstraint, EXISTING_KEYS_PER_CALL, ExistingKey, KeysOf, Purpose,
-    Reference, TargetColumn, TargetTable, TargetType,
+use crate::catalog::Backend;
+use crate::catalog::{
+    Affinity, Catalog, CatalogColumn, CatalogTable, CheckConstraint, ColumnType, Reference,
 };
+use crate::error::{Code, Error, Result};
+use crate::load::{EXISTING_KEYS_PER_CALL, ExistingKey, KeysOf, Purpose};
 use crate::plan::{Plan, StreamPlan};
 use crate::sidecar::{SIDECAR, original_id};
 use crate::sqlite::catalog::{SqliteCatalog, affinity};
@@ -25,9 +25,9 @@ impl SqliteTarget {
                 continue;
             }
             let ty = match column.ty {
-                TargetType::Sqlite(Affinity::Numeric) => "INTEGER",
-                TargetType::Sqlite(Affinity::Real) => "REAL",
-                TargetType::Sqlite(Affinity::Blob) => "BLOB",
+                ColumnType::Sqlite(Affinity::Numeric) => "INTEGER",
+                ColumnType::Sqlite(Affinity::Real) => "REAL",
+                ColumnType::Sqlite(Affinity::Blob) => "BLOB",
                 _ => "TEXT",
             };
             self.connection.execute_batch(&format!(
@@ -147,13 +147,13 @@ pub(super) fn blocker(path: &Path) -> Option<String> {
 
 pub(super) fn describe(connection: &Connection, found: &SqliteCatalog) -> Result<Catalog> {
     let streams = &found.layout.streams;
-    let mut tables: Vec<TargetTable> = Vec::new();
+    let mut tables: Vec<CatalogTable> = Vec::new();
     for stream in streams {
         let Some(table) = found.table(stream) else { continue };
-        let mut columns: Vec<TargetColumn> = (table.stored())
+        let mut columns: Vec<CatalogColumn> = (table.stored())
             .map(|c| {
-                let ty = TargetType::Sqlite(affinity(&c.declared));
-                TargetColumn::new(stream, &c.name, ty, c.not_null, c.has_default)
+                let ty = ColumnType::Sqlite(affinity(&c.declared));
+                stream.catalog_column(&c.name, ty, c.not_null, c.has_default)
             })
             .collect();
         let checks = checks(connection, &table.name)
@@ -174,14 +174,21 @@ pub(super) fn describe(connection: &Connection, found: &SqliteCatalog) -> Result
                         .filter(|s| found.table(s).is_some())
                         .position(|s| s.name == parent.name)
                 })?;
-                Some(Reference { column: find(column)?, table, enforced: false })
+                Some(Reference {
+                    columns: vec![find(column)?],
+                    table,
+                    parent_columns: Vec::new(),
+                    enforced: false,
+                })
             })
             .collect();
         let key = stream.key.iter().filter_map(find).collect();
-        tables.push(TargetTable {
+        tables.push(CatalogTable {
             name: table.name.clone(),
             stream: stream.name.clone(),
-            role: stream.role,
+            role: stream.role.clone(),
+            time: stream.time().and_then(|n| columns.iter().position(|c| c.name == n)),
+            adoptable: stream.is_adoptable(),
             key,
             references,
             origin: stream.origin.as_ref().and_then(find),
@@ -190,7 +197,7 @@ pub(super) fn describe(connection: &Connection, found: &SqliteCatalog) -> Result
         });
     }
     let layout = found.layout.title.clone();
-    Ok(Catalog { backend: Backend::Sqlite, layout, tables, instance: None })
+    Ok(Catalog::new(Backend::Sqlite, layout, tables))
 }
 
 /// The CHECKs of a table that we can foresee, as its own text says them.

@@ -1,0 +1,207 @@
+//! Every choice that the user makes about values, columns and rows, with the words that name it on the
+//! command line, in JSON and in messages.
+
+use uuid::Uuid;
+
+use crate::error::{Code, Error, Result};
+use chronicle_archive::time::{ZoneRule, parse_zone};
+
+/// A choice with a fixed set of words.
+pub trait Policy: Copy + PartialEq + Send + Sync + 'static {
+    /// Every choice with its word and what it does, in the order of the documentation.
+    const WORDS: &'static [(Self, &'static str, &'static str)];
+
+    /// The word of this choice.
+    fn word(self) -> &'static str {
+        Self::WORDS.iter().find(|(choice, ..)| *choice == self).map_or("", |(_, word, _)| word)
+    }
+
+    /// The choice of a word, if there is one.
+    fn from_word(word: &str) -> Option<Self> {
+        Self::WORDS.iter().find(|(_, w, _)| *w == word).map(|(choice, ..)| *choice)
+    }
+}
+
+/// How to handle values that the target cannot store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnUnrepresentable {
+    /// Stop the import.
+    #[default]
+    Fail,
+    /// Load the nearest value and count it.
+    Adapt,
+    /// Load the nearest value, count it, and store the original in the sidecar table.
+    Preserve,
+    /// Leave the row out and write it into an archive of its own.
+    Reject,
+}
+
+impl Policy for OnUnrepresentable {
+    const WORDS: &'static [(Self, &'static str, &'static str)] = &[
+        (Self::Fail, "fail", "Stop the import"),
+        (Self::Adapt, "adapt", "Load the nearest value that the target can store, and count it"),
+        (
+            Self::Preserve,
+            "preserve",
+            "The same, and store the original in the sidecar table: an export of the target restores it",
+        ),
+        (Self::Reject, "reject", "Leave the row out and write it to --rejects FILE"),
+    ];
+}
+
+impl OnUnrepresentable {
+    /// Whether another value is loaded in its place.
+    pub fn adapts(self) -> bool {
+        matches!(self, OnUnrepresentable::Adapt | OnUnrepresentable::Preserve)
+    }
+}
+
+/// How to handle columns that the target lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnMissingColumn {
+    /// Stop the import, unless the column can be recomputed from the rest.
+    #[default]
+    Fail,
+    /// Store the values under one key of the row's JSON column, or in the sidecar table.
+    Fold,
+    /// Lose the values, and count them.
+    Drop,
+    /// Add the column to the target.
+    Add,
+}
+
+impl Policy for OnMissingColumn {
+    const WORDS: &'static [(Self, &'static str, &'static str)] = &[
+        (Self::Fail, "fail", "Stop the import, unless the column can be recomputed from the rest"),
+        (
+            Self::Fold,
+            "fold",
+            "Store the values in the row's JSON: an export of the target restores them",
+        ),
+        (Self::Drop, "drop", "Lose the values, and count them"),
+        (Self::Add, "add", "Add the columns to the target"),
+    ];
+}
+
+/// How to handle the types of events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EventTypes {
+    /// Copy them unchanged.
+    #[default]
+    Keep,
+    /// Map old types to today's, by Chronicle's own rule.
+    Upstream,
+}
+
+impl Policy for EventTypes {
+    const WORDS: &'static [(Self, &'static str, &'static str)] = &[
+        (Self::Keep, "keep", "Copy them unchanged"),
+        (Self::Upstream, "upstream", "Map old types to the names that Chronicle gave them later"),
+    ];
+}
+
+/// How to handle rows that refer to rows which do not exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnOrphans {
+    /// Stop the import.
+    Fail,
+    /// Load and count them.
+    Keep,
+    /// Leave them out and count them.
+    Skip,
+    /// Load them, and create the row they refer to.
+    Adopt,
+}
+
+impl Policy for OnOrphans {
+    const WORDS: &'static [(Self, &'static str, &'static str)] = &[
+        (Self::Fail, "fail", "Stop the import"),
+        (Self::Keep, "keep", "Load and count them"),
+        (Self::Skip, "skip", "Leave them out and count them"),
+        (Self::Adopt, "adopt", "Load them, and create a session for them"),
+    ];
+}
+
+/// How Postgres compresses a large value in a row ("TOAST").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// Its own method: smaller, and slow to write.
+    Pglz,
+    /// LZ4, since PostgreSQL 14 where the server was built with it.
+    Lz4,
+}
+
+impl Policy for Compression {
+    const WORDS: &'static [(Self, &'static str, &'static str)] = &[
+        (Self::Pglz, "pglz", "Postgres' own method"),
+        (Self::Lz4, "lz4", "LZ4, where the server has it"),
+    ];
+}
+
+/// How local times without a zone are read where the target needs instants.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum AssumeZone {
+    /// They stop the import.
+    #[default]
+    Refuse,
+    /// In the zone that the archive hints at.
+    Archive,
+    /// In this zone.
+    Zone(ZoneRule),
+}
+
+impl AssumeZone {
+    /// Reads what follows `--assume-tz`.
+    ///
+    /// # Errors
+    /// If the text is not a time zone.
+    pub fn parse(text: &str) -> Result<AssumeZone> {
+        if text.eq_ignore_ascii_case("archive") {
+            return Ok(AssumeZone::Archive);
+        }
+        parse_zone(text).map(AssumeZone::Zone).ok_or_else(|| {
+            Error::new(Code::Usage, format!("--assume-tz: \"{text}\" is not a time zone")).hint(
+                "give a zone such as Europe/Berlin, UTC or +02:00, or `archive` for the zone of \
+                 the machine that exported",
+            )
+        })
+    }
+}
+
+/// What the user chose for an import.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PlanOptions {
+    /// Values that the target cannot store.
+    pub on_unrepresentable: OnUnrepresentable,
+    /// Columns that the target lacks.
+    pub on_missing_column: OnMissingColumn,
+    /// The types of events.
+    pub event_types: EventTypes,
+    /// Local times without a zone.
+    pub assume_zone: AssumeZone,
+    /// Rows that refer to missing rows; by default it depends on the target.
+    pub orphans: Option<OnOrphans>,
+    /// The name of the database that the ids are of, if the archive's own is not meant.
+    pub instance: Option<Uuid>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words_are_distinct<P: Policy>() {
+        for (choice, word, help) in P::WORDS {
+            assert!(P::from_word(word) == Some(*choice) && choice.word() == *word, "{word}");
+            assert!(!help.is_empty(), "{word}");
+        }
+    }
+
+    #[test]
+    fn every_choice_is_found_by_its_word() {
+        words_are_distinct::<OnUnrepresentable>();
+        words_are_distinct::<OnMissingColumn>();
+        words_are_distinct::<EventTypes>();
+        words_are_distinct::<OnOrphans>();
+        words_are_distinct::<Compression>();
+    }
+}
