@@ -21,10 +21,7 @@ pub enum Form {
     /// The record alone, or in an object with its stream if all streams are printed.
     Json,
     /// The lines of the archive: a Singer stream.
-    Singer {
-        /// Whether JSON columns become strings.
-        json_as_string: bool,
-    },
+    Singer,
 }
 
 /// What is printed, and how.
@@ -38,6 +35,8 @@ pub struct CatOptions {
     pub until: Option<Instant>,
     /// How rows are printed.
     pub form: Form,
+    /// Whether JSON columns are printed as strings, in either form.
+    pub json_as_string: bool,
 }
 
 impl CatOptions {
@@ -142,7 +141,9 @@ pub fn cat<R: std::io::Read>(
 ) -> Result<Printed> {
     let mut streams = wanted(&reader, options)?;
     let mut buffer = Vec::new();
-    head(&reader, &streams, options.form, &mut buffer)?;
+    if options.form == Form::Singer {
+        head(&reader, &streams, options.json_as_string, &mut buffer)?;
+    }
     flush(&mut buffer, out)?;
     let last = streams.iter().rposition(Option::is_some).unwrap_or(0);
     let (mut batch, mut timeless) = (Batch::default(), 0);
@@ -158,7 +159,7 @@ pub fn cat<R: std::io::Read>(
         progress.bytes.store(reader.consumed(), Ordering::Relaxed);
         cancel.check()?;
     }
-    if options.form != Form::Json && reader.sealed().is_some() {
+    if options.form == Form::Singer && reader.sealed().is_some() {
         buffer.extend_from_slice(reader.tail());
         flush(&mut buffer, out)?;
     }
@@ -216,10 +217,9 @@ fn wanted<R: std::io::Read>(
 fn head<R: std::io::Read>(
     reader: &ArchiveReader<R>,
     streams: &[Option<Printer>],
-    form: Form,
+    json_as_string: bool,
     out: &mut Vec<u8>,
 ) -> Result<()> {
-    let Form::Singer { json_as_string } = form else { return Ok(()) };
     let mut lines = reader.head().split_inclusive(|byte| *byte == b'\n');
     out.extend_from_slice(lines.next().unwrap_or_default());
     for (printer, line) in streams.iter().zip(lines.by_ref()) {
@@ -268,7 +268,7 @@ impl Printer {
 
     /// Prints those rows of a chunk that are wanted; returns how many were left out for want of a time.
     fn print(&mut self, batch: &Batch, options: &CatOptions, out: &mut Vec<u8>) -> u64 {
-        let mut timeless = 0;
+        let (mut timeless, mut strings) = (0, Vec::new());
         let mut lines = batch.adopted().split_inclusive(|byte| *byte == b'\n');
         for (row, line) in lines.by_ref().take(batch.rows()).enumerate() {
             if options.has_times() {
@@ -283,26 +283,36 @@ impl Printer {
                 }
             }
             self.rows += 1;
-            match options.form {
-                Form::Json if options.stream.is_some() => {
-                    out.extend_from_slice(self.record(line));
-                    out.push(b'\n');
-                }
-                Form::Json => {
-                    out.extend_from_slice(b"{\"stream\":\"");
-                    out.extend_from_slice(self.stream.name.as_bytes());
-                    out.extend_from_slice(b"\",\"record\":");
-                    out.extend_from_slice(self.record(line));
-                    out.extend_from_slice(b"}\n");
-                }
-                Form::Singer { json_as_string: false } => out.extend_from_slice(line),
-                Form::Singer { json_as_string: true } => self.print_as_strings(line, out),
+            if options.json_as_string {
+                strings.clear();
+                self.write_as_strings(line, &mut strings);
+                self.print_line(&strings, options, out);
+            } else {
+                self.print_line(line, options, out);
             }
         }
-        if options.form != Form::Json {
+        if options.form == Form::Singer {
             lines.for_each(|checkpoint| out.extend_from_slice(checkpoint));
         }
         timeless
+    }
+
+    /// Prints a RECORD line in the form that was asked for.
+    fn print_line(&mut self, line: &[u8], options: &CatOptions, out: &mut Vec<u8>) {
+        match options.form {
+            Form::Json if options.stream.is_some() => {
+                out.extend_from_slice(self.record(line));
+                out.push(b'\n');
+            }
+            Form::Json => {
+                out.extend_from_slice(b"{\"stream\":\"");
+                out.extend_from_slice(self.stream.name.as_bytes());
+                out.extend_from_slice(b"\",\"record\":");
+                out.extend_from_slice(self.record(line));
+                out.extend_from_slice(b"}\n");
+            }
+            Form::Singer => out.extend_from_slice(line),
+        }
     }
 
     /// The record of a RECORD line.
@@ -314,7 +324,7 @@ impl Printer {
 
     /// The line with the values of JSON columns as strings. It was verified: names and values stand where the format
     /// wants them.
-    fn print_as_strings(&mut self, line: &[u8], out: &mut Vec<u8>) {
+    fn write_as_strings(&mut self, line: &[u8], out: &mut Vec<u8>) {
         let mut at = self.start;
         let (mut printed, mut name) = (0, Vec::new());
         for column in &self.stream.columns {

@@ -300,8 +300,8 @@ pub struct CatArgs {
     #[arg(long)]
     pub singer: bool,
 
-    /// Turn JSON columns into strings, for Singer targets that take no free-form objects
-    #[arg(long, requires = "singer")]
+    /// Print JSON columns as strings of JSON, for readers that take no free-form objects
+    #[arg(long)]
     pub json_as_string: bool,
 }
 

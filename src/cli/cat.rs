@@ -21,9 +21,10 @@ pub(super) async fn run(args: &CatArgs, report: &Report, cancel: &Cancel) -> Res
         since: args.since.as_deref().map(parse_time).transpose()?,
         until: args.until.as_deref().map(parse_time).transpose()?,
         form: match args.singer {
-            true => Form::Singer { json_as_string: args.json_as_string },
+            true => Form::Singer,
             false => Form::Json,
         },
+        json_as_string: args.json_as_string,
     };
     let progress = Progress::default();
     let about = |e: Error| e.about(args.archive.display());

@@ -121,6 +121,63 @@ fn json_as_string_says_the_same_in_schema_and_rows() {
     assert!(seen > 1000, "{seen}");
 }
 
+/// Turns the strings that JSON columns were printed as back into the objects that they are.
+fn parse_strings(record: &mut Json, json_columns: &[&str]) -> usize {
+    let mut strings = 0;
+    for column in json_columns {
+        if let Some(text) = record[*column].as_str() {
+            record[*column] = serde_json::from_str(text).unwrap();
+            assert!(record[*column].is_object(), "{column}");
+            strings += 1;
+        }
+    }
+    strings
+}
+
+#[test]
+fn records_without_singer_hold_json_columns_as_strings() {
+    let mut strings = 0;
+    for name in ["hooks", "postgres", "hostile", "empty"] {
+        let archive = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join(format!("fixtures/archives/{name}.ndjson.zst"));
+        for options in [&[][..], &["--stream", "sessions"], &["--stream", "events"]] {
+            let plain = cat(&archive, options).success();
+            let flat = cat(&archive, &[options, &["--json-as-string"]].concat()).success();
+            assert_eq!(plain.text().lines().count(), flat.text().lines().count(), "{name}");
+            for (plain, flat) in plain.text().lines().zip(flat.text().lines()) {
+                let [plain, mut flat]: [Json; 2] =
+                    [plain, flat].map(|line| serde_json::from_str(line).unwrap());
+                let record = if options.is_empty() { &mut flat["record"] } else { &mut flat };
+                let mut values = record.as_object().unwrap().values();
+                assert!(values.all(|value| !value.is_object() && !value.is_array()), "{record}");
+                strings += parse_strings(record, &["metadata", "data"]);
+                assert_eq!(flat, plain, "{name} {options:?}");
+            }
+        }
+    }
+    assert!(strings > 500, "{strings} objects were printed as strings");
+}
+
+#[test]
+fn json_as_string_keeps_the_bytes_of_an_object() {
+    let folder = workdir("cat-string-bytes");
+    let database = folder.path().join("hooks.db");
+    sqlite_from(&["sqlite-hooks.sql"], &database, "delete");
+    let data = r#"{"n": 9007199254740993, "t": "a\"b\\\u00e9\n",  "l": [1, {"x": null}]}"#;
+    let connection = Connection::open(&database).unwrap();
+    connection
+        .execute("INSERT INTO sessions (id, claude_session_id) VALUES ('s', 'c')", [])
+        .unwrap();
+    let sql = "INSERT INTO events (id, session_id, event_type, timestamp, data) VALUES ('e', 's', 'stop', '2025', ?1)";
+    connection.execute(sql, [data]).unwrap();
+    drop(connection);
+    let archive = folder.path().join("a");
+    Program::new(["export", "-o"]).arg(&archive).arg(&database).run().success();
+    let printed = cat(&archive, &["--stream", "events", "--json-as-string"]).success();
+    let record: Json = serde_json::from_str(printed.text()).unwrap();
+    assert_eq!(record["data"].as_str().unwrap(), data);
+}
+
 #[test]
 fn times_choose_rows_from_since_on_and_before_until() {
     let folder = workdir("cat-times");

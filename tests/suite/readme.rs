@@ -249,7 +249,9 @@ fn every_promise_names_tests_that_exist() {
 
 #[test]
 fn every_link_leads_to_a_file_and_every_anchor_to_a_heading() {
-    for document in ["README.md", "CHANGELOG.md", "docs/json.md", "schemas/archive.md"] {
+    for document in
+        ["README.md", "CHANGELOG.md", "docs/json.md", "docs/readers.md", "schemas/archive.md"]
+    {
         let path = Path::new(ROOT).join(document);
         let text = fs::read_to_string(&path).unwrap();
         for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
