@@ -8,6 +8,7 @@ mod support;
 mod archive;
 mod damage;
 mod format_document;
+mod found_inputs;
 
 // databases and processes, for real
 mod against;
