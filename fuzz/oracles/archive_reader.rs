@@ -4,11 +4,9 @@ use std::io::{Cursor, Read};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use chronicle_dump::archive::{
-    ArchiveReader, ArchiveWriter, Header, Limits, WriterOptions, sha256,
+use chronicle_archive::{
+    ArchiveReader, ArchiveWriter, Batch, Header, Limits, Result, Stream, WriterOptions, sha256,
 };
-use chronicle_dump::error::Result;
-use chronicle_dump::record::{Batch, Stream};
 
 const HEADER: &[u8] = br#"{"type":"STATE","value":{"chronicle":{"kind":"header","#;
 const STATE: &[u8] = br#"{"type":"STATE","#;
@@ -29,17 +27,17 @@ fn check_archive(bytes: &[u8]) {
         .and_then(|mut reader| {
             // the row digests have to be asked for first
             reader.digest_rows();
-            reader.read_ahead().map(|()| reader)
+            reader.prefetch().map(|()| reader)
         })
         .and_then(|reader| self::read(reader, |_| Ok(())));
     match (read, ahead) {
         (Ok(read), Ok(ahead)) => {
-            assert_eq!(read, ahead, "reading ahead reads something else");
+            assert_eq!(read, ahead, "prefetching reads something else");
             check_flipped(bytes, &read);
             check_rewritten(bytes, &read);
         }
         (read, ahead) => {
-            let told = |result: Result<Contents>| result.map_err(|error| error.full());
+            let told = |result: Result<Contents>| result.map_err(|error| format!("{error:?}"));
             assert_eq!(told(read), told(ahead));
         }
     }
@@ -92,20 +90,22 @@ fn check_rewritten(bytes: &[u8], contents: &Contents) {
     if (0..contents.streams.len()).any(|stream| reader.unknown_kind(stream).is_some()) {
         return;
     }
-    let header = Header::new(reader.header().source.clone(), &contents.streams, 1 << 16);
+    // nulls where a SCHEMA line allows none are the one thing that only the writer refuses
+    let mut streams = contents.streams.clone();
+    streams.iter_mut().flat_map(|stream| &mut stream.columns).for_each(|c| c.nullable = true);
+    let header = Header::new(reader.header().source.clone(), &streams, 1 << 16);
     let options = WriterOptions { level: 1, threads: 1, seek_table: true, row_digests: true };
     let counter = Arc::new(AtomicU64::new(0));
-    let streams = contents.streams.clone();
-    let mut writer = ArchiveWriter::create(Vec::new(), &header, streams, options, counter)
+    let mut writer = ArchiveWriter::create(Vec::new(), &header, streams.clone(), options, counter)
         .expect("the writer takes these streams");
     read(reader, |batch| writer.write(batch)).expect("the writer takes every row");
     let (written, _) = writer.finish().expect("a vector takes every byte");
     let again = ArchiveReader::open(&written[..], Limits::default())
         .and_then(|reader| read(reader, |_| Ok(())))
         .expect("what was written is read");
-    let Contents { streams, rows, row_digests, .. } = again;
-    let again = Contents { digest: contents.digest.clone(), streams, rows, row_digests };
-    assert_eq!(again, *contents, "what was written says something else");
+    assert_eq!(again.streams, streams);
+    assert_eq!(again.rows, contents.rows);
+    assert_eq!(again.row_digests, contents.row_digests);
 }
 
 /// The header, the SCHEMA lines and the records of an archive without compression, between control lines that fit

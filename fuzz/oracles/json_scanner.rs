@@ -1,9 +1,7 @@
 //! What holds of the JSON scanner for every input; serde_json is the judge.
 
-use chronicle_dump::archive::json::{
-    Findings, Scanner, member, project, read_string, write_string,
-};
-use chronicle_dump::archive::meaning::Meaning;
+use chronicle_archive::json::hash::JsonHash;
+use chronicle_archive::json::{JsonIssues, Scanner, member, read_string, sanitize, write_string};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
@@ -13,12 +11,12 @@ pub fn check(input: &[u8]) {
     let found = scanner.scan(input);
     let text = std::str::from_utf8(input).unwrap_or("");
     let valid = serde_json::from_str::<IgnoredAny>(text).is_ok();
-    assert_eq!(found.contains(Findings::INVALID), !valid, "is it JSON?");
-    if found.contains(Findings::INVALID) {
-        assert_eq!(found, Findings::INVALID, "nothing else is said of what is no JSON");
+    assert_eq!(found.contains(JsonIssues::INVALID), !valid, "is it JSON?");
+    if found.contains(JsonIssues::INVALID) {
+        assert_eq!(found, JsonIssues::INVALID, "nothing else is said of what is no JSON");
     }
     check_prefix(&mut scanner, input, found);
-    check_projection(input, found);
+    check_sanitized(input, found);
     if found.is_portable() {
         check_portable(&mut scanner, input);
     }
@@ -28,10 +26,10 @@ pub fn check(input: &[u8]) {
 }
 
 /// A value is found to be the same whatever follows it.
-fn check_prefix(scanner: &mut Scanner, input: &[u8], found: Findings) {
+fn check_prefix(scanner: &mut Scanner, input: &[u8], found: JsonIssues) {
     let (length, of_prefix) = scanner.scan_prefix(input);
     assert!(length <= input.len());
-    if found.contains(Findings::INVALID) || found.contains(Findings::OUTER_SPACE) {
+    if found.contains(JsonIssues::INVALID) || found.contains(JsonIssues::OUTER_SPACE) {
         return;
     }
     assert_eq!((length, of_prefix), (input.len(), found));
@@ -39,29 +37,29 @@ fn check_prefix(scanner: &mut Scanner, input: &[u8], found: Findings) {
     assert_eq!(scanner.scan_prefix(&followed), (length, found));
 }
 
-/// The projection of an object is portable and its own projection.
-fn check_projection(input: &[u8], found: Findings) {
-    let impossible = [Findings::INVALID, Findings::NOT_OBJECT, Findings::DEEP];
+/// A sanitized object is portable, and sanitizing it again changes nothing.
+fn check_sanitized(input: &[u8], found: JsonIssues) {
+    let impossible = [JsonIssues::INVALID, JsonIssues::NOT_OBJECT, JsonIssues::DEEP];
     let possible = !impossible.into_iter().any(|flag| found.contains(flag));
-    let projected = project(input);
-    assert_eq!(projected.is_some(), possible);
-    let Some(projected) = projected else { return };
-    assert_eq!(Scanner::default().scan(&projected), Findings::default());
-    assert_eq!(project(&projected).as_ref(), Some(&projected));
+    let sanitized = sanitize(input);
+    assert_eq!(sanitized.is_some(), possible);
+    let Some(sanitized) = sanitized else { return };
+    assert_eq!(Scanner::default().scan(&sanitized), JsonIssues::default());
+    assert_eq!(sanitize(&sanitized).as_ref(), Some(&sanitized));
     // serde_json, too, lets the last one of equal names count; it reads no half surrogate and no infinite number
-    let readable = [Findings::SURROGATE, Findings::NUMBER, Findings::NUL];
+    let readable = [JsonIssues::SURROGATE, JsonIssues::NUMBER, JsonIssues::NUL];
     if !readable.into_iter().any(|flag| found.contains(flag)) {
-        assert_eq!(value(&projected), value(input), "the projection says something else");
+        assert_eq!(value(&sanitized), value(input), "the sanitized text says something else");
     }
 }
 
-/// What serde_json finds in a portable text is found by the members' names too, and hashed alike.
+/// What serde_json finds in a portable text is found by member names too, and hashed alike.
 fn check_portable(scanner: &mut Scanner, input: &[u8]) {
     let whole = value(input);
-    let projected = project(input).expect("a portable text has a projection");
-    let mut meaning = Meaning::default();
-    let hash = meaning.hash(input);
-    assert_eq!(hash, meaning.hash(&projected), "white space was hashed");
+    let sanitized = sanitize(input).expect("a portable text can be sanitized");
+    let mut hasher = JsonHash::default();
+    let hash = hasher.hash(input);
+    assert_eq!(hash, hasher.hash(&sanitized), "white space was hashed");
     for (name, expected) in whole.as_object().expect("a portable text is an object") {
         let place = member(scanner, input, name).expect("a member that is there");
         assert_eq!(value(&input[place.value]), *expected);
@@ -69,7 +67,7 @@ fn check_portable(scanner: &mut Scanner, input: &[u8]) {
         let mut without = whole.clone();
         without.as_object_mut().and_then(|object| object.remove(name));
         assert_eq!(value(&rest), without, "what is left without a member");
-        assert_ne!(hash, meaning.hash(&rest), "a member that the hash leaves out");
+        assert_ne!(hash, hasher.hash(&rest), "a member that the hash leaves out");
     }
 }
 

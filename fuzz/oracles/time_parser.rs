@@ -1,7 +1,7 @@
 //! What holds of the time parser for every input; chrono is the judge where it reads the same.
 
-use chronicle_dump::time::{
-    Instant, Naive, NotInstant, offset_at, offset_text, parse_zone, read_offset, read_text,
+use chronicle_archive::time::{
+    Instant, NotInstant, ZoneRule, offset_at, offset_text, parse_zone, read_offset, read_text,
     read_text_floor, read_text_nearest,
 };
 use chrono::DateTime;
@@ -14,10 +14,10 @@ pub fn check(input: &[u8]) {
     for zone in ["UTC", "+05:45", "-15:59:59", "Europe/London", "America/New_York"] {
         check_in_zone(input, parse_zone(zone).expect("a zone"));
     }
-    match read_text(input, Naive::Refuse) {
+    match read_text(input, ZoneRule::Refuse) {
         Ok(instant) => {
             check_instant(instant);
-            let elsewhere = read_text(input, Naive::Fixed(3600));
+            let elsewhere = read_text(input, ZoneRule::Fixed(3600));
             assert_eq!(elsewhere, Ok(instant), "a zone counts where the text names its own");
         }
         Err(NotInstant::NoZone) => check_local(input),
@@ -35,7 +35,7 @@ pub fn check(input: &[u8]) {
 }
 
 /// The ways to read a text agree with each other.
-fn check_in_zone(input: &[u8], zone: Naive) {
+fn check_in_zone(input: &[u8], zone: ZoneRule) {
     let nearest = read_text_nearest(input, zone);
     let floor = read_text_floor(input, zone);
     match read_text(input, zone) {
@@ -66,7 +66,7 @@ fn check_instant(instant: Instant) {
     text.clear();
     if instant.write_portable(&mut text) {
         assert_eq!(Instant::read_portable(&text), Some(instant));
-        assert_eq!(read_text(&text, Naive::Refuse), Ok(instant));
+        assert_eq!(read_text(&text, ZoneRule::Refuse), Ok(instant));
         let judge = DateTime::from_timestamp_micros(instant.0 + EPOCH).expect("within its range");
         let judged = judge.format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
         assert_eq!(String::from_utf8_lossy(&text), judged);
@@ -77,11 +77,11 @@ fn check_instant(instant: Instant) {
 
 /// The offset of a local time is found again, but at the very ends of the range.
 fn check_local(input: &[u8]) {
-    if read_text_nearest(input, Naive::Utc).is_err() {
+    if read_text_nearest(input, ZoneRule::Utc).is_err() {
         return;
     }
     for seconds in [0, 3600, -12_345, 57_599] {
-        if let Ok(instant) = read_text(input, Naive::Fixed(seconds)) {
+        if let Ok(instant) = read_text(input, ZoneRule::Fixed(seconds)) {
             assert_eq!(offset_at(input, instant), Some(seconds));
         }
     }
@@ -93,7 +93,7 @@ fn check_exact_forms(input: &[u8]) {
     if let Some(instant) = Instant::read_portable(input) {
         assert!(instant.write_portable(&mut text));
         assert_eq!(text, input);
-        assert_eq!(read_text(input, Naive::Refuse), Ok(instant));
+        assert_eq!(read_text(input, ZoneRule::Refuse), Ok(instant));
     }
     text.clear();
     if let Some(instant) = Instant::read_postgres(input) {
@@ -104,12 +104,12 @@ fn check_exact_forms(input: &[u8]) {
 
 fn check_zone(input: &[u8]) {
     let Ok(name) = std::str::from_utf8(input) else { return };
-    if let Some(Naive::Fixed(seconds)) = parse_zone(name) {
+    if let Some(ZoneRule::Fixed(seconds)) = parse_zone(name) {
         assert!(seconds.abs() < 16 * 3600);
         assert_eq!(read_offset(&offset_text(seconds)), Some(seconds));
     }
     if let Some(seconds) = read_offset(name) {
-        assert_eq!(parse_zone(name), Some(Naive::Fixed(seconds)));
+        assert_eq!(parse_zone(name), Some(ZoneRule::Fixed(seconds)));
     }
 }
 
@@ -117,7 +117,7 @@ fn check_zone(input: &[u8]) {
 fn compare_with_chrono(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let (Ok(judge), Ok(instant)) =
-        (DateTime::parse_from_rfc3339(text), read_text(input, Naive::Refuse))
+        (DateTime::parse_from_rfc3339(text), read_text(input, ZoneRule::Refuse))
     else {
         return;
     };

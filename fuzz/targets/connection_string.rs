@@ -1,7 +1,13 @@
 //! Fuzzes the parser of connection strings.
 #![no_main]
 
-use chronicle_dump::postgres::conninfo;
+// The parser's own files: its package would bring everything of the databases along, minutes to compile.
+#[allow(dead_code, unused_imports)]
+#[path = "../../src/postgres/conninfo/mod.rs"]
+mod conninfo;
+#[allow(dead_code, unused_imports)]
+#[path = "../../src/error.rs"]
+mod error;
 
 #[path = "../oracles/connection_string.rs"]
 mod connection_string;

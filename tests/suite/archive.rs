@@ -1062,6 +1062,24 @@ fn rows_appended_at_the_end_leave_every_full_frame_as_it_was() {
 }
 
 #[test]
+fn row_digests_that_are_asked_for_too_late_are_not_computed() {
+    let archive = include_bytes!("../../fixtures/archives/hooks.ndjson.zst");
+    let open = || ArchiveReader::open(&archive[..], Limits::default()).unwrap();
+    let finish = |mut reader: ArchiveReader<&'static [u8]>| {
+        reader.digest_rows();
+        while reader.next_batch(&mut Batch::default()).unwrap() {}
+        reader.row_digests().len()
+    };
+    assert_eq!(finish(open()), 2);
+    let mut prefetching = open();
+    prefetching.prefetch().unwrap();
+    assert_eq!(finish(prefetching), 0);
+    let mut begun = open();
+    begun.next_batch(&mut Batch::default()).unwrap();
+    assert_eq!(finish(begun), 0);
+}
+
+#[test]
 fn a_stream_after_a_later_one_is_refused() {
     let streams = vec![letters("a"), letters("b")];
     let header = header(&streams, 65_536);

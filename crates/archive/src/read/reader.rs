@@ -214,12 +214,13 @@ impl<R: Read> ArchiveReader<R> {
         self.jump = Jump::Pending;
     }
 
-    /// Asks for the row digests: they are computed from here on, and compared with those of the
-    /// manifest if it has any. It costs about as much again as reading does.
+    /// Asks for the row digests, to be compared with those of the manifest if it has any. It costs
+    /// about as much again as reading does. Has no effect once rows were read or
+    /// [`ArchiveReader::prefetch`] was called: they would be digests of a part.
     pub fn digest_rows(&mut self) {
-        self.sums = Some(vec![RowSum::default(); self.schema.streams.len()]);
-        if let Pieces::Here(here) = &mut self.pieces {
+        if let (Pieces::Here(here), 1) = (&mut self.pieces, self.chunk) {
             here.2 = ChunkDecoder::new(&self.schema, self.limits.clone(), true);
+            self.sums = Some(vec![RowSum::default(); self.schema.streams.len()]);
         }
     }
 
