@@ -12,7 +12,7 @@ const HEADER: &[u8] = br#"{"type":"STATE","value":{"chronicle":{"kind":"header",
 const STATE: &[u8] = br#"{"type":"STATE","#;
 
 /// Panics if the reader takes bytes for something that they do not say.
-pub fn check(input: &[u8]) {
+pub(crate) fn check(input: &[u8]) {
     check_archive(input);
     // a mutation hardly ever gets past the checksums: so the same lines with checksums that fit
     if let Some(archive) = with_checksums(input) {
@@ -203,7 +203,7 @@ fn control(chronicle: &str) -> String {
 }
 
 /// The fixtures: as they are, and without compression, with the first short records of each stream.
-pub fn seeds() -> Vec<Vec<u8>> {
+pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let archives: [&[u8]; 4] = [
         include_bytes!("../../fixtures/archives/empty.ndjson.zst"),
         include_bytes!("../../fixtures/archives/hooks.ndjson.zst"),

@@ -6,7 +6,7 @@ use super::conninfo::ConnInfo;
 const PASSWORD: &str = "Xk7qZ0vW3jY9";
 
 /// Panics if the password of a connection string with `input` in it is shown, or the string is read in two ways.
-pub fn check(input: &[u8]) {
+pub(crate) fn check(input: &[u8]) {
     let Ok(input) = std::str::from_utf8(input) else { return };
     check_text(input);
     // the fuzzer may have learnt it, and written it where no password is
@@ -69,7 +69,7 @@ fn check_scrubbed(parsed: &ConnInfo) {
 }
 
 /// Connection strings as people have them.
-pub fn seeds() -> Vec<Vec<u8>> {
+pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let texts = [
         "postgresql://user:secret@localhost:5432/chronicle",
         "postgres://postgres.abcdefghijklmnopqrst:p%40ss@aws-0-eu-central-1.pooler.supabase.com:6543/postgres?pgbouncer=true",

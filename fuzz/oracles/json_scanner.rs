@@ -6,7 +6,7 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 /// Panics if the scanner is wrong about `input`.
-pub fn check(input: &[u8]) {
+pub(crate) fn check(input: &[u8]) {
     let mut scanner = Scanner::default();
     let found = scanner.scan(input);
     let text = std::str::from_utf8(input).unwrap_or("");
@@ -85,7 +85,7 @@ fn value(text: &[u8]) -> Value {
 }
 
 /// Texts of every kind, and the lines of a real archive.
-pub fn seeds() -> Vec<Vec<u8>> {
+pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let archive = include_bytes!("../../fixtures/archives/hostile.ndjson.zst");
     let lines = zstd::decode_all(&archive[..]).expect("a fixture");
     let lines = lines.split(|byte| *byte == b'\n').filter(|line| line.len() < 1000);

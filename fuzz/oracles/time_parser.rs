@@ -10,7 +10,7 @@ use chrono::DateTime;
 const EPOCH: i64 = 946_684_800_000_000;
 
 /// Panics if the time parser is wrong about `input`.
-pub fn check(input: &[u8]) {
+pub(crate) fn check(input: &[u8]) {
     for zone in ["UTC", "+05:45", "-15:59:59", "Europe/London", "America/New_York"] {
         check_in_zone(input, parse_zone(zone).expect("a zone"));
     }
@@ -127,7 +127,7 @@ fn compare_with_chrono(input: &[u8]) {
 }
 
 /// Times as databases hold them, and near misses.
-pub fn seeds() -> Vec<Vec<u8>> {
+pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let texts = [
         "2025-08-19T12:00:00.123456Z",
         "2025-08-19 12:00:00.5+00",
