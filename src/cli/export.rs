@@ -198,7 +198,7 @@ impl Output {
         Ok(Output { file, place: Place::File { partial, path: path.to_owned() } })
     }
 
-    /// Takes the two unmapped.
+    /// Takes the two apart.
     pub(super) fn split(self) -> (File, Place) {
         (self.file, self.place)
     }

@@ -168,7 +168,7 @@ pub(super) enum Input {
     Pipe(Box<dyn Read + Send>),
 }
 
-/// The same, but tells files unmapped.
+/// The same, but tells files apart.
 pub(super) fn open(path: Option<&Path>, progress: &Progress) -> Result<Input> {
     let Some(path) = path.filter(|p| *p != Path::new("-")) else {
         if std::io::stdin().is_terminal() {

@@ -848,7 +848,7 @@ impl Transformer {
         if !ids.own && self.any_respelled {
             let spelled = self.spill.get(RESPELLED, uuid.as_bytes())?;
             if spelled.is_some_and(|spelled| spelled != text) {
-                let reason = "the row that it refers to spells this UUID default: the reference \
+                let reason = "the row that it refers to spells this UUID otherwise: the reference \
                               comes back in that spelling";
                 self.change(column, What::Remapped, reason.into());
             }

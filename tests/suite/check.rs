@@ -92,7 +92,7 @@ fn settling(problems: &Value, rejects: &Path) -> Vec<String> {
     let mut options: Vec<String> = Vec::new();
     for problem in problems.as_array().unwrap() {
         // a row that goes with the one that it refers to is settled with it
-        let Some(settle) = problem["settle"].as_str() else { continue };
+        let Some(settle) = problem["remedy"].as_str() else { continue };
         let wanted = match settle {
             "--assume-tz" => "--assume-tz=UTC".to_owned(),
             s if s.starts_with("--on-unrepresentable") => "--on-unrepresentable=reject".to_owned(),

@@ -347,7 +347,7 @@ fn what_cannot_be_compared_has_its_exit_code_and_a_hint() {
     desk.diff(&["a.db", "."]).fails_with(7).stderr_has("is a directory");
     desk.diff(&["a.db", "b.db", "--ignore", "nothing"]).fails_with(2).stderr_has("hint: ");
     desk.diff(&["a.db", "b.db", "--ignore", "id"]).fails_with(2).stderr_has("the key of sessions");
-    desk.diff(&["a.db", "b.db", "--assume-tz", "Mars"]).fails_with(2).stderr_has("no time zone");
+    desk.diff(&["a.db", "b.db", "--assume-tz", "Mars"]).fails_with(2).stderr_has("not a time zone");
     fs::write(desk.path("text"), "neither").unwrap();
     desk.diff(&["a.db", "text"]).fails_with(3).stderr_has("text: neither an archive nor");
 }

@@ -280,7 +280,7 @@ fn two_spellings_of_one_uuid_are_refused_by_name_and_check_says_what_settles_it(
         let checked =
             Program::new(["check", words(&archive), "--to", &server.url(), "--json"]).run();
         let problem = json_of(&checked.fails_with(10))["problems"][0].clone();
-        assert_eq!(problem["settle"], "--on-unrepresentable=adapt, =preserve or =reject");
+        assert_eq!(problem["remedy"], "--on-unrepresentable=adapt, =preserve or =reject");
         assert_eq!(problem["reason"], "another row has this UUID already, in another spelling");
     }
 }
@@ -843,7 +843,7 @@ fn a_second_copy_that_says_more_is_refused_by_name_kept_or_dropped() {
         let checked = Program::new(["check", words(&archive), "--to", &target, "--json"]).run();
         let problem = json_of(&checked.fails_with(11))["problems"][0].clone();
         assert_eq!([&problem["code"], &problem["column"]], ["row.conflict", "data"]);
-        assert_eq!(problem["settle"], "--on-missing-column=fold, =add or =drop");
+        assert_eq!(problem["remedy"], "--on-missing-column=fold, =add or =drop");
         assert_eq!(problem["first"], json!([id(11)]));
 
         let dropped = ["--on-missing-column=drop", "--dry-run", "--json"];
