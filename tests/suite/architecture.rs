@@ -193,22 +193,6 @@ fn only_in(word: &str, rooms: &[&str]) {
     assert!(seen, "nobody names {word} any more: mend this test");
 }
 
-/// A file or room names no module of the crate but these.
-fn knows_only(room: &str, modules: &[&str]) {
-    let sources = sources();
-    let inside: Vec<&Source> = sources.iter().filter(|source| source.is_in(&[room])).collect();
-    assert!(!inside.is_empty(), "there is no src/{room}");
-    for source in inside {
-        for module in source.modules() {
-            assert!(
-                modules.contains(&module.as_str()),
-                "src/{} knows {module}, but src/{room} may know only {modules:?}",
-                source.path
-            );
-        }
-    }
-}
-
 #[test]
 fn the_reader_of_sources_sees_code_and_nothing_else() {
     let text = "use crate::{a, b::{c, d}, e};\n// tokio\nlet x = \"print!\\\" clap\"; 'q' '\"' r#\"zstd\"# /* serde */\n\
