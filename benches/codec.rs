@@ -14,8 +14,7 @@ use std::time::Instant;
 
 use chronicle_archive::codec::{Decoder, Encoder};
 use chronicle_archive::digest::RowDigest;
-use chronicle_archive::json::hash::JsonHash;
-use chronicle_archive::json::{Scanner, sanitize};
+use chronicle_archive::json::{JsonHash, Scanner, sanitize};
 use chronicle_archive::{
     ArchiveReader, ArchiveWriter, CHUNK_TARGET, Header, Limits, Origin, WriterOptions,
 };

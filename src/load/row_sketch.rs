@@ -14,7 +14,7 @@ use crate::catalog::ColumnType;
 use crate::error::{Code, Error};
 use crate::load::bench_skip::{Step, skips};
 use crate::plan::StreamPlan;
-use chronicle_archive::json::hash::JsonHash;
+use chronicle_archive::json::JsonHash;
 use chronicle_archive::{Batch, Value, show};
 
 const TABLES: usize = 3;

@@ -1,5 +1,5 @@
-//! The canonical form of a value: the same bytes for the same content, whatever engine holds it,
-//! however its JSON is spelled and whatever zone its time is written in.
+//! The canonical form of a value: the same bytes for the same content, whatever database holds it,
+//! however its JSON is spelled, and whatever the zone of its time.
 
 use std::io::Write as _;
 
@@ -7,14 +7,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use crate::codec::real_text;
-use crate::json::{JsonIssues, Scanner, plain_string, read_string, write_string};
+use crate::json::{JsonIssues, Scanner, Token, Tokens, plain_string, write_string};
 use crate::model::{Kind, Value};
 use crate::time::{ZoneRule, read_text};
 
 /// Writes canonical values; keeps its buffers.
 ///
-/// For a portable value it is what the row digest `lrd1` takes of it. What has no portable form is
-/// told apart by a `!` in front, which no JSON text starts with.
+/// The row digest `lrd1` hashes this form of portable values. A value that has no portable form gets a
+/// prefix that starts with `!`, as no JSON text does.
 #[derive(Debug, Default)]
 pub struct Canonical {
     scanner: Scanner,
@@ -22,8 +22,8 @@ pub struct Canonical {
 }
 
 impl Canonical {
-    /// Appends the canonical form of `value`. Texts of a column of `instant`s are read as such where
-    /// they can be, those without a zone by `zone_rule`.
+    /// Appends the canonical form of `value`. In a column of `instant`s, texts that are times are compared
+    /// as times; `zone_rule` says how to read those without a zone.
     pub fn write(
         &mut self,
         kind: Kind,
@@ -69,7 +69,7 @@ impl Canonical {
             return;
         }
         if instant && let Ok(read) = read_text(text, zone_rule) {
-            // also `infinity` and years that have no portable form
+            // Also `infinity` and years that have no portable form.
             self.write(Kind::Time, false, zone_rule, Value::Time(read), out);
             return;
         }
@@ -79,17 +79,9 @@ impl Canonical {
         }
     }
 
-    /// Whether a text is JSON whose meaning can be compared; the rest is compared as text.
+    /// Whether a text can be compared as JSON; any other is compared as text.
     fn is_comparable(&mut self, text: &[u8]) -> bool {
-        let cannot = [
-            JsonIssues::INVALID,
-            JsonIssues::NUL,
-            JsonIssues::SURROGATE,
-            JsonIssues::HUGE_NUMBER,
-            JsonIssues::VERY_DEEP,
-        ];
-        let found = self.scanner.scan(text);
-        !cannot.into_iter().any(|finding| found.contains(finding))
+        !self.scanner.scan(text).intersects(JsonIssues::NOT_COMPARABLE)
     }
 }
 
@@ -100,15 +92,15 @@ fn tagged(out: &mut Vec<u8>, tag: &str, text: &[u8]) {
     out.extend_from_slice(text);
 }
 
-/// Buffers that are used anew for every value.
+/// A buffer that every value reuses.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Scratch {
     text: Vec<u8>,
 }
 
-/// Writes a text that reads as an instant in UTC with six digits; false if it is none.
+/// Writes a JSON string that holds a time as an instant in UTC with six digits; false if it holds none.
 pub(crate) fn write_instant(value: &[u8], out: &mut Vec<u8>) -> bool {
-    // an instant's text has nothing to escape
+    // The text of an instant has nothing to escape.
     let Some(len) = plain_string(value) else { return false };
     let Ok(instant) = read_text(&value[1..=len], ZoneRule::Utc) else { return false };
     out.push(b'"');
@@ -120,90 +112,59 @@ pub(crate) fn write_instant(value: &[u8], out: &mut Vec<u8>) -> bool {
     false
 }
 
-/// Appends the canonical form of a portable JSON text: names sorted, numbers as exact decimals,
-/// no white space. Its depth is bounded by the rules of portable JSON.
+/// Appends the canonical form of a JSON text that is [comparable](JsonIssues::NOT_COMPARABLE): names
+/// sorted, numbers as exact decimals, no white space.
 pub(crate) fn write_canonical(text: &[u8], out: &mut Vec<u8>, scratch: &mut Scratch) {
-    let mut at = 0;
-    write_value(text, &mut at, out, scratch);
-}
-
-fn skip_space(text: &[u8], at: &mut usize) {
-    while matches!(text.get(*at), Some(b' ' | b'\t' | b'\n' | b'\r')) {
-        *at += 1;
+    let mut tokens = Tokens::new(text);
+    if let Some(first) = tokens.next() {
+        write_value(first, &mut tokens, out, scratch);
     }
 }
 
-fn write_value(text: &[u8], at: &mut usize, out: &mut Vec<u8>, scratch: &mut Scratch) {
-    skip_space(text, at);
-    match text.get(*at) {
-        Some(b'{') => write_object(text, at, out, scratch),
-        Some(b'[') => write_array(text, at, out, scratch),
-        Some(b'"') => write_text(text, at, out, scratch),
-        Some(b'-' | b'0'..=b'9') => {
-            let rest = &text[*at..];
-            let end = rest.iter().position(|b| !b"+-.eE0123456789".contains(b));
-            let end = end.unwrap_or(rest.len());
-            write_number(&rest[..end], out);
-            *at += end;
-        }
-        _ => {
-            let rest = text.get(*at..).unwrap_or(&[]);
-            let end = rest.iter().position(|b| !b.is_ascii_lowercase()).unwrap_or(rest.len());
-            out.extend_from_slice(&rest[..end]);
-            // whatever stands here in a text that is no JSON: never stand still
-            *at += end.max(1);
-        }
+/// Writes the value that starts with `first`. What is comparable is so shallow that recursion is safe.
+fn write_value(
+    first: Token<'_>,
+    tokens: &mut Tokens<'_>,
+    out: &mut Vec<u8>,
+    scratch: &mut Scratch,
+) {
+    match first {
+        Token::ObjectStart => write_object(tokens, out, scratch),
+        Token::ArrayStart => write_array(tokens, out, scratch),
+        Token::String(string) | Token::Name(string) => match string.plain() {
+            Some(_) => out.extend_from_slice(string.written()),
+            None => write_string(out, &String::from_utf8_lossy(string.decode(&mut scratch.text))),
+        },
+        Token::Number(number) => write_number(number, out),
+        Token::Literal(word) => out.extend_from_slice(word),
+        Token::ObjectEnd | Token::ArrayEnd => {}
     }
-    skip_space(text, at);
 }
 
-fn write_text(text: &[u8], at: &mut usize, out: &mut Vec<u8>, scratch: &mut Scratch) {
-    let rest = &text[*at..];
-    if let Some(len) = plain_string(rest) {
-        out.extend_from_slice(&rest[..len + 2]);
-        *at += len + 2;
-        return;
-    }
-    scratch.text.clear();
-    *at += read_string(rest, &mut scratch.text).unwrap_or(rest.len());
-    write_string(out, &String::from_utf8_lossy(&scratch.text));
-}
-
-fn write_array(text: &[u8], at: &mut usize, out: &mut Vec<u8>, scratch: &mut Scratch) {
-    *at += 1;
+fn write_array(tokens: &mut Tokens<'_>, out: &mut Vec<u8>, scratch: &mut Scratch) {
     out.push(b'[');
-    skip_space(text, at);
-    while !matches!(text.get(*at), Some(b']') | None) {
-        write_value(text, at, out, scratch);
-        if text.get(*at) == Some(&b',') {
+    let mut first = true;
+    while let Some(token) = tokens.next().filter(|token| *token != Token::ArrayEnd) {
+        if !first {
             out.push(b',');
-            *at += 1;
         }
+        first = false;
+        write_value(token, tokens, out, scratch);
     }
-    *at += 1;
     out.push(b']');
 }
 
-fn write_object(text: &[u8], at: &mut usize, out: &mut Vec<u8>, scratch: &mut Scratch) {
-    *at += 1;
+fn write_object(tokens: &mut Tokens<'_>, out: &mut Vec<u8>, scratch: &mut Scratch) {
     let mut members: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-    skip_space(text, at);
-    while !matches!(text.get(*at), Some(b'}') | None) {
-        let mut name = Vec::new();
-        let rest = &text[*at..];
-        *at += read_string(rest, &mut name).unwrap_or(rest.len());
-        skip_space(text, at);
-        *at += 1; // the colon
+    while let Some(Token::Name(name)) = tokens.next() {
+        let name = name.decode(&mut scratch.text).to_vec();
         let mut value = Vec::new();
-        write_value(text, at, &mut value, scratch);
-        members.push((name, value));
-        if text.get(*at) == Some(&b',') {
-            *at += 1;
-            skip_space(text, at);
+        if let Some(first) = tokens.next() {
+            write_value(first, tokens, &mut value, scratch);
         }
+        members.push((name, value));
     }
-    *at += 1;
-    // stable: of equal names the last one stays last, and wins
+    // The sort is stable: of equal names the last one stays last, and wins.
     members.sort_by(|a, b| a.0.cmp(&b.0));
     out.push(b'{');
     let mut first = true;
@@ -241,7 +202,7 @@ fn write_number(token: &[u8], out: &mut Vec<u8>) {
     let zeros = significant.len() - trimmed.len();
     let power = exponent.parse::<i64>().unwrap_or(0) - fraction.len() as i64 + zeros as i64;
     let sign = if negative { "-" } else { "" };
-    // writing to a Vec cannot fail
+    // Writing to a Vec cannot fail.
     let _ = match power {
         0 => write!(out, "{sign}{trimmed}"),
         _ => write!(out, "{sign}{trimmed}e{power}"),
@@ -277,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn spelling_and_order_do_not_matter_and_values_do() {
+    fn spelling_and_order_do_not_matter() {
         let one = r#"{ "b": [1, 2.0, {"y": "caf\u00e9", "x": null}], "a":true }"#;
         let other = r#"{"a":true,"b":[1.0,2,{"x":null,"y":"café"}]}"#;
         assert_eq!(canonical(one), canonical(other));
@@ -287,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_content_of_two_engines_has_one_form() {
+    fn equal_content_of_two_databases_has_one_form() {
         let form = |kind, instant, zone_rule, value: Value<'_>| {
             let mut out = Vec::new();
             Canonical::default().write(kind, instant, zone_rule, value, &mut out);
@@ -306,7 +267,7 @@ mod tests {
             form(Kind::Json, false, ZoneRule::Refuse, text("{ \"b\":1E5,\"a\":[]}")),
             form(Kind::Jsonb, false, ZoneRule::Refuse, text("{\"a\": [], \"b\": 100000}"))
         );
-        // beyond what an exponent of ours can say
+        // Exponents that do not fit into 64 bits.
         for huge in ["1e99999999999999999999", "10e9223372036854775807"] {
             assert_ne!(
                 form(Kind::Json, false, ZoneRule::Refuse, text(huge)),

@@ -1,14 +1,23 @@
-//! What a JSON text means, as a number: the same for every spelling, order of names and white space.
-//! It makes no tree and allocates nothing per value.
+//! Hashes what a JSON text means: equal for every spelling, order of names and white space.
 
 use std::hash::{BuildHasher, Hasher};
 
 use foldhash::quality::FixedState;
 
 use crate::canonical::{Scratch, write_canonical};
-use crate::json::{JsonIssues, Scanner, plain_string, read_string};
 
-/// Hashes meanings; keeps its buffers. It finds accidents, not attackers.
+use super::{JsonIssues, Scanner, Token, Tokens};
+
+/// Hashes what JSON texts mean; builds no tree and keeps its buffers.
+///
+/// It finds accidents, not attackers: another text with the same hash can be made.
+///
+/// ```
+/// use chronicle_archive::json::JsonHash;
+///
+/// let mut hash = JsonHash::default();
+/// assert_eq!(hash.hash(br#"{"a":1.0,"b":"x"}"#), hash.hash(br#"{ "b": "\u0078", "a": 10e-1 }"#));
+/// ```
 #[derive(Debug, Default)]
 pub struct JsonHash {
     scanner: Scanner,
@@ -20,13 +29,13 @@ pub struct JsonHash {
 /// A container that has begun.
 #[derive(Debug, Clone, Copy)]
 enum Container {
-    /// The sum of its members, and the hash of a name whose value is still to come.
-    Object { sum: u64, name: Option<u64> },
+    /// The sum of its members so far, and the hash of the name read last.
+    Object { sum: u64, name: u64 },
     /// The hash of its values so far, in their order.
     Array(u64),
 }
 
-/// What is hashed: the same bytes as a text and as a number are two meanings.
+/// What is hashed: equal bytes of two classes have two hashes.
 #[derive(Clone, Copy)]
 enum Class {
     Text = 1,
@@ -35,29 +44,21 @@ enum Class {
     Object,
     Array,
     Member,
-    /// No JSON, or beyond what any engine compares by its meaning.
+    /// Not comparable as JSON.
     Opaque,
 }
 
 impl JsonHash {
-    /// The hash of a text. What is no JSON, or has numbers, depths or escapes that no engine compares
-    /// by their meaning, is hashed by its bytes.
+    /// The hash of a text; by its bytes if it is [not comparable](JsonIssues::NOT_COMPARABLE) as JSON.
     pub fn hash(&mut self, text: &[u8]) -> u64 {
-        let found = self.scanner.scan(text);
-        let opaque = [
-            JsonIssues::INVALID,
-            JsonIssues::NUL,
-            JsonIssues::SURROGATE,
-            JsonIssues::HUGE_NUMBER,
-            JsonIssues::VERY_DEEP,
-        ];
-        if opaque.into_iter().any(|finding| found.contains(finding)) {
+        let issues = self.scanner.scan(text);
+        if issues.intersects(JsonIssues::NOT_COMPARABLE) {
             return bytes(Class::Opaque, text);
         }
-        if !found.contains(JsonIssues::DUPLICATE) {
+        if !issues.contains(JsonIssues::DUPLICATE) {
             return self.hash_valid(text);
         }
-        // of equal names the last one counts, which a sum cannot see
+        // The last of equal names counts, which a sum cannot tell.
         let mut unique = std::mem::take(&mut self.unique);
         unique.clear();
         write_canonical(text, &mut unique, &mut Scratch::default());
@@ -66,71 +67,69 @@ impl JsonHash {
         hash
     }
 
-    /// The hash of a text that is known to be JSON without equal names.
+    /// The hash of valid JSON without duplicate names.
     fn hash_valid(&mut self, text: &[u8]) -> u64 {
         self.open.clear();
-        let (mut at, mut whole) = (0, 0);
-        while let Some(&byte) = text.get(at) {
-            let (length, value) = match byte {
-                b'{' => (1, self.begin(Container::Object { sum: 0, name: None })),
-                b'[' => (1, self.begin(Container::Array(0))),
-                b'}' | b']' => (1, self.end()),
-                b'"' => self.text(&text[at..]),
-                b'-' | b'0'..=b'9' => self.number(&text[at..]),
-                b'a'..=b'z' => word(&text[at..]),
-                // white space, and what stands between values: its place says nothing more
-                _ => (1, None),
+        let mut whole = 0;
+        for token in Tokens::new(text) {
+            let value = match token {
+                Token::ObjectStart => {
+                    self.open.push(Container::Object { sum: 0, name: 0 });
+                    continue;
+                }
+                Token::ArrayStart => {
+                    self.open.push(Container::Array(0));
+                    continue;
+                }
+                Token::Name(name) => {
+                    let hash = bytes(Class::Text, name.decode(&mut self.scratch));
+                    self.set_name(hash);
+                    continue;
+                }
+                Token::ObjectEnd | Token::ArrayEnd => self.end(),
+                Token::String(string) => bytes(Class::Text, string.decode(&mut self.scratch)),
+                Token::Number(number) => self.number(number),
+                Token::Literal(word) => bytes(Class::Word, word),
             };
-            at += length;
-            if let Some(value) = value {
-                whole = self.arrive(value);
-            }
+            self.add(value);
+            whole = value;
         }
         whole
     }
 
-    fn begin(&mut self, container: Container) -> Option<u64> {
-        self.open.push(container);
-        None
+    fn end(&mut self) -> u64 {
+        match self.open.pop() {
+            Some(Container::Object { sum, .. }) => pair(Class::Object, sum, 0),
+            Some(Container::Array(hash)) => pair(Class::Array, hash, 0),
+            None => 0,
+        }
     }
 
-    fn end(&mut self) -> Option<u64> {
-        self.open.pop().map(|container| match container {
-            Container::Object { sum, .. } => pair(Class::Object, sum, 0),
-            Container::Array(hash) => pair(Class::Array, hash, 0),
-        })
+    /// Notes the name of the next member.
+    fn set_name(&mut self, hash: u64) {
+        if let Some(Container::Object { name, .. }) = self.open.last_mut() {
+            *name = hash;
+        }
     }
 
-    /// Takes a value, or a name, into the container around it; returns it.
-    fn arrive(&mut self, value: u64) -> u64 {
+    /// Adds a value to the container around it.
+    fn add(&mut self, value: u64) {
         match self.open.last_mut() {
-            Some(Container::Object { sum, name }) => match name.take() {
-                None => *name = Some(value),
-                // whatever the order: a sum
-                Some(name) => *sum = sum.wrapping_add(pair(Class::Member, name, value)),
-            },
+            // A sum does not depend on the order.
+            Some(Container::Object { sum, name }) => {
+                *sum = sum.wrapping_add(pair(Class::Member, *name, value));
+            }
             Some(Container::Array(hash)) => *hash = pair(Class::Array, *hash, value),
             None => {}
         }
-        value
     }
 
-    /// The length and the hash of a string.
-    fn text(&mut self, token: &[u8]) -> (usize, Option<u64>) {
-        if let Some(length) = plain_string(token) {
-            return (length + 2, Some(bytes(Class::Text, &token[1..=length])));
-        }
-        self.scratch.clear();
-        let length = read_string(token, &mut self.scratch).unwrap_or(token.len());
-        (length, Some(bytes(Class::Text, &self.scratch)))
-    }
-
-    /// The length and the hash of a number: its digits without zeros at the ends, and a power of ten.
-    fn number(&mut self, text: &[u8]) -> (usize, Option<u64>) {
+    /// The hash of a number: its digits without zeros at either end, and a power of ten.
+    fn number(&mut self, token: &[u8]) -> u64 {
         let digits = &mut self.scratch;
         digits.clear();
-        let (mut power, mut fraction, mut at) = (0_i64, 0, 0);
-        while let Some(&byte) = text.get(at) {
+        let (mut power, mut fraction) = (0_i64, 0);
+        for (n, &byte) in token.iter().enumerate() {
             match byte {
                 b'0'..=b'9' => {
                     power -= fraction;
@@ -139,23 +138,19 @@ impl JsonHash {
                     }
                 }
                 b'.' => fraction = 1,
-                b'-' => {}
                 b'e' | b'E' => {
-                    let (length, exponent) = exponent(&text[at + 1..]);
-                    at += 1 + length;
-                    power = power.saturating_add(exponent);
+                    power = power.saturating_add(exponent(&token[n + 1..]));
                     break;
                 }
-                _ => break,
+                _ => {}
             }
-            at += 1;
         }
         while digits.last() == Some(&b'0') {
             digits.pop();
             power = power.saturating_add(1);
         }
-        // zero has neither a sign nor a power
-        let sign = match (digits.is_empty(), text.first()) {
+        // Zero has neither a sign nor a power.
+        let sign = match (digits.is_empty(), token.first()) {
             (true, _) => 0,
             (false, Some(b'-')) => -1,
             (false, _) => 1,
@@ -164,22 +159,15 @@ impl JsonHash {
         hasher.write_i64(sign);
         hasher.write_i64(power * sign.abs());
         hasher.write(digits);
-        (at, Some(hasher.finish()))
+        hasher.finish()
     }
 }
 
-/// The length and the value of an exponent behind its `e`; one beyond all bounds is the largest.
-fn exponent(text: &[u8]) -> (usize, i64) {
-    let end = text.iter().position(|b| !b"+-0123456789".contains(b)).unwrap_or(text.len());
-    let written = std::str::from_utf8(&text[..end]).unwrap_or_default();
-    let beyond = if written.starts_with('-') { i64::MIN } else { i64::MAX };
-    (end, written.parse().unwrap_or(beyond))
-}
-
-/// The length and the hash of `true`, `false` or `null`.
-fn word(text: &[u8]) -> (usize, Option<u64>) {
-    let end = text.iter().position(|b| !b.is_ascii_lowercase()).unwrap_or(text.len());
-    (end, Some(bytes(Class::Word, &text[..end])))
+/// The value of an exponent, as written after its `e`; one that is out of range becomes the limit.
+fn exponent(written: &[u8]) -> i64 {
+    let written = std::str::from_utf8(written).unwrap_or_default();
+    let limit = if written.starts_with('-') { i64::MIN } else { i64::MAX };
+    written.parse().unwrap_or(limit)
 }
 
 fn hasher(class: Class) -> impl Hasher {
@@ -222,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn every_other_meaning_is_another_number() {
+    fn other_contents_have_other_hashes() {
         let texts = [
             "0",
             "1",
@@ -273,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_takes_no_stack() {
+    fn hashing_any_depth_uses_no_stack() {
         let nested = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         assert_ne!(hash(&nested(900)), hash(&nested(901)));
         assert_ne!(hash(&nested(100_000)), hash(&nested(100_001)));
@@ -296,7 +284,7 @@ mod tests {
         })
     }
 
-    /// The same in another spelling: names the other way round, all escaped, blanks everywhere.
+    /// The same content spelled in another way: names reversed and escaped, white space everywhere.
     fn respelled(value: &Value) -> String {
         let text = |text: &str| {
             let units: String = text.encode_utf16().map(|unit| format!("\\u{unit:04X}")).collect();
@@ -324,7 +312,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn two_texts_have_one_number_exactly_if_their_canonical_forms_are_equal(one in json(), other in json()) {
+        fn hashes_are_equal_if_canonical_forms_are(one in json(), other in json()) {
             let canonical = |text: &str| {
                 let mut out = Vec::new();
                 write_canonical(text.as_bytes(), &mut out, &mut Scratch::default());
@@ -336,9 +324,9 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_are_too_odd(text in prop::collection::vec(any::<u8>(), 0..60)) {
-            let mut meaning = JsonHash::default();
-            prop_assert_eq!(meaning.hash(&text), meaning.hash(&text));
+        fn every_text_has_one_hash(text in prop::collection::vec(any::<u8>(), 0..60)) {
+            let mut hasher = JsonHash::default();
+            prop_assert_eq!(hasher.hash(&text), hasher.hash(&text));
         }
     }
 }
