@@ -8,7 +8,7 @@ use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::progress::Progress;
 use chronicle_archive::Sealed;
-use chronicle_archive::codec::odd;
+use chronicle_archive::codec::nonportable;
 use chronicle_archive::json::Scanner;
 use chronicle_archive::{Batch, show};
 
@@ -58,7 +58,7 @@ pub async fn survey(
             for (n, column) in stream.columns.iter().enumerate() {
                 let key = stream.key.contains(&n);
                 let value = batch.value(row, n);
-                if let Some(class) = odd(&mut scanner, column.kind, key, value) {
+                if let Some(class) = nonportable(&mut scanner, column.kind, key, value) {
                     let first = || {
                         let key = stream.key.iter().map(|k| show(batch.value(row, *k)));
                         (0, key.collect::<Vec<_>>().join(", "))

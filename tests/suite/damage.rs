@@ -989,21 +989,21 @@ fn an_exact_value_that_is_not_what_the_record_shows_is_refused() {
     let whole = "\"data\":{\"a\": 1}}";
     let beside = |record: &str, side: &str| format!("\"data\":{record}}},\"chronicle\":{side}");
     let exact = |record: &str, exact: &str| beside(record, &format!("{{\"exact\":{exact}}}"));
-    let projection = "expected the projection of the exact value beside it";
+    let portable_form = "expected the portable form of the exact value beside it";
     for (to, code, says) in [
-        (exact("{\"a\":1}", r#"{"data":{"json":"{\"a\":1,\"a\":2}"}}"#), DAMAGED, projection),
+        (exact("{\"a\":1}", r#"{"data":{"json":"{\"a\":1,\"a\":2}"}}"#), DAMAGED, portable_form),
         (
             exact("{\"a\":2}", r#"{"data":{"json":"{\"a\":2}"} }"#)
                 .replace("{\"a\":2}", "{\"a\": 2}"),
             DAMAGED,
-            projection,
+            portable_form,
         ),
-        (exact("null", r#"{"data":{"json":"{\"a\":1,\"a\":2}"}}"#), DAMAGED, projection),
-        (exact("{\"a\":1}", r#"{"data":{"json":"[1]"}}"#), DAMAGED, projection),
-        (exact("{}", r#"{"n":{"int":"2"}}"#), DAMAGED, projection),
-        (exact("{}", r#"{"x":{"real":"NaN"}}"#), DAMAGED, projection),
-        (exact("{}", r#"{"id":{"text":"e1\u0000"}}"#), DAMAGED, projection),
-        (exact("{}", r#"{"id":{"blob":"AAEC"}}"#), DAMAGED, projection),
+        (exact("null", r#"{"data":{"json":"{\"a\":1,\"a\":2}"}}"#), DAMAGED, portable_form),
+        (exact("{\"a\":1}", r#"{"data":{"json":"[1]"}}"#), DAMAGED, portable_form),
+        (exact("{}", r#"{"n":{"int":"2"}}"#), DAMAGED, portable_form),
+        (exact("{}", r#"{"x":{"real":"NaN"}}"#), DAMAGED, portable_form),
+        (exact("{}", r#"{"id":{"text":"e1\u0000"}}"#), DAMAGED, portable_form),
+        (exact("{}", r#"{"id":{"blob":"AAEC"}}"#), DAMAGED, portable_form),
         (exact("{}", r#"{"n":{"int":"1 "}}"#), DAMAGED, "does not parse"),
         (exact("{}", r#"{"n":{"int":"9223372036854775808"}}"#), DAMAGED, "does not parse"),
         (exact("{}", r#"{"x":{"real":"inf"}}"#), DAMAGED, "does not parse"),
