@@ -131,13 +131,13 @@ fn write_value(
     match first {
         Token::ObjectStart => write_object(tokens, out, scratch),
         Token::ArrayStart => write_array(tokens, out, scratch),
-        Token::String(string) | Token::Name(string) => match string.plain() {
-            Some(_) => out.extend_from_slice(string.written()),
-            None => write_string(out, &String::from_utf8_lossy(string.decode(&mut scratch.text))),
+        Token::String => match tokens.plain() {
+            Some(_) => out.extend_from_slice(tokens.written()),
+            None => write_string(out, &String::from_utf8_lossy(tokens.decode(&mut scratch.text))),
         },
         Token::Number(number) => write_number(number, out),
         Token::Literal(word) => out.extend_from_slice(word),
-        Token::ObjectEnd | Token::ArrayEnd => {}
+        Token::ObjectEnd | Token::ArrayEnd | Token::Colon => {}
     }
 }
 
@@ -156,8 +156,9 @@ fn write_array(tokens: &mut Tokens<'_>, out: &mut Vec<u8>, scratch: &mut Scratch
 
 fn write_object(tokens: &mut Tokens<'_>, out: &mut Vec<u8>, scratch: &mut Scratch) {
     let mut members: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-    while let Some(Token::Name(name)) = tokens.next() {
-        let name = name.decode(&mut scratch.text).to_vec();
+    while let Some(Token::String) = tokens.next() {
+        let name = tokens.decode(&mut scratch.text).to_vec();
+        tokens.next(); // the colon
         let mut value = Vec::new();
         if let Some(first) = tokens.next() {
             write_value(first, tokens, &mut value, scratch);

@@ -29,8 +29,8 @@ pub struct JsonHash {
 /// A container that has begun.
 #[derive(Debug, Clone, Copy)]
 enum Container {
-    /// The sum of its members so far, and the hash of the name read last.
-    Object { sum: u64, name: u64 },
+    /// The sum of its members so far, and the hash of a name whose value follows.
+    Object { sum: u64, name: Option<u64> },
     /// The hash of its values so far, in their order.
     Array(u64),
 }
@@ -71,23 +71,20 @@ impl JsonHash {
     fn hash_valid(&mut self, text: &[u8]) -> u64 {
         self.open.clear();
         let mut whole = 0;
-        for token in Tokens::new(text) {
+        let mut tokens = Tokens::new(text);
+        while let Some(token) = tokens.next() {
             let value = match token {
                 Token::ObjectStart => {
-                    self.open.push(Container::Object { sum: 0, name: 0 });
+                    self.open.push(Container::Object { sum: 0, name: None });
                     continue;
                 }
                 Token::ArrayStart => {
                     self.open.push(Container::Array(0));
                     continue;
                 }
-                Token::Name(name) => {
-                    let hash = bytes(Class::Text, name.decode(&mut self.scratch));
-                    self.set_name(hash);
-                    continue;
-                }
+                Token::Colon => continue,
                 Token::ObjectEnd | Token::ArrayEnd => self.end(),
-                Token::String(string) => bytes(Class::Text, string.decode(&mut self.scratch)),
+                Token::String => bytes(Class::Text, tokens.decode(&mut self.scratch)),
                 Token::Number(number) => self.number(number),
                 Token::Literal(word) => bytes(Class::Word, word),
             };
@@ -105,20 +102,15 @@ impl JsonHash {
         }
     }
 
-    /// Notes the name of the next member.
-    fn set_name(&mut self, hash: u64) {
-        if let Some(Container::Object { name, .. }) = self.open.last_mut() {
-            *name = hash;
-        }
-    }
-
-    /// Adds a value to the container around it.
+    /// Adds a value, or a name, to the container around it.
+    #[inline(always)]
     fn add(&mut self, value: u64) {
         match self.open.last_mut() {
-            // A sum does not depend on the order.
-            Some(Container::Object { sum, name }) => {
-                *sum = sum.wrapping_add(pair(Class::Member, *name, value));
-            }
+            Some(Container::Object { sum, name }) => match name.take() {
+                None => *name = Some(value),
+                // A sum does not depend on the order.
+                Some(name) => *sum = sum.wrapping_add(pair(Class::Member, name, value)),
+            },
             Some(Container::Array(hash)) => *hash = pair(Class::Array, *hash, value),
             None => {}
         }

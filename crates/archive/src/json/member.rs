@@ -33,10 +33,12 @@ pub fn member(scanner: &mut Scanner, text: &[u8], name: &str) -> Option<Place> {
     tokens.next();
     let (mut found, mut decoded) = (None, Vec::new());
     let (mut before, mut is_first) = (tokens.range().end, true);
-    while let Some(Token::Name(written)) = tokens.next() {
+    while let Some(Token::String) = tokens.next() {
+        let is_it = tokens.decode(&mut decoded) == name.as_bytes();
+        tokens.next(); // the colon
         let value = tokens.skip_value()?;
         let after = value.end;
-        if written.decode(&mut decoded) == name.as_bytes() {
+        if is_it {
             // The first member goes with the comma after it, any other with the comma before it.
             let whole = match is_first {
                 true => before..start_of_next(text, after),
@@ -53,7 +55,7 @@ pub fn member(scanner: &mut Scanner, text: &[u8], name: &str) -> Option<Place> {
 fn start_of_next(text: &[u8], end: usize) -> usize {
     let mut tokens = Tokens::new(&text[end..]);
     match tokens.next() {
-        Some(Token::Name(_)) => end + tokens.range().start,
+        Some(Token::String) => end + tokens.range().start,
         _ => end,
     }
 }

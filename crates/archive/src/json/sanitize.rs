@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use super::number::read_number;
-use super::string::{Piece, push_char, walk_string, write_char};
-use super::token::{Quoted, Token, Tokens};
+use super::string::{Piece, push_char, write_char};
+use super::token::{Token, Tokens};
 use super::{JsonIssues, Scanner};
 
 /// The sanitized text of a JSON object: compact and portable.
@@ -26,14 +26,19 @@ pub fn sanitize(text: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     let out = Vec::with_capacity(text.len());
-    let mut sanitizer = Sanitizer { out, objects: Vec::new(), members: Vec::new() };
-    Tokens::new(text).for_each(|token| sanitizer.write(token));
+    let mut sanitizer = Sanitizer { out, string: 0, objects: Vec::new(), members: Vec::new() };
+    let mut tokens = Tokens::new(text);
+    while let Some(token) = tokens.next() {
+        sanitizer.write(token, &mut tokens);
+    }
     Some(sanitizer.out)
 }
 
 /// Writes the tokens of a valid text.
 struct Sanitizer {
     out: Vec<u8>,
+    /// Where the last string starts in `out`.
+    string: usize,
     /// For every open object where its members start, in `out` and in `members`.
     objects: Vec<(usize, usize)>,
     /// The members of all open objects, the innermost last.
@@ -48,7 +53,7 @@ struct Member {
 }
 
 impl Sanitizer {
-    fn write(&mut self, token: Token<'_>) {
+    fn write(&mut self, token: Token<'_>, tokens: &mut Tokens<'_>) {
         match token {
             Token::ObjectStart => {
                 self.separate();
@@ -66,20 +71,18 @@ impl Sanitizer {
                 self.out.push(b'[');
             }
             Token::ArrayEnd => self.out.push(b']'),
-            Token::Name(name) => {
-                self.separate();
-                let start = self.out.len();
-                self.string(name);
+            Token::Colon => {
                 self.out.push(b':');
-                self.members.push(Member { name: start, value: self.out.len() });
+                self.members.push(Member { name: self.string, value: self.out.len() });
             }
-            Token::String(string) => {
+            Token::String => {
                 self.separate();
-                self.string(string);
+                self.string = self.out.len();
+                self.write_string(tokens);
             }
             Token::Number(number) => {
                 self.separate();
-                self.number(number);
+                self.write_number(number);
             }
             Token::Literal(word) => {
                 self.separate();
@@ -95,11 +98,10 @@ impl Sanitizer {
         }
     }
 
-    fn string(&mut self, string: Quoted<'_>) {
+    fn write_string(&mut self, tokens: &mut Tokens<'_>) {
         let out = &mut self.out;
         out.push(b'"');
-        // A valid text has no error to report.
-        let _ = walk_string(string.written(), 0, |piece| match piece {
+        tokens.pieces(|piece| match piece {
             Piece::Plain(bytes) => out.extend_from_slice(bytes),
             Piece::Char('\0') | Piece::Lone(_) => push_char(out, char::REPLACEMENT_CHARACTER),
             Piece::Char(c) => write_char(out, c),
@@ -107,7 +109,7 @@ impl Sanitizer {
         out.push(b'"');
     }
 
-    fn number(&mut self, token: &[u8]) {
+    fn write_number(&mut self, token: &[u8]) {
         let portable = read_number(token, 0).is_ok_and(|(_, issues)| issues.is_portable());
         let quote: &[u8] = if portable { b"" } else { b"\"" };
         [quote, token, quote].into_iter().for_each(|part| self.out.extend_from_slice(part));

@@ -2,10 +2,9 @@
 
 use std::ops::Range;
 
-use super::string::{skip_plain, walk_string};
-use super::{plain_string, string};
+use super::string::{Piece, push_char, skip_plain, walk_pieces, walk_string};
 
-/// A token. Commas, colons and white space are none: they say nothing that the other tokens do not.
+/// A token. Commas and white space are skipped: they say nothing that the other tokens do not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Token<'a> {
     /// `{`
@@ -16,133 +15,53 @@ pub(crate) enum Token<'a> {
     ArrayStart,
     /// `]`
     ArrayEnd,
-    /// The name of a member, with its quotes.
-    Name(Quoted<'a>),
-    /// A string that is a value, with its quotes.
-    String(Quoted<'a>),
+    /// `:`, after a name.
+    Colon,
+    /// A name or a string; a method of [`Tokens`] reads it, else the next token skips it.
+    String,
     /// A number.
     Number(&'a [u8]),
     /// `true`, `false` or `null`.
     Literal(&'a [u8]),
 }
 
-/// A string as written, with its quotes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Quoted<'a>(&'a [u8]);
-
-impl<'a> Quoted<'a> {
-    /// The string as written, with its quotes.
-    pub(crate) fn written(self) -> &'a [u8] {
-        self.0
-    }
-
-    /// The content, if it has no escapes.
-    #[inline(always)]
-    pub(crate) fn plain(self) -> Option<&'a [u8]> {
-        plain_string(self.0).map(|length| &self.0[1..=length])
-    }
-
-    /// The content, decoded into `buffer` if it has escapes; a lone surrogate is left out.
-    #[inline(always)]
-    pub(crate) fn decode<'b>(self, buffer: &'b mut Vec<u8>) -> &'b [u8]
-    where
-        'a: 'b,
-    {
-        if let Some(plain) = self.plain() {
-            return plain;
-        }
-        buffer.clear();
-        // A valid text has no error to report.
-        let _ = walk_string(self.0, 0, |piece| match piece {
-            string::Piece::Plain(bytes) => buffer.extend_from_slice(bytes),
-            string::Piece::Char(c) => string::push_char(buffer, c),
-            string::Piece::Lone(_) => {}
-        });
-        buffer
-    }
-}
-
-/// Iterates over the tokens of a text that a [`Scanner`](super::Scanner) found to be valid. Of any other text the
-/// tokens mean nothing, but the iteration ends.
+/// The tokens of a text that a [`Scanner`](super::Scanner) found to be valid. Of any other text the tokens mean
+/// nothing, but they come to an end.
+///
+/// It is no `Iterator`, because a string is read once, by a method that suits its reader.
 #[derive(Debug, Clone)]
 pub(crate) struct Tokens<'a> {
     text: &'a [u8],
-    /// Where the last token begins.
+    /// Where the last token starts.
     start: usize,
-    /// Behind the last token; for a name, behind its quotes.
+    /// Where the next token is looked for.
     at: usize,
+    /// Whether the last token is a string that was not read, so that its end is unknown.
+    is_unread: bool,
 }
 
 impl<'a> Tokens<'a> {
     pub(crate) fn new(text: &'a [u8]) -> Self {
-        Tokens { text, start: 0, at: 0 }
+        Tokens { text, start: 0, at: 0, is_unread: false }
     }
 
-    /// Where the last token is in the text.
-    pub(crate) fn range(&self) -> Range<usize> {
-        self.start..self.at
-    }
-
-    /// Skips the next value with everything in it; returns where it is in the text.
-    pub(crate) fn skip_value(&mut self) -> Option<Range<usize>> {
-        let mut start = None;
-        let mut depth = 0_usize;
-        loop {
-            match self.next()? {
-                Token::ObjectStart | Token::ArrayStart => depth += 1,
-                Token::ObjectEnd | Token::ArrayEnd => depth = depth.checked_sub(1)?,
-                _ => {}
-            }
-            let start = *start.get_or_insert(self.start);
-            if depth == 0 {
-                return Some(start..self.at);
-            }
-        }
-    }
-
-    /// A string or name whose opening quote is at `start`.
+    /// The next token; None at the end of the text.
     #[inline(always)]
-    fn quoted(&mut self) -> Token<'a> {
-        let mut end = skip_plain(self.text, self.start + 1);
-        while self.text.get(end) == Some(&b'\\') {
-            // No escape has a quote or backslash beyond its second byte.
-            end = skip_plain(self.text, end + 2);
+    pub(crate) fn next(&mut self) -> Option<Token<'a>> {
+        if self.is_unread {
+            self.skip_string();
         }
-        self.at = (end + 1).min(self.text.len());
-        let quoted = Quoted(&self.text[self.start..self.at]);
-        let mut after = self.at;
-        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.text.get(after) {
-            after += 1;
-        }
-        match self.text.get(after) {
-            Some(b':') => Token::Name(quoted),
-            _ => Token::String(quoted),
-        }
-    }
-
-    /// The bytes from `start` on of which `belongs` is true, but at least one.
-    #[inline(always)]
-    fn run(&mut self, belongs: impl Fn(u8) -> bool) -> &'a [u8] {
-        self.at = self.start + 1;
-        while self.text.get(self.at).is_some_and(|byte| belongs(*byte)) {
-            self.at += 1;
-        }
-        &self.text[self.start..self.at]
-    }
-}
-
-impl<'a> Iterator for Tokens<'a> {
-    type Item = Token<'a>;
-
-    #[inline(always)]
-    fn next(&mut self) -> Option<Token<'a>> {
         self.start = self.at;
-        while let Some(b',' | b':' | b' ' | b'\t' | b'\n' | b'\r') = self.text.get(self.start) {
+        while let Some(b',' | b' ' | b'\t' | b'\n' | b'\r') = self.text.get(self.start) {
             self.start += 1;
         }
         self.at = self.start + 1;
         Some(match self.text.get(self.start) {
-            Some(b'"') => self.quoted(),
+            Some(b'"') => {
+                self.is_unread = true;
+                Token::String
+            }
+            Some(b':') => Token::Colon,
             Some(b'{') => Token::ObjectStart,
             Some(b'}') => Token::ObjectEnd,
             Some(b'[') => Token::ArrayStart,
@@ -158,43 +77,152 @@ impl<'a> Iterator for Tokens<'a> {
             }
         })
     }
+
+    /// Where the last token is in the text; if it is a string, after reading it.
+    pub(crate) fn range(&self) -> Range<usize> {
+        self.start..self.at
+    }
+
+    /// The last token as written; if it is a string, after reading it.
+    pub(crate) fn written(&self) -> &'a [u8] {
+        self.text.get(self.range()).unwrap_or(&[])
+    }
+
+    /// Reads the string that is the last token: its content, if it has no escapes. Else it stays unread.
+    #[inline(always)]
+    pub(crate) fn plain(&mut self) -> Option<&'a [u8]> {
+        let end = skip_plain(self.text, self.start + 1);
+        if self.text.get(end) != Some(&b'"') {
+            return None;
+        }
+        (self.at, self.is_unread) = (end + 1, false);
+        Some(&self.text[self.start + 1..end])
+    }
+
+    /// Reads the string that is the last token: its content, decoded into `buffer` if it has escapes. Lone
+    /// surrogates are left out.
+    #[inline(always)]
+    pub(crate) fn decode<'b>(&mut self, buffer: &'b mut Vec<u8>) -> &'b [u8]
+    where
+        'a: 'b,
+    {
+        let end = skip_plain(self.text, self.start + 1);
+        let plain = &self.text[self.start + 1..end];
+        self.is_unread = false;
+        if self.text.get(end) == Some(&b'"') {
+            self.at = end + 1;
+            return plain;
+        }
+        buffer.clear();
+        buffer.extend_from_slice(plain);
+        let end = walk_pieces(self.text, end, |piece| match piece {
+            Piece::Plain(bytes) => buffer.extend_from_slice(bytes),
+            Piece::Char(c) => push_char(buffer, c),
+            Piece::Lone(_) => {}
+        });
+        self.at = end.unwrap_or(self.text.len());
+        buffer
+    }
+
+    /// Reads the string that is the last token, piece by piece.
+    #[inline(always)]
+    pub(super) fn pieces(&mut self, each: impl FnMut(Piece<'a>)) {
+        self.is_unread = false;
+        self.at = walk_string(self.text, self.start, each).unwrap_or(self.text.len());
+    }
+
+    /// Skips the next value with everything in it; returns where it is in the text.
+    pub(crate) fn skip_value(&mut self) -> Option<Range<usize>> {
+        let mut start = None;
+        let mut depth = 0_usize;
+        loop {
+            match self.next()? {
+                Token::ObjectStart | Token::ArrayStart => depth += 1,
+                Token::ObjectEnd | Token::ArrayEnd => depth = depth.checked_sub(1)?,
+                Token::String => self.skip_string(),
+                _ => {}
+            }
+            let start = *start.get_or_insert(self.start);
+            if depth == 0 {
+                return Some(start..self.at);
+            }
+        }
+    }
+
+    /// Skips the string that is the last token. Its end is the first quote after an even number of backslashes.
+    fn skip_string(&mut self) {
+        self.is_unread = false;
+        let content = self.start + 1;
+        self.at = content;
+        while let Some(distance) = memchr::memchr(b'"', &self.text[self.at..]) {
+            let quote = self.at + distance;
+            self.at = quote + 1;
+            let before = self.text[content..quote].iter().rev();
+            if before.take_while(|byte| **byte == b'\\').count() % 2 == 0 {
+                return;
+            }
+        }
+        self.at = self.text.len();
+    }
+
+    /// The bytes from `start` on that belong to the token, at least one.
+    #[inline(always)]
+    fn run(&mut self, belongs: impl Fn(u8) -> bool) -> &'a [u8] {
+        while self.text.get(self.at).is_some_and(|byte| belongs(*byte)) {
+            self.at += 1;
+        }
+        &self.text[self.start..self.at]
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::testing::{any_json, nearly_json};
+    use super::super::testing::{any_json, any_string, nearly_json};
     use super::*;
 
     #[test]
-    fn tokens_are_names_values_and_brackets() {
-        let text = br#" {"a\"" : [1.5e-3, "b\\" ,null ] , "":{}, "c":"d"} "#;
-        let tokens: Vec<_> = Tokens::new(text).collect();
+    fn tokens_are_strings_values_and_brackets() {
+        let text = br#" {"a\"" : [1.5e-3, "b\\" ,null ] , "":{} } "#;
+        let mut tokens = Tokens::new(text);
+        let (mut found, mut strings) = (Vec::new(), Vec::new());
+        while let Some(token) = tokens.next() {
+            found.push(token);
+            if token == Token::String {
+                tokens.skip_string();
+                strings.push(tokens.written());
+            }
+        }
         let expected = [
             Token::ObjectStart,
-            Token::Name(Quoted(br#""a\"""#)),
+            Token::String,
+            Token::Colon,
             Token::ArrayStart,
             Token::Number(b"1.5e-3"),
-            Token::String(Quoted(br#""b\\""#)),
+            Token::String,
             Token::Literal(b"null"),
             Token::ArrayEnd,
-            Token::Name(Quoted(b"\"\"")),
+            Token::String,
+            Token::Colon,
             Token::ObjectStart,
             Token::ObjectEnd,
-            Token::Name(Quoted(b"\"c\"")),
-            Token::String(Quoted(b"\"d\"")),
             Token::ObjectEnd,
         ];
-        assert_eq!(tokens, expected);
+        assert_eq!(found, expected);
+        assert_eq!(strings, [&br#""a\"""#[..], br#""b\\""#, b"\"\""]);
     }
 
     #[test]
-    fn strings_decode_into_the_buffer_only_if_escaped() {
+    fn strings_are_decoded_into_the_buffer_only_if_escaped() {
         let mut buffer = b"before".to_vec();
-        assert_eq!(Quoted("\"é\"".as_bytes()).decode(&mut buffer), "é".as_bytes());
+        let mut tokens = Tokens::new(r#"["é","a\u00e9\n\ud800b"]"#.as_bytes());
+        assert_eq!((tokens.next(), tokens.next()), (Some(Token::ArrayStart), Some(Token::String)));
+        assert_eq!(tokens.decode(&mut buffer), "é".as_bytes());
         assert_eq!(buffer, b"before");
-        assert_eq!(Quoted(br#""a\u00e9\n\ud800""#).decode(&mut buffer), "aé\n".as_bytes());
+        assert_eq!((tokens.next(), tokens.plain()), (Some(Token::String), None));
+        assert_eq!(tokens.decode(&mut buffer), "aé\nb".as_bytes());
+        assert_eq!((tokens.next(), tokens.next()), (Some(Token::ArrayEnd), None));
     }
 
     proptest! {
@@ -212,8 +240,33 @@ mod tests {
         }
 
         #[test]
-        fn tokens_of_any_bytes_come_to_an_end(text in nearly_json()) {
-            prop_assert!(Tokens::new(&text).count() <= text.len());
+        fn a_string_ends_at_the_same_place_however_it_is_read(text in any_string()) {
+            let reads: [fn(&mut Tokens<'_>); 3] = [
+                |tokens| tokens.skip_string(),
+                |tokens| { tokens.decode(&mut Vec::new()); },
+                |tokens| tokens.pieces(|_| {}),
+            ];
+            prop_assume!(super::super::testing::scan(&text) != super::super::JsonIssues::INVALID);
+            let longer = format!("{text}\"\\\"");
+            for read in reads {
+                let mut tokens = Tokens::new(longer.as_bytes());
+                prop_assert_eq!(tokens.next(), Some(Token::String));
+                read(&mut tokens);
+                prop_assert_eq!(tokens.range(), 0..text.len());
+            }
+        }
+
+        #[test]
+        fn tokens_of_any_bytes_come_to_an_end(text in nearly_json(), read: bool) {
+            let (mut tokens, mut buffer) = (Tokens::new(&text), Vec::new());
+            let mut count = 0;
+            while let Some(token) = tokens.next() {
+                if read && token == Token::String {
+                    tokens.decode(&mut buffer);
+                }
+                count += 1;
+                prop_assert!(count <= text.len());
+            }
         }
     }
 }
