@@ -1,9 +1,9 @@
-//! Batches: rows of one stream in one buffer that is used again for the next rows.
+//! Batches: rows of one stream in one buffer, which the next rows reuse.
 
 use crate::model::Value;
 use crate::time::Instant;
 
-/// A value as a batch keeps it: bytes by position.
+/// A value; text and bytes as start and length in a buffer.
 #[derive(Debug, Clone, Copy)]
 enum Cell {
     Null,
@@ -12,15 +12,27 @@ enum Cell {
     Bool(bool),
     Time(Instant),
     Uuid([u8; 16]),
+    /// Text in the adopted buffer.
     Adopted(usize, usize),
     Text(usize, usize),
     Blob(usize, usize),
 }
 
-/// Rows of one stream. All bytes stand in one buffer, which is reused from batch to batch.
+/// Rows of one stream; reused, so that the next rows need no new memory.
 ///
-/// A batch that was read from an archive adopts the chunk it was read from, so that a payload is
-/// never copied on its way; what had to be unescaped stands in a second buffer behind it.
+/// A batch that is read from an archive adopts the buffer of its chunk, so that payloads are never
+/// copied; only values with escapes are decoded into a second buffer.
+///
+/// ```
+/// use chronicle_archive::{Batch, Value};
+///
+/// let mut batch = Batch::default();
+/// batch.start(0, 2, 1); // rows of two columns
+/// batch.push(Value::Int(7));
+/// batch.push(Value::Text(b"seven"));
+/// assert_eq!(batch.rows(), 1);
+/// assert_eq!(batch.value(0, 1), Value::Text(b"seven"));
+/// ```
 #[derive(Debug, Default)]
 pub struct Batch {
     stream: usize,
@@ -29,9 +41,9 @@ pub struct Batch {
     cells: Vec<Cell>,
     adopted: Vec<u8>,
     own: Vec<u8>,
-    /// By position; hardly any batch has one.
+    /// Offsets of local times, sorted by position; most batches have none.
     offsets: Vec<(usize, i32)>,
-    /// By row, and as rare.
+    /// Numbers of rows that had no key at their source, in order; as rare.
     keyless: Vec<usize>,
 }
 
@@ -48,12 +60,12 @@ impl Batch {
         self.keyless.clear();
     }
 
-    /// Takes over a buffer that [`Batch::push_adopted`] then refers to; returns the former one.
+    /// Takes ownership of a buffer, which [`Batch::push_adopted`] refers to; returns the previous one.
     pub fn adopt(&mut self, bytes: Vec<u8>) -> Vec<u8> {
         std::mem::replace(&mut self.adopted, bytes)
     }
 
-    /// The buffer taken over by [`Batch::adopt`].
+    /// The buffer that [`Batch::adopt`] took.
     pub fn adopted(&self) -> &[u8] {
         &self.adopted
     }
@@ -73,12 +85,12 @@ impl Batch {
         self.first_row
     }
 
-    /// Says which position in its stream the first row has.
+    /// Sets the position in its stream of the first row, counted from 1.
     pub fn number_from(&mut self, first_row: u64) {
         self.first_row = first_row;
     }
 
-    /// The bytes that the rows hold.
+    /// The approximate memory of the rows in bytes.
     pub fn size(&self) -> usize {
         self.adopted.len() + self.own.len() + 8 * self.cells.len()
     }
@@ -92,18 +104,18 @@ impl Batch {
             Value::Bool(v) => Cell::Bool(v),
             Value::Time(v) => Cell::Time(v),
             Value::Uuid(v) => Cell::Uuid(v),
-            Value::Text(bytes) => Cell::Text(self.keep(bytes), bytes.len()),
-            Value::Blob(bytes) => Cell::Blob(self.keep(bytes), bytes.len()),
+            Value::Text(bytes) => Cell::Text(self.store(bytes), bytes.len()),
+            Value::Blob(bytes) => Cell::Blob(self.store(bytes), bytes.len()),
         };
         self.cells.push(cell);
     }
 
-    /// Appends text that stands at `start` in the adopted buffer.
+    /// Appends the text of `len` bytes at `start` in the adopted buffer.
     pub fn push_adopted(&mut self, start: usize, len: usize) {
         self.cells.push(Cell::Adopted(start, len));
     }
 
-    /// Takes back everything behind the first `rows` rows. Their bytes stay until the next start.
+    /// Removes all but the first `rows` rows; their memory is kept until the next [`Batch::start`].
     pub fn truncate(&mut self, rows: usize) {
         self.cells.truncate(rows * self.width);
         self.offsets.truncate(self.offsets.partition_point(|(at, _)| *at < self.cells.len()));
@@ -115,7 +127,7 @@ impl Batch {
         self.cells.len()
     }
 
-    /// Puts another value at a position.
+    /// Replaces the value at a position.
     pub fn replace(&mut self, position: usize, value: Value<'_>) {
         self.push(value);
         if let Some(cell) = self.cells.pop()
@@ -125,31 +137,31 @@ impl Batch {
         }
     }
 
-    /// Says at which offset, in seconds east of Greenwich, the local time at a position is.
+    /// Notes the offset, in seconds east of Greenwich, of the local time at a position.
     pub fn set_offset(&mut self, position: usize, seconds: i32) {
         let place = self.offsets.partition_point(|(at, _)| *at < position);
         self.offsets.insert(place, (position, seconds));
     }
 
-    /// The offset, in seconds east of Greenwich, of a local time that does not say it itself, if it
-    /// is known.
+    /// The offset, in seconds east of Greenwich, that is known of a local time although its text has
+    /// none.
     pub fn offset(&self, row: usize, column: usize) -> Option<i32> {
         let found = self.offsets.binary_search_by_key(&(row * self.width + column), |(at, _)| *at);
         found.ok().map(|place| self.offsets[place].1)
     }
 
-    /// Says that a row, which comes after all others of which this was said, had no key where it first
-    /// came from: the one that it has was made.
+    /// Notes that a row had no key at its first source and has a generated one. Rows must be noted in
+    /// their order.
     pub fn set_keyless(&mut self, row: usize) {
         self.keyless.push(row);
     }
 
-    /// Whether a row had no key where it first came from.
+    /// Whether a row had no key at its first source.
     pub fn keyless(&self, row: usize) -> bool {
         self.keyless.binary_search(&row).is_ok()
     }
 
-    fn keep(&mut self, bytes: &[u8]) -> usize {
+    fn store(&mut self, bytes: &[u8]) -> usize {
         let start = self.own.len();
         self.own.extend_from_slice(bytes);
         start
@@ -185,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_batch_gives_back_what_was_pushed_from_both_buffers() {
+    fn values_come_back_from_both_buffers() {
         let mut batch = Batch::default();
         batch.start(1, 3, 7);
         batch.adopt(b"hello world".to_vec());

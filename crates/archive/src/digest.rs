@@ -1,8 +1,8 @@
-//! The row digest `lrd1`: one number per stream that is the same for the same content, whatever
-//! the order of the rows, the engine they came from and the spelling of their JSON.
+//! The row digest `lrd1`: one number per stream, equal for equal content, whatever the order of the
+//! rows, the database they came from, and the spelling of their JSON.
 //!
-//! It compares a source with a target and finds accidents, not attackers: a sum of hashes can be
-//! forged. Two equal rows do not cancel out, as they would with exclusive or.
+//! It is a sum of hashes, which finds accidents, not attackers: a sum can be forged. Two equal rows do
+//! not cancel out, as they would with exclusive or.
 
 use sha2::{Digest as _, Sha256};
 
@@ -10,7 +10,7 @@ use crate::canonical::{Scratch, write_canonical, write_instant};
 use crate::json::write_string;
 use crate::model::{Kind, Stream};
 
-/// The name of the algorithm, as manifests carry it.
+/// The name of the algorithm in manifests.
 pub const LRD1: &str = "lrd1";
 
 /// The digest of the rows of one stream.
@@ -45,13 +45,13 @@ impl RowSum {
 
 #[derive(Debug, Clone)]
 struct Column {
-    /// The name as JSON, with a colon, and a comma in front of all but the first.
+    /// The name as JSON, with a colon, and a comma before all but the first.
     name: Vec<u8>,
     instant: bool,
 }
 
 impl RowDigest {
-    /// The digest of no rows of `stream`.
+    /// A digest of rows of `stream`, with no rows yet.
     pub fn new(stream: &Stream) -> RowDigest {
         let columns = (stream.columns.iter().enumerate())
             .map(|(n, column)| {
@@ -92,7 +92,7 @@ impl RowDigest {
         self.sum.add(sum);
     }
 
-    /// The sum of the rows so far; the next one starts anew.
+    /// Returns the sum of the rows so far and starts again from zero.
     pub fn take(&mut self) -> RowSum {
         std::mem::take(&mut self.sum)
     }
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_of_rows_does_not_matter_and_their_number_does() {
+    fn the_number_of_rows_matters_and_their_order_does_not() {
         let rows: [[&[u8]; 2]; 3] = [[b"\"a\"", b"null"], [b"\"b\"", b"null"], [b"\"b\"", b"null"]];
         let digest = |order: &[usize]| {
             let mut digest = RowDigest::new(&stream());
@@ -136,8 +136,8 @@ mod tests {
         assert_eq!(digest(&[0, 1, 2]), digest(&[2, 1, 0]));
         assert_ne!(digest(&[0, 1]), digest(&[0, 1, 2]));
         assert_eq!(digest(&[]), "0".repeat(64));
-        // one row: the SHA-256 of its canonical text
-        assert_eq!(digest(&[0]), super::super::sha256(br#"{"id":"a","at":null}"#));
+        // One row: the SHA-256 of its canonical text.
+        assert_eq!(digest(&[0]), crate::sha256(br#"{"id":"a","at":null}"#));
     }
 
     #[test]

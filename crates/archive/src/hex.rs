@@ -1,4 +1,4 @@
-//! Digests as text: lower-case hexadecimal digits, and SHA-256 in them.
+//! Bytes and SHA-256 digests as lower-case hexadecimal digits.
 
 /// Bytes as lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
@@ -10,8 +10,23 @@ pub fn hex(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// The SHA-256 of some bytes as 64 hexadecimal digits.
+/// The SHA-256 of bytes as 64 lower-case hexadecimal digits.
 pub fn sha256(bytes: &[u8]) -> String {
     use sha2::Digest;
     hex(&sha2::Sha256::digest(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_become_two_digits_each() {
+        assert_eq!(hex(b"\x00\x0f\xff"), "000fff");
+        // The example of FIPS 180-4.
+        assert_eq!(
+            sha256(b"abc"),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+    }
 }

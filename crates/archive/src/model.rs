@@ -1,13 +1,13 @@
-//! What an archive holds: kinds of columns, streams with their columns, and single values.
+//! What an archive holds: streams, their columns and kinds, and values.
 
 use crate::time::Instant;
 
-/// What a column holds, as the archive names it.
+/// The kind of the values of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// A 64-bit integer.
     Int,
-    /// A double.
+    /// A 64-bit floating-point number.
     Real,
     /// True or false.
     Bool,
@@ -23,16 +23,16 @@ pub enum Kind {
     Uuid,
     /// Bytes.
     Bytes,
-    /// JSON whose text is kept (`json`, or text that holds JSON).
+    /// JSON that keeps its text (`json`, or text that holds JSON).
     Json,
-    /// JSON as PostgreSQL's `jsonb` prints it.
+    /// JSON as PostgreSQL prints its `jsonb`.
     Jsonb,
-    /// Anything else, in PostgreSQL's text form.
+    /// Any other type, in PostgreSQL's text form.
     Other,
 }
 
 impl Kind {
-    /// Every kind with the word that the archive uses for it.
+    /// Every kind with its word in the archive.
     pub const WORDS: [(Kind, &'static str); 12] = [
         (Kind::Int, "int"),
         (Kind::Real, "real"),
@@ -48,12 +48,12 @@ impl Kind {
         (Kind::Other, "other"),
     ];
 
-    /// The word of this kind.
+    /// The word of this kind in the archive.
     pub fn word(self) -> &'static str {
         Kind::WORDS.iter().find(|(kind, _)| *kind == self).map_or("other", |(_, word)| word)
     }
 
-    /// The kind of a word, if there is one.
+    /// The kind with this word, if there is one.
     pub fn from_word(word: &str) -> Option<Kind> {
         Kind::WORDS.iter().find(|(_, w)| *w == word).map(|(kind, _)| *kind)
     }
@@ -64,11 +64,11 @@ impl Kind {
 pub struct Column {
     /// The logical name, the key in every record.
     pub name: String,
-    /// The name in the database it came from.
+    /// The name in the source database.
     pub physical: String,
     /// What it holds.
     pub kind: Kind,
-    /// Whether a record may show null here. Only keys can promise that they never do.
+    /// Whether a record may show null here: always, unless the column is part of the key.
     pub nullable: bool,
     /// Text that holds instants in some ISO-like spelling.
     pub instant: bool,
@@ -81,7 +81,7 @@ pub struct Column {
 pub struct Stream {
     /// The logical name.
     pub name: String,
-    /// The table it came from; information only, never used to build SQL on import.
+    /// The table in the source database; for information only, never part of SQL.
     pub table: String,
     /// The columns, in the order of every record.
     pub columns: Vec<Column>,
@@ -100,14 +100,14 @@ impl Stream {
 
 /// One value, borrowed from a batch.
 ///
-/// SQLite types every value on its own, so any variant may stand in a column of any kind there.
+/// SQLite gives each value a type of its own, so a column of any kind may hold any variant.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Value<'a> {
     /// SQL NULL.
     Null,
     /// An integer.
     Int(i64),
-    /// A double, possibly NaN or infinite.
+    /// A floating-point number, perhaps NaN or infinite.
     Real(f64),
     /// A boolean.
     Bool(bool),
@@ -115,7 +115,7 @@ pub enum Value<'a> {
     Time(Instant),
     /// A UUID in its 16 bytes.
     Uuid([u8; 16]),
-    /// Text as found: perhaps with NUL characters, perhaps not UTF-8.
+    /// Text as the source has it: perhaps with NUL characters, perhaps not UTF-8.
     Text(&'a [u8]),
     /// Bytes.
     Blob(&'a [u8]),
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_is_found_by_its_word() {
+    fn kinds_are_found_by_their_words() {
         for (kind, word) in Kind::WORDS {
             assert_eq!((Kind::from_word(word), kind.word()), (Some(kind), word));
         }

@@ -1,8 +1,15 @@
-//! Values, texts and paths as messages show them: short, and without control characters.
+//! Values, texts and paths for messages: escaped, and short where their length has no limit.
 
 use crate::model::Value;
 
-/// A key as messages show it: readable, bounded, without control characters.
+/// A value for a message: readable, short, without control characters.
+///
+/// ```
+/// use chronicle_archive::{Value, show};
+///
+/// assert_eq!(show(Value::Text(b"line\n")), "line\\n");
+/// assert_eq!(show(Value::Blob(b"\x00\x01")), "a blob of 2 bytes");
+/// ```
 pub fn show(value: Value<'_>) -> String {
     match value {
         Value::Null => "NULL".into(),
@@ -20,13 +27,13 @@ pub fn show(value: Value<'_>) -> String {
     }
 }
 
-/// A path as messages show it: whole, control characters escaped.
+/// A path for a message: in full, with control characters escaped.
 pub fn show_path(path: impl std::fmt::Display) -> String {
     let escape = |c: char| if c.is_control() { c.escape_debug().collect() } else { c.to_string() };
     path.to_string().chars().map(escape).collect()
 }
 
-/// Text as messages show it: at most 80 characters, control characters escaped.
+/// Text for a message: at most 80 characters of it, with control characters escaped.
 pub fn show_text(text: &str) -> String {
     let mut shown: String = text.chars().take(80).flat_map(char::escape_debug).collect();
     if text.chars().nth(80).is_some() {
