@@ -18,7 +18,7 @@ use chronicle_archive::json::{JsonHash, Scanner, sanitize};
 use chronicle_archive::{
     ArchiveReader, ArchiveWriter, CHUNK_TARGET, Header, Limits, Origin, WriterOptions,
 };
-use chronicle_archive::{Batch, Column, Kind, Stream, Value};
+use chronicle_archive::{Batch, Column, Kind, Stream, TimeText, Value};
 use rusqlite::Connection;
 use sha2::{Digest, Sha256};
 
@@ -266,8 +266,7 @@ fn column(name: &str) -> Column {
         physical: name.to_owned(),
         kind: if name == "data" { Kind::Json } else { Kind::Text },
         nullable: name == "tool_name",
-        instant: name == "timestamp",
-        utc: false,
+        time_text: TimeText::new(name == "timestamp", false),
     }
 }
 

@@ -24,7 +24,7 @@ use crate::source::Source;
 use crate::spill::Spill;
 use crate::transform::{TargetRows, Transformer};
 use chronicle_archive::Sealed;
-use chronicle_archive::{Batch, Column, Kind, Stream, Value};
+use chronicle_archive::{Batch, Column, Kind, Stream, TimeText, Value};
 
 /// The rows of an archive as an import would load them.
 pub struct AsLoaded {
@@ -214,8 +214,7 @@ fn loaded_stream(plan: &StreamPlan, catalog: &Catalog) -> Stream {
         physical: table.columns.get(column.target).map_or(&column.name, |c| &c.physical).clone(),
         kind: Kind::Text,
         nullable: true,
-        instant: false,
-        utc: false,
+        time_text: TimeText::None,
     });
     with_sidecar(Stream {
         name: plan.stream.clone(),
@@ -361,7 +360,7 @@ fn exactly(name: &str, stream: &Stream) -> Stream {
         if column.kind != Kind::Jsonb {
             column.kind = Kind::Text;
         }
-        column.instant = false;
+        column.time_text = TimeText::None;
     }
     stream
 }

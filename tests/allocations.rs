@@ -10,7 +10,7 @@ use std::cell::Cell;
 
 use chronicle_archive::codec::{Decoder, Encoder};
 use chronicle_archive::time::Instant;
-use chronicle_archive::{Batch, Column, Kind, Stream, Value};
+use chronicle_archive::{Batch, Column, Kind, Stream, TimeText, Value};
 
 thread_local! {
     /// The allocations of this thread.
@@ -57,8 +57,7 @@ fn stream() -> Stream {
         physical: format!("column_{n}"),
         kind,
         nullable: n > 0,
-        instant: false,
-        utc: false,
+        time_text: TimeText::None,
     };
     let columns = kinds.into_iter().enumerate().map(column).collect();
     Stream { name: "rows".into(), table: "rows".into(), columns, key: vec![0], order: vec![0] }

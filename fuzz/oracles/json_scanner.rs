@@ -1,7 +1,8 @@
 //! What holds of the JSON scanner for every input; serde_json is the judge.
 
-use chronicle_archive::json::hash::JsonHash;
-use chronicle_archive::json::{JsonIssues, Scanner, member, read_string, sanitize, write_string};
+use chronicle_archive::json::{
+    JsonHash, JsonIssues, Scanner, member, read_string, sanitize, write_string,
+};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 

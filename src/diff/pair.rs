@@ -9,7 +9,7 @@ use crate::layout::{self};
 use crate::policy::AssumeZone;
 use chronicle_archive::canonical::Canonical;
 use chronicle_archive::time::{NotInstant, ZoneRule, parse_zone, read_text};
-use chronicle_archive::{Batch, Column, Kind, Stream, Value, show_text};
+use chronicle_archive::{Batch, Column, Kind, Stream, TimeText, Value, show_text};
 
 /// A column that both sides have.
 #[derive(Debug, Clone)]
@@ -34,13 +34,15 @@ impl Joined {
     fn new(a: (usize, &Column), b: (usize, &Column), zone_rule: [ZoneRule; 2]) -> Joined {
         let ((at_a, a), (at_b, b)) = (a, b);
         let json = |c: &&Column| matches!(c.kind, Kind::Json | Kind::Jsonb);
-        let zone = |c: &Column, zone_rule| if c.utc { ZoneRule::Utc } else { zone_rule };
+        let zone = |c: &Column, zone_rule| {
+            if c.time_text == TimeText::Utc { ZoneRule::Utc } else { zone_rule }
+        };
         let either = |kind| a.kind == kind || b.kind == kind;
         Joined {
             name: a.name.clone(),
             at: [at_a, at_b],
             kind: [a, b].into_iter().find(json).unwrap_or(a).kind,
-            instant: [a, b].iter().any(|c| c.instant || c.kind == Kind::Time),
+            instant: [a, b].iter().any(|c| c.time_text.is_time() || c.kind == Kind::Time),
             zone_rule: [zone(a, zone_rule[A]), zone(b, zone_rule[B])],
             // as an import turns them into each other
             bool_is_int: either(Kind::Bool) && a.kind != b.kind,

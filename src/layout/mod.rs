@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::catalog::{Backend, CatalogColumn, ColumnType, Role};
 use crate::error::{Code, Error, Result};
-use chronicle_archive::{Column, Kind, Stream};
+use chronicle_archive::{Column, Kind, Stream, TimeText};
 
 pub use known::{Choice, all, choices, created, known_stream, known_streams, named, pick};
 pub use recognise::{Table, fit};
@@ -226,8 +226,7 @@ impl LayoutStream {
             physical: physical.to_owned(),
             kind: said.and_then(|c| c.kind).unwrap_or(kind),
             nullable: true,
-            instant: instant.is_some(),
-            utc: instant == Some(Zoneless::Utc),
+            time_text: TimeText::new(instant.is_some(), instant == Some(Zoneless::Utc)),
         }
     }
 

@@ -12,7 +12,7 @@ use crate::error::{Code, Error, Result};
 use crate::layout::{ORIGINS, all, known_stream, known_streams, origin_word};
 use crate::policy::{AssumeZone, EventTypes, OnMissingColumn, OnUnrepresentable, PlanOptions};
 use chronicle_archive::time::{ZoneRule, parse_zone};
-use chronicle_archive::{Column, Kind, Origin, Stream};
+use chronicle_archive::{Column, Kind, Origin, Stream, TimeText};
 
 /// Where the value of a column comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -591,9 +591,13 @@ impl Joiner<'_> {
             target: place,
             name: to.name.clone(),
             kind: column.kind,
-            instant: column.instant,
+            instant: column.time_text.is_time(),
             ty: to.ty.clone(),
-            zone_rule: if column.utc { ZoneRule::Utc } else { self.zone_rule },
+            zone_rule: if column.time_text == TimeText::Utc {
+                ZoneRule::Utc
+            } else {
+                self.zone_rule
+            },
             not_null: to.not_null,
             key: table.key.contains(&place),
             check: to.check.clone(),
@@ -720,8 +724,7 @@ fn text_column(name: &str) -> Column {
         physical: name.to_owned(),
         kind: Kind::Text,
         nullable: true,
-        instant: false,
-        utc: false,
+        time_text: TimeText::None,
     }
 }
 

@@ -33,7 +33,7 @@ use chronicle_archive::codec::real_text;
 use chronicle_archive::hex;
 use chronicle_archive::json::{JsonIssues, Scanner, member};
 use chronicle_archive::time::{Instant, ZoneRule, offset_at};
-use chronicle_archive::{Batch, Column, Kind, Stream, Value, show_text};
+use chronicle_archive::{Batch, Column, Kind, Stream, TimeText, Value, show_text};
 
 /// The table of originals.
 pub const SIDECAR: &str = "chronicle_dump_sidecar";
@@ -292,8 +292,7 @@ impl OriginalColumn {
                 name,
                 kind: Kind::from_word(&text(3)?)?,
                 nullable: true,
-                instant: yes(4),
-                utc: yes(5),
+                time_text: TimeText::new(yes(4), yes(5)),
             },
         })
     }
@@ -367,7 +366,7 @@ impl Restorer {
                 name: c.name.clone(),
                 from: *from,
                 kind: c.kind,
-                local: c.instant && !c.utc,
+                local: c.time_text == TimeText::Local,
                 key: stream.key.iter().any(|k| Some(*k) == *from),
             })
             .collect();
@@ -517,8 +516,7 @@ pub fn with_sidecar(mut stream: Stream) -> Stream {
         physical: SIDECAR.into(),
         kind: Kind::Jsonb,
         nullable: true,
-        instant: false,
-        utc: false,
+        time_text: TimeText::None,
     });
     stream
 }
@@ -617,8 +615,7 @@ mod tests {
             physical: name.into(),
             kind,
             nullable: true,
-            instant: false,
-            utc: false,
+            time_text: TimeText::None,
         }
     }
 

@@ -28,7 +28,7 @@ use crate::transform::convert::{Nearest, Refusal, adapt, convert};
 use crate::transform::key_map::{KeyMap, MappedKey};
 use chronicle_archive::json::{Scanner, member};
 use chronicle_archive::time::{ZoneRule, read_text};
-use chronicle_archive::{Batch, Kind, Value, show};
+use chronicle_archive::{Batch, Kind, TimeText, Value, show};
 
 /// The bytes of shaped rows that are enough for a slice: little memory, and few statements.
 const SLICE: usize = 1 << 20;
@@ -1420,9 +1420,9 @@ impl Clocks {
         let column = |name: &str| {
             let n = at.stream.source.column(name)?;
             let (column, text) = (&at.stream.source.columns[n], at.text(name)?);
-            column.instant.then_some((column.utc, text))
+            Some((column.time_text, text))
         };
-        let (Some((false, happened)), Some((true, written))) =
+        let (Some((TimeText::Local, happened)), Some((TimeText::Utc, written))) =
             (column("timestamp"), column("created_at"))
         else {
             return;

@@ -14,7 +14,7 @@ use chronicle_archive::{
     ArchiveReader, ArchiveWriter, CHUNK_TARGET, Header, Index, Limits, Origin, Sealed,
     WriterOptions, Written,
 };
-use chronicle_archive::{Batch, Column, Kind, Stream, Value};
+use chronicle_archive::{Batch, Column, Kind, Stream, TimeText, Value};
 use chronicle_dump::error::{Code, Result};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -336,7 +336,7 @@ impl Claims {
         assert_eq!(schema["key_properties"], json!(key));
         let ours = &schema["chronicle"];
         assert_eq!((&ours["order"], &ours["table"]), (&json!(order), &json!(stream.table)));
-        assert_eq!(ours["instants"], json!(those(|column| column.instant)));
+        assert_eq!(ours["instants"], json!(those(|column| column.time_text.is_time())));
         let kinds: BTreeMap<&str, &str> =
             stream.columns.iter().map(|c| (c.name.as_str(), c.kind.word())).collect();
         assert_eq!(ours["columns"], json!(kinds));
@@ -535,7 +535,8 @@ impl<'a> Audit<'a> {
 
 /// The column whose range an extent tells: the first instant of the order, else of all columns.
 fn time_column(stream: &Stream) -> Option<usize> {
-    let is_time = |n: &usize| stream.columns[*n].instant || stream.columns[*n].kind == Kind::Time;
+    let is_time =
+        |n: &usize| stream.columns[*n].time_text.is_time() || stream.columns[*n].kind == Kind::Time;
     let first = stream.order.iter().copied().find(is_time);
     first.or_else(|| (0..stream.columns.len()).find(is_time))
 }
@@ -804,20 +805,19 @@ fn stream(number: usize) -> impl Strategy<Value = Stream> {
             let width = key.len();
             let mut columns = Vec::new();
             for (kind, strict) in key {
-                columns.push((kind, !strict, false, false));
+                columns.push((kind, !strict, TimeText::None));
             }
             for (kind, [instant, utc, _]) in others {
                 let instant = instant && kind == Kind::Text;
-                columns.push((kind, true, instant, instant && utc));
+                columns.push((kind, true, TimeText::new(instant, utc)));
             }
             let columns: Vec<Column> = (columns.into_iter().enumerate())
-                .map(|(n, (kind, nullable, instant, utc))| Column {
+                .map(|(n, (kind, nullable, time_text))| Column {
                     name: format!("c{n}{suffix}"),
                     physical: if n % 2 == 0 { format!("c{n}{suffix}") } else { format!("P {n}") },
                     kind,
                     nullable,
-                    instant,
-                    utc,
+                    time_text,
                 })
                 .collect();
             let mut order: Vec<usize> = order.iter().map(|p| p.index(columns.len())).collect();
@@ -919,7 +919,7 @@ proptest! {
 // ---- laws with examples ---------------------------------------------------------------------
 
 pub(crate) fn column(name: &str, kind: Kind, nullable: bool) -> Column {
-    Column { name: name.into(), physical: name.into(), kind, nullable, instant: false, utc: false }
+    Column { name: name.into(), physical: name.into(), kind, nullable, time_text: TimeText::None }
 }
 
 /// A stream `name` with a text key `id` and a text column `body`, sorted by its key.
@@ -993,7 +993,7 @@ fn a_row_of_64_mib_travels_and_one_byte_more_is_refused_naming_its_key() {
 fn a_key_that_is_too_long_for_a_bookmark_travels_all_the_same() {
     let mut streams = [letters("letters")];
     streams[0].order = vec![1, 0];
-    streams[0].columns[1].instant = true;
+    streams[0].columns[1].time_text = TimeText::Local;
     for length in [CONTROL_LINE / 2, CONTROL_LINE, 2 * CONTROL_LINE] {
         let rows = [vec![letter("a", vec![b'x'; length]), letter("b", vec![b'y'; length])]];
         let (archive, _) = write_to(Vec::new(), 65_536, &streams, &rows, PLAIN).unwrap();
@@ -1024,7 +1024,7 @@ fn a_null_where_the_schema_allows_none_is_refused_by_the_writer_and_not_by_the_r
 #[test]
 fn the_extent_of_a_stream_tells_its_times_as_the_records_hold_them() {
     let mut stream = letters("letters");
-    stream.columns[1].instant = true;
+    stream.columns[1].time_text = TimeText::Local;
     let streams = [stream];
     let times: [&[u8]; 4] = [b"2025\"", b"2025!", b"\t", b"2026\\"];
     let rows = [times.map(|time| letter("a", time.to_vec())).to_vec()];

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use chronicle_archive::{Batch, Column, Kind, Stream, Value};
+use chronicle_archive::{Batch, Column, Kind, Stream, TimeText, Value};
 use chronicle_dump::cancel::Cancel;
 use chronicle_dump::diff::{ChangedColumn, DifferenceKind};
 use chronicle_dump::error::Code;
@@ -461,8 +461,7 @@ fn stream(name: &str, key: &[usize], order: &[usize]) -> Stream {
         physical: name.into(),
         kind: Kind::Text,
         nullable: true,
-        instant: false,
-        utc: false,
+        time_text: TimeText::None,
     });
     let (key, order) = (key.to_vec(), order.to_vec());
     Stream { name: name.into(), table: name.into(), columns: columns.into(), key, order }
@@ -623,7 +622,7 @@ fn keys_of_uuids_equal_their_usual_text_and_no_other_spelling() {
 fn local_times_of_two_zones_are_the_same_instants_or_not_by_their_zones() {
     let side = |zone, time| {
         let mut stream = stream("s", &[0], &[0]);
-        stream.columns[2].instant = true;
+        stream.columns[2].time_text = TimeText::Local;
         let rows = vec![vec![Cell::Int(1), Cell::Null, Cell::Text(time)]];
         Rows { zone, ..Rows::new(vec![stream], &[rows], 1) }
     };

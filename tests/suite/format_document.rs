@@ -10,7 +10,7 @@ use chronicle_archive::time::Instant;
 use chronicle_archive::{
     ArchiveReader, ArchiveWriter, Header, Origin, WriterOptions, Written, hex, sha256,
 };
-use chronicle_archive::{Batch, Column, Kind, Stream, Value};
+use chronicle_archive::{Batch, Column, Kind, Stream, TimeText, Value};
 use jsonschema::{Draft, Validator};
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
@@ -92,8 +92,7 @@ fn column(name: &str, kind: Kind) -> Column {
         physical: name.into(),
         kind,
         nullable: true,
-        instant: false,
-        utc: false,
+        time_text: TimeText::None,
     }
 }
 
@@ -104,11 +103,11 @@ fn stream(name: &str, columns: Vec<Column>, order: Vec<usize>) -> Stream {
 }
 
 fn local(name: &str) -> Column {
-    Column { instant: true, ..column(name, Kind::Text) }
+    Column { time_text: TimeText::Local, ..column(name, Kind::Text) }
 }
 
 fn utc(name: &str) -> Column {
-    Column { utc: true, ..local(name) }
+    Column { time_text: TimeText::Utc, ..local(name) }
 }
 
 /// One session and two events; the second payload has an escaped NUL.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use chronicle_archive::control::Base;
 use chronicle_archive::{ArchiveWriter, Header, Origin, WriterOptions};
-use chronicle_archive::{Batch, Column, Kind, Stream, Value};
+use chronicle_archive::{Batch, Column, Kind, Stream, TimeText, Value};
 use chronicle_dump::error::Code;
 use serde_json::Value as Json;
 
@@ -361,8 +361,7 @@ fn part_of_a_chain() -> Vec<u8> {
         physical: name.into(),
         kind,
         nullable: true,
-        instant: false,
-        utc: false,
+        time_text: TimeText::None,
     });
     let stream = Stream {
         name: "sessions".into(),

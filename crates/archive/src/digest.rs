@@ -47,7 +47,7 @@ impl RowSum {
 struct Column {
     /// The name as JSON, with a colon, and a comma before all but the first.
     name: Vec<u8>,
-    instant: bool,
+    is_time: bool,
 }
 
 impl RowDigest {
@@ -58,7 +58,7 @@ impl RowDigest {
                 let mut name = if n == 0 { Vec::new() } else { b",".to_vec() };
                 write_string(&mut name, &column.name);
                 name.push(b':');
-                Column { name, instant: column.instant && column.kind == Kind::Text }
+                Column { name, is_time: column.time_text.is_time() && column.kind == Kind::Text }
             })
             .collect();
         RowDigest { columns, sum: RowSum::default(), row: Vec::new(), scratch: Scratch::default() }
@@ -70,7 +70,7 @@ impl RowDigest {
         self.row.push(b'{');
         for (column, value) in self.columns.iter().zip(values) {
             self.row.extend_from_slice(&column.name);
-            if !(column.instant && write_instant(value, &mut self.row)) {
+            if !(column.is_time && write_instant(value, &mut self.row)) {
                 write_canonical(value, &mut self.row, &mut self.scratch);
             }
         }
@@ -106,20 +106,20 @@ impl RowDigest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::TimeText;
 
     fn stream() -> Stream {
-        let column = |name: &str, instant| crate::model::Column {
+        let column = |name: &str, time_text| crate::model::Column {
             name: name.into(),
             physical: name.into(),
             kind: Kind::Text,
             nullable: true,
-            instant,
-            utc: false,
+            time_text,
         };
         Stream {
             name: "s".into(),
             table: "s".into(),
-            columns: vec![column("id", false), column("at", true)],
+            columns: vec![column("id", TimeText::None), column("at", TimeText::Local)],
             key: vec![0],
             order: vec![],
         }

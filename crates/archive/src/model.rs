@@ -59,6 +59,34 @@ impl Kind {
     }
 }
 
+/// Whether the texts of a column are times in some ISO-like spelling, and how to read those without a zone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum TimeText {
+    /// They are not times.
+    #[default]
+    None,
+    /// Times; without a zone they are local times of a zone that the archive does not name.
+    Local,
+    /// Times; without a zone they are UTC.
+    Utc,
+}
+
+impl TimeText {
+    /// From the two lists of a SCHEMA line: whether a column is among `instants`, and among `utc`.
+    pub fn new(is_instant: bool, is_utc: bool) -> TimeText {
+        match (is_instant, is_utc) {
+            (false, _) => TimeText::None,
+            (true, false) => TimeText::Local,
+            (true, true) => TimeText::Utc,
+        }
+    }
+
+    /// Whether the texts are times.
+    pub fn is_time(self) -> bool {
+        self != TimeText::None
+    }
+}
+
 /// A column of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {
@@ -70,10 +98,8 @@ pub struct Column {
     pub kind: Kind,
     /// Whether a record may show null here: always, unless the column is part of the key.
     pub nullable: bool,
-    /// Text that holds instants in some ISO-like spelling.
-    pub instant: bool,
-    /// An instant column whose texts without a zone are UTC, not local time.
-    pub utc: bool,
+    /// Whether its texts are times.
+    pub time_text: TimeText,
 }
 
 /// A stream: rows of one logical table.

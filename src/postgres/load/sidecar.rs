@@ -13,7 +13,7 @@ use crate::plan::{Plan, StreamPlan};
 use crate::policy::OnUnrepresentable;
 use crate::postgres::{copy_codec, literal, quoted};
 use crate::sidecar::{COLUMNS, SIDECAR, kept_otherwise};
-use chronicle_archive::{Batch, Value};
+use chronicle_archive::{Batch, TimeText, Value};
 
 impl PgTarget {
     /// Makes our own tables where they are missing, notes the columns that are original_columns, and
@@ -52,8 +52,8 @@ impl PgTarget {
                     literal(&stream.table_name),
                     literal(&column.name),
                     column.kind.word(),
-                    column.instant,
-                    column.utc
+                    column.time_text.is_time(),
+                    column.time_text == TimeText::Utc
                 ));
             }
         }

@@ -1,5 +1,6 @@
 //! What is kept beside the rows, on its way into our own two tables.
 
+use chronicle_archive::TimeText;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::{SqliteTarget, not_begun};
@@ -44,7 +45,9 @@ pub(super) fn remember(connection: &Connection, plan: &Plan) -> rusqlite::Result
         for (place, column) in &stream.original_columns {
             let place = i64::try_from(*place).unwrap_or(i64::MAX);
             let (table, kind) = (&stream.table_name, column.kind.word());
-            insert.execute((table, &column.name, place, kind, column.instant, column.utc))?;
+            let is_time = column.time_text.is_time();
+            let is_utc = column.time_text == TimeText::Utc;
+            insert.execute((table, &column.name, place, kind, is_time, is_utc))?;
         }
     }
     Ok(())

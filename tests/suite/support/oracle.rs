@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use chronicle_archive::digest::RowDigest;
-use chronicle_archive::{self as record, Batch, Kind, Stream};
+use chronicle_archive::{self as record, Batch, Kind, Stream, TimeText};
 use chronicle_archive::{ArchiveReader, ArchiveWriter, Limits, WriterOptions};
 use chronicle_dump::catalog::Backend;
 use chronicle_dump::layout::{self, Choice, LayoutStream, Zoneless};
@@ -575,8 +575,11 @@ pub(crate) fn digests(archive: &Path) -> Digests {
         let stream = reader.streams().iter().find(|s| s.name == line.stream).unwrap();
         for column in stream.columns.iter().filter(|c| !line.exact.contains_key(&c.name)) {
             let value = bare(&line.record[&column.name]);
-            let [hex, text] = [true, false].map(|instant| {
-                let columns = vec![record::Column { instant, ..column.clone() }];
+            let [hex, text] = [true, false].map(|is_time| {
+                let columns = vec![record::Column {
+                    time_text: TimeText::new(is_time, false),
+                    ..column.clone()
+                }];
                 let mut digest = RowDigest::new(&Stream { columns, ..stream.clone() });
                 digest.add([value.as_bytes()]);
                 digest.hex()

@@ -11,7 +11,7 @@ use super::record_prefix;
 use crate::batch::Batch;
 use crate::error::{ArchiveError, ErrorKind, Result};
 use crate::json::{self, JsonIssues, Scanner};
-use crate::model::{Kind, Stream, Value};
+use crate::model::{Kind, Stream, TimeText, Value};
 use crate::show::show_text;
 use crate::time::{Instant, NotInstant, ZoneRule, is_date, read_offset, read_text};
 
@@ -32,7 +32,7 @@ struct DecodedColumn {
     kind: Kind,
     key: bool,
     nullable: bool,
-    instant: bool,
+    time_text: TimeText,
 }
 
 /// A record value as written, before its kind is considered.
@@ -60,7 +60,7 @@ impl Decoder {
                     kind: column.kind,
                     key: stream.key.contains(&n),
                     nullable: column.nullable,
-                    instant: column.instant,
+                    time_text: column.time_text,
                 }
             })
             .collect();
@@ -228,7 +228,7 @@ impl Decoder {
         // A time has nothing to escape.
         let time = line[start..end].strip_prefix(b"\"").and_then(|t| t.strip_suffix(b"\""));
         let local = time.map(|time| read_text(time, ZoneRule::Refuse));
-        match self.columns[n].instant && local == Some(Err(NotInstant::NoZone)) {
+        match self.columns[n].time_text.is_time() && local == Some(Err(NotInstant::NoZone)) {
             true => Ok(offset),
             false => Err(wrong("an offset of another value", "one of a time without a zone")),
         }

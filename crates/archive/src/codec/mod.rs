@@ -18,17 +18,16 @@ fn record_prefix(stream: &str) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::batch::Batch;
-    use crate::model::{Column, Kind, Stream, Value};
+    use crate::model::{Column, Kind, Stream, TimeText, Value};
     use crate::time::Instant;
 
-    fn stream(kinds: &[(Kind, bool)]) -> Stream {
-        let column = |(n, (kind, instant)): (usize, &(Kind, bool))| Column {
+    fn stream(kinds: &[(Kind, TimeText)]) -> Stream {
+        let column = |(n, (kind, time_text)): (usize, &(Kind, TimeText))| Column {
             name: format!("c{n}"),
             physical: format!("c{n}"),
             kind: *kind,
             nullable: n > 0,
-            instant: *instant,
-            utc: false,
+            time_text: *time_text,
         };
         let columns = kinds.iter().enumerate().map(column).collect();
         Stream { name: "s".into(), table: "s".into(), columns, key: vec![0], order: vec![] }
@@ -57,7 +56,11 @@ mod tests {
 
     /// A line of a stream with a text key, a local time and JSON.
     fn line(record: &str, beside: &str) -> (Stream, String) {
-        let stream = stream(&[(Kind::Text, false), (Kind::Text, true), (Kind::Json, false)]);
+        let stream = stream(&[
+            (Kind::Text, TimeText::None),
+            (Kind::Text, TimeText::Local),
+            (Kind::Json, TimeText::None),
+        ]);
         let line = format!(
             "{{\"type\":\"RECORD\",\"stream\":\"s\",\"record\":{{{record}}},\"chronicle\":{beside}}}\n"
         );
@@ -82,7 +85,7 @@ mod tests {
             (Kind::Date, Value::Text(b"2024-02-29")),
             (Kind::Other, Value::Null),
         ];
-        let stream = stream(&values.map(|(kind, _)| (kind, false)));
+        let stream = stream(&values.map(|(kind, _)| (kind, TimeText::None)));
         let mut written = batch(&values.map(|(_, value)| value));
         written.set_keyless(0);
         let read = decode(&stream, &encode(&stream, &written)).unwrap();
@@ -152,7 +155,7 @@ mod tests {
             (Kind::Numeric, "\"1e5\""),
             (Kind::Date, "\"2025-02-29\""),
         ] {
-            let stream = stream(&[(Kind::Text, false), (kind, false)]);
+            let stream = stream(&[(Kind::Text, TimeText::None), (kind, TimeText::None)]);
             let prefix = String::from_utf8(record_prefix("s")).unwrap();
             let error = decode(&stream, &format!("{prefix}\"c0\":\"a\",\"c1\":{text}}}}}\n")).err();
             let error = error.map(|error| error.to_string()).unwrap_or_default();

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use crate::error::{ArchiveError, ErrorKind, Result};
 use crate::json;
 use crate::limits::{COLUMN_NAME, COLUMNS, is_stream_name};
-use crate::model::{Column, Kind, Stream};
+use crate::model::{Column, Kind, Stream, TimeText};
 
 /// The fixed bytes that every archive's first line starts with; the version follows.
 pub const HEADER_PREFIX: &str =
@@ -356,8 +356,8 @@ pub fn schema_line(stream: &Stream) -> Result<String> {
         }
     }
     let mut extra = String::new();
-    if columns.iter().any(|c| c.utc) {
-        let _ = write!(extra, ",\"utc\":{}", those(|c| c.utc)?);
+    if columns.iter().any(|c| c.time_text == TimeText::Utc) {
+        let _ = write!(extra, ",\"utc\":{}", those(|c| c.time_text == TimeText::Utc)?);
     }
     if !physical.is_empty() {
         let _ = write!(extra, ",\"names\":{{{}}}", physical.join(","));
@@ -371,7 +371,7 @@ pub fn schema_line(stream: &Stream) -> Result<String> {
         names(&stream.key)?,
         to_json(&stream.table)?,
         kinds.join(","),
-        those(|c| c.instant)?,
+        those(|c| c.time_text.is_time())?,
         names(&stream.order)?,
     ))
 }
@@ -466,8 +466,7 @@ impl SchemaLine {
                     Kind::Other
                 }),
                 nullable: schema.get().contains("\"null\""),
-                instant: ours.instants.contains(name),
-                utc: ours.utc.contains(name),
+                time_text: TimeText::new(ours.instants.contains(name), ours.utc.contains(name)),
             })
             .collect();
         let find = |names: &[String]| -> Result<Vec<usize>> {

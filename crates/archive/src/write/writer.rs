@@ -360,7 +360,10 @@ impl<W: Write + Send + 'static> ArchiveWriter<W> {
 /// The column whose range the manifest tells: the first instant among the order, else of all.
 pub fn time_column(stream: &Stream) -> Option<usize> {
     let is_time = |n: &usize| {
-        stream.columns.get(*n).is_some_and(|c| c.instant || c.kind == crate::model::Kind::Time)
+        stream
+            .columns
+            .get(*n)
+            .is_some_and(|c| c.time_text.is_time() || c.kind == crate::model::Kind::Time)
     };
     let mut all = 0..stream.columns.len();
     stream.order.iter().copied().find(is_time).or_else(|| all.find(is_time))
