@@ -96,7 +96,8 @@ mod zones {
     }
 }
 
-#[cfg(all(test, feature = "zones"))]
+#[cfg(test)]
+#[cfg(feature = "zones")]
 mod tests {
     use chrono::{DateTime, LocalResult, NaiveDate, SecondsFormat, TimeZone, Utc};
     use chrono_tz::{TZ_VARIANTS, Tz};
