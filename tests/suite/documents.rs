@@ -282,9 +282,11 @@ fn the_main_job_and_all_tests_are_one_command_each() {
         first.starts_with("cargo run ") && first.contains("fixtures/databases/sample-hooks.db")
     );
     assert!(blocks.iter().any(|block| block.text == "tests/run\n"));
-    for (command, document) in
-        [("tests/run", "README.md"), ("benches/run", "docs/performance.md"), (".ci/run", "CONTRIBUTING.md")]
-    {
+    for (command, document) in [
+        ("tests/run", "README.md"),
+        ("benches/run", "docs/performance.md"),
+        (".ci/run", "CONTRIBUTING.md"),
+    ] {
         let file = fs::metadata(Path::new(ROOT).join(command)).unwrap();
         assert!(file.permissions().mode() & 0o111 != 0, "{command} cannot be run");
         assert!(read(document).contains(command), "{document} does not name {command}");
