@@ -446,7 +446,10 @@ fn nothing_is_left_to_do() {
     let folders = ["src", "tests", "examples", "benches", "schemas", "docs", ".ci"];
     let mut all: Vec<PathBuf> =
         folders.iter().flat_map(|f| files(&Path::new(ROOT).join(f))).collect();
-    all.extend(["README.md", "CHANGELOG.md", "Cargo.toml"].map(|name| Path::new(ROOT).join(name)));
+    all.extend(
+        ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "Cargo.toml"]
+            .map(|name| Path::new(ROOT).join(name)),
+    );
     for file in all {
         let text = fs::read_to_string(&file).unwrap_or_default();
         for mark in marks {

@@ -1,4 +1,4 @@
-//! The help, the manual page, README.md and docs/json.md say what the program does.
+//! The help, the manual page, the guides in docs/ and docs/json.md say what the program does.
 //!
 //! `UPDATE_DOCS=1 tests/run help::` writes the captured help and the manual page anew.
 
@@ -87,17 +87,19 @@ fn options(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn readme_names_every_option_and_no_other() {
+fn documents_name_every_option_and_no_other() {
     let known: BTreeSet<String> = COMMANDS
         .into_iter()
         .map(Some)
         .chain([None])
         .flat_map(|command| options(&help(command)))
         .collect();
-    // of cargo and of benches/run
-    let foreign =
-        ["--release", "--path", "--features", "--small", "--growth", "--readme"].map(str::to_owned);
-    let mut named = options(&read("README.md"));
+    // of cargo
+    let foreign = ["--release", "--path", "--open"].map(str::to_owned);
+    let mut named = BTreeSet::new();
+    for document in ["README.md", "docs/guide.md", "docs/import.md", "docs/check-and-diff.md"] {
+        named.extend(options(&read(document)));
+    }
     named.retain(|option| !foreign.contains(option));
     assert_eq!(named, known);
 }
@@ -107,8 +109,8 @@ fn every_exit_code_means_the_same_everywhere() {
     let codes: BTreeMap<u8, &str> = (Code::ALL.iter().map(|code| code.exit()).chain([0]))
         .map(|exit| (exit, Code::meaning(exit)))
         .collect();
-    let (help, page, readme) =
-        (help(None), Program::new(["man"]).run().success(), read("README.md"));
+    let (help, page, guide) =
+        (help(None), Program::new(["man"]).run().success(), read("docs/guide.md"));
     let listed = |text: &str| -> BTreeMap<u8, String> {
         (text.lines().skip_while(|line| *line != "Exit codes:").skip(1))
             .map_while(|line| {
@@ -117,7 +119,7 @@ fn every_exit_code_means_the_same_everywhere() {
             })
             .collect()
     };
-    let rows: BTreeMap<u8, String> = (readme.lines())
+    let rows: BTreeMap<u8, String> = (guide.lines())
         .filter_map(|line| {
             let mut cells = line.strip_prefix("| ")?.split(" | ");
             Some((
@@ -129,17 +131,17 @@ fn every_exit_code_means_the_same_everywhere() {
     let codes: BTreeMap<u8, String> = codes.into_iter().map(|(c, m)| (c, m.to_owned())).collect();
     assert_eq!(listed(&help), codes, "--help");
     assert_eq!(listed(page.text()), codes, "the manual page");
-    assert_eq!(rows, codes, "README.md");
+    assert_eq!(rows, codes, "docs/guide.md");
 }
 
 #[test]
-fn readme_tells_every_place_where_chronicles_file_is_looked_for() {
+fn guide_names_every_place_of_chronicles_file() {
     let empty = workdir("places");
     let output = Program::new(["export", "-o", "x"]).current_dir(empty.path()).run().fails_with(7);
     let (_, places) = output.stderr.split_once("looked at ").expect("the list of places");
-    let readme = read("README.md");
+    let guide = read("docs/guide.md");
     for place in places.trim().split(", ").map(|place| place.trim_start_matches("./")) {
-        assert!(readme.contains(&format!("`{place}`")), "README.md does not name {place}");
+        assert!(guide.contains(&format!("`{place}`")), "docs/guide.md does not name {place}");
     }
 }
 

@@ -31,5 +31,5 @@ mod snapshot;
 
 // what is said of the program, and how it is built
 mod architecture;
+mod documents;
 mod help;
-mod readme;
