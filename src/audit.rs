@@ -10,19 +10,18 @@ use futures::future::BoxFuture;
 
 use crate::archive_input::ArchiveInput;
 use crate::cancel::Cancel;
-use crate::catalog::{Catalog, Reference};
+use crate::catalog::{Catalog, CatalogTable};
 use crate::diff::{Compared, Side};
 use crate::error::Result;
-use crate::identity::show_id;
-use crate::import::load_existing_keys;
-use crate::load::{Purpose, Target};
-use crate::plan::{Plan, StreamPlan, Unmapped, plan};
+use crate::identity::write_part;
+use crate::load::{OnProblem, Target};
+use crate::plan::{Plan, StreamPlan, TablePlan, plan};
 use crate::policy::OnOrphans;
 use crate::policy::PlanOptions;
-use crate::sidecar::{SIDECAR, SidecarEntry, UNMAPPED_PREFIX, with_sidecar, without_made};
+use crate::sidecar::{SIDECAR, UNMAPPED_PREFIX, with_sidecar, without_defaults};
 use crate::source::Source;
 use crate::spill::Spill;
-use crate::transform::{TargetRows, Transformer};
+use crate::transform::{TargetRows, Transformer, load_existing_keys};
 use chronicle_archive::Sealed;
 use chronicle_archive::{Batch, Column, Kind, Stream, TimeText, Value};
 
@@ -30,14 +29,17 @@ use chronicle_archive::{Batch, Column, Kind, Stream, TimeText, Value};
 pub struct AsLoaded {
     archive_input: ArchiveInput,
     plan: Arc<Plan>,
-    shaper: Transformer,
+    transformer: Transformer,
+    /// The streams of the plan, and behind them those of duplicates that are stored whole.
     streams: Vec<Stream>,
+    /// Of every stream of the plan, the stream of its duplicates.
+    duplicates: Vec<Option<usize>>,
     /// Where an import leaves out rows that refer to nothing: what they can refer to.
     parents: Option<Parents>,
     batch: Batch,
     /// The row of the batch that comes next.
     at: usize,
-    shaped: TargetRows,
+    rows: TargetRows,
     left_out: Vec<u64>,
     sealed: Option<Sealed>,
 }
@@ -60,19 +62,29 @@ impl AsLoaded {
             Some(OnOrphans::Skip) => Some(Parents::new(catalog)?),
             _ => None,
         };
-        let streams = plan.streams.iter().map(|stream| loaded_stream(stream, catalog)).collect();
-        let mut shaper = Transformer::new(Arc::clone(&plan), Purpose::Load)?;
-        cancel.or(load_existing_keys(&mut shaper, target)).await?;
+        let mut streams: Vec<Stream> =
+            plan.streams.iter().map(|stream| loaded_stream(stream, catalog)).collect();
+        let mut duplicates = vec![None; streams.len()];
+        for (number, table) in plan.tables() {
+            if let Some(unmapped) = &table.duplicates {
+                duplicates[number] = Some(streams.len());
+                // its name is not that of the stream which the duplicates came in
+                streams.push(exactly(&unmapped.table_name, &unmapped.source));
+            }
+        }
+        let mut transformer = Transformer::new(Arc::clone(&plan), OnProblem::Stop)?;
+        cancel.or(load_existing_keys(transformer.keys(), target)).await?;
         Ok(AsLoaded {
-            left_out: vec![0; plan.streams.len()],
+            left_out: vec![0; streams.len()],
             archive_input,
             plan,
-            shaper,
+            transformer,
             streams,
+            duplicates,
             parents,
             batch: Batch::default(),
             at: 0,
-            shaped: TargetRows::default(),
+            rows: TargetRows::default(),
             sealed: None,
         })
     }
@@ -113,17 +125,19 @@ impl AsLoaded {
         while cancel.or(source.next_batch(&mut batch)).await? {
             let stream = &streams[batch.stream()];
             let Some(table) = parents.table(&stream.table) else { continue };
-            let Some(key) = stream.key.first() else { continue };
+            let column = |physical: &str| {
+                stream.columns.iter().position(|c| c.physical.eq_ignore_ascii_case(physical))
+            };
+            let sets = parents.sets_of(table, column);
             for row in 0..batch.rows() {
-                parents.add(table, batch.value(row, *key))?;
+                parents.add(&sets, &batch, row)?;
             }
         }
         Ok(())
     }
 
     async fn next(&mut self, out: &mut Batch) -> Result<bool> {
-        if !self.shaped.again.is_empty() {
-            self.duplicates(out);
+        if self.hand_over_duplicates(out) {
             return Ok(true);
         }
         if self.at >= self.batch.rows() {
@@ -134,54 +148,67 @@ impl AsLoaded {
             self.at = 0;
         }
         let first = self.at;
-        self.at = self.shaper.shape(&self.batch, first, &mut self.shaped)?;
+        self.at = self.transformer.transform(&self.batch, first, &mut self.rows)?;
         let taken = self.at - first;
-        let number = self.batch.stream();
-        let stream = &self.plan.streams[number];
-        if let Some(unmapped) = stream.unmapped {
-            let kept = if unmapped == Unmapped::Sidecar { taken } else { 0 };
-            out.start(number, stream.source.columns.len(), self.batch.first_row());
-            for row in first..first + kept {
-                let width = stream.source.columns.len();
-                (0..width).for_each(|n| out.push(self.batch.value(row, n)));
+        let (plan, number) = (Arc::clone(&self.plan), self.batch.stream());
+        let loaded = match &plan.streams[number] {
+            StreamPlan::Table(table) => self.loaded_rows(table, out)?,
+            StreamPlan::Unmapped(_) => {
+                let whole = std::mem::take(&mut self.rows.whole_rows);
+                self.rows_of_archive(number, whole.iter().map(|entry| entry.row), out);
+                whole.len()
             }
-            self.left_out[number] += (taken - kept) as u64;
-            return Ok(true);
-        }
-        let rows = &self.shaped.rows;
-        let mut sidecar = self.shaped.sidecar.iter().peekable();
-        out.start(number, stream.columns.len() + 1, self.batch.first_row());
+        };
+        self.left_out[number] += (taken - loaded - self.rows.whole_rows.len()) as u64;
+        Ok(true)
+    }
+
+    /// Hands over rows as their table would hold them, with their sidecars; returns how many.
+    fn loaded_rows(&mut self, plan: &TablePlan, out: &mut Batch) -> Result<usize> {
+        let rows = &self.rows.rows;
+        let mut sidecar = self.rows.sidecar.iter().peekable();
+        out.start(self.batch.stream(), plan.columns.len() + 1, self.batch.first_row());
         let mut loaded = 0;
         for row in 0..rows.rows() {
-            let kept = sidecar.next_if(|kept| kept.row == row);
+            let stored = sidecar.next_if(|entry| entry.row == row);
             if let Some(parents) = &mut self.parents
-                && !parents.admit(stream, rows, row)?
+                && !parents.admit(plan, rows, row)?
             {
                 continue;
             }
             loaded += 1;
-            (0..stream.columns.len()).for_each(|n| out.push(rows.value(row, n)));
-            // what has no key finds nothing again
-            let found = stream.key.iter().all(|k| rows.value(row, *k) != Value::Null);
-            out.push(match kept.filter(|_| found) {
-                Some(kept) => Value::Text(kept.text.as_bytes()),
+            (0..plan.columns.len()).for_each(|n| out.push(rows.value(row, n)));
+            // a sidecar is found by the key
+            let found = plan.key.iter().all(|k| rows.value(row, *k) != Value::Null);
+            out.push(match stored.filter(|_| found) {
+                Some(entry) => Value::Text(entry.text.as_bytes()),
                 None => Value::Null,
             });
         }
-        let loaded_too = |kept: &&SidecarEntry| self.shaped.from.binary_search(&kept.row).is_ok();
-        let again = self.shaped.again.iter().filter(|kept| !loaded_too(kept)).count();
-        self.left_out[number] += (taken - loaded - again) as u64;
-        Ok(true)
+        Ok(loaded)
     }
 
-    /// Hands over the rows of the last batch that are kept unmapped.
-    fn duplicates(&mut self, out: &mut Batch) {
-        let again = std::mem::take(&mut self.shaped.again);
-        let Some(number) = self.plan.duplicates(self.batch.stream()) else { return };
-        let width = self.streams[number].columns.len();
-        out.start(number, width, self.batch.first_row());
-        for kept in again {
-            (0..width).for_each(|n| out.push(self.batch.value(kept.row, n)));
+    /// Hands over the rows of the last batch that are stored whole in the place of duplicates; false
+    /// if there are none.
+    fn hand_over_duplicates(&mut self, out: &mut Batch) -> bool {
+        let (whole, also) = (&mut self.rows.whole_rows, &mut self.rows.also_whole);
+        let number = self.duplicates.get(self.batch.stream()).copied().flatten();
+        let Some(number) = number.filter(|_| !(whole.is_empty() && also.is_empty())) else {
+            return false;
+        };
+        let mut rows: Vec<usize> = whole.drain(..).map(|entry| entry.row).collect();
+        rows.extend(also.drain(..).filter_map(|entry| self.rows.from.get(entry.row)));
+        rows.sort_unstable();
+        self.rows_of_archive(number, rows.into_iter(), out);
+        true
+    }
+
+    /// Hands over rows of the archive's batch as they are.
+    fn rows_of_archive(&self, stream: usize, rows: impl Iterator<Item = usize>, out: &mut Batch) {
+        let width = self.streams[stream].columns.len();
+        out.start(stream, width, self.batch.first_row());
+        for row in rows {
+            (0..width).for_each(|n| out.push(self.batch.value(row, n)));
         }
     }
 }
@@ -200,13 +227,9 @@ impl Side for AsLoaded {
     }
 }
 
-/// The stream that a plan makes, called as in the archive, with the columns of the target.
+/// The stream that a plan makes, named as in the archive, with the columns of the target.
 fn loaded_stream(plan: &StreamPlan, catalog: &Catalog) -> Stream {
-    if plan.unmapped.is_some() {
-        // the stream of second copies has the name of the one that they came in
-        let name = plan.duplicate_of.map_or(&plan.stream, |_| &plan.table_name);
-        return exactly(name, &plan.source);
-    }
+    let StreamPlan::Table(plan) = plan else { return exactly(plan.name(), plan.source()) };
     let table = &catalog.tables[plan.table];
     let columns = plan.columns.iter().map(|column| Column {
         name: column.name.clone(),
@@ -225,51 +248,90 @@ fn loaded_stream(plan: &StreamPlan, catalog: &Catalog) -> Stream {
     })
 }
 
-/// The keys that rows can refer to.
+/// The values that rows can refer to, by the sets of columns that references use.
 struct Parents {
-    keys: Spill,
-    tables: Vec<String>,
-    references: Vec<Vec<Reference>>,
+    values: Spill,
+    tables: Vec<(String, Vec<String>)>,
+    /// The table and the columns of each set.
+    sets: Vec<(usize, Vec<usize>)>,
+    name: Vec<u8>,
 }
+
+/// A referenced set of columns, by their positions in a batch.
+type Positions = Vec<(u32, Vec<usize>)>;
 
 impl Parents {
     fn new(catalog: &Catalog) -> Result<Parents> {
-        Ok(Parents {
-            keys: Spill::new()?,
-            tables: catalog.tables.iter().map(|t| t.name.clone()).collect(),
-            references: catalog.tables.iter().map(|t| t.references.clone()).collect(),
-        })
+        let mut sets = Vec::new();
+        for reference in catalog.tables.iter().flat_map(|t| &t.references) {
+            let set = (reference.table, reference.parent_columns.clone());
+            if !sets.contains(&set) {
+                sets.push(set);
+            }
+        }
+        let columns = |t: &CatalogTable| t.columns.iter().map(|c| c.physical.clone()).collect();
+        let tables = catalog.tables.iter().map(|t| (t.name.clone(), columns(t))).collect();
+        Ok(Parents { values: Spill::new()?, tables, sets, name: Vec::new() })
     }
 
     fn table(&self, name: &str) -> Option<usize> {
-        self.tables.iter().position(|table| table == name)
+        self.tables.iter().position(|(table, _)| table == name)
     }
 
-    fn add(&mut self, table: usize, key: Value<'_>) -> Result<()> {
-        self.keys.put(space(table), show_id(key).as_bytes(), &[]).map(|_| ())
+    /// The sets of a table, where its columns are in a batch as `position` says of their names.
+    fn sets_of(&self, table: usize, position: impl Fn(&str) -> Option<usize>) -> Positions {
+        let positions = |(n, (of, columns)): (usize, &(usize, Vec<usize>))| {
+            let physical = |c: &usize| position(self.tables[table].1.get(*c)?);
+            let found: Option<Vec<usize>> =
+                columns.iter().filter(|_| *of == table).map(physical).collect();
+            Some((u32::try_from(n).ok()?, found.filter(|_| *of == table)?))
+        };
+        self.sets.iter().enumerate().filter_map(positions).collect()
+    }
+
+    /// Notes the values of a row that others can refer to.
+    fn add(&mut self, sets: &Positions, rows: &Batch, row: usize) -> Result<()> {
+        for (set, columns) in sets {
+            if self.write_name(columns, rows, row) {
+                self.values.put(*set, &self.name, &[])?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether everything that a row refers to is there; then others can refer to the row.
-    fn admit(&mut self, stream: &StreamPlan, rows: &Batch, row: usize) -> Result<bool> {
-        for reference in &self.references[stream.table] {
-            let column = stream.columns.iter().position(|c| c.target == reference.columns[0]);
-            let refers = column.map_or(Value::Null, |column| rows.value(row, column));
-            if refers == Value::Null {
-                continue;
-            }
-            if self.keys.get(space(reference.table), show_id(refers).as_bytes())?.is_none() {
+    fn admit(&mut self, plan: &TablePlan, rows: &Batch, row: usize) -> Result<bool> {
+        for reference in &plan.references {
+            let is_it = |(table, columns): &(usize, Vec<usize>)| {
+                *table == reference.table && *columns == reference.parent_columns
+            };
+            let set = self.sets.iter().position(is_it).and_then(|n| u32::try_from(n).ok());
+            let Some(set) = set else { continue };
+            if self.write_name(&reference.columns, rows, row)
+                && self.values.get(set, &self.name)?.is_none()
+            {
                 return Ok(false);
             }
         }
-        if let [key] = stream.key[..] {
-            self.add(stream.table, rows.value(row, key))?;
-        }
+        let table = &self.tables[plan.table].1;
+        let position = |name: &str| {
+            let target = table.iter().position(|c| c == name)?;
+            plan.columns.iter().position(|c| c.target == target)
+        };
+        let sets = self.sets_of(plan.table, position);
+        self.add(&sets, rows, row)?;
         Ok(true)
     }
-}
 
-fn space(table: usize) -> u32 {
-    u32::try_from(table).unwrap_or(u32::MAX)
+    /// Writes what identifies the values of some columns; false if any is NULL.
+    fn write_name(&mut self, columns: &[usize], rows: &Batch, row: usize) -> bool {
+        self.name.clear();
+        columns.iter().all(|n| {
+            let value = rows.value(row, *n);
+            write_part(value, &mut self.name);
+            value != Value::Null
+        })
+    }
 }
 
 /// The rows of a database as they stand, under the names of the streams that were loaded. A table
@@ -291,7 +353,7 @@ impl AsTheyStand {
     pub fn new(source: Box<dyn Source>, plan: &Plan) -> AsTheyStand {
         let (mut streams, mut defaulted): (Vec<Stream>, Vec<Vec<String>>) = Default::default();
         let mut stands_for = vec![Vec::new(); source.streams().len()];
-        for planned in &plan.streams {
+        for (_, planned) in plan.tables() {
             let number = source.streams().iter().position(|s| s.table == planned.table_name);
             let Some(number) = number else { continue };
             stands_for[number].push(streams.len());
@@ -302,9 +364,11 @@ impl AsTheyStand {
             if stands_for[number].is_empty() {
                 stands_for[number].push(streams.len());
                 let unmapped = format!("{UNMAPPED_PREFIX}{}", stream.name);
-                let again = |s: &StreamPlan| s.duplicate_of.is_some() && s.table_name == unmapped;
-                let again = plan.streams.iter().any(again);
-                streams.push(exactly(if again { &unmapped } else { &stream.name }, stream));
+                let duplicates = |(_, table): (usize, &TablePlan)| {
+                    table.duplicates.as_ref().is_some_and(|d| d.table_name == unmapped)
+                };
+                let duplicates = plan.tables().any(duplicates);
+                streams.push(exactly(if duplicates { &unmapped } else { &stream.name }, stream));
                 defaulted.push(Vec::new());
             }
         }
@@ -328,7 +392,7 @@ impl AsTheyStand {
             for n in 0..width {
                 match self.batch.value(row, n) {
                     Value::Text(text) if beside == Some(n) => {
-                        let rest = without_made(&String::from_utf8_lossy(text), defaulted);
+                        let rest = without_defaults(&String::from_utf8_lossy(text), defaulted);
                         out.push(rest.as_ref().map_or(Value::Null, |t| Value::Text(t.as_bytes())));
                     }
                     value => out.push(value),
@@ -368,12 +432,9 @@ fn exactly(name: &str, stream: &Stream) -> Stream {
 /// Corrects what the database alone has: where several streams went into one table, the rows of one
 /// are those of the others, too. What is left counts for the first of them.
 pub fn share_tables(compared: &mut Compared, plan: &Plan) {
-    for (number, planned) in plan.streams.iter().enumerate() {
-        let is_same = |s: &StreamPlan| {
-            s.table == planned.table && s.unmapped.is_none() && planned.unmapped.is_none()
-        };
-        let same: Vec<usize> =
-            (0..plan.streams.len()).filter(|n| is_same(&plan.streams[*n])).collect();
+    for (number, planned) in plan.tables() {
+        let same = plan.tables().filter(|(_, table)| table.table == planned.table);
+        let same: Vec<usize> = same.map(|(n, _)| n).collect();
         if same.len() < 2 || same.first() != Some(&number) {
             continue;
         }

@@ -50,6 +50,19 @@ pub fn as_integer(id: Value<'_>) -> Option<i64> {
     }
 }
 
+/// Appends what identifies a value, so that no two lists of values have the same name: its length,
+/// then the text that names it.
+pub fn write_part(value: Value<'_>, name: &mut Vec<u8>) {
+    let start = name.len();
+    name.extend_from_slice(&[0; 4]);
+    match value {
+        Value::Text(text) if std::str::from_utf8(text).is_ok() => name.extend_from_slice(text),
+        other => name.extend_from_slice(show_id(other).as_bytes()),
+    }
+    let length = u32::try_from(name.len() - start - 4).unwrap_or(u32::MAX);
+    name[start..start + 4].copy_from_slice(&length.to_be_bytes());
+}
+
 /// An id as a text that names it, and as SQL casts it to text.
 pub fn show_id(id: Value<'_>) -> String {
     match id {
@@ -60,6 +73,19 @@ pub fn show_id(id: Value<'_>) -> String {
         Value::Blob(bytes) => format!("\u{0}blob {}", chronicle_archive::hex(bytes)),
         other => show(other),
     }
+}
+
+/// The text that names a row by its key, which may have several columns: as [`show_id`] names the only
+/// one, else these texts between `, `, with every comma and backslash of their own behind a backslash, so
+/// that no two keys have the same text.
+pub fn key_text<'a>(key: impl IntoIterator<Item = Value<'a>>) -> String {
+    let mut parts: Vec<String> = key.into_iter().map(show_id).collect();
+    if parts.len() > 1 {
+        for part in parts.iter_mut().filter(|part| part.contains(['\\', ','])) {
+            *part = part.replace('\\', r"\\").replace(',', r"\,");
+        }
+    }
+    parts.join(", ")
 }
 
 #[cfg(test)]
@@ -102,5 +128,23 @@ mod tests {
             assert_eq!(as_uuid(Value::Text(yes.as_bytes())), Uuid::parse_str(plain).ok(), "{yes}");
         }
         assert_eq!(as_uuid(Value::Text(b" 6ba7b810-9dad-11d1-80b4-00c04fd430c8")), None);
+    }
+
+    #[test]
+    fn no_two_keys_have_the_same_text() {
+        let text = |parts: &[&str]| key_text(parts.iter().map(|part| Value::Text(part.as_bytes())));
+        assert_eq!(text(&["a, b"]), "a, b", "one column is spelled as it is");
+        assert_eq!(key_text([Value::Int(1), Value::Text(b"x")]), "1, x");
+        let keys: [&[&str]; 7] = [
+            &["a, b", "c"],
+            &["a", "b, c"],
+            &["a", "b", "c"],
+            &[r"a\", "b"],
+            &["a", r"\b"],
+            &[r"a\, b", ""],
+            &["", r"a\, b"],
+        ];
+        let distinct: HashSet<String> = keys.iter().map(|key| text(key)).collect();
+        assert_eq!(distinct.len(), keys.len(), "{distinct:?}");
     }
 }

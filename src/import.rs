@@ -6,14 +6,13 @@ use std::sync::Arc;
 use crate::archive_input::ArchiveInput;
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
-use crate::load::rejects::Rejects;
-use crate::load::{ImportStats, Problem, Problems, Purpose, Refused, Rows, Target};
-use crate::plan::{Plan, plan};
+use crate::load::rejects::{RejectReason, Rejects};
+use crate::load::{ImportStats, OnProblem, Problem, Problems, Purpose, Refused, Rows, Target};
+use crate::plan::{Plan, key_of, plan};
 use crate::policy::{OnUnrepresentable, PlanOptions};
 use crate::progress::Progress;
-use crate::sidecar::SidecarEntry;
 use crate::transform::worker::{End, LoadBatch, TransformWorker};
-use crate::transform::{Change, Rejected, Transformer, key_of};
+use crate::transform::{Change, Transformer, load_existing_keys};
 use chronicle_archive::Batch;
 use chronicle_archive::{Sealed, Written};
 
@@ -96,38 +95,41 @@ async fn load(
     let rejects = rejects
         .map(|file| Rejects::start(file, &archive_input.header, &archive_input.streams))
         .transpose()?;
-    let mut shaper = Transformer::new(Arc::clone(&plan), options.purpose)?;
+    let on_problem = match options.purpose {
+        Purpose::Load => OnProblem::Stop,
+        Purpose::Check => OnProblem::Collect,
+    };
+    let mut transformer = Transformer::new(Arc::clone(&plan), on_problem)?;
     let mut loading = Loading {
         rejects,
         rejected: Problems::default(),
         rejected_rows: vec![0; plan.streams.len()],
         problems: Problems::default(),
         redundant_rows: vec![0; plan.streams.len()],
-        also_in_sidecar: vec![0; plan.streams.len()],
-        checks: options.purpose == Purpose::Check,
+        on_problem,
         plan,
     };
     // the first rows before the transaction: a slow sender keeps nobody waiting for our locks
     let mut first = Batch::default();
     let empty = cancel.or(archive_input.next(&mut first)).await?;
     cancel.or(target.begin(Arc::clone(&loading.plan))).await?;
-    cancel.or(load_existing_keys(&mut shaper, target)).await?;
-    let End { shaper, sealed } = match empty {
-        Some(sealed) => End { shaper, sealed },
+    cancel.or(load_existing_keys(transformer.keys(), target)).await?;
+    let End { transformer, sealed } = match empty {
+        Some(sealed) => End { transformer, sealed },
         None => {
-            let mut shaping = TransformWorker::start(
+            let mut worker = TransformWorker::start(
                 archive_input,
                 first,
-                shaper,
+                transformer,
                 &loading.plan,
-                options.purpose,
+                on_problem,
             )?;
-            while let Some(mut slice) = cancel.or(async { Ok(shaping.next().await) }).await? {
-                cancel.or(loading.slice(target, &mut slice)).await?;
-                progress.add_rows(slice.rows);
-                shaping.done(slice);
+            while let Some(mut batch) = cancel.or(async { Ok(worker.next().await) }).await? {
+                let rejected = cancel.or(loading.write(target, &mut batch)).await?;
+                progress.add_rows(batch.rows);
+                worker.done(batch, rejected);
             }
-            shaping.end()?
+            worker.end()?
         }
     };
     if let Some(expected) = options.expect.as_ref().filter(|e| **e != sealed.digest) {
@@ -141,31 +143,7 @@ async fn load(
         ));
     }
     let outcome = cancel.or(target.finalize()).await?;
-    loading.finish(&shaper, outcome, sealed)
-}
-
-/// Tells a shaper the ids that the rows of a target have.
-///
-/// # Errors
-/// If the target or the temporary file cannot be read.
-pub async fn load_existing_keys(shaper: &mut Transformer, target: &mut dyn Target) -> Result<()> {
-    for (of, ids) in shaper.numbered() {
-        let mut last = None;
-        loop {
-            let known = target.existing_keys(&ids, last).await?;
-            for (original, id) in &known {
-                shaper.know(&of, original.as_deref(), *id, ids.refers.is_some())?;
-            }
-            let Some((_, id)) = known.last() else { break };
-            last = Some(*id);
-        }
-    }
-    for (of, table, origin) in shaper.spelled() {
-        for (original, id) in target.existing_uuid_spellings(table, origin.as_deref()).await? {
-            shaper.register_spelling(&of, &original, id)?;
-        }
-    }
-    Ok(())
+    loading.finish(&transformer, outcome, sealed)
 }
 
 /// What is kept while rows are loaded.
@@ -176,60 +154,64 @@ struct Loading {
     /// Per stream: a row with several reasons is one.
     rejected_rows: Vec<u64>,
     problems: Problems,
-    /// Of every stream, the second copies that were left out because they say nothing new.
+    /// Of every stream, the duplicates that were left out because they say nothing new.
     redundant_rows: Vec<u64>,
-    /// Of every stream, the rows that were loaded and kept unmapped, too.
-    also_in_sidecar: Vec<u64>,
-    checks: bool,
+    on_problem: OnProblem,
 }
 
 impl Loading {
-    async fn slice(&mut self, target: &mut dyn Target, slice: &mut LoadBatch) -> Result<()> {
-        let LoadBatch { batch, shaped, .. } = &*slice;
+    /// Loads a batch; gives the rows of the archive's batch that the target has rejected.
+    async fn write(
+        &mut self,
+        target: &mut dyn Target,
+        load_batch: &mut LoadBatch,
+    ) -> Result<Vec<usize>> {
+        let LoadBatch { batch, target: rows, .. } = &*load_batch;
         let rows = Rows {
             stream: batch.stream(),
             source: batch,
-            shaped: &shaped.rows,
-            from: &shaped.from,
-            sidecar: &shaped.sidecar,
+            rows: &rows.rows,
+            from: &rows.from,
+            sidecar: &rows.sidecar,
+            whole_rows: &rows.whole_rows,
+            also_whole: &rows.also_whole,
         };
         let refused = target.write_rows(&rows).await?;
-        let (number, again) = (batch.stream(), &shaped.again);
-        if let (Some(stream), false) = (self.plan.duplicates(number), again.is_empty()) {
-            let none = Batch::default();
-            let again = Rows { stream, source: batch, shaped: &none, from: &[], sidecar: again };
-            target.write_rows(&again).await?;
-        }
-        self.redundant_rows[number] += shaped.redundant_rows;
-        let is_loaded = |kept: &&SidecarEntry| shaped.from.binary_search(&kept.row).is_ok();
-        self.also_in_sidecar[number] += shaped.again.iter().filter(is_loaded).count() as u64;
-        self.set_aside(slice, refused)
+        self.redundant_rows[batch.stream()] += load_batch.target.redundant_rows;
+        self.set_aside(load_batch, refused)
     }
 
     /// Decides about the rows that are not loaded: those that no value was found for, and those
     /// that the target refused by a rule of its own.
-    fn set_aside(&mut self, slice: &mut LoadBatch, refused: Vec<Refused>) -> Result<()> {
+    fn set_aside(
+        &mut self,
+        load_batch: &mut LoadBatch,
+        refused: Vec<Refused>,
+    ) -> Result<Vec<usize>> {
         let plan = Arc::clone(&self.plan);
-        let LoadBatch { batch, shaped, refused: unloaded, .. } = slice;
+        let LoadBatch { batch, target, .. } = load_batch;
         let stream = &plan.streams[batch.stream()];
         let rejects = plan.options.on_unrepresentable == OnUnrepresentable::Reject;
+        let mut unloaded = Vec::new();
         for Refused { row, error } in refused {
-            let row = shaped.from.get(row).copied().unwrap_or(0);
-            let key = key_of(stream, batch, row);
-            match (rejects, self.checks) {
+            let row = target.from.get(row).copied().unwrap_or(0);
+            let key = key_of(stream.source(), batch, row);
+            match (rejects, self.on_problem) {
                 (true, _) => {}
-                (false, true) => self.problems.add(stream, None, &error, &key),
-                (false, false) => return Err(error),
+                (false, OnProblem::Collect) => {
+                    self.problems.add(stream.name(), None, &error, &key);
+                }
+                (false, OnProblem::Stop) => return Err(error),
             }
             unloaded.push(row);
             let reason = error.full();
-            shaped.rejected.push(Rejected { row, key, column: None, reason });
+            target.rejected.push(RejectReason { row, key, column: None, reason });
         }
-        if !rejects || shaped.rejected.is_empty() {
-            return Ok(());
+        if !rejects || target.rejected.is_empty() {
+            return Ok(unloaded);
         }
-        shaped.rejected.sort_by_key(|r| r.row);
-        for why in shaped.rejected.chunk_by(|a, b| a.row == b.row) {
+        target.rejected.sort_by_key(|r| r.row);
+        for why in target.rejected.chunk_by(|a, b| a.row == b.row) {
             let [first, ..] = why else { continue };
             if let Some(rejects) = &mut self.rejects {
                 rejects.write(batch, first.row, &why.iter().collect::<Vec<_>>())?;
@@ -237,46 +219,34 @@ impl Loading {
             self.rejected_rows[batch.stream()] += 1;
             let error = Error::new(Code::Rejected, "");
             for r in why {
-                self.rejected.note(stream, r.column.clone(), &error, &r.reason, &r.key);
+                self.rejected.note(stream.name(), r.column.clone(), &error, &r.reason, &r.key);
             }
         }
-        Ok(())
-    }
-
-    /// Counts second copies with the stream that they came in.
-    fn count_again(&self, outcome: &mut ImportStats) {
-        for (loaded, redundant_rows) in outcome.loaded.iter_mut().zip(&self.redundant_rows) {
-            loaded.skipped_rows += redundant_rows;
-        }
-        for (n, stream) in self.plan.streams.iter().enumerate().rev() {
-            if let Some(of) = stream.duplicate_of {
-                let (again, twice) = (outcome.loaded.remove(n), self.also_in_sidecar[of]);
-                // what is loaded, too, counts there
-                let new = again.inserted_rows.min(twice);
-                outcome.loaded[of].inserted_rows += again.inserted_rows - new;
-                outcome.loaded[of].skipped_rows += again.skipped_rows.saturating_sub(twice - new);
-            }
-        }
+        Ok(unloaded)
     }
 
     fn finish(
         self,
-        shaper: &Transformer,
+        transformer: &Transformer,
         mut outcome: ImportStats,
         sealed: Sealed,
     ) -> Result<Imported> {
         for (loaded, rows) in outcome.loaded.iter_mut().zip(&self.rejected_rows) {
             loaded.rejected_rows = *rows;
         }
-        self.count_again(&mut outcome);
-        outcome.notices.extend(shaper.shifted());
-        outcome.notices.extend(shaper.clock().filter(|_| self.checks));
-        let mut problems = shaper.problems();
+        for (loaded, rows) in outcome.loaded.iter_mut().zip(&self.redundant_rows) {
+            loaded.skipped_rows += rows;
+        }
+        outcome.notices.extend(transformer.shifted());
+        outcome
+            .notices
+            .extend(transformer.clock().filter(|_| self.on_problem == OnProblem::Collect));
+        let mut problems = transformer.problems();
         problems.extend(self.problems.all());
         problems.append(&mut outcome.problems);
         // as an import would meet them
         problems.sort_by_key(|p| {
-            let stream = self.plan.streams.iter().position(|s| s.stream == p.stream);
+            let stream = self.plan.streams.iter().position(|s| s.name() == p.stream);
             let stage = [Code::Target, Code::Value, Code::Conflict, Code::Orphan];
             let stage = stage.iter().position(|code| code.word() == p.code);
             // foreign keys that no layout knows of are asked when all rows are there
@@ -289,7 +259,7 @@ impl Loading {
         };
         Ok(Imported {
             committed: false,
-            changes: shaper.changes(),
+            changes: transformer.changes(),
             plan: self.plan,
             outcome,
             problems,

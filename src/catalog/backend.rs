@@ -2,6 +2,9 @@
 
 use serde::Deserialize;
 
+use super::{Affinity, ColumnType};
+use chronicle_archive::Kind;
+
 /// Which kind of database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -18,6 +21,28 @@ impl Backend {
         match self {
             Backend::Sqlite => "sqlite",
             Backend::Postgres => "postgres",
+        }
+    }
+
+    /// A type that holds every value of a kind without change.
+    pub fn type_for(self, kind: Kind) -> ColumnType {
+        match (self, kind) {
+            (Backend::Sqlite, Kind::Int | Kind::Bool) => ColumnType::Sqlite(Affinity::Numeric),
+            (Backend::Sqlite, Kind::Real) => ColumnType::Sqlite(Affinity::Real),
+            (Backend::Sqlite, Kind::Bytes) => ColumnType::Sqlite(Affinity::Blob),
+            (Backend::Sqlite, _) => ColumnType::Sqlite(Affinity::Text),
+            (Backend::Postgres, Kind::Int) => ColumnType::Int(8),
+            (Backend::Postgres, Kind::Real) => ColumnType::Float(8),
+            (Backend::Postgres, Kind::Bool) => ColumnType::Bool,
+            (Backend::Postgres, Kind::Time) => ColumnType::Timestamptz,
+            (Backend::Postgres, Kind::Uuid) => ColumnType::Uuid,
+            (Backend::Postgres, Kind::Bytes) => ColumnType::Bytea,
+            // json keeps the text, jsonb does not
+            (Backend::Postgres, Kind::Json) => ColumnType::Json,
+            (Backend::Postgres, Kind::Jsonb) => ColumnType::Jsonb,
+            (Backend::Postgres, Kind::Numeric | Kind::Date | Kind::Text | Kind::Other) => {
+                ColumnType::Text(None)
+            }
         }
     }
 

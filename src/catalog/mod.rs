@@ -49,6 +49,23 @@ pub struct CatalogColumn {
     pub default: Option<String>,
 }
 
+impl CatalogColumn {
+    /// A column of a type with no constraint and no default.
+    pub fn of_type(name: &str, ty: ColumnType) -> CatalogColumn {
+        CatalogColumn {
+            name: name.to_owned(),
+            physical: name.to_owned(),
+            ty,
+            not_null: false,
+            has_default: false,
+            check: None,
+            vocabulary: false,
+            default_from: None,
+            default: None,
+        }
+    }
+}
+
 /// A reference from columns of a table to columns of another, or of the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reference {
@@ -147,17 +164,7 @@ mod tests {
         key: &[usize],
         references: Vec<Reference>,
     ) -> CatalogTable {
-        let column = |n: usize| CatalogColumn {
-            name: format!("c{n}"),
-            physical: format!("c{n}"),
-            ty: ColumnType::Text(None),
-            not_null: false,
-            has_default: false,
-            check: None,
-            vocabulary: false,
-            default_from: None,
-            default: None,
-        };
+        let column = |n: usize| CatalogColumn::of_type(&format!("c{n}"), ColumnType::Text(None));
         CatalogTable {
             name: name.into(),
             stream: name.into(),

@@ -258,7 +258,7 @@ impl Checked {
         let imported = self.imported.as_ref();
         let plan: Option<Vec<_>> = imported.map(|imported| {
             let stream = |s: &crate::plan::StreamPlan| {
-                json!({"stream": s.stream, "table": s.table_name, "columns": s.lines()})
+                json!({"stream": s.name(), "table": s.table_name(), "columns": s.lines()})
             };
             imported.plan.streams.iter().map(stream).collect()
         });

@@ -25,7 +25,7 @@ use crate::policy::{OnOrphans, OnUnrepresentable};
 
 use crate::progress::Progress;
 use crate::source::Orphans;
-use crate::transform::{Change, What};
+use crate::transform::{Change, ChangeKind};
 use chronicle_archive::read::reader::{parse_digest, shown_digest};
 use chronicle_archive::show_path;
 use chronicle_archive::{Index, Limits};
@@ -300,20 +300,20 @@ fn orphans_fate(args: &ImportArgs, imported: &Imported, orphans: &Orphans) -> &'
 /// Says what was done to values: a loss or a change as a warning, what is kept as a notice.
 pub(super) fn say_change(change: &Change, report: &Report) {
     let done = match change.what {
-        What::Adapted => "adapted",
-        What::Preserved => "adapted, the originals are kept beside them",
-        What::Mapped => "mapped",
-        What::Remapped => "remapped",
-        What::Defaulted => "made",
-        What::Folded => "kept with their rows",
-        What::Dropped => "lost",
+        ChangeKind::Adapted => "adapted",
+        ChangeKind::Preserved => "adapted, the originals are kept beside them",
+        ChangeKind::Mapped => "mapped",
+        ChangeKind::Remapped => "remapped",
+        ChangeKind::Defaulted => "made",
+        ChangeKind::Folded => "kept with their rows",
+        ChangeKind::Dropped => "lost",
     };
     let text = format!(
         "{}: column \"{}\": {} (values {done}: {}, the first in the row with key {})",
         change.stream, change.column, change.reason, change.values, change.first
     );
     match change.what {
-        What::Adapted | What::Dropped => report.warning(&text),
+        ChangeKind::Adapted | ChangeKind::Dropped => report.warning(&text),
         _ => report.notice(&text),
     }
 }
@@ -323,10 +323,8 @@ pub(super) fn plan_lines(plan: &Plan) -> Vec<String> {
     plan.streams
         .iter()
         .flat_map(|stream| {
-            let head = format!(
-                "plan: {} ({}) -> {}",
-                stream.stream, stream.source.table, stream.table_name
-            );
+            let (name, table) = (stream.name(), stream.table_name());
+            let head = format!("plan: {name} ({}) -> {table}", stream.source().table);
             std::iter::once(head)
                 .chain(stream.lines().into_iter().map(|line| format!("plan:   {line}")))
         })
@@ -336,14 +334,14 @@ pub(super) fn plan_lines(plan: &Plan) -> Vec<String> {
 /// What the plan left out, and what the target said.
 pub(super) fn notices(imported: &Imported) -> Vec<String> {
     let mut notices = imported.outcome.notices.clone();
-    for stream in &imported.plan.streams {
-        let derived: Vec<&str> = (stream.missing.iter())
+    for (_, stream) in imported.plan.tables() {
+        let derived: Vec<&str> = (stream.unplaced.iter())
             .filter(|m| m.fate == Fate::Derived)
             .map(|m| m.name.as_str())
             .collect();
         if !derived.is_empty() {
             notices.push(format!(
-                "{}: {} has no column for {}, which can be made anew from the rest: left out",
+                "{}: {} has no column for {}, which can be recomputed from the rest: left out",
                 stream.stream,
                 stream.table_name,
                 derived.join(", ")
@@ -360,7 +358,7 @@ pub(super) fn notices(imported: &Imported) -> Vec<String> {
         }
         if !stream.defaulted.is_empty() {
             notices.push(format!(
-                "{}: the archive lacks {}: the target's defaults stand there",
+                "{}: the archive lacks {}: the target's defaults apply",
                 stream.stream,
                 stream.defaulted.join(", ")
             ));

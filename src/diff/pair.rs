@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::{A, B, CompareOptions};
-use crate::catalog::{Backend, Role};
+use crate::catalog::Role;
 use crate::error::{Code, Error, Result};
 use crate::layout::{self};
 use crate::policy::AssumeZone;
@@ -205,12 +205,7 @@ fn partners(a: &[Stream], b: &[Stream]) -> Vec<Option<usize>> {
 
 /// What the rows of a stream are, as the layouts that know it say.
 fn role_of(stream: &Stream) -> Option<Role> {
-    [Backend::Sqlite, Backend::Postgres]
-        .into_iter()
-        .flat_map(|backend| layout::all(backend).unwrap_or_default())
-        .flat_map(|layout| layout.streams)
-        .find(|s| s.name == stream.name)
-        .map(|s| s.role)
+    layout::known_stream(&stream.name).map(|known| known.role.clone())
 }
 
 /// How either side's texts without a zone are read. A side that does not say its zone takes the

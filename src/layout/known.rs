@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use super::{Backend, Layout, LayoutStream};
 use crate::error::{Code, Error, Result};
@@ -79,36 +80,39 @@ fn ddl_of(file: &str) -> Option<Cow<'static, str>> {
     DDL.iter().find(|(name, _)| *name == file).map(|(_, sql)| Cow::Borrowed(*sql))
 }
 
-/// The first stream of this name that any layout knows.
-pub fn known_stream(name: &str) -> Option<LayoutStream> {
-    known_streams().into_iter().find(|stream| stream.name == name)
+/// Every compiled-in layout, parsed once; the message of the parser if one is not a layout.
+static KNOWN: LazyLock<std::result::Result<Vec<Layout>, String>> = LazyLock::new(|| {
+    let parse = |(file, text): &(&str, &str)| {
+        let mut layout: Layout =
+            toml::from_str(text).map_err(|e| format!("schemas/layouts/{file}: {e}"))?;
+        layout.sql = layout.ddl.as_deref().and_then(ddl_of);
+        Ok(layout)
+    };
+    LAYOUTS.iter().map(parse).collect()
+});
+
+/// The first stream of this name in any layout.
+pub fn known_stream(name: &str) -> Option<&'static LayoutStream> {
+    known_streams().find(|stream| stream.name == name)
 }
 
-/// The streams of all layouts.
-pub fn known_streams() -> Vec<LayoutStream> {
+/// The streams of all layouts, SQLite's first.
+pub fn known_streams() -> impl Iterator<Item = &'static LayoutStream> {
     [Backend::Sqlite, Backend::Postgres]
         .into_iter()
         .flat_map(|backend| all(backend).unwrap_or_default())
-        .flat_map(|layout| layout.streams)
-        .collect()
+        .flat_map(|layout| &layout.streams)
 }
 
-/// Every layout that is known for a kind of database, the one that `--create` makes first.
+/// Every compiled-in layout for a kind of database, the one that `--create` makes first.
 ///
 /// # Errors
 /// If a compiled-in file is not a layout, which a test forbids.
-pub fn all(backend: Backend) -> Result<Vec<Layout>> {
-    let mut layouts = Vec::new();
-    for (file, text) in LAYOUTS {
-        let mut layout: Layout = toml::from_str(text).map_err(|e| {
-            Error::new(Code::Internal, format!("schemas/layouts/{file}")).because(e)
-        })?;
-        if layout.backend == backend {
-            layout.sql = layout.ddl.as_deref().and_then(ddl_of);
-            layouts.push(layout);
-        }
+pub fn all(backend: Backend) -> Result<Vec<&'static Layout>> {
+    match &*KNOWN {
+        Ok(layouts) => Ok(layouts.iter().filter(|l| l.backend == backend).collect()),
+        Err(message) => Err(Error::new(Code::Internal, message.as_str())),
     }
-    Ok(layouts)
 }
 
 /// A name that `schema` and `--create` understand.
@@ -177,7 +181,7 @@ pub fn created(name: Option<&str>, backend: Backend) -> Result<Layout> {
         return named(name, Some(backend)).map(|c| c.layout).map_err(|e| e.about("--create"));
     }
     let first = all(backend)?.into_iter().next();
-    first.ok_or_else(|| Error::new(Code::Internal, "no layout to create"))
+    first.cloned().ok_or_else(|| Error::new(Code::Internal, "no layout to create"))
 }
 
 /// What `--layout` means: the name of a known layout, else a file.

@@ -21,12 +21,11 @@ const SESSIONS: &str = "sessions";
 /// The role of events of a session.
 const EVENTS: &str = "events";
 
-/// The word for a backend in the names of columns that keep ids, as Chronicle's migration tutorial has them.
-pub fn origin_word(backend: Backend) -> &'static str {
-    match backend {
-        Backend::Sqlite => "sqlite",
-        Backend::Postgres => "supabase",
-    }
+/// The column that keeps the id which a row had in a database of a kind, as Chronicle's migration
+/// tutorial names it; `backend` is the word that archives have for the kind.
+pub fn origin_column(backend: &str) -> String {
+    let word = if backend == Backend::Postgres.word() { "supabase" } else { backend };
+    format!("original_{word}_id")
 }
 
 /// The columns of Chronicle's migration tutorial that keep ids which rows had before.

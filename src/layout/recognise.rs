@@ -53,7 +53,7 @@ pub fn fit(backend: Backend, tables: &[Table], forced: Option<&Layout>) -> Resul
     let fitting = layouts.iter().filter(|layout| misfits(layout, &tables).is_empty());
     let best = fitting.max_by_key(|layout| (asks(layout), Reverse(&layout.name)));
     match best {
-        Some(layout) => Ok(present(layout.clone(), &tables)),
+        Some(layout) => Ok(present((*layout).clone(), &tables)),
         None => Err(unknown(&layouts, &tables)),
     }
 }
@@ -147,7 +147,7 @@ fn shown(tables: &[&Table]) -> String {
     shown.join("; ")
 }
 
-fn unknown(layouts: &[Layout], tables: &[Table]) -> Error {
+fn unknown(layouts: &[&Layout], tables: &[Table]) -> Error {
     let real: Vec<&Table> = tables.iter().filter(|t| !t.view).collect();
     let is_related = |t: &&&Table| t.name.contains("session") || t.name.contains("event");
     let related: Vec<&Table> = real.iter().filter(is_related).copied().collect();

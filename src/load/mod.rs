@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::catalog::Catalog;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
-use crate::plan::{Plan, StreamPlan};
+use crate::plan::Plan;
 use crate::policy::Compression;
 use crate::sidecar::SidecarEntry;
 use crate::source::Orphans;
@@ -93,7 +93,16 @@ pub struct Problem {
 }
 
 /// How many keys a problem names; all rows are counted.
-const NAMED: usize = 5;
+pub const SAMPLES: usize = 5;
+
+/// What happens to what would stop an import.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnProblem {
+    /// The first one stops it.
+    Stop,
+    /// All are collected.
+    Collect,
+}
 
 /// The problems that a target has found.
 #[derive(Debug, Default)]
@@ -101,7 +110,7 @@ pub struct Problems(Vec<Problem>);
 
 impl Problems {
     /// Notes that a row would stop an import with `error`.
-    pub fn add(&mut self, stream: &StreamPlan, column: Option<String>, error: &Error, key: &str) {
+    pub fn add(&mut self, stream: &str, column: Option<String>, error: &Error, key: &str) {
         let told = error.full();
         // what is said of one row is its own; the reason behind it is shared
         let reason = told.split_once("): ").map_or(told.as_str(), |(_, reason)| reason);
@@ -111,7 +120,7 @@ impl Problems {
     /// Notes that a row would stop an import for a reason of `error`'s kind.
     pub fn note(
         &mut self,
-        stream: &StreamPlan,
+        stream: &str,
         column: Option<String>,
         error: &Error,
         reason: &str,
@@ -119,18 +128,18 @@ impl Problems {
     ) {
         let code = error.code().word();
         let same = |p: &&mut Problem| {
-            p.stream == stream.stream && p.code == code && p.column == column && p.reason == reason
+            p.stream == stream && p.code == code && p.column == column && p.reason == reason
         };
         if let Some(problem) = self.0.iter_mut().find(same) {
             problem.rows += 1;
-            if problem.first.len() < NAMED {
+            if problem.first.len() < SAMPLES {
                 problem.first.push(key.to_owned());
             }
             return;
         }
         self.0.push(Problem {
             code,
-            stream: stream.stream.clone(),
+            stream: stream.to_owned(),
             column,
             reason: reason.to_owned(),
             rows: 1,
@@ -166,9 +175,9 @@ impl Problems {
     }
 
     /// Whether any row of a stream would be refused.
-    pub fn has(&self, stream: &StreamPlan) -> bool {
+    pub fn has(&self, stream: &str) -> bool {
         let blocker = crate::error::Code::Target.word();
-        self.0.iter().any(|p| p.stream == stream.stream && p.code != blocker)
+        self.0.iter().any(|p| p.stream == stream && p.code != blocker)
     }
 
     /// Notes a problem as it is.
@@ -202,11 +211,15 @@ pub struct Rows<'a> {
     /// The rows as the archive has them.
     pub source: &'a Batch,
     /// The rows in the columns of the plan and the types of the target.
-    pub shaped: &'a Batch,
-    /// The row of the source that each shaped one comes from.
+    pub rows: &'a Batch,
+    /// The row of the source that each comes from.
     pub from: &'a [usize],
-    /// What the target cannot hold of these rows, to be kept beside them.
+    /// What the target cannot hold of these rows, by their numbers.
     pub sidecar: &'a [SidecarEntry],
+    /// Rows that no table takes, each stored whole: all of a stream without a table, or duplicates.
+    pub whole_rows: &'a [SidecarEntry],
+    /// Rows that are loaded and also stored whole, by their numbers: they count as loaded.
+    pub also_whole: &'a [SidecarEntry],
 }
 
 /// An integer that a row has as its id, and what the id was where the row came from.
@@ -229,7 +242,7 @@ pub const EXISTING_KEYS_PER_CALL: usize = 8192;
 /// A row that the target refuses by a rule of its own.
 #[derive(Debug)]
 pub struct Refused {
-    /// Its number among the shaped rows.
+    /// Its number among the rows.
     pub row: usize,
     /// Why.
     pub error: Error,

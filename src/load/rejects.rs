@@ -6,9 +6,21 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::error::{Code, Error, Result};
-use crate::transform::Rejected;
 use chronicle_archive::{ArchiveWriter, Header, WriterOptions, Written};
 use chronicle_archive::{Batch, Stream};
+
+/// Why a row is left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RejectReason {
+    /// Its number in the batch of the archive.
+    pub row: usize,
+    /// Its key.
+    pub key: String,
+    /// The column, if it is one.
+    pub column: Option<String>,
+    /// Why.
+    pub reason: String,
+}
 
 /// The archive that rejected rows go into.
 pub struct Rejects {
@@ -40,7 +52,7 @@ impl Rejects {
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub fn write(&mut self, batch: &Batch, row: usize, why: &[&Rejected]) -> Result<()> {
+    pub fn write(&mut self, batch: &Batch, row: usize, why: &[&RejectReason]) -> Result<()> {
         let reasons: Vec<_> =
             (why.iter()).map(|r| json!({"column": r.column, "reason": r.reason})).collect();
         let beside = format!(

@@ -13,7 +13,7 @@ use foldhash::quality::FixedState;
 use crate::catalog::ColumnType;
 use crate::error::{Code, Error};
 use crate::load::bench_skip::{Step, skips};
-use crate::plan::StreamPlan;
+use crate::plan::TablePlan;
 use chronicle_archive::json::JsonHash;
 use chronicle_archive::{Batch, Value, show};
 
@@ -144,7 +144,7 @@ pub type Differing = (String, Vec<(String, String)>);
 
 /// What differs in a row that was read back, if it does.
 pub fn differing(
-    stream: &StreamPlan,
+    stream: &TablePlan,
     found: &mut RowSketch,
     loaded: &RowSketch,
     batch: &Batch,
@@ -159,7 +159,7 @@ pub fn differing(
 
 /// The error of a target that does not hold what was loaded.
 pub fn not_as_loaded(
-    stream: &StreamPlan,
+    stream: &TablePlan,
     first: Option<Differing>,
     loaded: u64,
     found: u64,

@@ -271,7 +271,7 @@ async fn read_tables(
     forced: Option<&Layout>,
 ) -> Result<Vec<(String, Vec<PgTable>)>> {
     let mut names: Vec<String> = Vec::new();
-    for layout in all(Backend::Postgres)?.iter().chain(forced) {
+    for layout in all(Backend::Postgres)?.into_iter().chain(forced) {
         names.extend(layout.tables().into_iter().map(literal));
     }
     let sql = format!(

@@ -17,8 +17,8 @@ use crate::error::{Code, Result};
 use crate::identity::instance_of;
 use crate::layout::LayoutStream;
 use crate::sidecar::{
-    COLUMNS, OriginalColumn, Restorer, SIDECAR, UNMAPPED_PREFIX, WHOLE_ROW, made_columns, unmapped,
-    with_sidecar,
+    COLUMNS, DEFAULT, OriginalColumn, Restorer, SIDECAR, UNMAPPED_PREFIX, WHOLE_ROW,
+    default_columns, unmapped, with_sidecar,
 };
 use crate::source::{ORPHANS_NAMED, Orphans, Source, SourceOptions};
 use chronicle_archive::Origin;
@@ -313,7 +313,7 @@ async fn kept_beside(
         "SELECT EXISTS (SELECT 1 FROM {sidecar} WHERE table_name = {table} \
          AND starts_with(sidecar, '{{\"{WHOLE_ROW}\"'))"
     );
-    let made = format!("r.sidecar::json #>> ARRAY['{WHOLE_ROW}', 'made']");
+    let made = format!("r.sidecar::json #>> ARRAY['{WHOLE_ROW}', '{DEFAULT}']");
     let only =
         yes(&ask(&whole).await?).then(|| format!("{made} IS DISTINCT FROM {}", row_text("t")));
     let rows = beside(catalog, stream, only.as_deref());
@@ -321,8 +321,8 @@ async fn kept_beside(
     let own = catalog.table(described);
     let has_default =
         |name: &str| own.is_some_and(|t| t.columns.iter().any(|c| c.name == name && c.has_default));
-    for column in made_columns(described, stream, &original_columns, has_default) {
-        let made = format!("r.sidecar::json #>> ARRAY[{}, 'made']", literal(&column.name));
+    for column in default_columns(described, stream, &original_columns, has_default) {
+        let made = format!("r.sidecar::json #>> ARRAY[{}, '{DEFAULT}']", literal(&column.name));
         let sql = format!(
             "SELECT NOT EXISTS (SELECT 1 FROM {rows} AND {made} IS DISTINCT FROM t.{}::text) \
                 AND EXISTS (SELECT 1 FROM {rows} AND {made} IS NOT NULL)",

@@ -19,8 +19,8 @@ use crate::error::{Code, Error, Result};
 use crate::identity::instance_of;
 use crate::layout::{Layout, LayoutStream};
 use crate::sidecar::{
-    COLUMNS, OriginalColumn, Restorer, SIDECAR, UNMAPPED_PREFIX, WHOLE_ROW, made_columns, unmapped,
-    with_sidecar,
+    COLUMNS, DEFAULT, OriginalColumn, Restorer, SIDECAR, UNMAPPED_PREFIX, WHOLE_ROW,
+    default_columns, unmapped, with_sidecar,
 };
 use crate::source::{ORPHANS_NAMED, Orphans, Source, SourceOptions};
 use chronicle_archive::Origin;
@@ -326,9 +326,9 @@ fn kept_beside(
     let rows = beside(stream, only.as_deref());
     let mut unmade = Vec::new();
     let has_default = |name: &str| own.columns.iter().any(|c| c.name == name && c.has_default);
-    for column in made_columns(described, stream, &original_columns, has_default) {
+    for column in default_columns(described, stream, &original_columns, has_default) {
         let name = quoted(&column.physical);
-        let made = literal(&format!("$.{}.made", quoted(&column.name)));
+        let made = literal(&format!("$.{}.{DEFAULT}", quoted(&column.name)));
         let made = format!("json_extract(r.sidecar, {made})");
         let sql = format!(
             "SELECT NOT EXISTS (SELECT 1 FROM {rows} AND {made} IS NOT CAST(t.{name} AS TEXT)) \
@@ -353,7 +353,7 @@ fn came_from_there(connection: &Connection, stream: &Stream) -> rusqlite::Result
     );
     let any: bool = connection.query_row(&sql, [], |row| row.get(0))?;
     let row = row_text("t.", stream.columns.iter().map(|c| &c.physical));
-    let made = format!("json_extract(r.sidecar, '$.\"{WHOLE_ROW}\".made')");
+    let made = format!("json_extract(r.sidecar, '$.\"{WHOLE_ROW}\".{DEFAULT}')");
     Ok(any.then(|| format!("{made} IS NOT {row}")))
 }
 

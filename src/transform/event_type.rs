@@ -1,6 +1,16 @@
 //! The types of events: Chronicle's own rule from the old ones to those of today, and the nearest
 //! one that a target allows.
 
+/// The key of a payload, or the column, with the hook that an event came from.
+pub const HOOK: &str = "hook_event_name";
+/// The columns with payloads.
+pub const PAYLOADS: [&str; 2] = ["data", "metadata"];
+/// The option that maps old types.
+pub const FLAG: &str = "--event-types=upstream";
+/// What that option does.
+pub const HINT: &str =
+    "--event-types=upstream gives old types the names that Chronicle gave them later";
+
 /// What an old type is called today, by the rule of Chronicle's own migration; `hook` is the event's
 /// `hook_event_name`. None if the type stays.
 ///

@@ -1,5 +1,5 @@
-//! Ids of one kind to ids of another, so that the same id becomes the same id again, in rows and in
-//! what refers to them.
+//! Ids of one table to ids of another kind, so that the same id always becomes the same id, in rows
+//! and in what refers to them.
 
 use uuid::Uuid;
 
@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::spill::Spill;
 use chronicle_archive::Value;
 
-/// An id that was given.
+/// An id in the target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MappedKey {
     /// An integer.
@@ -53,25 +53,25 @@ impl MappedKey {
     }
 }
 
-/// The ids of one stream that do not follow from themselves: those that were given from a sequence,
-/// and those that a row had before. It may hold more than memory does.
+/// The ids of one table that do not follow from those of the archive: numbers, and ids that rows had
+/// before. It may hold more than memory does.
 pub struct KeyMap {
     spill: Spill,
     next: i64,
-    /// Whether anything was given: where nothing was, as mostly, nothing is looked up.
+    /// Whether anything was assigned: where nothing was, as mostly, nothing is looked up.
     any: bool,
     /// The UUIDs that rows spell plainly, and how many lots of them are in the spill. As long as no
     /// row spells one otherwise, as mostly, none can be another's and none is looked up.
     plain: Option<(Vec<u8>, u32)>,
 }
 
-/// Where the ids that were given stand, by what they were.
-const GIVEN: u32 = 0;
-/// Where the integers stand that are in use.
-const TAKEN: u32 = 1;
-/// Where the ids stand that rows got back or took, with what they are in the archive.
-const HELD: u32 = 2;
-/// Where UUIDs stand that rows spell plainly, a lot at each number.
+/// The ids that were assigned, by those of the archive.
+const ASSIGNED: u32 = 0;
+/// The integers that are in use.
+const USED: u32 = 1;
+/// The ids that rows got back or claimed, with those that they have in the archive.
+const RESERVED: u32 = 2;
+/// The UUIDs that rows spell plainly, a lot at each number.
 const PLAIN: u32 = 3;
 /// The bytes of a lot.
 const LOT: usize = 64 << 10;
@@ -85,20 +85,25 @@ impl KeyMap {
         Ok(KeyMap { spill: Spill::new()?, next: 1, any: false, plain: Some((Vec::new(), 0)) })
     }
 
-    /// Notes an integer that the target uses, and the id that its row had where it came from.
+    /// Whether no id was assigned, so that each is what it is in the archive.
+    pub fn is_empty(&self) -> bool {
+        !self.any
+    }
+
+    /// Registers an integer that the target uses, and the id that its row had where it came from.
     ///
     /// # Errors
     /// As [`KeyMap::new`].
-    pub fn know(&mut self, original: Option<&str>, id: i64) -> Result<()> {
-        self.spill.put(TAKEN, &id.to_be_bytes(), &[])?;
+    pub fn register(&mut self, original: Option<&str>, id: i64) -> Result<()> {
+        self.spill.put(USED, &id.to_be_bytes(), &[])?;
         self.next = id.checked_add(1).map_or(self.next, |after| self.next.max(after));
         match original {
-            Some(original) => self.restore(original, &MappedKey::Integer(id)),
+            Some(original) => self.assign(original, &MappedKey::Integer(id)),
             None => Ok(()),
         }
     }
 
-    /// The integer of an id: the one it was given, else the one it had before if that is free, else
+    /// The integer of an id: the one assigned to it, else the one it had before if that is free, else
     /// the next one.
     ///
     /// # Errors
@@ -111,12 +116,12 @@ impl KeyMap {
             Some(id) if self.is_free(id)? => id,
             _ => self.next_free()?,
         };
-        self.know(Some(original), id)?;
+        self.register(Some(original), id)?;
         Ok(id)
     }
 
     fn is_free(&self, id: i64) -> Result<bool> {
-        Ok(self.spill.get(TAKEN, &id.to_be_bytes())?.is_none())
+        Ok(self.spill.get(USED, &id.to_be_bytes())?.is_none())
     }
 
     /// The next integer behind those in use; behind the last integer of all, the first free one.
@@ -127,29 +132,29 @@ impl KeyMap {
         Ok(self.next)
     }
 
-    /// Notes that a row gets an id back that it had before; false if another row has got it.
+    /// Gives a row back the id that it had before; false if another row has it.
     ///
     /// # Errors
     /// As [`KeyMap::new`].
-    pub fn give_back(&mut self, original: &str, id: &MappedKey) -> Result<bool> {
-        let free = self.hold(original, id)?;
+    pub fn restore_original(&mut self, original: &str, id: &MappedKey) -> Result<bool> {
+        let free = self.reserve(original, id)?;
         if free {
-            self.restore(original, id)?;
+            self.assign(original, id)?;
         }
         Ok(free)
     }
 
-    /// Notes that a row takes the UUID that its id spells; false if another row has got it.
+    /// Claims the UUID that the id of a row spells; false if another row has it.
     ///
     /// # Errors
     /// As [`KeyMap::new`].
-    pub fn take(&mut self, original: &str, uuid: Uuid) -> Result<bool> {
+    pub fn claim(&mut self, original: &str, uuid: Uuid) -> Result<bool> {
         let mut plain = Uuid::encode_buffer();
         if *original != *uuid.hyphenated().encode_lower(&mut plain) {
-            return self.hold(original, &MappedKey::Uuid(uuid));
+            return self.reserve(original, &MappedKey::Uuid(uuid));
         }
         let Some((lot, lots)) = &mut self.plain else {
-            return self.hold(original, &MappedKey::Uuid(uuid));
+            return self.reserve(original, &MappedKey::Uuid(uuid));
         };
         lot.extend_from_slice(uuid.as_bytes());
         if lot.len() >= LOT {
@@ -160,40 +165,40 @@ impl KeyMap {
         Ok(true)
     }
 
-    /// Notes that a row has an id; false if another row has it.
-    fn hold(&mut self, original: &str, id: &MappedKey) -> Result<bool> {
+    /// Reserves an id for a row; false if another row has it.
+    fn reserve(&mut self, original: &str, id: &MappedKey) -> Result<bool> {
         if let Some((lot, lots)) = self.plain.take() {
             for n in 0..lots {
                 let lot = self.spill.remove(PLAIN, &n.to_be_bytes())?;
-                self.hold_plain(&lot.unwrap_or_default())?;
+                self.reserve_plain(&lot.unwrap_or_default())?;
             }
-            self.hold_plain(&lot)?;
+            self.reserve_plain(&lot)?;
         }
-        let holder = self.spill.get(HELD, &id.to_bytes())?;
+        let holder = self.spill.get(RESERVED, &id.to_bytes())?;
         if holder.is_none() {
-            self.spill.put(HELD, &id.to_bytes(), original.as_bytes())?;
+            self.spill.put(RESERVED, &id.to_bytes(), original.as_bytes())?;
         }
         Ok(holder.is_none_or(|of| of == original.as_bytes()))
     }
 
-    fn hold_plain(&mut self, lot: &[u8]) -> Result<()> {
+    fn reserve_plain(&mut self, lot: &[u8]) -> Result<()> {
         for uuid in lot.chunks_exact(size_of::<Uuid>()).filter_map(|b| Uuid::from_slice(b).ok()) {
             let id = MappedKey::Uuid(uuid).to_bytes();
-            self.spill.put(HELD, &id, uuid.to_string().as_bytes())?;
+            self.spill.put(RESERVED, &id, uuid.to_string().as_bytes())?;
         }
         Ok(())
     }
 
-    /// Notes the id that a row gets back.
+    /// Assigns an id to one of the archive.
     ///
     /// # Errors
     /// As [`KeyMap::new`].
-    pub fn restore(&mut self, original: &str, id: &MappedKey) -> Result<()> {
+    pub fn assign(&mut self, original: &str, id: &MappedKey) -> Result<()> {
         self.any = true;
-        self.spill.put(GIVEN, original.as_bytes(), &id.to_bytes()).map(|_| ())
+        self.spill.put(ASSIGNED, original.as_bytes(), &id.to_bytes()).map(|_| ())
     }
 
-    /// What an id was given, if it was.
+    /// The id that was assigned to one of the archive, if any.
     ///
     /// # Errors
     /// As [`KeyMap::new`].
@@ -203,20 +208,19 @@ impl KeyMap {
         }
         Ok(self
             .spill
-            .get(GIVEN, original.as_bytes())?
+            .get(ASSIGNED, original.as_bytes())?
             .and_then(|bytes| MappedKey::from_bytes(&bytes)))
     }
 }
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
 
     #[test]
     fn a_former_integer_comes_back_if_it_is_free() {
         let mut map = KeyMap::new().unwrap();
-        map.know(Some("old"), 7).unwrap();
+        map.register(Some("old"), 7).unwrap();
         for (original, former, expected) in [
             ("old", None, 7),
             ("a", Some(3), 3),
@@ -231,24 +235,24 @@ mod tests {
     }
 
     #[test]
-    fn a_uuid_is_the_first_rows_that_spells_it_however_many_there_are() {
+    fn a_uuid_belongs_to_the_first_row_that_spells_it() {
         let mut map = KeyMap::new().unwrap();
         let many = u128::try_from(3 * LOT / size_of::<Uuid>() + 1).unwrap();
         let uuid = |n| Uuid::from_u128(0xa << 124 | n);
         for n in 0..many {
-            assert!(map.take(&uuid(n).to_string(), uuid(n)).unwrap());
+            assert!(map.claim(&uuid(n).to_string(), uuid(n)).unwrap());
         }
         let shouted = |n| uuid(n).to_string().to_uppercase();
-        assert!(map.take(&shouted(many), uuid(many)).unwrap());
-        assert!(!map.take(&uuid(many).to_string(), uuid(many)).unwrap());
+        assert!(map.claim(&shouted(many), uuid(many)).unwrap());
+        assert!(!map.claim(&uuid(many).to_string(), uuid(many)).unwrap());
         for n in [0, many / 2, many - 1] {
-            assert!(!map.take(&shouted(n), uuid(n)).unwrap());
-            assert!(map.take(&uuid(n).to_string(), uuid(n)).unwrap(), "its own");
+            assert!(!map.claim(&shouted(n), uuid(n)).unwrap());
+            assert!(map.claim(&uuid(n).to_string(), uuid(n)).unwrap(), "its own");
         }
     }
 
     #[test]
-    fn what_was_given_comes_back_whole() {
+    fn an_assigned_id_is_found_with_its_class() {
         let mut map = KeyMap::new().unwrap();
         let all = [
             MappedKey::Integer(i64::MIN),
@@ -257,7 +261,7 @@ mod tests {
             MappedKey::Blob(Vec::new()),
         ];
         for given in all {
-            map.restore("x", &given).unwrap();
+            map.assign("x", &given).unwrap();
             assert_eq!(map.get("x").unwrap(), Some(given));
         }
         assert_eq!(map.get("y").unwrap(), None);

@@ -5,7 +5,7 @@ use super::{PgTarget, not_begun};
 use crate::catalog::ColumnType;
 use crate::error::{Code, Error, Result};
 use crate::load::{Refused, Rows};
-use crate::plan::StreamPlan;
+use crate::plan::TablePlan;
 use crate::postgres::catalog::Rule;
 use crate::postgres::quoted;
 use chronicle_archive::show_text;
@@ -14,7 +14,7 @@ impl PgTarget {
     /// Takes the rows back out of the staging table that break a rule which only the server knows.
     pub(super) async fn ask_rules(
         &mut self,
-        stream: &StreamPlan,
+        stream: &TablePlan,
         rows: &Rows<'_>,
         first: i64,
     ) -> Result<Vec<Refused>> {
@@ -39,7 +39,7 @@ impl PgTarget {
             }
         }
         if let Some(load) = self.loading.as_mut().and_then(|l| l.current.as_mut()) {
-            refused.iter().for_each(|r| load.sums.take(rows.shaped, r.row));
+            refused.iter().for_each(|r| load.sums.take(rows.rows, r.row));
             load.rows -= refused.len() as u64;
         }
         Ok(refused)
@@ -49,7 +49,7 @@ impl PgTarget {
     /// their numbers.
     pub(super) async fn broken(
         &self,
-        stream: &StreamPlan,
+        stream: &TablePlan,
         rule: &Rule,
         place: &str,
         first: i64,
@@ -84,7 +84,7 @@ impl PgTarget {
     }
 
     /// The type that a column's staged texts are cast into, if they are.
-    pub(super) fn cast_of<'a>(&self, stream: &'a StreamPlan, physical: &str) -> Option<&'a str> {
+    pub(super) fn cast_of<'a>(&self, stream: &'a TablePlan, physical: &str) -> Option<&'a str> {
         let table = &self.catalog.tables[stream.table];
         let column =
             stream.columns.iter().find(|c| table.columns[c.target].physical == physical)?;
@@ -96,7 +96,7 @@ impl PgTarget {
 
     /// The rules of a stream's table that only the server knows, as far as they are about columns
     /// that are written.
-    pub(super) fn unforeseen(&self, stream: &StreamPlan) -> Vec<Rule> {
+    pub(super) fn unforeseen(&self, stream: &TablePlan) -> Vec<Rule> {
         let table = &self.catalog.tables[stream.table];
         let written = |name: &String| {
             stream.columns.iter().any(|c| table.columns[c.target].physical == *name)

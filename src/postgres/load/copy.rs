@@ -12,7 +12,7 @@ use crate::error::{Code, Error, Result};
 use crate::load::bench_skip::{Step, skips};
 use crate::load::row_sketch::RowSketch;
 use crate::load::{Purpose, Rows};
-use crate::plan::{Plan, StreamPlan};
+use crate::plan::{Plan, TablePlan, key_of};
 use crate::policy::OnOrphans;
 use crate::policy::OnUnrepresentable;
 use crate::postgres::catalog::PgCatalog;
@@ -20,12 +20,11 @@ use crate::postgres::connection::failed;
 use crate::postgres::conninfo::ConnInfo;
 use crate::postgres::{copy_codec, quoted};
 use crate::source::ENFORCED;
-use crate::transform::key_of;
 use chronicle_archive::show_text;
 
 impl PgTarget {
     /// Sends rows by one COPY; returns the number of the first.
-    pub(super) async fn send(&mut self, stream: &StreamPlan, rows: &Rows<'_>) -> Result<i64> {
+    pub(super) async fn send(&mut self, stream: &TablePlan, rows: &Rows<'_>) -> Result<i64> {
         let loading = self.loading.as_mut().ok_or_else(not_begun)?;
         let Some(load) = &mut loading.current else { return Err(not_begun()) };
         let refused = |e| refused(&self.info, stream, rows, &e);
@@ -34,10 +33,10 @@ impl PgTarget {
         pin_mut!(sink);
         let mut buffer = BytesMut::with_capacity(MESSAGE + (64 << 10));
         copy_codec::start(&mut buffer);
-        for row in 0..rows.shaped.rows() {
+        for row in 0..rows.rows.rows() {
             let number = load.numbered.then(|| first.saturating_add(row as i64));
-            copy_codec::put_row(&mut buffer, &load.types, rows.shaped, row, number)?;
-            load.sums.add(rows.shaped, row);
+            copy_codec::put_row(&mut buffer, &load.types, rows.rows, row, number)?;
+            load.sums.add(rows.rows, row);
             if buffer.len() >= MESSAGE {
                 sink.send(buffer.split().freeze()).await.map_err(refused)?;
             }
@@ -54,7 +53,7 @@ impl PgTarget {
         &self,
         plan: &Plan,
         number: usize,
-        stream: &StreamPlan,
+        stream: &TablePlan,
     ) -> Result<Load> {
         let table = &self.catalog.tables[stream.table];
         let full = self.found.full_name(&table.name);
@@ -95,7 +94,7 @@ impl PgTarget {
     pub(super) async fn stage(
         &self,
         number: usize,
-        stream: &StreamPlan,
+        stream: &TablePlan,
         numbered: bool,
     ) -> Result<String> {
         let table = &self.catalog.tables[stream.table];
@@ -153,7 +152,7 @@ pub(super) const NUMBER: &str = "chronicle_dump_row";
 /// An error of a COPY, with the row that the server points at.
 pub(super) fn refused(
     info: &ConnInfo,
-    stream: &StreamPlan,
+    stream: &TablePlan,
     rows: &Rows<'_>,
     e: &tokio_postgres::Error,
 ) -> Error {
@@ -166,7 +165,7 @@ pub(super) fn refused(
         _ => server.and_then(|s| s.where_()).and_then(line_of),
     };
     let what = match place {
-        Some((line, column)) if (1..=rows.shaped.rows()).contains(&line) => {
+        Some((line, column)) if (1..=rows.rows.rows()).contains(&line) => {
             let column = column.map_or_else(String::new, |c| format!(", column {c}"));
             format!("{}{column}", place_of(stream, rows, line - 1))
         }
@@ -205,25 +204,25 @@ pub(super) fn with_hint(code: Code, error: Error) -> Error {
 /// …`. Words are translated on some servers, the parentheses are not.
 pub(super) fn line_with(
     detail: &str,
-    stream: &StreamPlan,
+    stream: &TablePlan,
     rows: &Rows<'_>,
 ) -> Option<(usize, Option<String>)> {
     let (before, after) = detail.split_once(")=(")?;
     let (name, wanted) = (before.split_once('(')?.1, after.split_once(')')?.0);
     let column = stream.columns.iter().position(|c| c.name == name)?;
-    let is_it = |row: &usize| chronicle_archive::show(rows.shaped.value(*row, column)) == wanted;
-    let row = (0..rows.shaped.rows()).find(is_it)?;
+    let is_it = |row: &usize| chronicle_archive::show(rows.rows.value(*row, column)) == wanted;
+    let row = (0..rows.rows.rows()).find(is_it)?;
     Some((row + 1, Some(show_text(name))))
 }
 
 /// A row's place in the archive and its key, for messages.
-pub(super) fn place_of(stream: &StreamPlan, rows: &Rows<'_>, row: usize) -> String {
+pub(super) fn place_of(stream: &TablePlan, rows: &Rows<'_>, row: usize) -> String {
     let from = rows.from.get(row).copied().unwrap_or(0);
     format!(
         "{}: row {} (key {})",
         stream.table_name,
         rows.source.first_row() + from as u64,
-        key_of(stream, rows.source, from)
+        key_of(&stream.source, rows.source, from)
     )
 }
 

@@ -63,7 +63,7 @@ impl PgTarget {
         let mut found = Vec::new();
         for table in 0..self.catalog.tables.len() {
             let name = &self.catalog.tables[table].name;
-            let loaded = plan.streams.iter().any(|s| s.unmapped.is_none() && s.table == table);
+            let loaded = plan.tables().any(|(_, s)| s.table == table);
             if loaded && self.is_empty(name).await? {
                 found.extend(self.movable_indexes(table).await?);
             }

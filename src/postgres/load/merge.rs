@@ -8,7 +8,7 @@ use super::sidecar::STAGED_FILLED;
 use crate::catalog::{CatalogTable, ColumnType};
 use crate::error::{Code, Error, Result};
 use crate::load::{Problem, Problems};
-use crate::plan::{ColumnPlan, StreamPlan};
+use crate::plan::{ColumnPlan, TablePlan};
 use crate::postgres::catalog::Rule;
 use crate::postgres::connection::failed;
 use crate::postgres::{literal, quoted};
@@ -30,7 +30,7 @@ struct Unique {
 /// Bringing what was staged into its table: equal rows are skipped, different ones refused.
 pub(super) struct Merge<'a> {
     pub(super) target: &'a PgTarget,
-    pub(super) stream: &'a StreamPlan,
+    pub(super) stream: &'a TablePlan,
     pub(super) table: &'a CatalogTable,
     /// The staging table's full name.
     pub(super) staging: &'a str,

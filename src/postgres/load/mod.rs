@@ -32,7 +32,7 @@ use crate::load::{
     ExistingKey, ImportStats, KeysOf, Problems, Purpose, Refused, Rows, StreamStats, Target,
     TargetOptions,
 };
-use crate::plan::Plan;
+use crate::plan::{Plan, TablePlan};
 use crate::source::Orphans;
 
 /// A Postgres database that rows are loaded into.
@@ -56,6 +56,8 @@ struct Loading {
     /// What is made again behind the rows.
     indexes: Vec<Index>,
     loaded: Vec<StreamStats>,
+    /// Of every stream, the rows that were stored whole and not loaded.
+    whole_rows: Vec<u64>,
     current: Option<Load>,
     done: Vec<Load>,
     orphans: Vec<Orphans>,
@@ -114,7 +116,7 @@ impl PgTarget {
             self.lock().await?;
             self.silence_triggers().await?;
         }
-        for stream in &plan.streams {
+        for (_, stream) in plan.tables() {
             self.add_columns(stream).await?;
         }
         let sidecar = match plan.keeps_columns() {
@@ -122,16 +124,17 @@ impl PgTarget {
             _ => None,
         };
         let loaded = (plan.streams.iter())
-            .map(|s| StreamStats { stream: s.stream.clone(), ..StreamStats::default() })
+            .map(|s| StreamStats { stream: s.name().to_owned(), ..StreamStats::default() })
             .collect();
         let indexes = match self.purpose {
             Purpose::Load if !self.readers_go_on => self.take_indexes(&plan).await?,
             _ => Vec::new(),
         };
         self.loading = Some(Loading {
-            plan,
             indexes,
             loaded,
+            whole_rows: vec![0; plan.streams.len()],
+            plan,
             current: None,
             done: Vec::new(),
             orphans: Vec::new(),
@@ -158,28 +161,37 @@ impl PgTarget {
 
     async fn write(&mut self, rows: &Rows<'_>) -> Result<Vec<Refused>> {
         let plan = self.loading.as_ref().map(|l| Arc::clone(&l.plan)).ok_or_else(not_begun)?;
-        let stream = plan.streams.get(rows.stream).ok_or_else(not_begun)?;
-        if stream.unmapped.is_some() {
-            if let Some(loading) = &mut self.loading {
-                loading.loaded[rows.stream].inserted_rows += rows.sidecar.len() as u64;
-            }
-            return self.send_residue(stream, rows, &[]).await.map(|()| Vec::new());
+        let planned = plan.streams.get(rows.stream).ok_or_else(not_begun)?;
+        let refused = match planned.table() {
+            Some(stream) => self.write_table(&plan, stream, rows).await?,
+            None => Vec::new(),
+        };
+        if let (Some(_), Some(loading)) = (planned.unmapped(), &mut self.loading) {
+            loading.whole_rows[rows.stream] += rows.whole_rows.len() as u64;
         }
+        self.send_residue(planned, rows, &refused).await?;
+        Ok(refused)
+    }
+
+    async fn write_table(
+        &mut self,
+        plan: &Plan,
+        stream: &TablePlan,
+        rows: &Rows<'_>,
+    ) -> Result<Vec<Refused>> {
         let current = self.loading.as_ref().and_then(|l| l.current.as_ref());
         if current.is_none_or(|load| load.stream != rows.stream) {
             self.finish_stream().await?;
-            let load = self.start_stream(&plan, rows.stream, stream).await?;
+            let load = self.start_stream(plan, rows.stream, stream).await?;
             if let Some(loading) = &mut self.loading {
                 loading.current = Some(load);
             }
         }
-        if rows.shaped.rows() == 0 {
+        if rows.rows.rows() == 0 {
             return Ok(Vec::new());
         }
         let first = self.send(stream, rows).await?;
-        let refused = self.ask_rules(stream, rows, first).await?;
-        self.send_residue(stream, rows, &refused).await?;
-        Ok(refused)
+        self.ask_rules(stream, rows, first).await
     }
 
     /// Ends the loading of a stream: what was staged goes into its table.
@@ -187,7 +199,7 @@ impl PgTarget {
         let Some(loading) = &mut self.loading else { return Ok(()) };
         let Some(mut load) = loading.current.take() else { return Ok(()) };
         let plan = Arc::clone(&loading.plan);
-        let stream = &plan.streams[load.stream];
+        let stream = plan.streams[load.stream].table().ok_or_else(not_begun)?;
         let inserted = match load.staging.clone() {
             None => {
                 self.note_filled(stream).await?;
@@ -200,7 +212,8 @@ impl PgTarget {
                 match self.purpose {
                     Purpose::Load => merge.run().await?,
                     Purpose::Check => {
-                        let clean = self.loading.as_ref().is_some_and(|l| !l.problems.has(stream));
+                        let clean =
+                            self.loading.as_ref().is_some_and(|l| !l.problems.has(&stream.stream));
                         let problems = merge.problems(clean).await?;
                         let Some(loading) = &mut self.loading else { return Ok(()) };
                         problems.into_iter().for_each(|p| loading.problems.push(p));
@@ -227,6 +240,7 @@ impl PgTarget {
             let taken = self.loading.as_mut().map(|l| std::mem::take(&mut l.indexes));
             self.make_indexes(&taken.unwrap_or_default()).await?;
         }
+        self.count_whole_rows();
         let loading = self.loading.as_ref().ok_or_else(not_begun)?;
         Ok(ImportStats {
             loaded: loading.loaded.clone(),

@@ -9,7 +9,7 @@ use super::not_begun;
 use crate::error::{Code, Error, Result};
 use crate::layout::Layout;
 use crate::load::{Problems, Purpose};
-use crate::plan::StreamPlan;
+use crate::plan::TablePlan;
 use crate::policy::{Compression, Policy};
 use crate::postgres::catalog::{PgCatalog, PgTable, Trigger, triggers};
 use crate::postgres::connection::Connection;
@@ -24,11 +24,11 @@ impl PgTarget {
         let as_replica = self.try_run("SET LOCAL session_replication_role = replica").await?;
         let found = self.found.tables.iter();
         let tables: Vec<&PgTable> =
-            found.filter(|t| plan.streams.iter().any(|s| s.table_name == t.name)).collect();
+            found.filter(|t| plan.streams.iter().any(|s| s.table_name() == t.name)).collect();
         let triggers = triggers(&self.connection, &tables).await?;
         let (mut problems, mut notices) = (Problems::default(), Vec::new());
         // what has no table of its own needs no rights there
-        for stream in plan.streams.iter().filter(|s| s.unmapped.is_none()) {
+        for (_, stream) in plan.tables() {
             let rights = self.rights(&stream.table_name).await?;
             let own: Vec<String> = (triggers.iter().filter(|t| t.table == stream.table_name))
                 .map(|t| show_text(&t.name))
@@ -104,7 +104,7 @@ impl PgTarget {
 
     /// Gives the table the columns that the plan adds; for a check they stand only in the staging
     /// table.
-    pub(super) async fn add_columns(&mut self, stream: &StreamPlan) -> Result<()> {
+    pub(super) async fn add_columns(&mut self, stream: &TablePlan) -> Result<()> {
         for column in &stream.added {
             if self.catalog.tables[stream.table].columns.contains(column) {
                 continue;

@@ -9,12 +9,12 @@ use crate::catalog::Reference;
 use crate::error::{Code, Error, Result};
 use crate::load::bench_skip::{Step, skips};
 use crate::load::{Problems, Purpose};
-use crate::plan::StreamPlan;
+use crate::plan::TablePlan;
 use crate::policy::OnOrphans;
 use crate::policy::OnUnrepresentable;
 use crate::postgres::catalog::ForeignKey;
 use crate::postgres::{literal, quoted, row_text};
-use crate::sidecar::{SIDECAR, WHOLE_ROW};
+use crate::sidecar::{DEFAULT, SIDECAR, WHOLE_ROW};
 use crate::source::{ORPHANS_NAMED, Orphans};
 use chronicle_archive::show_text;
 
@@ -22,7 +22,7 @@ impl PgTarget {
     /// Decides about staged rows that refer to nothing.
     pub(super) async fn settle_orphans(
         &mut self,
-        stream: &StreamPlan,
+        stream: &TablePlan,
         load: &mut Load,
         staging: &str,
     ) -> Result<()> {
@@ -65,7 +65,7 @@ impl PgTarget {
     /// Takes staged rows out again that refer to nothing.
     pub(super) async fn skip(
         &self,
-        stream: &StreamPlan,
+        stream: &TablePlan,
         reference: &Reference,
         load: &mut Load,
         staging: &str,
@@ -97,7 +97,7 @@ impl PgTarget {
     /// Makes the sessions that staged rows refer to.
     pub(super) async fn adopt(
         &self,
-        stream: &StreamPlan,
+        stream: &TablePlan,
         reference: &Reference,
         staging: &str,
     ) -> Result<u64> {
@@ -139,7 +139,7 @@ impl PgTarget {
             // what was kept of a row that had this key is of a row that is gone
             sql = format!(
                 "WITH made AS ({sql} RETURNING p.*) INSERT INTO {} SELECT {}, m.{}::text, \
-                        jsonb_build_object('{WHOLE_ROW}', jsonb_build_object('made', {}))::text \
+                        jsonb_build_object('{WHOLE_ROW}', jsonb_build_object('{DEFAULT}', {}))::text \
                    FROM made m ON CONFLICT (table_name, key) DO UPDATE SET sidecar = excluded.sidecar",
                 self.found.full_name(SIDECAR),
                 literal(&parent.name),
@@ -157,7 +157,7 @@ impl PgTarget {
         let loading = self.loading.as_ref().ok_or_else(not_begun)?;
         let (plan, mut found) = (Arc::clone(&loading.plan), Vec::new());
         for load in loading.done.iter().filter(|l| l.staging.is_none()) {
-            let stream = &plan.streams[load.stream];
+            let Some(stream) = plan.streams[load.stream].table() else { continue };
             let table = &self.catalog.tables[stream.table];
             for reference in &table.references {
                 let place = self.found.full_name(&table.name);
@@ -182,7 +182,7 @@ impl PgTarget {
         let Some(loading) = &self.loading else { return Ok(()) };
         let mut problems = Problems::default();
         for load in &loading.done {
-            let stream = &loading.plan.streams[load.stream];
+            let Some(stream) = loading.plan.streams[load.stream].table() else { continue };
             let table = &self.catalog.tables[stream.table];
             let known = |column: &str| {
                 table.references.iter().any(|r| table.columns[r.columns[0]].physical == column)
@@ -218,7 +218,7 @@ impl PgTarget {
             return places;
         };
         for load in &loading.done {
-            let stream = &loading.plan.streams[load.stream];
+            let Some(stream) = loading.plan.streams[load.stream].table() else { continue };
             let written = |name: &String| {
                 let columns = &self.catalog.tables[stream.table].columns;
                 stream.columns.iter().any(|c| columns[c.target].physical == *name)
@@ -232,7 +232,7 @@ impl PgTarget {
 
     pub(super) async fn check_foreign_key(
         &self,
-        stream: &StreamPlan,
+        stream: &TablePlan,
         key: &ForeignKey,
         place: &str,
     ) -> Result<()> {
@@ -274,7 +274,7 @@ impl PgTarget {
     /// of the table, nor for a check to one that would be there.
     pub(super) fn orphan_condition(
         &self,
-        stream: &StreamPlan,
+        stream: &TablePlan,
         reference: &Reference,
     ) -> Option<(String, String)> {
         let table = &self.catalog.tables[stream.table];
@@ -287,7 +287,7 @@ impl PgTarget {
         let mut places = vec![self.found.full_name(&parent.name)];
         let loading = self.loading.as_ref()?;
         for load in loading.done.iter().filter(|_| self.purpose == Purpose::Check) {
-            let of = &loading.plan.streams[load.stream];
+            let Some(of) = loading.plan.streams[load.stream].table() else { continue };
             places.extend(load.staging.clone().filter(|_| of.table == reference.table));
         }
         let nowhere: Vec<String> = (places.iter())
@@ -301,7 +301,7 @@ impl PgTarget {
     pub(super) async fn orphans_in(
         &self,
         place: &str,
-        stream: &StreamPlan,
+        stream: &TablePlan,
         reference: &Reference,
     ) -> Result<Option<Orphans>> {
         let Some((refers, condition)) = self.orphan_condition(stream, reference) else {

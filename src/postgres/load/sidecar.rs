@@ -1,5 +1,7 @@
 //! What is kept beside the rows, on its way into our own two tables.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use futures::{SinkExt, pin_mut};
 use tokio_postgres::Statement;
@@ -9,10 +11,10 @@ use super::{Loading, PgTarget};
 use crate::catalog::ColumnType;
 use crate::error::{Code, Result};
 use crate::load::{Purpose, Refused, Rows};
-use crate::plan::{Plan, StreamPlan};
+use crate::plan::{Plan, StreamPlan, TablePlan};
 use crate::policy::OnUnrepresentable;
 use crate::postgres::{copy_codec, literal, quoted};
-use crate::sidecar::{COLUMNS, SIDECAR, kept_otherwise};
+use crate::sidecar::{COLUMNS, DEFAULT, SIDECAR, SidecarEntry, kept_otherwise};
 use chronicle_archive::{Batch, TimeText, Value};
 
 impl PgTarget {
@@ -28,7 +30,7 @@ impl PgTarget {
                  place integer NOT NULL, kind text NOT NULL, instant boolean NOT NULL, \
                  utc boolean NOT NULL, PRIMARY KEY (table_name, name)); \
              CREATE TEMPORARY TABLE chronicle_dump_stage_residue (table_name text, key text, \
-                 sidecar text) ON COMMIT DROP; \
+                 sidecar text, counted boolean) ON COMMIT DROP; \
              CREATE TEMPORARY TABLE chronicle_dump_stage_filled (table_name text, key text, \
                  filled text) ON COMMIT DROP;"
         );
@@ -44,18 +46,16 @@ impl PgTarget {
                 others.join(", ")
             ));
         }
-        for stream in &plan.streams {
-            for (place, column) in &stream.original_columns {
-                sql.push_str(&format!(
-                    "INSERT INTO {columns} VALUES ({}, {}, {place}, '{}', {}, {}) \
-                     ON CONFLICT DO NOTHING;",
-                    literal(&stream.table_name),
-                    literal(&column.name),
-                    column.kind.word(),
-                    column.time_text.is_time(),
-                    column.time_text == TimeText::Utc
-                ));
-            }
+        for (table, place, column) in plan.original_columns() {
+            sql.push_str(&format!(
+                "INSERT INTO {columns} VALUES ({}, {}, {place}, '{}', {}, {}) \
+                 ON CONFLICT DO NOTHING;",
+                literal(table),
+                literal(&column.name),
+                column.kind.word(),
+                column.time_text.is_time(),
+                column.time_text == TimeText::Utc
+            ));
         }
         self.run(what, &sql).await?;
         let copy = format!("COPY {STAGED_RESIDUE} FROM STDIN (FORMAT binary)");
@@ -63,14 +63,15 @@ impl PgTarget {
         prepared.map_err(|e| self.connection.failed(Code::Target, what, e))
     }
 
-    /// Stages what is kept beside rows.
+    /// Stages what is kept beside rows, and rows that are stored whole.
     pub(super) async fn send_residue(
         &mut self,
         stream: &StreamPlan,
         rows: &Rows<'_>,
         refused: &[Refused],
     ) -> Result<()> {
-        if rows.sidecar.is_empty() || self.purpose == Purpose::Check {
+        let none = rows.sidecar.is_empty() && rows.whole_rows.is_empty();
+        if (none && rows.also_whole.is_empty()) || self.purpose == Purpose::Check {
             return Ok(());
         }
         if let Some(Loading { sidecar: None, plan, .. }) = &self.loading {
@@ -85,14 +86,23 @@ impl PgTarget {
         let cannot = |e| self.connection.failed(Code::Target, "cannot keep the originals", e);
         let sink = self.connection.client.copy_in::<_, Bytes>(copy).await.map_err(cannot)?;
         pin_mut!(sink);
-        let (types, mut row) = (vec![ColumnType::Text(None); 3], Batch::default());
+        let text = ColumnType::Text(None);
+        let types = [text.clone(), text.clone(), text, ColumnType::Bool];
+        let mut row = Batch::default();
         let mut buffer = BytesMut::new();
         copy_codec::start(&mut buffer);
-        for kept in rows.sidecar.iter().filter(|k| !refused.iter().any(|r| r.row == k.row)) {
-            row.start(0, 3, 1);
-            for text in [&stream.table_name, &kept.key, &kept.text] {
+        let loaded = |entry: &&SidecarEntry| !refused.iter().any(|r| r.row == entry.row);
+        let whole = stream.unmapped().map_or("", |unmapped| &unmapped.table_name);
+        let entries = (rows.sidecar.iter().filter(loaded))
+            .map(|entry| (stream.table_name(), entry, true))
+            .chain(rows.whole_rows.iter().map(|entry| (whole, entry, true)))
+            .chain(rows.also_whole.iter().filter(loaded).map(|entry| (whole, entry, false)));
+        for (table, entry, counted) in entries {
+            row.start(0, 4, 1);
+            for text in [table, &entry.key, &entry.text] {
                 row.push(Value::Text(text.as_bytes()));
             }
+            row.push(Value::Bool(counted));
             copy_codec::put_row(&mut buffer, &types, &row, 0, None)?;
             if buffer.len() >= MESSAGE {
                 sink.send(buffer.split().freeze()).await.map_err(cannot)?;
@@ -106,7 +116,7 @@ impl PgTarget {
 
     /// SQL for the key of a row `t` that is new in its table and for what the table's defaults have
     /// put into it, in the form of what is kept beside rows; None if nothing of it is kept.
-    pub(super) fn filled(&self, stream: &StreamPlan) -> Option<String> {
+    pub(super) fn filled(&self, stream: &TablePlan) -> Option<String> {
         let loading = self.loading.as_ref().filter(|l| l.sidecar.is_some())?;
         let table = &self.catalog.tables[stream.table];
         let values: Vec<String> = (table.columns.iter())
@@ -117,8 +127,8 @@ impl PgTarget {
         let preserves = loading.plan.options.on_unrepresentable == OnUnrepresentable::Preserve;
         (preserves && !values.is_empty()).then(|| {
             format!(
-                "{}, t.{}::text, (SELECT json_object_agg(name, json_build_object('made', made))::text \
-                   FROM (VALUES {}) AS d (name, made) WHERE made IS NOT NULL)",
+                "{}, t.{}::text, (SELECT json_object_agg(name, json_build_object('{DEFAULT}', value))::text \
+                   FROM (VALUES {}) AS d (name, value) WHERE value IS NOT NULL)",
                 literal(&stream.table_name),
                 quoted(key),
                 values.join(", ")
@@ -127,7 +137,7 @@ impl PgTarget {
     }
 
     /// Notes what defaults have put into the rows of a table that was empty before.
-    pub(super) async fn note_filled(&self, stream: &StreamPlan) -> Result<()> {
+    pub(super) async fn note_filled(&self, stream: &TablePlan) -> Result<()> {
         let Some(filled) = self.filled(stream) else { return Ok(()) };
         let full = self.found.full_name(&stream.table_name);
         let sql = format!("INSERT INTO {STAGED_FILLED} SELECT {filled} FROM {full} t");
@@ -157,7 +167,7 @@ impl PgTarget {
         if self.loading.as_ref().is_none_or(|l| l.sidecar.is_none()) {
             return Ok(());
         }
-        self.count_apart().await?;
+        self.count_new_whole_rows().await?;
         let sidecar = self.found.full_name(SIDECAR);
         let sql = format!(
             "SELECT s.table_name, s.key, n.key FROM {STAGED_RESIDUE} s \
@@ -174,7 +184,8 @@ impl PgTarget {
             "INSERT INTO {sidecar} AS r \
              SELECT table_name, key, coalesce((k.sidecar::jsonb || f.filled::jsonb)::text, \
                                               k.sidecar, f.filled) \
-               FROM (SELECT DISTINCT ON (table_name, key) * FROM {STAGED_RESIDUE}) k \
+               FROM (SELECT DISTINCT ON (table_name, key) table_name, key, sidecar \
+                       FROM {STAGED_RESIDUE}) k \
                FULL JOIN (SELECT * FROM {STAGED_FILLED} WHERE filled IS NOT NULL) f \
               USING (table_name, key) \
              ON CONFLICT (table_name, key) \
@@ -184,26 +195,37 @@ impl PgTarget {
         self.run("cannot keep the originals", &sql).await
     }
 
-    /// Counts the rows without a table that are there already.
-    pub(super) async fn count_apart(&mut self) -> Result<()> {
+    /// Counts which of the rows that were stored whole, and not loaded, are new.
+    async fn count_new_whole_rows(&mut self) -> Result<()> {
         let sidecar = self.found.full_name(SIDECAR);
         let Some(loading) = &mut self.loading else { return Ok(()) };
-        let streams = loading.plan.streams.iter().zip(&mut loading.loaded);
-        for (stream, loaded) in streams.filter(|(stream, _)| stream.unmapped.is_some()) {
+        let plan = Arc::clone(&loading.plan);
+        for (number, stream) in plan.streams.iter().enumerate() {
+            let Some(unmapped) = stream.unmapped() else { continue };
             let sql = format!(
-                "SELECT count(DISTINCT s.key) FROM {STAGED_RESIDUE} s WHERE s.table_name = {} \
-                 AND NOT EXISTS (SELECT 1 FROM {sidecar} r \
-                                  WHERE r.table_name = s.table_name AND r.key = s.key)",
-                literal(&stream.table_name)
+                "SELECT count(DISTINCT s.key) FROM {STAGED_RESIDUE} s \
+                  WHERE s.table_name = {} AND s.counted \
+                    AND NOT EXISTS (SELECT 1 FROM {sidecar} r \
+                                     WHERE r.table_name = s.table_name AND r.key = s.key)",
+                literal(&unmapped.table_name)
             );
             let rows =
                 self.connection.rows(Code::Target, "cannot keep the originals", &sql).await?;
             let new = rows.into_iter().flatten().flatten().next().and_then(|n| n.parse().ok());
-            let all = loaded.inserted_rows;
-            loaded.inserted_rows = new.unwrap_or(all);
-            loaded.skipped_rows += all.saturating_sub(loaded.inserted_rows);
+            let all = std::mem::take(&mut loading.whole_rows[number]);
+            let new = new.unwrap_or(all);
+            loading.loaded[number].inserted_rows += new;
+            loading.loaded[number].skipped_rows += all.saturating_sub(new);
         }
         Ok(())
+    }
+
+    /// Counts the rows that were stored whole and for which nobody asked whether they are new.
+    pub(super) fn count_whole_rows(&mut self) {
+        let Some(loading) = &mut self.loading else { return };
+        for (loaded, rows) in loading.loaded.iter_mut().zip(&mut loading.whole_rows) {
+            loaded.inserted_rows += std::mem::take(rows);
+        }
     }
 }
 

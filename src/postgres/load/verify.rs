@@ -9,7 +9,7 @@ use crate::error::{Code, Result};
 use crate::load::Purpose;
 use crate::load::bench_skip::{Step, skips};
 use crate::load::row_sketch::{differing, not_as_loaded};
-use crate::plan::StreamPlan;
+use crate::plan::TablePlan;
 use crate::postgres::copy_codec::{Field, RowReader};
 use crate::postgres::{copy_codec, quoted};
 use chronicle_archive::Batch;
@@ -21,7 +21,7 @@ const SIDE_BY_SIDE: &str = "SET LOCAL parallel_setup_cost = 0; SET LOCAL paralle
 
 impl PgTarget {
     /// The key of a row as text, as SQL.
-    pub(super) fn key_text(&self, stream: &StreamPlan, alias: &str) -> String {
+    pub(super) fn key_text(&self, stream: &TablePlan, alias: &str) -> String {
         let table = &self.catalog.tables[stream.table];
         table.key.first().map_or_else(
             || "NULL".into(),
@@ -32,7 +32,7 @@ impl PgTarget {
     /// Hands over the written columns of rows; `from` is what follows FROM, with the rows as `c`.
     pub(super) async fn each_row(
         &self,
-        stream: &StreamPlan,
+        stream: &TablePlan,
         types: &[ColumnType],
         from: &str,
         mut each: impl FnMut(&Batch, usize),
@@ -69,7 +69,7 @@ impl PgTarget {
     }
 
     /// Compares what stands in the table with what was sent.
-    pub(super) async fn read_back(&self, stream: &StreamPlan, load: &Load) -> Result<()> {
+    pub(super) async fn read_back(&self, stream: &TablePlan, load: &Load) -> Result<()> {
         if skips(Step::Readback) {
             return Ok(());
         }

@@ -32,7 +32,7 @@ use crate::load::{
     ExistingKey, ImportStats, KeysOf, Problems, Purpose, Refused, Rows, StreamStats, Target,
     TargetOptions,
 };
-use crate::plan::Plan;
+use crate::plan::{Plan, TablePlan};
 use crate::policy::OnOrphans;
 use crate::policy::OnUnrepresentable;
 use chronicle_archive::show_path;
@@ -180,15 +180,16 @@ impl SqliteTarget {
         let cannot = |e| failed(Code::Target, "cannot start to write", e);
         let mut streams = Vec::new();
         for (number, stream) in plan.streams.iter().enumerate() {
-            if stream.unmapped.is_some() {
+            let Some(stream) = stream.table() else {
+                let stream = stream.name().to_owned();
                 streams.push(Progress {
-                    loaded: StreamStats { stream: stream.stream.clone(), ..StreamStats::default() },
+                    loaded: StreamStats { stream, ..StreamStats::default() },
                     last_rowid: None,
                     sums: RowSketch::new(Vec::new(), Vec::new()),
                     alone: true,
                 });
                 continue;
-            }
+            };
             self.require_key(stream)?;
             self.add_columns(stream).map_err(cannot)?;
             let sql = format!("SELECT max(rowid), count(*) FROM {}", quoted(&stream.table_name));
@@ -196,8 +197,7 @@ impl SqliteTarget {
             let any = format!("SELECT EXISTS (SELECT 1 FROM {})", quoted(&stream.table_name));
             let last_rowid = self.connection.query_row(&sql, [], |r| r.get(0)).unwrap_or(None);
             let any: bool = self.connection.query_row(&any, [], |r| r.get(0)).map_err(cannot)?;
-            let shared = (plan.streams.iter().enumerate())
-                .any(|(n, s)| n != number && s.unmapped.is_none() && s.table == stream.table);
+            let shared = plan.tables().any(|(n, s)| n != number && s.table == stream.table);
             streams.push(Progress {
                 loaded: StreamStats { stream: stream.stream.clone(), ..StreamStats::default() },
                 last_rowid,
@@ -216,7 +216,7 @@ impl SqliteTarget {
         let (parents, mut problems) = (HashSet::new(), Problems::default());
         if let (Some(reason), Some(stream)) = (&self.blocker, plan.streams.first()) {
             problems.blocker(
-                &stream.stream,
+                stream.name(),
                 reason,
                 "make it writable, or import into another file",
             );
@@ -228,17 +228,27 @@ impl SqliteTarget {
     fn write(&mut self, rows: &Rows<'_>) -> Result<Vec<Refused>> {
         let loading = self.loading.as_mut().ok_or_else(not_begun)?;
         let plan = Arc::clone(&loading.plan);
-        let stream = plan.streams.get(rows.stream).ok_or_else(not_begun)?;
-        if stream.unmapped.is_some() {
-            return self.write_apart(rows).map(|()| Vec::new());
+        let planned = plan.streams.get(rows.stream).ok_or_else(not_begun)?;
+        let refused = match planned.table() {
+            Some(stream) => self.write_table(stream, rows)?,
+            None => Vec::new(),
+        };
+        if let Some(unmapped) = planned.unmapped() {
+            self.write_whole(unmapped, rows, &refused)?;
         }
+        Ok(refused)
+    }
+
+    fn write_table(&mut self, stream: &TablePlan, rows: &Rows<'_>) -> Result<Vec<Refused>> {
+        let loading = self.loading.as_mut().ok_or_else(not_begun)?;
+        let plan = Arc::clone(&loading.plan);
         let table = &self.catalog.tables[stream.table];
         let progress = &mut loading.streams[rows.stream];
         let sql = insert_sql(stream, table);
         let mut insert = (self.connection.prepare_cached(&sql))
             .map_err(|e| failed(Code::Target, format!("cannot write {}", table.name), e))?;
         let (mut refused, mut again) = (Vec::new(), Vec::new());
-        for row in 0..rows.shaped.rows() {
+        for row in 0..rows.rows.rows() {
             let place = Place { connection: &self.connection, stream, table, rows, row };
             let doubled = match place.key_is_null() {
                 true => place.was_there_before(progress.last_rowid)?,
@@ -251,7 +261,7 @@ impl SqliteTarget {
             match inserted {
                 Ok(true) => {
                     progress.loaded.inserted_rows += 1;
-                    progress.sums.add(rows.shaped, row);
+                    progress.sums.add(rows.rows, row);
                     // before anything else is inserted, be it into a table of our own
                     let found_again = place.found_again(self.rowids[stream.table]);
                     place.note_loaded(progress.alone, &found_again)?;
@@ -264,7 +274,7 @@ impl SqliteTarget {
                     };
                     match compared {
                         Err(e) if self.purpose == Purpose::Check && e.code() == Code::Conflict => {
-                            loading.problems.add(stream, None, &e, &place.key());
+                            loading.problems.add(&stream.stream, None, &e, &place.key());
                         }
                         compared => {
                             compared?;
@@ -300,9 +310,7 @@ impl SqliteTarget {
         let plan = Arc::clone(&loading.plan);
         let cannot = |e| failed(Code::Target, "cannot check the references", e);
         let (mut found, mut adopting) = (Vec::new(), Vec::new());
-        for (number, stream) in
-            plan.streams.iter().enumerate().filter(|(_, s)| s.unmapped.is_none())
-        {
+        for (number, stream) in plan.tables() {
             let table = &self.catalog.tables[stream.table];
             for (n, reference) in table.references.iter().enumerate() {
                 let parent = &self.catalog.tables[reference.table];
@@ -334,7 +342,8 @@ impl SqliteTarget {
         self.read_back(&mut loading)?;
         let preserves = plan.options.on_unrepresentable == OnUnrepresentable::Preserve;
         for (number, n, reference) in adopting {
-            let adopted = self.adopt(&plan.streams[number], n, reference)?;
+            let Some(stream) = plan.streams[number].table() else { continue };
+            let adopted = self.adopt(stream, n, reference)?;
             loading.streams[number].loaded.adopted_rows += adopted.len() as u64;
             if loading.sidecar && preserves {
                 let parent = &self.catalog.tables[reference.table].name;

@@ -7,7 +7,7 @@ use super::{Loading, SqliteTarget};
 use crate::catalog::{CatalogTable, Reference};
 use crate::error::{Code, Result};
 use crate::identity::show_id;
-use crate::plan::StreamPlan;
+use crate::plan::TablePlan;
 use crate::sidecar::{SIDECAR, SidecarEntry, SidecarValues, WHOLE_ROW};
 use crate::source::{ORPHANS_NAMED, Orphans};
 use crate::sqlite::{failed, from_sqlite, key_text, literal, quoted, row_text};
@@ -18,7 +18,7 @@ impl SqliteTarget {
     pub(super) fn skip(
         &self,
         number: usize,
-        stream: &StreamPlan,
+        stream: &TablePlan,
         loading: &mut Loading,
         reference: usize,
     ) -> Result<u64> {
@@ -58,7 +58,7 @@ impl SqliteTarget {
     /// Makes the sessions that rows refer to; returns what is to be kept beside each.
     pub(super) fn adopt(
         &self,
-        stream: &StreamPlan,
+        stream: &TablePlan,
         number: usize,
         reference: &Reference,
     ) -> Result<Vec<SidecarEntry>> {
@@ -101,7 +101,7 @@ impl SqliteTarget {
         );
         let made = |row: &rusqlite::Row<'_>| {
             let (key, mut kept) = (show_id(from_sqlite(row.get_ref(0)?)), SidecarValues::default());
-            kept.made(WHOLE_ROW, &row.get::<_, String>(1)?);
+            kept.defaulted(WHOLE_ROW, &row.get::<_, String>(1)?);
             Ok(SidecarEntry { row: 0, key, text: kept.text() })
         };
         (self.connection.prepare(&sql))
@@ -110,7 +110,7 @@ impl SqliteTarget {
     }
 
     /// What finds a row of a table again: its rowid, or its key where it has none.
-    pub(super) fn place_column(&self, stream: &StreamPlan) -> String {
+    pub(super) fn place_column(&self, stream: &TablePlan) -> String {
         let table = &self.catalog.tables[stream.table];
         match (self.rowids[stream.table], table.key.first()) {
             (false, Some(key)) => quoted(&table.columns[*key].physical),
@@ -133,7 +133,7 @@ pub(super) fn parent_exists(
 /// The references noted during the load whose parents have not come since.
 pub(super) fn orphans_left(
     connection: &Connection,
-    stream: &StreamPlan,
+    stream: &TablePlan,
     number: usize,
     table: &CatalogTable,
     reference: &Reference,

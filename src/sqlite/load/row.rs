@@ -10,9 +10,8 @@ use crate::catalog::{Catalog, CatalogTable};
 use crate::error::{Code, Error, Result};
 use crate::load::Rows;
 use crate::load::bench_skip::{Step, skips};
-use crate::plan::StreamPlan;
+use crate::plan::{TablePlan, key_of};
 use crate::sqlite::{extended_code, failed, from_sqlite, quoted, to_sqlite};
-use crate::transform::key_of;
 use chronicle_archive::{Value, show};
 
 /// The parents original_columns as there, so that most references need no look-up.
@@ -27,7 +26,7 @@ impl ToSql for Bound<'_> {
     }
 }
 
-pub(super) fn insert_sql(stream: &StreamPlan, table: &CatalogTable) -> String {
+pub(super) fn insert_sql(stream: &TablePlan, table: &CatalogTable) -> String {
     let columns: Vec<String> =
         stream.columns.iter().map(|c| quoted(&table.columns[c.target].physical)).collect();
     // never OR REPLACE: it deletes the row that is in the way, and with it its children
@@ -43,7 +42,7 @@ pub(super) fn insert_sql(stream: &StreamPlan, table: &CatalogTable) -> String {
 /// One row on its way into its table.
 pub(super) struct Place<'a> {
     pub(super) connection: &'a Connection,
-    pub(super) stream: &'a StreamPlan,
+    pub(super) stream: &'a TablePlan,
     pub(super) table: &'a CatalogTable,
     pub(super) rows: &'a Rows<'a>,
     pub(super) row: usize,
@@ -56,12 +55,12 @@ impl Place<'_> {
     }
 
     fn value(&self, column: usize) -> Value<'_> {
-        self.rows.shaped.value(self.row, column)
+        self.rows.rows.value(self.row, column)
     }
 
     /// The key of the row in the archive.
     pub(super) fn key(&self) -> String {
-        key_of(self.stream, self.rows.source, self.rows.from[self.row])
+        key_of(&self.stream.source, self.rows.source, self.rows.from[self.row])
     }
 
     /// The row's place in the archive and its key, for messages.

@@ -11,7 +11,7 @@ use crate::catalog::{
 };
 use crate::error::{Code, Error, Result};
 use crate::load::{EXISTING_KEYS_PER_CALL, ExistingKey, KeysOf, Purpose};
-use crate::plan::{Plan, StreamPlan};
+use crate::plan::{Plan, TablePlan};
 use crate::sidecar::{SIDECAR, original_id};
 use crate::sqlite::catalog::{SqliteCatalog, affinity};
 use crate::sqlite::{failed, key_text, literal, quoted};
@@ -19,7 +19,7 @@ use chronicle_archive::{show_path, show_text};
 
 impl SqliteTarget {
     /// Gives the table the columns that the plan adds.
-    pub(super) fn add_columns(&mut self, stream: &StreamPlan) -> rusqlite::Result<()> {
+    pub(super) fn add_columns(&mut self, stream: &TablePlan) -> rusqlite::Result<()> {
         for column in &stream.added {
             if self.catalog.tables[stream.table].columns.contains(column) {
                 continue;
@@ -42,7 +42,7 @@ impl SqliteTarget {
 
     /// Refuses a table with rows whose key SQLite does not keep unique: rows that are there already
     /// could not be recognised and would be doubled.
-    pub(super) fn require_key(&self, stream: &StreamPlan) -> Result<()> {
+    pub(super) fn require_key(&self, stream: &TablePlan) -> Result<()> {
         let table = &self.catalog.tables[stream.table];
         let key = table.key.first().map_or("", |k| &table.columns[*k].physical);
         let indexed = self.unique[stream.table].iter().any(|columns| columns == &[key]);
@@ -121,11 +121,11 @@ impl SqliteTarget {
             let sql = "SELECT group_concat(name, ', ') FROM sqlite_schema \
                         WHERE type = 'trigger' AND tbl_name = ? COLLATE NOCASE";
             let names: Option<String> =
-                self.connection.query_row(sql, [&stream.table_name], |row| row.get(0))?;
+                self.connection.query_row(sql, [stream.table_name()], |row| row.get(0))?;
             said.extend(names.map(|names| {
                 format!(
                     "{}: these triggers will not fire: {}",
-                    stream.table_name,
+                    stream.table_name(),
                     show_text(&names)
                 )
             }));

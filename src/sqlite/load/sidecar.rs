@@ -1,31 +1,38 @@
 //! What is kept beside the rows, on its way into our own two tables.
 
-use chronicle_archive::TimeText;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::{SqliteTarget, not_begun};
 use crate::error::{Code, Result};
-use crate::load::{Purpose, Rows};
-use crate::plan::Plan;
+use crate::load::{Purpose, Refused, Rows};
+use crate::plan::{Plan, UnmappedPlan};
 use crate::sidecar::{COLUMNS, SIDECAR, SidecarEntry, joined, kept_otherwise};
 use crate::sqlite::failed;
+use chronicle_archive::TimeText;
 
 impl SqliteTarget {
-    /// Keeps rows that have no table; those that are there already stay as they are, as in a table.
-    pub(super) fn write_apart(&mut self, rows: &Rows<'_>) -> Result<()> {
+    /// Stores rows whole; those that are there already stay as they are, as in a table.
+    pub(super) fn write_whole(
+        &mut self,
+        unmapped: &UnmappedPlan,
+        rows: &Rows<'_>,
+        refused: &[Refused],
+    ) -> Result<()> {
         let loading = self.loading.as_mut().ok_or_else(not_begun)?;
         let loaded = &mut loading.streams[rows.stream].loaded;
-        let all = rows.sidecar.len() as u64;
-        if self.purpose == Purpose::Check || rows.sidecar.is_empty() {
+        let (all, mut new) = (rows.whole_rows.len() as u64, 0);
+        if self.purpose == Purpose::Check {
             loaded.inserted_rows += all;
             return Ok(());
         }
-        let (name, mut new) = (&loading.plan.streams[rows.stream].table_name, 0);
-        for kept in rows.sidecar {
-            new += u64::from(keep_again(&self.connection, name, kept)?);
+        for entry in rows.whole_rows {
+            new += u64::from(keep_again(&self.connection, &unmapped.table_name, entry)?);
         }
         loaded.inserted_rows += new;
         loaded.skipped_rows += all.saturating_sub(new);
+        for entry in rows.also_whole.iter().filter(|e| !refused.iter().any(|r| r.row == e.row)) {
+            keep_again(&self.connection, &unmapped.table_name, entry)?;
+        }
         Ok(())
     }
 }
@@ -41,14 +48,12 @@ pub(super) fn remember(connection: &Connection, plan: &Plan) -> rusqlite::Result
     ))?;
     let sql = format!("INSERT OR IGNORE INTO {COLUMNS} VALUES (?, ?, ?, ?, ?, ?)");
     let mut insert = connection.prepare(&sql)?;
-    for stream in &plan.streams {
-        for (place, column) in &stream.original_columns {
-            let place = i64::try_from(*place).unwrap_or(i64::MAX);
-            let (table, kind) = (&stream.table_name, column.kind.word());
-            let is_time = column.time_text.is_time();
-            let is_utc = column.time_text == TimeText::Utc;
-            insert.execute((table, &column.name, place, kind, is_time, is_utc))?;
-        }
+    for (table, place, column) in plan.original_columns() {
+        let place = i64::try_from(place).unwrap_or(i64::MAX);
+        let kind = column.kind.word();
+        let is_time = column.time_text.is_time();
+        let is_utc = column.time_text == TimeText::Utc;
+        insert.execute((table, &column.name, place, kind, is_time, is_utc))?;
     }
     Ok(())
 }

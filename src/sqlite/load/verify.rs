@@ -6,7 +6,7 @@ use super::{Loading, SqliteTarget};
 use crate::error::{Code, Result};
 use crate::load::bench_skip::{Step, skips};
 use crate::load::row_sketch::{differing, not_as_loaded};
-use crate::plan::StreamPlan;
+use crate::plan::TablePlan;
 use crate::sqlite::{failed, from_sqlite, quoted};
 use chronicle_archive::Batch;
 
@@ -14,7 +14,7 @@ impl SqliteTarget {
     /// Hands over the written columns of the rows that meet a condition.
     pub(super) fn each_row(
         &self,
-        stream: &StreamPlan,
+        stream: &TablePlan,
         condition: &str,
         mut each: impl FnMut(&Batch),
     ) -> rusqlite::Result<()> {
@@ -42,9 +42,7 @@ impl SqliteTarget {
         }
         let plan = Arc::clone(&loading.plan);
         let cannot = |e| failed(Code::Target, "cannot read back what was loaded", e);
-        for (number, stream) in
-            plan.streams.iter().enumerate().filter(|(_, s)| s.unmapped.is_none())
-        {
+        for (number, stream) in plan.tables() {
             let progress = &mut loading.streams[number];
             let condition = match progress.alone {
                 true => "true".to_owned(),

@@ -46,13 +46,6 @@ pub struct Origin {
     pub time_zone: Option<String>,
 }
 
-impl Origin {
-    /// The backend as Chronicle's migration tutorial names it in its columns.
-    pub fn name_of_backend(&self) -> &str {
-        if self.backend == "postgres" { "supabase" } else { &self.backend }
-    }
-}
-
 /// The archive that an incremental archive continues.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Base {

@@ -1,0 +1,82 @@
+//! Which kinds of the archive fit which types of a target.
+
+use crate::catalog::{CatalogColumn, CatalogTable, ColumnType};
+use chronicle_archive::{Column, Kind, Stream, TimeText};
+
+/// Whether any value of a kind can go into a type; each value is checked on its own later.
+pub(super) fn possible(kind: Kind, ty: &ColumnType) -> bool {
+    match ty {
+        ColumnType::Sqlite(_) | ColumnType::Text(_) | ColumnType::Cast(_) => true,
+        ColumnType::Uuid => matches!(kind, Kind::Uuid | Kind::Text),
+        ColumnType::Int(_) => kind == Kind::Int,
+        ColumnType::Float(_) => matches!(kind, Kind::Real | Kind::Int),
+        ColumnType::Bool => matches!(kind, Kind::Bool | Kind::Int),
+        ColumnType::Timestamptz => matches!(kind, Kind::Time | Kind::Text | Kind::Int | Kind::Real),
+        ColumnType::Json | ColumnType::Jsonb => {
+            matches!(kind, Kind::Json | Kind::Jsonb | Kind::Text)
+        }
+        ColumnType::Bytea => matches!(kind, Kind::Bytes),
+    }
+}
+
+/// The problem of a column whose kind never fits.
+pub(super) fn impossible(
+    stream: &Stream,
+    column: &Column,
+    table: &CatalogTable,
+    target: &CatalogColumn,
+) -> String {
+    format!(
+        "{}: \"{}\" is {} in the archive and {} in {}",
+        stream.name,
+        column.name,
+        column.kind.word(),
+        target.ty.name(),
+        table.name
+    )
+}
+
+/// Whether values of a kind become values of another one in a type.
+pub(super) fn converts(kind: Kind, ty: &ColumnType) -> bool {
+    !matches!(
+        (kind, ty),
+        (Kind::Uuid, ColumnType::Uuid)
+            | (Kind::Time, ColumnType::Timestamptz)
+            | (Kind::Int, ColumnType::Int(_))
+            | (Kind::Real, ColumnType::Float(_))
+            | (Kind::Bool, ColumnType::Bool)
+            | (Kind::Bytes, ColumnType::Bytea)
+            | (Kind::Json, ColumnType::Json)
+            | (Kind::Jsonb, ColumnType::Jsonb)
+            | (Kind::Text, ColumnType::Text(_))
+            | (_, ColumnType::Cast(_))
+            | (
+                Kind::Text
+                    | Kind::Json
+                    | Kind::Jsonb
+                    | Kind::Int
+                    | Kind::Real
+                    | Kind::Bytes
+                    | Kind::Numeric
+                    | Kind::Other
+                    | Kind::Date,
+                ColumnType::Sqlite(_)
+            )
+    )
+}
+
+/// Some databases compare names without regard to case, so all are compared so.
+pub(super) fn same_name(a: &str, b: &str) -> bool {
+    a.eq_ignore_ascii_case(b)
+}
+
+/// A column of the archive that holds plain text.
+pub(super) fn text_column(name: &str) -> Column {
+    Column {
+        name: name.to_owned(),
+        physical: name.to_owned(),
+        kind: Kind::Text,
+        nullable: true,
+        time_text: TimeText::None,
+    }
+}

@@ -1,0 +1,337 @@
+//! Values that the target cannot hold: whether the row is left out, the import stops, or a check
+//! notes a problem, and in which words.
+
+use std::collections::BTreeMap;
+
+use super::archive_row::ArchiveRow;
+use super::changes::Subject;
+use super::convert::Refusal;
+use super::event_type;
+use crate::error::{Code, Error, Result};
+use crate::load::rejects::RejectReason;
+use crate::load::{OnProblem, Problem, SAMPLES};
+use crate::plan::{Fate, Plan, StreamPlan};
+use crate::policy::OnUnrepresentable;
+
+/// What makes a value, a row or all of them loadable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Remedy {
+    /// Times without a zone: to name it.
+    AssumeZone,
+    /// Old words of a vocabulary: to map them.
+    MapVocabulary,
+    /// A column that the target lacks.
+    MissingColumn,
+    /// A table that the target lacks.
+    MissingTable,
+    /// A value with a nearest one that the target holds.
+    Adapt,
+    /// A value without.
+    Reject,
+}
+
+impl Remedy {
+    /// The options to type.
+    fn flags(self) -> &'static str {
+        match self {
+            Remedy::AssumeZone => "--assume-tz",
+            Remedy::MapVocabulary => event_type::FLAG,
+            Remedy::MissingColumn => "--on-missing-column=fold, =add or =drop",
+            Remedy::MissingTable => "--on-missing-column=fold or =drop",
+            Remedy::Adapt => "--on-unrepresentable=adapt, =preserve or =reject",
+            Remedy::Reject => "--on-unrepresentable=reject",
+        }
+    }
+}
+
+/// A part of the current row that the target cannot hold.
+struct Refused {
+    subject: Subject,
+    refusal: Refusal,
+    remedy: Option<Remedy>,
+}
+
+impl Refused {
+    /// Whether the target lacks the column or the table: that is so for all rows, not for this one.
+    fn lacks_place(&self, plan: &StreamPlan) -> bool {
+        match (self.subject, plan.table()) {
+            (_, None) => true,
+            (Subject::Unplaced(n), Some(table)) => {
+                table.unplaced.get(n).is_some_and(|c| c.fate == Fate::Refused)
+            }
+            (Subject::Column(_) | Subject::Row, Some(_)) => false,
+        }
+    }
+}
+
+/// Rows that share one reason.
+struct Found {
+    code: Code,
+    rows: u64,
+    samples: Vec<String>,
+    remedy: Option<&'static str>,
+}
+
+/// What was refused so far.
+pub(super) struct Refusals {
+    on_problem: OnProblem,
+    current: Vec<Refused>,
+    problems: BTreeMap<(usize, Option<String>, String), Found>,
+}
+
+impl Refusals {
+    /// Nothing so far.
+    pub(super) fn new(on_problem: OnProblem) -> Refusals {
+        Refusals { on_problem, current: Vec::new(), problems: BTreeMap::new() }
+    }
+
+    /// Whether problems are collected, not one of them stops the import.
+    pub(super) fn collects(&self) -> bool {
+        self.on_problem == OnProblem::Collect
+    }
+
+    /// Forgets what the current row was refused for.
+    pub(super) fn clear_row(&mut self) {
+        self.current.clear();
+    }
+
+    /// Notes a part of the current row that is refused.
+    pub(super) fn note(&mut self, subject: Subject, refusal: Refusal, remedy: Option<Remedy>) {
+        self.current.push(Refused { subject, refusal, remedy });
+    }
+
+    /// The same, for a reason that no value alone has.
+    pub(super) fn note_reason(
+        &mut self,
+        subject: Subject,
+        reason: impl Into<String>,
+        remedy: Option<Remedy>,
+    ) {
+        self.note(subject, Refusal { reason: reason.into(), zone: false }, remedy);
+    }
+
+    /// Whether anything of the current row is refused.
+    pub(super) fn any(&self) -> bool {
+        !self.current.is_empty()
+    }
+
+    /// Decides about the current row, which is refused: the reasons why it is left out.
+    ///
+    /// # Errors
+    /// If the import stops here.
+    pub(super) fn settle(
+        &mut self,
+        plan: &Plan,
+        row: ArchiveRow<'_>,
+        rejected: &mut Vec<RejectReason>,
+    ) -> Result<()> {
+        let planned = &plan.streams[row.stream()];
+        let rejects = plan.options.on_unrepresentable == OnUnrepresentable::Reject;
+        let stops = |r: &Refused| r.refusal.zone || r.lacks_place(planned) || !rejects;
+        if !self.collects()
+            && let Some(refused) = self.current.iter().find(|r| stops(r))
+        {
+            return Err(match refused.lacks_place(planned) {
+                true => no_column(plan, row, refused),
+                false => no_value(plan, row, refused),
+            });
+        }
+        let key = row.key();
+        for refused in std::mem::take(&mut self.current) {
+            let column = Some(refused.subject.name(planned).to_owned());
+            if self.collects() && stops(&refused) {
+                let code = if refused.lacks_place(planned) { Code::Plan } else { Code::Value };
+                let remedy = refused.remedy.map(Remedy::flags);
+                self.problem(row, column.clone(), &refused.refusal.reason, code, remedy);
+            }
+            let reason = refused.refusal.reason;
+            rejected.push(RejectReason { row: row.row, key: key.clone(), column, reason });
+        }
+        Ok(())
+    }
+
+    /// Decides about a duplicate that says more than the row that came first.
+    ///
+    /// # Errors
+    /// If the import stops here.
+    pub(super) fn duplicate(
+        &mut self,
+        table: &str,
+        row: ArchiveRow<'_>,
+        column: &str,
+        why: &str,
+    ) -> Result<()> {
+        let reason = format!("{why}: it says something else here");
+        if self.collects() {
+            let remedy = Some(Remedy::MissingColumn.flags());
+            self.problem(row, Some(column.to_owned()), &reason, Code::Conflict, remedy);
+            return Ok(());
+        }
+        let message = format!("{}, column \"{column}\": {reason}", row.place(table));
+        Err(Error::new(Code::Conflict, message).hint(
+            "--on-missing-column=fold stores duplicates in the sidecar table, so that an export \
+             of the target restores them; =drop loses and counts them",
+        ))
+    }
+
+    fn problem(
+        &mut self,
+        row: ArchiveRow<'_>,
+        column: Option<String>,
+        reason: &str,
+        code: Code,
+        remedy: Option<&'static str>,
+    ) {
+        let place = (row.stream(), column, reason.to_owned());
+        let fresh = Found { code, rows: 0, samples: Vec::new(), remedy };
+        let found = self.problems.entry(place).or_insert(fresh);
+        found.rows += 1;
+        if found.samples.len() < SAMPLES {
+            found.samples.push(row.key());
+        }
+    }
+
+    /// The problems so far.
+    pub(super) fn problems(&self, plan: &Plan) -> Vec<Problem> {
+        (self.problems.iter())
+            .map(|((stream, column, reason), found)| Problem {
+                code: found.code.word(),
+                stream: plan.streams[*stream].name().to_owned(),
+                column: column.clone(),
+                reason: reason.clone(),
+                rows: found.rows,
+                first: found.samples.clone(),
+                remedy: found.remedy.map(str::to_owned),
+            })
+            .collect()
+    }
+}
+
+/// The error of a row of a stream that the target has no table for.
+pub(super) fn no_table(stream: &str) -> Error {
+    let message = format!("{stream}: the target has no table for its rows");
+    Error::new(Code::Plan, message).hint(
+        "--on-missing-column=fold stores them in the sidecar table, so that an export of the target \
+         restores them; =drop loses and counts them",
+    )
+}
+
+/// The error of a value that the target has no column for.
+fn no_column(plan: &Plan, row: ArchiveRow<'_>, refused: &Refused) -> Error {
+    let planned = &plan.streams[row.stream()];
+    let column = refused.subject.name(planned);
+    let mut others = Vec::new();
+    for (n, table) in plan.tables() {
+        let refused = table.unplaced.iter().filter(|c| c.fate == Fate::Refused);
+        let other = refused.filter(|c| n != row.stream() || c.name != column);
+        others.extend(other.map(|c| format!("{}.{}", table.stream, c.name)));
+    }
+    let others = match others.is_empty() {
+        true => String::new(),
+        false => format!("; it has none for {} either", others.join(", ")),
+    };
+    let place = row.place(planned.table_name());
+    Error::new(
+        Code::Plan,
+        format!("{place}, column \"{column}\": {}{others}", refused.refusal.reason),
+    )
+    .hint(
+        "--on-missing-column=fold stores the values in the row's JSON, so that an export of the \
+             target restores them; =add gives the target the columns; =drop loses and counts the \
+             values",
+    )
+}
+
+/// The error of a value that a column of the target cannot hold.
+fn no_value(plan: &Plan, row: ArchiveRow<'_>, refused: &Refused) -> Error {
+    let planned = &plan.streams[row.stream()];
+    let column = match (refused.subject, planned.table()) {
+        (Subject::Column(n), Some(table)) => table.columns.get(n),
+        _ => None,
+    };
+    let ty = column.map_or_else(String::new, |c| c.ty.name());
+    let message = format!(
+        "{}, column \"{}\" ({ty} in the target): {}",
+        row.place(planned.table_name()),
+        refused.subject.name(planned),
+        refused.refusal.reason
+    );
+    Error::new(Code::Value, message).hint(hint(refused.remedy, plan.zone_hint.as_deref()))
+}
+
+/// What to type next.
+fn hint(remedy: Option<Remedy>, zone: Option<&str>) -> String {
+    match (remedy, zone) {
+        (Some(Remedy::AssumeZone), Some(zone)) => format!(
+            "say in which time zone these times were written: --assume-tz ZONE; the archive \
+             was made on a machine in {zone}: --assume-tz archive"
+        ),
+        (Some(Remedy::AssumeZone), None) => "say in which time zone these times were written: \
+             --assume-tz ZONE, for example --assume-tz Europe/Berlin"
+            .into(),
+        (Some(Remedy::MapVocabulary), _) => event_type::HINT.into(),
+        (Some(Remedy::Adapt), _) => "--on-unrepresentable=adapt loads the nearest value that the \
+             target holds and counts it, =preserve stores the original in the sidecar table, \
+             =reject leaves the row out and writes it to --rejects FILE"
+            .into(),
+        _ => "this value has no form that the column holds: --on-unrepresentable=reject leaves \
+              the row out and writes it to --rejects FILE"
+            .into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::testing::{accounts_and_notes, numbered_streams, planned};
+    use crate::policy::PlanOptions;
+    use chronicle_archive::{Batch, Value};
+
+    /// What comes of a row of the notes whose text was refused.
+    fn settle(
+        on_problem: OnProblem,
+        policy: OnUnrepresentable,
+    ) -> (Result<Vec<RejectReason>>, Vec<Problem>) {
+        let options = PlanOptions { on_unrepresentable: policy, ..PlanOptions::default() };
+        let streams = numbered_streams();
+        let plan = planned(&streams, &accounts_and_notes(), options);
+        let mut batch = Batch::default();
+        batch.start(2, 4, 10);
+        batch.push(Value::Int(7));
+        (0..3).for_each(|_| batch.push(Value::Null));
+        let row = ArchiveRow { source: &streams[2], batch: &batch, row: 0 };
+        let mut refusals = Refusals::new(on_problem);
+        refusals.note_reason(Subject::Column(2), "it is too long", Some(Remedy::Adapt));
+        let mut rejected = Vec::new();
+        let settled = refusals.settle(&plan, row, &mut rejected);
+        assert!(settled.is_err() || !refusals.any());
+        (settled.map(|()| rejected), refusals.problems(&plan))
+    }
+
+    #[test]
+    fn a_refused_value_stops_the_import_with_its_place() {
+        let (settled, _) = settle(OnProblem::Stop, OnUnrepresentable::Fail);
+        let error = settled.unwrap_err();
+        assert_eq!(error.code(), Code::Value);
+        let expected =
+            "the_notes: row 10 (key 7), column \"text\" (text in the target): it is too long";
+        assert_eq!(error.full(), expected);
+        assert!(error.next_step().unwrap().contains("=adapt loads"), "{error}");
+    }
+
+    #[test]
+    fn a_rejected_row_says_why_and_is_no_problem() {
+        let (settled, problems) = settle(OnProblem::Collect, OnUnrepresentable::Reject);
+        let reasons = settled.unwrap();
+        assert_eq!(reasons[0].column.as_deref(), Some("text"));
+        assert!(problems.is_empty(), "{problems:?}");
+    }
+
+    #[test]
+    fn a_check_collects_what_would_stop_the_import() {
+        let (settled, problems) = settle(OnProblem::Collect, OnUnrepresentable::Fail);
+        assert_eq!(settled.unwrap().len(), 1);
+        assert_eq!((problems[0].rows, problems[0].first.as_slice()), (1, &["7".to_owned()][..]));
+        assert!(problems[0].remedy.as_deref().unwrap().starts_with("--on-unrepresentable"));
+    }
+}
