@@ -8,12 +8,14 @@ use crate::catalog::{
 };
 use crate::error::{Code, Error, Result};
 use crate::layout::{Layout, LayoutStream, Table, all, fit};
+use crate::sidecar::{COLUMNS, SIDECAR};
 use chronicle_archive::{Kind, show_text};
 
 /// Schemas that belong to the server or to Supabase, never to Chronicle.
 const RESERVED: &str = "'information_schema', 'auth', 'storage', 'realtime', 'vault', \
     'extensions', 'graphql', 'graphql_public', 'pgbouncer', 'net', 'cron', 'pgsodium', \
-    'supabase_functions', 'supabase_migrations', '_analytics', '_realtime', '_supavisor'";
+    'supabase_functions', 'supabase_migrations', '_analytics', '_realtime', '_supavisor', \
+    'chronicle_dump'";
 
 /// A column as Postgres describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub struct PgColumn {
     pub not_null: bool,
     /// Whether it has a default or an identity.
     pub has_default: bool,
+    /// Its collation as SQL writes it, if it is not that of its type.
+    pub collation: Option<String>,
 }
 
 impl PgColumn {
@@ -85,7 +89,7 @@ pub struct PgTable {
     pub computed: Vec<String>,
     /// The server's guess at its rows.
     pub rows: u64,
-    /// Whether it is a view; recognition needs to know of these, nobody else does.
+    /// Whether it is a view, which only matters when a layout is recognised.
     pub view: bool,
 }
 
@@ -100,13 +104,13 @@ pub struct PgCatalog {
     pub tables: Vec<PgTable>,
     /// The foreign keys of those tables.
     pub foreign_keys: Vec<ForeignKey>,
-    /// The CHECKs of those tables.
-    pub rules: Vec<Rule>,
+    /// The CHECK constraints of those tables.
+    pub checks: Vec<TableCheck>,
 }
 
-/// A CHECK.
+/// A CHECK constraint of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rule {
+pub struct TableCheck {
     /// Its table.
     pub table: String,
     /// Its name.
@@ -115,19 +119,8 @@ pub struct Rule {
     pub columns: Vec<String>,
     /// Its condition, as SQL.
     pub condition: String,
-}
-
-impl Rule {
-    /// What it says of a column, if we can foresee what it refuses.
-    fn foreseen(&self, table: &str, column: &str) -> Option<CheckConstraint> {
-        let (of, check) = CheckConstraint::parse(&self.condition)?;
-        (self.table == table && of == column).then_some(check)
-    }
-
-    /// Whether only the server can say what it refuses.
-    pub fn is_unforeseen(&self) -> bool {
-        CheckConstraint::parse(&self.condition).is_none()
-    }
+    /// The column and what its values must be, if we can foresee what the constraint refuses.
+    pub foreseen: Option<(String, CheckConstraint)>,
 }
 
 /// A foreign key.
@@ -144,7 +137,9 @@ pub struct ForeignKey {
     /// Its object id.
     pub parent_oid: u32,
     /// The columns referred to.
-    pub keys: Vec<String>,
+    pub parent_columns: Vec<String>,
+    /// Whether NULL in some of the columns, but not in all, refers to nothing (MATCH FULL).
+    pub match_full: bool,
 }
 
 impl PgCatalog {
@@ -200,8 +195,8 @@ impl PgCatalog {
         let (schema, mut tables, layout) = fitting.swap_remove(position);
         tables.retain(|t| !t.view);
         let foreign_keys = read_foreign_keys(connection, &schema).await?;
-        let rules = read_rules(connection, &schema).await?;
-        Ok(PgCatalog { schema, layout, tables, foreign_keys, rules })
+        let checks = read_checks(connection, &schema).await?;
+        Ok(PgCatalog { schema, layout, tables, foreign_keys, checks })
     }
 
     /// The table of a stream of the layout.
@@ -216,52 +211,92 @@ impl PgCatalog {
 
     /// What a plan needs to know.
     pub fn describe(&self) -> Catalog {
-        let streams = &self.layout.streams;
-        let mut tables = Vec::new();
-        for stream in streams {
-            let Some(table) = self.table(stream) else { continue };
-            let columns: Vec<CatalogColumn> = (table.columns.iter())
-                .map(|c| {
-                    let ty = c.target_type();
-                    let column = stream.catalog_column(&c.name, ty, c.not_null, c.has_default);
-                    let foreseen = |rule: &Rule| rule.foreseen(&table.name, &c.name);
-                    CatalogColumn { check: self.rules.iter().find_map(foreseen), ..column }
-                })
-                .collect();
-            let find = |name: &String| columns.iter().position(|c| c.name == *name);
-            let references = (stream.references.iter())
-                .filter_map(|(name, parent)| {
-                    let column = find(name)?;
-                    let refers = |key: &ForeignKey| {
-                        key.table == table.name && key.columns == [columns[column].physical.clone()]
-                    };
-                    let enforced = self.foreign_keys.iter().any(refers);
-                    let parent = streams.iter().position(|s| s.name == *parent)?;
-                    Some(Reference {
-                        columns: vec![column],
-                        table: parent,
-                        parent_columns: Vec::new(),
-                        enforced,
-                    })
-                })
-                .collect();
-            let key = stream.key.iter().filter_map(find).collect();
-            let (origin, fold) = (&stream.origin, &stream.fold);
-            tables.push(CatalogTable {
-                origin: origin.as_ref().and_then(find),
-                fold: fold.as_ref().and_then(find),
-                name: table.name.clone(),
-                stream: stream.name.clone(),
-                role: stream.role.clone(),
-                time: stream.time().and_then(|n| find(&n.to_owned())),
-                adoptable: stream.is_adoptable(),
-                columns,
-                key,
-                references,
-            });
+        let present: Vec<(&LayoutStream, &PgTable)> =
+            self.layout.streams.iter().filter_map(|s| Some((s, self.table(s)?))).collect();
+        let mut tables: Vec<CatalogTable> =
+            present.iter().map(|(stream, table)| self.catalog_table(stream, table)).collect();
+        for (n, (stream, _)) in present.iter().enumerate() {
+            tables[n].references = self.references(&tables, n, stream);
         }
-        let layout = self.layout.title.clone();
-        Catalog::new(Backend::Postgres, layout, tables)
+        Catalog::new(Backend::Postgres, self.layout.title.clone(), tables)
+    }
+
+    /// A table without its references.
+    fn catalog_table(&self, stream: &LayoutStream, table: &PgTable) -> CatalogTable {
+        let columns: Vec<CatalogColumn> = (table.columns.iter())
+            .map(|c| {
+                let column =
+                    stream.catalog_column(&c.name, c.target_type(), c.not_null, c.has_default);
+                let of_column = |check: &TableCheck| match &check.foreseen {
+                    Some((name, known)) if check.table == table.name && *name == c.name => {
+                        Some(known.clone())
+                    }
+                    _ => None,
+                };
+                CatalogColumn { check: self.checks.iter().find_map(of_column), ..column }
+            })
+            .collect();
+        let find = |name: &String| columns.iter().position(|c| c.name == *name);
+        CatalogTable {
+            origin: stream.origin.as_ref().and_then(find),
+            fold: stream.fold.as_ref().and_then(find),
+            name: table.name.clone(),
+            stream: stream.name.clone(),
+            role: stream.role.clone(),
+            time: stream.time().and_then(|n| find(&n.to_owned())),
+            adoptable: stream.is_adoptable(),
+            key: stream.key.iter().filter_map(find).collect(),
+            references: Vec::new(),
+            columns,
+        }
+    }
+
+    /// The references of a table: the foreign keys of the database, and what the layout adds to them.
+    fn references(
+        &self,
+        tables: &[CatalogTable],
+        number: usize,
+        stream: &LayoutStream,
+    ) -> Vec<Reference> {
+        let table = &tables[number];
+        let own = self.foreign_keys.iter().filter(|key| key.table == table.name);
+        let mut references: Vec<Reference> = Vec::new();
+        for reference in own.filter_map(|key| self.reference(tables, key)) {
+            if !references.contains(&reference) {
+                references.push(reference);
+            }
+        }
+        for (name, parent) in &stream.references {
+            let column = table.columns.iter().position(|c| c.name == *name);
+            let parent = tables.iter().position(|t| t.stream == *parent);
+            let (Some(column), Some(parent)) = (column, parent) else { continue };
+            if references.iter().all(|r| r.columns != [column] || r.table != parent) {
+                references.push(Reference {
+                    columns: vec![column],
+                    table: parent,
+                    parent_columns: Vec::new(),
+                    enforced: false,
+                });
+            }
+        }
+        references
+    }
+
+    /// A foreign key as a reference between these tables; `None` if it refers to another table.
+    pub fn reference(&self, tables: &[CatalogTable], key: &ForeignKey) -> Option<Reference> {
+        let parent_name = &self.tables.iter().find(|t| t.oid == key.parent_oid)?.name;
+        let table = tables.iter().find(|t| t.name == key.table)?;
+        let parent = tables.iter().position(|t| t.name == *parent_name)?;
+        let find = |table: &CatalogTable, names: &[String]| -> Option<Vec<usize>> {
+            let place = |name: &String| table.columns.iter().position(|c| c.physical == *name);
+            names.iter().map(place).collect()
+        };
+        Some(Reference {
+            columns: find(table, &key.columns)?,
+            table: parent,
+            parent_columns: find(&tables[parent], &key.parent_columns)?,
+            enforced: true,
+        })
     }
 }
 
@@ -275,17 +310,21 @@ async fn read_tables(
         names.extend(layout.tables().into_iter().map(literal));
     }
     let sql = format!(
-        "SELECT n.nspname, c.relname, c.oid, greatest(c.reltuples, 0)::int8, a.attname, \
+        "SELECT n.nspname, c.relname, c.oid, greatest(c.reltuples, 0)::int8, \
+                c.relkind IN ('v', 'm'), a.attgenerated <> '', a.attname, \
                 coalesce(b.typname, t.typname), \
                 pg_catalog.format_type(coalesce(b.oid, a.atttypid), a.atttypmod), \
                 CASE WHEN t.typname = 'varchar' AND a.atttypmod > 4 THEN a.atttypmod - 4 END, \
-                a.attnotnull, a.atthasdef OR a.attidentity <> '', a.attgenerated <> '', \
-                c.relkind IN ('v', 'm') \
+                a.attnotnull, a.atthasdef OR a.attidentity <> '', \
+                CASE WHEN a.attcollation <> t.typcollation \
+                     THEN format('%I.%I', ln.nspname, l.collname) END \
            FROM pg_catalog.pg_class c \
            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
            JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid \
            JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
            LEFT JOIN pg_catalog.pg_type b ON b.oid = t.typbasetype AND t.typtype = 'd' \
+           LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation \
+           LEFT JOIN pg_catalog.pg_namespace ln ON ln.oid = l.collnamespace \
           WHERE c.relkind IN ('r', 'p', 'v', 'm') AND NOT c.relispartition \
             AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname NOT IN ({RESERVED}) \
             AND (c.relname IN ({}) OR c.relname LIKE 'chronicle%') \
@@ -293,97 +332,108 @@ async fn read_tables(
           ORDER BY n.nspname, c.relname, a.attnum",
         names.join(", ")
     );
+    let columns = connection.read(Code::Source, "cannot read the catalog", &sql, |row| {
+        let schema = row.text()?;
+        let table = PgTable {
+            name: row.text()?,
+            oid: row.parsed()?,
+            columns: Vec::new(),
+            computed: Vec::new(),
+            rows: row.parsed()?,
+            view: row.boolean()?,
+        };
+        let computed = row.boolean()?;
+        let column = PgColumn {
+            name: row.text()?,
+            type_name: row.text()?,
+            full_type: row.text()?,
+            most: row.optional_parsed()?,
+            not_null: row.boolean()?,
+            has_default: row.boolean()?,
+            collation: row.optional()?,
+        };
+        Ok((schema, table, computed, column))
+    });
     let mut schemas: Vec<(String, Vec<PgTable>)> = Vec::new();
-    for row in connection.rows(Code::Source, "cannot read the catalog", &sql).await? {
-        let text = |n: usize| row.get(n).cloned().flatten().unwrap_or_default();
-        let yes = |n: usize| text(n) == "t";
-        if schemas.last().is_none_or(|(schema, _)| *schema != text(0)) {
-            schemas.push((text(0), Vec::new()));
+    for (schema, table, computed, column) in columns.await? {
+        if schemas.last().is_none_or(|(last, _)| *last != schema) {
+            schemas.push((schema, Vec::new()));
         }
         let Some((_, tables)) = schemas.last_mut() else { continue };
-        if tables.last().is_none_or(|t| t.name != text(1)) {
-            tables.push(PgTable {
-                name: text(1),
-                oid: text(2).parse().unwrap_or(0),
-                columns: Vec::new(),
-                computed: Vec::new(),
-                rows: text(3).parse().unwrap_or(0),
-                view: yes(11),
-            });
+        if tables.last().is_none_or(|t| t.oid != table.oid) {
+            tables.push(table);
         }
         let Some(table) = tables.last_mut() else { continue };
-        if yes(10) {
-            table.computed.push(text(4));
-            continue;
+        match computed {
+            true => table.computed.push(column.name),
+            false => table.columns.push(column),
         }
-        table.columns.push(PgColumn {
-            name: text(4),
-            type_name: text(5),
-            full_type: text(6),
-            most: text(7).parse().ok(),
-            not_null: yes(8),
-            has_default: yes(9),
-        });
     }
     Ok(schemas)
 }
 
 async fn read_foreign_keys(connection: &Connection, schema: &str) -> Result<Vec<ForeignKey>> {
+    let names = |columns: &str, table: &str| {
+        format!(
+            "to_json(array(SELECT a.attname::text FROM unnest(k.{columns}) WITH ORDINALITY AS u(n, at) \
+               JOIN pg_catalog.pg_attribute a ON a.attrelid = k.{table} AND a.attnum = u.n \
+              ORDER BY u.at))"
+        )
+    };
+    // those of partitions follow from that of their table
     let sql = format!(
-        "SELECT c.relname, k.conname, a.attname, k.confrelid::regclass::text, p.attname, \
-                k.confrelid \
+        "SELECT c.relname, k.conname, {}, k.confrelid::regclass, k.confrelid, {}, \
+                k.confmatchtype = 'f' \
            FROM pg_catalog.pg_constraint k \
            JOIN pg_catalog.pg_class c ON c.oid = k.conrelid \
            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-          CROSS JOIN LATERAL unnest(k.conkey, k.confkey) WITH ORDINALITY AS u(own, other, n) \
-           JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.own \
-           JOIN pg_catalog.pg_attribute p ON p.attrelid = k.confrelid AND p.attnum = u.other \
-          WHERE k.contype = 'f' AND n.nspname = {} \
-          ORDER BY k.oid, u.n",
+          WHERE k.contype = 'f' AND n.nspname = {} AND k.conparentid = 0 \
+            AND coalesce(to_jsonb(k) ->> 'conenforced', 'true') = 'true' \
+          ORDER BY k.oid",
+        names("conkey", "conrelid"),
+        names("confkey", "confrelid"),
         literal(schema)
     );
-    let rows = connection.rows(Code::Source, "cannot read the foreign keys", &sql).await?;
-    let mut keys: Vec<ForeignKey> = Vec::new();
-    for row in rows {
-        let text = |n: usize| row.get(n).cloned().flatten().unwrap_or_default();
-        let (table, name) = (text(0), text(1));
-        if keys.last().is_none_or(|k| (&k.table, &k.name) != (&table, &name)) {
-            keys.push(ForeignKey {
-                table,
-                name,
-                columns: Vec::new(),
-                parent: text(3),
-                parent_oid: text(5).parse().unwrap_or(0),
-                keys: Vec::new(),
-            });
-        }
-        if let Some(key) = keys.last_mut() {
-            key.columns.push(text(2));
-            key.keys.push(text(4));
-        }
-    }
-    Ok(keys)
+    let read = connection.read(Code::Source, "cannot read the foreign keys", &sql, |row| {
+        Ok(ForeignKey {
+            table: row.text()?,
+            name: row.text()?,
+            columns: row.texts()?,
+            parent: row.text()?,
+            parent_oid: row.parsed()?,
+            parent_columns: row.texts()?,
+            match_full: row.boolean()?,
+        })
+    });
+    read.await
 }
 
-async fn read_rules(connection: &Connection, schema: &str) -> Result<Vec<Rule>> {
+async fn read_checks(connection: &Connection, schema: &str) -> Result<Vec<TableCheck>> {
     let sql = format!(
-        "SELECT c.relname, k.conname, pg_catalog.pg_get_expr(k.conbin, k.conrelid), \
-                array_to_string(array(SELECT a.attname FROM pg_catalog.pg_attribute a \
-                     WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)), E'\\n') \
+        "SELECT c.relname, k.conname, to_json(array(SELECT a.attname::text \
+                  FROM pg_catalog.pg_attribute a \
+                 WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey))), \
+                pg_catalog.pg_get_expr(k.conbin, k.conrelid), EXISTS (SELECT 1 \
+                  FROM pg_catalog.pg_attribute a \
+                  JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation \
+                 WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey) \
+                   AND NOT l.collisdeterministic) \
            FROM pg_catalog.pg_constraint k \
            JOIN pg_catalog.pg_class c ON c.oid = k.conrelid \
            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-          WHERE k.contype = 'c' AND n.nspname = {} ORDER BY c.relname, k.conname",
+          WHERE k.contype = 'c' AND n.nspname = {} \
+            AND coalesce(to_jsonb(k) ->> 'conenforced', 'true') = 'true' \
+          ORDER BY c.relname, k.conname",
         literal(schema)
     );
-    let rows = connection.rows(Code::Source, "cannot read the rules of the tables", &sql).await?;
-    let rule = |row: Vec<Option<String>>| {
-        let mut texts = row.into_iter().map(Option::unwrap_or_default);
-        let (table, name, condition) = (texts.next()?, texts.next()?, texts.next()?);
-        let columns = texts.next()?.split('\n').map(str::to_owned).collect();
-        Some(Rule { table, name, columns, condition })
-    };
-    Ok(rows.into_iter().filter_map(rule).collect())
+    let what = "cannot read the CHECK constraints";
+    let read = connection.read(Code::Source, what, &sql, |row| {
+        let (table, name, columns) = (row.text()?, row.text()?, row.texts()?);
+        let (condition, lenient) = (row.text()?, row.boolean()?);
+        let foreseen = CheckConstraint::parse(&condition).filter(|_| !lenient);
+        Ok(TableCheck { table, name, columns, condition, foreseen })
+    });
+    read.await
 }
 
 /// A trigger that would fire while rows are loaded.
@@ -410,19 +460,17 @@ pub async fn triggers(connection: &Connection, tables: &[&PgTable]) -> Result<Ve
           ORDER BY c.relname, t.tgname",
         oids.join(", ")
     );
-    let rows = connection.rows(Code::Target, "cannot read the triggers", &sql).await?;
-    let trigger = |row: Vec<Option<String>>| {
-        let mut texts = row.into_iter().flatten();
-        let (table, name) = (texts.next()?, texts.next()?);
-        Some(Trigger { table, name, fires: texts.next()?.chars().next()? })
-    };
-    Ok(rows.into_iter().filter_map(trigger).collect())
+    let read = connection.read(Code::Target, "cannot read the triggers", &sql, |row| {
+        Ok(Trigger { table: row.text()?, name: row.text()?, fires: row.parsed()? })
+    });
+    read.await
 }
 
-/// Tables of the schema that look like Chronicle's and belong to no stream, with their rows as
-/// the server guesses them.
+/// Tables of the schema that look like Chronicle's and belong to no stream, in words.
 pub fn others(catalog: &PgCatalog) -> Vec<String> {
-    let known = |name: &str| catalog.layout.streams.iter().any(|s| s.table == name);
+    let known = |name: &str| {
+        [SIDECAR, COLUMNS].contains(&name) || catalog.layout.streams.iter().any(|s| s.table == name)
+    };
     (catalog.tables.iter())
         .filter(|t| !known(&t.name))
         .map(|t| format!("table {} is not exported", show_text(&t.name)))

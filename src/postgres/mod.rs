@@ -1,14 +1,16 @@
 //! The Postgres room: the only place that names tokio-postgres.
 //!
 //! [`conninfo`] reads how a server is named, [`connection`] gets in, [`catalog`] looks at the
-//! tables, [`source`] reads them and [`target`] writes them; [`binary`] is the form of COPY in
+//! tables, [`source`] reads them and [`load`] writes them; [`copy_codec`] is the form of COPY in
 //! which rows cross the wire, in both directions.
 
 pub mod catalog;
 pub mod connection;
 pub mod conninfo;
 pub mod copy_codec;
+pub mod fields;
 pub mod load;
+pub mod own_tables;
 pub mod source;
 
 /// A name as SQL writes it.
@@ -26,4 +28,21 @@ pub(crate) fn row_text(row: &str) -> String {
 pub(crate) fn literal(text: &str) -> String {
     // E'' reads a backslash the same whatever standard_conforming_strings says
     format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+/// SQL for the text that names a row `alias` by its key, given the quoted names of its columns: the same
+/// as [`crate::identity::key_text`].
+pub(crate) fn key_text(columns: &[String], alias: &str) -> String {
+    match columns {
+        [] => "NULL::text".into(),
+        [column] => format!("{alias}.{column}::text"),
+        several => {
+            let part = |column: &String| {
+                let text = format!("coalesce({alias}.{column}::text, 'NULL')");
+                format!(r"replace(replace({text}, E'\\', E'\\\\'), ',', E'\\,')")
+            };
+            let parts: Vec<String> = several.iter().map(part).collect();
+            format!("({})", parts.join(" || ', ' || "))
+        }
+    }
 }

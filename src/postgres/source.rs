@@ -12,17 +12,16 @@ use super::catalog::{PgCatalog, PgColumn, PgTable, others};
 use super::connection::Connection;
 use super::conninfo::ConnInfo;
 use super::copy_codec::{Field, RowReader};
-use super::{literal, quoted, row_text};
-use crate::error::{Code, Result};
+use super::own_tables::OwnTables;
+use super::{key_text, literal, quoted, row_text};
+use crate::error::{Code, Error, Result};
 use crate::identity::instance_of;
 use crate::layout::LayoutStream;
 use crate::sidecar::{
-    COLUMNS, DEFAULT, OriginalColumn, Restorer, SIDECAR, UNMAPPED_PREFIX, WHOLE_ROW,
-    default_columns, unmapped, with_sidecar,
+    OriginalColumn, Restorer, UNMAPPED_PREFIX, WHOLE_ROW, made_columns, unmapped, with_sidecar,
 };
 use crate::source::{ORPHANS_NAMED, Orphans, Source, SourceOptions};
-use chronicle_archive::Origin;
-use chronicle_archive::{Batch, Kind, Stream};
+use chronicle_archive::{Batch, Column, Kind, Origin, Stream, show_text};
 
 /// A batch is handed over when it holds this many bytes.
 const BATCH_BYTES: usize = 1 << 20;
@@ -42,15 +41,15 @@ pub struct PgSource {
     raw: Batch,
 }
 
-/// What is read beside the rows of a table.
-#[derive(Clone, Copy, PartialEq)]
-enum Beside<'a> {
+/// What is read with the rows of a table.
+#[derive(Clone, Copy)]
+enum Entries<'a> {
     /// Nothing is there.
-    Nothing,
-    /// What is given back to the rows, of which those go that fail a condition.
-    GivenBack(Option<&'a str>),
-    /// What stands there, as a column of its own; NULL if it was never made.
-    Column { kept: bool },
+    None,
+    /// The entries that rows are restored from; rows that fail a condition are left out.
+    Restored(&'a OwnTables, Option<&'a str>),
+    /// The entries as a column of their own; NULL if there are no tables of ours.
+    Column(Option<&'a OwnTables>),
 }
 
 /// How a table is read.
@@ -97,18 +96,25 @@ impl PgSource {
             let stream = describe(described, table, options.sorted)?;
             expected_rows += table.rows;
             if options.as_they_stand {
-                let kept = may_read_own(&connection, &catalog, &mut notices).await?;
-                tables.push(TableCopy::new(&catalog, table, &stream, Beside::Column { kept }));
+                let own = own_tables(&connection, &catalog, &mut notices).await?;
+                let entries = Entries::Column(own.as_ref());
+                tables.push(TableCopy::new(&catalog, table, &stream, entries));
                 streams.push(with_sidecar(stream));
                 continue;
             }
-            let kept = kept_beside(&connection, &catalog, described, &stream, &mut notices).await?;
-            let beside = kept.as_ref().map(|kept| Beside::GivenBack(kept.only.as_deref()));
-            let beside = beside.unwrap_or(Beside::Nothing);
-            let mut copy = TableCopy::new(&catalog, table, &stream, beside);
-            let stream = match kept {
+            let own = own_tables(&connection, &catalog, &mut notices).await?;
+            let found = match &own {
+                Some(own) => restorable(&connection, &catalog, own, described, &stream).await?,
+                None => None,
+            };
+            let entries = match (&own, &found) {
+                (Some(own), Some(found)) => Entries::Restored(own, found.only.as_deref()),
+                _ => Entries::None,
+            };
+            let mut copy = TableCopy::new(&catalog, table, &stream, entries);
+            let stream = match found {
                 None => stream,
-                Some(GivenBack { was, restorer, .. }) => {
+                Some(Restorable { was, restorer, .. }) => {
                     copy.restorer = Some(restorer);
                     was
                 }
@@ -116,7 +122,7 @@ impl PgSource {
             tables.push(copy);
             streams.push(stream);
         }
-        for (stream, copy) in apart_streams(&connection, &catalog, &mut notices).await? {
+        for (stream, copy) in unmapped_streams(&connection, &catalog, &mut notices).await? {
             tables.push(copy);
             streams.push(stream);
         }
@@ -181,7 +187,7 @@ impl PgSource {
                 return Ok(true);
             }
             if !running.reader.ended() {
-                return Err(crate::error::Error::new(
+                return Err(Error::new(
                     Code::Source,
                     format!("{}: the server stopped in the middle", table.name),
                 ));
@@ -210,8 +216,9 @@ impl PgSource {
 /// its own name.
 pub(super) async fn instance(connection: &Connection, schema: &str) -> Result<Uuid> {
     let ask = async |sql: &str| -> Result<Option<String>> {
-        let rows = connection.rows(Code::Source, "cannot read the database's name", sql).await?;
-        Ok(rows.into_iter().flatten().flatten().next())
+        let what = "cannot read the database's name";
+        let rows = connection.read(Code::Source, what, sql, |row| row.text()).await?;
+        Ok(rows.into_iter().next())
     };
     let may =
         "SELECT pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')";
@@ -240,21 +247,26 @@ async fn finish(
 }
 
 impl TableCopy {
-    fn new(catalog: &PgCatalog, table: &PgTable, stream: &Stream, kept: Beside<'_>) -> TableCopy {
+    fn new(
+        catalog: &PgCatalog,
+        table: &PgTable,
+        stream: &Stream,
+        entries: Entries<'_>,
+    ) -> TableCopy {
         let mut columns: Vec<String> = table.columns.iter().map(select).collect();
         let mut fields: Vec<Field> = table.columns.iter().map(field).collect();
         let mut from = format!("{} t WHERE true", catalog.full_name(&table.name));
-        match kept {
-            Beside::Nothing => {}
-            Beside::Column { kept: false } => {
+        match entries {
+            Entries::None => {}
+            Entries::Column(None) => {
                 columns.push("NULL::text".into());
                 fields.push(Field::Text);
             }
-            Beside::GivenBack(_) | Beside::Column { kept: true } => {
-                let only = if let Beside::GivenBack(only) = kept { only } else { None };
-                columns.push("r.sidecar".into());
+            Entries::Column(Some(own)) | Entries::Restored(own, _) => {
+                let only = if let Entries::Restored(_, only) = entries { only } else { None };
+                columns.push("r.entry".into());
                 fields.push(Field::Text);
-                from = beside(catalog, stream, only);
+                from = with_entries(catalog, own, stream, only);
             }
         }
         let mut sql = format!("SELECT {} FROM {from}", columns.join(", "));
@@ -279,142 +291,144 @@ impl TableCopy {
     }
 }
 
-/// What was kept beside the rows of a table when they were loaded.
-struct GivenBack {
+/// What rows of a table are restored to.
+struct Restorable {
     /// The stream as it was where they came from.
     was: Stream,
-    /// Who makes its rows.
+    /// What makes its rows.
     restorer: Restorer,
     /// SQL that is true for the rows that came from there, if not all did.
     only: Option<String>,
 }
 
-/// What was kept beside the rows of a table, if anything was.
-async fn kept_beside(
+/// What was noted of the rows of a table when they were loaded, if anything was.
+async fn restorable(
     connection: &Connection,
     catalog: &PgCatalog,
+    own: &OwnTables,
     described: &LayoutStream,
     stream: &Stream,
-    notices: &mut Vec<String>,
-) -> Result<Option<GivenBack>> {
-    if !may_read_own(connection, catalog, notices).await? {
+) -> Result<Option<Restorable>> {
+    let ask = async |sql: &str| -> Result<bool> {
+        let answer = connection.read(Code::Source, OWN, sql, |row| row.boolean()).await?;
+        Ok(answer == [true])
+    };
+    let (sidecar, belongs) = (&own.sidecar, own.belongs("r", &stream.table));
+    let original_columns = original_columns(connection, own, &stream.table).await?;
+    let any = format!("SELECT EXISTS (SELECT 1 FROM {sidecar} r WHERE {belongs})");
+    if original_columns.is_empty() && !ask(&any).await? {
         return Ok(None);
     }
-    let ask = async |sql: &str| connection.rows(Code::Source, OWN, sql).await;
-    let sidecar = catalog.full_name(SIDECAR);
-    let table = literal(&stream.table);
-    let original_columns = original_columns(connection, catalog, &stream.table).await?;
-    let any = format!("SELECT EXISTS (SELECT 1 FROM {sidecar} WHERE table_name = {table})");
-    if original_columns.is_empty() && !yes(&ask(&any).await?) {
-        return Ok(None);
-    }
-    // an import may have made rows, which go as long as nobody has edited them
+    // an import may have created rows, which are left out as long as nobody has edited them
     let whole = format!(
-        "SELECT EXISTS (SELECT 1 FROM {sidecar} WHERE table_name = {table} \
-         AND starts_with(sidecar, '{{\"{WHOLE_ROW}\"'))"
+        "SELECT EXISTS (SELECT 1 FROM {sidecar} r WHERE {belongs} \
+         AND starts_with(r.entry, '{{\"{WHOLE_ROW}\"'))"
     );
-    let made = format!("r.sidecar::json #>> ARRAY['{WHOLE_ROW}', '{DEFAULT}']");
-    let only =
-        yes(&ask(&whole).await?).then(|| format!("{made} IS DISTINCT FROM {}", row_text("t")));
-    let rows = beside(catalog, stream, only.as_deref());
+    let made = format!("r.entry::json #>> ARRAY['{WHOLE_ROW}', 'made']");
+    let only = ask(&whole).await?.then(|| format!("{made} IS DISTINCT FROM {}", row_text("t")));
+    let rows = with_entries(catalog, own, stream, only.as_deref());
     let mut unmade = Vec::new();
-    let own = catalog.table(described);
-    let has_default =
-        |name: &str| own.is_some_and(|t| t.columns.iter().any(|c| c.name == name && c.has_default));
-    for column in default_columns(described, stream, &original_columns, has_default) {
-        let made = format!("r.sidecar::json #>> ARRAY[{}, '{DEFAULT}']", literal(&column.name));
+    let table = catalog.table(described);
+    let has_default = |name: &str| {
+        table.is_some_and(|t| t.columns.iter().any(|c| c.name == name && c.has_default))
+    };
+    for column in made_columns(described, stream, &original_columns, has_default) {
+        let made = format!("r.entry::json #>> ARRAY[{}, 'made']", literal(&column.name));
         let sql = format!(
             "SELECT NOT EXISTS (SELECT 1 FROM {rows} AND {made} IS DISTINCT FROM t.{}::text) \
                 AND EXISTS (SELECT 1 FROM {rows} AND {made} IS NOT NULL)",
             quoted(&column.physical)
         );
-        if yes(&ask(&sql).await?) {
+        if ask(&sql).await? {
             unmade.push(column.name.clone());
         }
     }
     let (was, restorer) =
         Restorer::new(stream, &original_columns, described.fold.as_deref(), &unmade);
-    Ok(Some(GivenBack { was, restorer, only }))
+    Ok(Some(Restorable { was, restorer, only }))
 }
 
 /// What we were about to read when it failed.
-const OWN: &str = "cannot read what is kept beside the rows";
+const OWN: &str = "cannot read the sidecar table";
 
-/// Whether the answer to a question is yes.
-fn yes(rows: &[Vec<Option<String>>]) -> bool {
-    rows.first().and_then(|r| r.first()).is_some_and(|v| v.as_deref() == Some("t"))
-}
-
-/// Whether our own tables are there and this role may read them.
-async fn may_read_own(
+/// Our own tables, if there are any and this role may read them.
+async fn own_tables(
     connection: &Connection,
     catalog: &PgCatalog,
     notices: &mut Vec<String>,
-) -> Result<bool> {
-    let names = [SIDECAR, COLUMNS].map(|name| literal(&catalog.full_name(name)));
-    let there = names.clone().map(|name| format!("to_regclass({name}) IS NOT NULL"));
-    let sql = format!("SELECT {}", there.join(" AND "));
-    if !yes(&connection.rows(Code::Source, OWN, &sql).await?) {
-        return Ok(false);
+) -> Result<Option<OwnTables>> {
+    let found = OwnTables::find(connection, Code::Source, &catalog.schema).await?;
+    let Some(found) = found else { return Ok(None) };
+    if found.readable {
+        return Ok(Some(found));
     }
-    let may = names.map(|name| {
-        format!(
-            "has_table_privilege({name}, 'SELECT') AND NOT row_security_active({name}::regclass)"
-        )
-    });
-    let sql = format!("SELECT {}", may.join(" AND "));
-    if yes(&connection.rows(Code::Source, OWN, &sql).await?) {
-        return Ok(true);
-    }
-    let told = "this role may not read what was kept beside the rows when they were loaded: they \
-                are exported as they stand";
+    let told = "this role may not read the sidecar table, where originals were stored when the \
+                rows were loaded: they are exported as they are in their tables";
     if !notices.iter().any(|n| n == told) {
         notices.push(told.into());
     }
-    Ok(false)
+    Ok(None)
 }
 
-/// What is original_columns of the columns of a table.
+/// How the times of a column are written, as our own table has it.
+pub(super) fn time_text(column: &Column) -> &'static str {
+    match (column.instant, column.utc) {
+        (false, _) => "none",
+        (true, false) => "local",
+        (true, true) => "utc",
+    }
+}
+
+/// The columns that the rows of a table had where they came from.
 async fn original_columns(
     connection: &Connection,
-    catalog: &PgCatalog,
+    own: &OwnTables,
     table: &str,
 ) -> Result<Vec<OriginalColumn>> {
     let sql = format!(
-        "SELECT table_name, name, place::text, kind, instant::text, utc::text FROM {} \
-          WHERE table_name = {} ORDER BY place",
-        catalog.full_name(COLUMNS),
-        literal(table)
+        "SELECT table_name, name, place::text, kind, (time_text <> 'none')::text, \
+                (time_text = 'utc')::text FROM {} r WHERE {} ORDER BY place",
+        own.columns,
+        own.belongs("r", table)
     );
     let rows = connection.rows(Code::Source, OWN, &sql).await?;
-    Ok(rows.iter().filter_map(|row| OriginalColumn::read(row)).collect())
+    let read = |row: &Vec<Option<String>>| {
+        OriginalColumn::read(row).ok_or_else(|| {
+            let what = format!("{}: a row for {} cannot be read", own.columns, show_text(table));
+            Error::new(Code::Source, what)
+                .hint("a later version of this program may have written it")
+        })
+    };
+    rows.iter().map(read).collect()
 }
 
-/// The streams that had no table when they were loaded: their rows stand in our own.
-async fn apart_streams(
+/// The streams that had no table when they were loaded: their rows are in the sidecar table.
+async fn unmapped_streams(
     connection: &Connection,
     catalog: &PgCatalog,
     notices: &mut Vec<String>,
 ) -> Result<Vec<(Stream, TableCopy)>> {
-    if !may_read_own(connection, catalog, notices).await? {
+    let Some(own) = own_tables(connection, catalog, notices).await? else {
         return Ok(Vec::new());
-    }
+    };
     let sql = format!(
-        "SELECT DISTINCT table_name FROM {} WHERE starts_with(table_name, '{UNMAPPED_PREFIX}') ORDER BY 1",
-        catalog.full_name(COLUMNS)
+        "SELECT DISTINCT table_name FROM {} r \
+          WHERE {} AND starts_with(table_name, '{UNMAPPED_PREFIX}') ORDER BY 1",
+        own.columns,
+        own.of_schema("r")
     );
     let mut found = Vec::new();
-    for name in connection.rows(Code::Source, OWN, &sql).await?.into_iter().flatten().flatten() {
-        let original_columns = original_columns(connection, catalog, &name).await?;
+    for name in connection.read(Code::Source, OWN, &sql, |row| row.text()).await? {
+        let original_columns = original_columns(connection, &own, &name).await?;
         let Some((stream, restorer)) = unmapped(&name, &original_columns) else { continue };
         if catalog.layout.streams.iter().any(|s| s.name == stream.name) {
             continue;
         }
         let sql = format!(
-            "COPY (SELECT sidecar FROM {} WHERE table_name = {} ORDER BY key COLLATE \"C\") \
+            "COPY (SELECT r.entry FROM {} r WHERE {} ORDER BY r.key COLLATE \"C\") \
              TO STDOUT (FORMAT binary)",
-            catalog.full_name(SIDECAR),
-            literal(&name)
+            own.sidecar,
+            own.belongs("r", &name)
         );
         let (name, fields) = (stream.table.clone(), vec![Field::Text]);
         let (rows, restorer) = (String::new(), Some(restorer));
@@ -423,17 +437,22 @@ async fn apart_streams(
     Ok(found)
 }
 
-/// The rows `t` of a table for which a condition is true, with what is kept beside them, `r`, as SQL
-/// that ends in a condition.
-fn beside(catalog: &PgCatalog, stream: &Stream, only: Option<&str>) -> String {
-    let key = stream.key.first().map_or("", |k| &stream.columns[*k].physical);
+/// The rows `t` of a table for which a condition is true, with their entries `r`, as SQL that ends in a
+/// condition.
+fn with_entries(
+    catalog: &PgCatalog,
+    own: &OwnTables,
+    stream: &Stream,
+    only: Option<&str>,
+) -> String {
+    let key: Vec<String> =
+        stream.key.iter().map(|k| quoted(&stream.columns[*k].physical)).collect();
     format!(
-        "{} t LEFT JOIN {} r ON r.table_name = {} AND r.key = t.{}::text \
-         WHERE {}",
+        "{} t LEFT JOIN {} r ON {} AND r.key = {} WHERE {}",
         catalog.full_name(&stream.table),
-        catalog.full_name(SIDECAR),
-        literal(&stream.table),
-        quoted(key),
+        own.sidecar,
+        own.belongs("r", &stream.table),
+        key_text(&key, "t"),
         only.unwrap_or("true")
     )
 }
@@ -521,7 +540,11 @@ impl PgSource {
             Some((self.catalog.full_name(&stream.table), quoted(&column.physical)))
         };
         let described = self.catalog.layout.streams.iter().find(|s| s.name == parent);
-        let parent_key = described.and_then(|p| p.key.first());
+        // a reference of one column says no key of several
+        let parent_key = described.and_then(|p| match &p.key[..] {
+            [key] => Some(key),
+            _ => None,
+        });
         let to = self.streams.iter().position(|s| s.name == parent).map(|n| &self.tables[n].rows);
         let Some((((from, refers), (_, key)), to)) = (physical(&child.name, column))
             .zip(parent_key.and_then(|k| physical(parent, k)))
@@ -529,24 +552,23 @@ impl PgSource {
         else {
             return Ok(None);
         };
-        let own = child.key.first().and_then(|k| physical(&child.name, k));
-        let own = own.map_or_else(|| "NULL".into(), |(_, name)| format!("c.{name}"));
+        let own = self.streams.iter().find(|s| s.name == child.name);
+        let own = own.map_or_else(Vec::new, |s| {
+            s.key.iter().map(|k| quoted(&s.columns[*k].physical)).collect()
+        });
         let sql = format!(
-            "SELECT {own}::text, c.{refers}::text, count(*) OVER () FROM {from} c \
+            "SELECT {}, c.{refers}::text, count(*) OVER () FROM {from} c \
               WHERE c.{refers} IS NOT NULL AND NOT EXISTS \
-                    (SELECT 1 FROM {to} AND t.{key} = c.{refers}) LIMIT {ORPHANS_NAMED}"
+                    (SELECT 1 FROM {to} AND t.{key} = c.{refers}) LIMIT {ORPHANS_NAMED}",
+            key_text(&own, "c")
         );
         let what = format!("cannot check {}", child.table);
-        let rows = self.connection.rows(Code::Source, &what, &sql).await?;
-        let text = |row: &[Option<String>], n: usize| row.get(n).cloned().flatten();
-        let Some(count) = rows.first().and_then(|row| text(row, 2)) else { return Ok(None) };
-        Ok(Some(Orphans {
-            stream: child.name.clone(),
-            column: column.to_owned(),
-            rows: count.parse().unwrap_or(0),
-            first: (rows.iter())
-                .map(|r| (text(r, 0).unwrap_or_default(), text(r, 1).unwrap_or_default()))
-                .collect(),
-        }))
+        let read = self.connection.read(Code::Source, &what, &sql, |row| {
+            let key = row.optional()?.unwrap_or_else(|| "NULL".into());
+            Ok(((key, row.text()?), row.parsed::<u64>()?))
+        });
+        let (first, counts): (Vec<_>, Vec<u64>) = read.await?.into_iter().unzip();
+        let Some(rows) = counts.first().copied() else { return Ok(None) };
+        Ok(Some(Orphans { stream: child.name.clone(), column: column.to_owned(), rows, first }))
     }
 }

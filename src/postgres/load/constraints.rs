@@ -1,36 +1,35 @@
-//! The CHECKs of a table that only the server can apply: rows that break them are taken out again and named.
+//! The CHECK constraints of a table that only the server can apply: rows that break them are taken out again, with their
+//! keys; and texts that the server cannot read as the type of a key.
 
-use super::copy::{NUMBER, place_of};
+use super::copy::{NUMBER, place_of, with_hint};
 use super::{PgTarget, not_begun};
 use crate::catalog::ColumnType;
 use crate::error::{Code, Error, Result};
 use crate::load::{Refused, Rows};
-use crate::plan::TablePlan;
-use crate::postgres::catalog::Rule;
+use crate::plan::StreamPlan;
+use crate::postgres::catalog::TableCheck;
 use crate::postgres::quoted;
 use chronicle_archive::show_text;
 
 impl PgTarget {
-    /// Takes the rows back out of the staging table that break a rule which only the server knows.
-    pub(super) async fn ask_rules(
+    /// Takes the rows back out of the staging table that break a constraint which only the server knows.
+    pub(super) async fn ask_checks(
         &mut self,
         stream: &TablePlan,
         rows: &Rows<'_>,
         first: i64,
     ) -> Result<Vec<Refused>> {
         let mut refused: Vec<Refused> = Vec::new();
-        for rule in self.unforeseen(stream) {
-            let loading = self.loading.as_ref().ok_or_else(not_begun)?;
-            let Some(load) = loading.current.as_ref().filter(|l| l.numbered) else { break };
+        for check in self.unforeseen(stream) {
+            let current = self.loading()?.current.as_ref();
+            let Some(load) = current.filter(|l| l.numbered) else { break };
             let place = load.place(&self.found, &stream.table_name);
-            let broken = self.broken(stream, &rule, &place, first).await?;
-            for number in broken.into_iter().flatten().flatten() {
-                let number: i64 = number.parse().unwrap_or(first);
-                let row = usize::try_from(number - first).unwrap_or(0);
+            for number in self.broken(stream, &check, &place, first).await? {
+                let row = usize::try_from(number - first).map_err(|_| not_begun())?;
                 let told = format!(
                     "the rule {} of the target refuses it: {}",
-                    show_text(&rule.name),
-                    show_text(&rule.condition)
+                    show_text(&check.name),
+                    show_text(&check.condition)
                 );
                 let error =
                     Error::new(Code::Value, format!("{}: {told}", place_of(stream, rows, row)));
@@ -38,31 +37,31 @@ impl PgTarget {
                 refused.push(Refused { row, error: error.hint(hint) });
             }
         }
-        if let Some(load) = self.loading.as_mut().and_then(|l| l.current.as_mut()) {
-            refused.iter().for_each(|r| load.sums.take(rows.rows, r.row));
+        if let Some(load) = self.loading_mut()?.current.as_mut() {
+            refused.iter().for_each(|r| load.sums.take(rows.shaped, r.row));
             load.rows -= refused.len() as u64;
         }
         Ok(refused)
     }
 
-    /// Takes the rows of a place out again that break a rule, from the one numbered `first`; gives
+    /// Takes the rows of a place out again that break a constraint, from the one numbered `first`; gives
     /// their numbers.
-    pub(super) async fn broken(
+    async fn broken(
         &self,
-        stream: &TablePlan,
-        rule: &Rule,
+        stream: &StreamPlan,
+        check: &TableCheck,
         place: &str,
         first: i64,
-    ) -> Result<Vec<Vec<Option<String>>>> {
-        let (what, condition) = ("cannot ask the rules", &rule.condition);
+    ) -> Result<Vec<i64>> {
+        let (what, condition) = ("cannot apply the CHECK constraints", &check.condition);
         let columns: Vec<(&String, Option<&str>)> =
-            rule.columns.iter().map(|c| (c, self.cast_of(stream, c))).collect();
+            check.columns.iter().map(|c| (c, self.cast_of(stream, c))).collect();
         if columns.iter().all(|(_, cast)| cast.is_none()) {
             let sql = format!(
                 "DELETE FROM {place} WHERE {NUMBER} >= {first} AND NOT ({condition}) \
                  RETURNING {NUMBER}"
             );
-            return self.connection.rows(Code::Target, what, &sql).await;
+            return self.connection.read(Code::Target, what, &sql, |row| row.parsed()).await;
         }
         let columns: Vec<String> =
             columns.iter().map(|(name, cast)| as_cast("s", name, *cast)).collect();
@@ -72,12 +71,12 @@ impl PgTarget {
              RETURNING {NUMBER}",
             columns.join(", ")
         );
-        self.run("cannot set a savepoint", "SAVEPOINT rule").await?;
-        match self.connection.rows(Code::Target, what, &sql).await {
+        self.run("cannot set a savepoint", "SAVEPOINT checks").await?;
+        match self.connection.read(Code::Target, what, &sql, |row| row.parsed()).await {
             Ok(broken) => Ok(broken),
             Err(_) => {
                 // a text that cannot be cast at all is refused when the rows go into their table
-                self.run("cannot go back to a savepoint", "ROLLBACK TO SAVEPOINT rule").await?;
+                self.run("cannot go back to a savepoint", "ROLLBACK TO SAVEPOINT checks").await?;
                 Ok(Vec::new())
             }
         }
@@ -94,17 +93,38 @@ impl PgTarget {
         }
     }
 
-    /// The rules of a stream's table that only the server knows, as far as they are about columns
-    /// that are written.
-    pub(super) fn unforeseen(&self, stream: &TablePlan) -> Vec<Rule> {
+    /// The CHECK constraints of a stream's table that only the server knows, as far as they are about
+    /// columns that are written.
+    pub(super) fn unforeseen(&self, stream: &StreamPlan) -> Vec<TableCheck> {
         let table = &self.catalog.tables[stream.table];
-        let written = |name: &String| {
-            stream.columns.iter().any(|c| table.columns[c.target].physical == *name)
+        let asked = |check: &&TableCheck| {
+            let own = check.table == table.name && check.foreseen.is_none();
+            own && self.writes(stream, &check.columns)
         };
-        let asked = |rule: &&Rule| {
-            rule.table == table.name && rule.is_unforeseen() && rule.columns.iter().all(written)
-        };
-        self.found.rules.iter().filter(asked).cloned().collect()
+        self.found.checks.iter().filter(asked).cloned().collect()
+    }
+
+    /// The error of a staged text of the key, or of a column that refers to another row, which the server
+    /// cannot read as the type of its column: without it rows cannot be compared.
+    pub(super) async fn unreadable(&self, load: usize) -> Result<Option<Error>> {
+        let loading = self.loading()?;
+        let load = &loading.done[load];
+        let stream = &loading.plan.streams[load.stream];
+        let table = &self.catalog.tables[stream.table];
+        let refers = table.references.iter().flat_map(|r| &r.columns);
+        for column in table.key.iter().chain(refers).map(|n| &table.columns[*n]) {
+            let cast = self.cast_of(stream, &column.physical);
+            let (Some(ty), Some(staging)) = (cast, &load.staging) else { continue };
+            let sql =
+                format!("SELECT count(s.{}::{ty}) FROM {staging} s", quoted(&column.physical));
+            self.run("cannot set a savepoint", "SAVEPOINT types").await?;
+            let Err(e) = self.connection.client.batch_execute(&sql).await else { continue };
+            self.run("cannot go back to a savepoint", "ROLLBACK TO SAVEPOINT types").await?;
+            let what = format!("{}: column \"{}\" ({ty} in the target)", table.name, column.name);
+            let error = self.connection.failed(Code::Value, what, e);
+            return Ok(Some(with_hint(Code::Value, error)));
+        }
+        Ok(None)
     }
 }
 

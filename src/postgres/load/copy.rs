@@ -63,15 +63,17 @@ impl PgTarget {
         let casts = types.iter().any(|ty| matches!(ty, ColumnType::Cast(_)));
         let empty = self.is_empty(&table.name).await?;
         if empty && self.purpose == Purpose::Load {
-            self.forget(&table.name).await?;
+            self.delete_entries(&table.name).await?;
         }
+        let (waits, must_wait) = self.waits(plan, number)?;
         let checks = self.purpose == Purpose::Check;
         let rejects = plan.options.on_unrepresentable == OnUnrepresentable::Reject;
         let numbered = (checks || rejects) && !self.unforeseen(stream).is_empty();
         let takes_back = !table.references.is_empty()
             && matches!(plan.options.orphans, Some(OnOrphans::Skip | OnOrphans::Adopt));
         let direct = empty || skips(Step::Conflicts);
-        let staging = match direct && !casts && !checks && !numbered && !takes_back {
+        let direct = direct && !casts && !checks && !numbered && !takes_back && !must_wait;
+        let staging = match direct {
             true => None,
             false => Some(self.stage(number, stream, numbered).await?),
         };
@@ -87,7 +89,40 @@ impl PgTarget {
             self.connection.failed(Code::Target, format!("cannot write {}", table.name), e)
         })?;
         let sums = RowSketch::new(types.clone(), stream.key.clone());
-        Ok(Load { stream: number, staging, numbered, copy, types, rows: 0, sums })
+        Ok(Load {
+            stream: number,
+            staging,
+            waits,
+            merged: false,
+            unreadable: false,
+            numbered,
+            copy,
+            types,
+            rows: 0,
+            sums,
+        })
+    }
+
+    /// Whether rows of a stream may refer to rows that are not yet in their table when its own end: to
+    /// others of their table, to those of a later stream, or to those that wait themselves. And whether
+    /// the server would refuse them until then.
+    fn waits(&self, plan: &Plan, number: usize) -> Result<(bool, bool)> {
+        let table = plan.streams[number].table;
+        let done = &self.loading()?.done;
+        let waiting = |table: usize| {
+            let into = |load: &&Load| plan.streams[load.stream].table == table;
+            done.iter().filter(into).any(|load| load.waits && load.staging.is_some())
+        };
+        let late = |parent: usize| {
+            let mut later = plan.streams.iter().skip(number + 1);
+            parent == table
+                || waiting(parent)
+                || later.any(|s| s.unmapped.is_none() && s.table == parent)
+        };
+        let references = &self.catalog.tables[table].references;
+        let waits = waiting(table) || references.iter().any(|r| late(r.table));
+        let enforced = references.iter().any(|r| r.enforced && late(r.table));
+        Ok((waits, enforced && !self.as_replica))
     }
 
     /// Makes the staging table of a stream.
@@ -130,7 +165,13 @@ pub(super) struct Load {
     pub(super) stream: usize,
     /// The staging table, or none if rows go straight into the table.
     pub(super) staging: Option<String>,
-    /// Whether the staging table numbers its rows, so that the server's rules can be asked.
+    /// Whether its rows may refer to rows that come later, so that what is staged waits for them.
+    pub(super) waits: bool,
+    /// Whether what was staged is in its table.
+    pub(super) merged: bool,
+    /// Whether some key that was staged as a text is none of its type, as a check has found.
+    pub(super) unreadable: bool,
+    /// Whether the staging table numbers its rows, so that the server can be asked about its constraints.
     pub(super) numbered: bool,
     pub(super) copy: Statement,
     pub(super) types: Vec<ColumnType>,

@@ -7,9 +7,10 @@
 
 use super::PgTarget;
 use super::copy::{is_about_a_value, with_hint};
+use super::keys::key_names;
 use crate::error::{Code, Error, Result};
 use crate::plan::Plan;
-use crate::postgres::{literal, quoted};
+use crate::postgres::{key_text, literal, quoted};
 use chronicle_archive::show_text;
 
 /// An index that is to be made again.
@@ -18,8 +19,8 @@ pub(super) struct Index {
     /// The number of its table in the catalog.
     table: usize,
     name: String,
-    /// SQL that makes it.
-    made: String,
+    /// SQL that creates it.
+    definition: String,
     /// The length of what it holds of a row `c`, as SQL.
     length: String,
 }
@@ -39,12 +40,12 @@ impl PgTarget {
             .map(|index| self.found.full_name(&self.catalog.tables[index.table].name))
             .collect();
         tables.dedup();
-        let made: Vec<&str> = found.iter().map(|index| index.made.as_str()).collect();
-        let (drop, made) = (format!("DROP INDEX {}", names.join(", ")), made.join("; "));
+        let create: Vec<&str> = found.iter().map(|index| index.definition.as_str()).collect();
+        let (drop, create) = (format!("DROP INDEX {}", names.join(", ")), create.join("; "));
         // all tables at once and without waiting, or a reader of two of them and we could wait for each other; made
         // once while that costs nothing, so that what this role may not do is seen before the rows come
         let rehearsal = format!(
-            "LOCK TABLE {} IN ACCESS EXCLUSIVE MODE NOWAIT; {drop}; {PLACE}; {made}",
+            "LOCK TABLE {} IN ACCESS EXCLUSIVE MODE NOWAIT; {drop}; {PLACE}; {create}",
             tables.join(", ")
         );
         self.run("cannot set a savepoint", "SAVEPOINT with_indexes").await?;
@@ -100,17 +101,16 @@ impl PgTarget {
             literal(&full),
             literal(PLAIN_CONDITION)
         );
-        let rows = self.connection.rows(Code::Target, "cannot read the indexes", &sql).await?;
         let schema = quoted(&self.found.schema);
-        let made = rows.into_iter().filter_map(|row| {
-            let mut row = row.into_iter();
-            let (name, definition) = (row.next()??, row.next()??);
-            let comment = row.next()?.map_or_else(String::new, |text| {
-                format!("; COMMENT ON INDEX {schema}.{} IS {}", quoted(&name), literal(&text))
-            });
-            Some(Index { table, name, made: definition + &comment, length: row.next()?? })
+        let read = self.connection.read(Code::Target, "cannot read the indexes", &sql, |row| {
+            let (name, mut definition) = (row.text()?, row.text()?);
+            if let Some(comment) = row.optional()? {
+                let (index, comment) = (quoted(&name), literal(&comment));
+                definition.push_str(&format!("; COMMENT ON INDEX {schema}.{index} IS {comment}"));
+            }
+            Ok(Index { table, name, definition, length: row.text()? })
         });
-        Ok(made.collect())
+        read.await
     }
 
     /// Makes indexes again, when all that can go wrong with the rows has been looked for.
@@ -135,7 +135,7 @@ impl PgTarget {
         settings: &str,
     ) -> Result<std::result::Result<(), tokio_postgres::Error>> {
         self.run("cannot set a savepoint", "SAVEPOINT before_index").await?;
-        let sql = format!("{PLACE}; {settings}{}", index.made);
+        let sql = format!("{PLACE}; {settings}{}", index.definition);
         let made = self.connection.client.batch_execute(&sql).await;
         let end = match made {
             Ok(()) => "RELEASE SAVEPOINT before_index",
@@ -149,17 +149,15 @@ impl PgTarget {
     async fn not_indexed(&self, index: &Index, e: tokio_postgres::Error) -> Error {
         let table = &self.catalog.tables[index.table];
         let value = e.code().is_some_and(is_about_a_value);
-        let key = table.key.first().map(|k| quoted(&table.columns[*k].physical));
-        let longest = match key.filter(|_| value) {
-            Some(key) => {
-                let full = self.found.full_name(&table.name);
-                let sql =
-                    format!("SELECT c.{key} FROM {full} c ORDER BY {} DESC LIMIT 1", index.length);
-                self.connection.rows(Code::Target, "cannot read a row", &sql).await.ok()
+        let (full, key) = (self.found.full_name(&table.name), key_text(&key_names(table), "c"));
+        let sql = format!("SELECT {key} FROM {full} c ORDER BY {} DESC LIMIT 1", index.length);
+        let longest = match value {
+            true => {
+                self.connection.read(Code::Target, "cannot read a row", &sql, |r| r.text()).await
             }
-            None => None,
+            false => Ok(Vec::new()),
         };
-        let longest = longest.and_then(|rows| rows.into_iter().next()?.into_iter().next()?);
+        let longest = longest.ok().and_then(|keys| keys.into_iter().next());
         let longest = longest.map_or_else(String::new, |key| {
             format!("; the longest row in it has key {}", show_text(&key))
         });

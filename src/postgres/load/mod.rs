@@ -5,22 +5,24 @@ mod constraints;
 mod copy;
 mod existing_keys;
 mod indexes;
+mod keys;
 mod merge;
 mod prepare;
 mod references;
+mod rehearsal;
 mod sidecar;
 mod verify;
 
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use tokio_postgres::Statement;
 use uuid::Uuid;
 
 use self::copy::Load;
 use self::indexes::Index;
-use self::merge::Merge;
+use self::merge::{Merge, merge};
 use self::prepare::{MEMORY, compress, create_tables, who_may_read};
+use self::sidecar::SidecarCopy;
 use super::catalog::{PgCatalog, Trigger};
 use super::connection::Connection;
 use super::conninfo::ConnInfo;
@@ -44,6 +46,8 @@ pub struct PgTarget {
     catalog: Catalog,
     notices: Vec<String>,
     disabled: Vec<Trigger>,
+    /// Whether this session is a replica's: the server then checks no references while rows come.
+    as_replica: bool,
     purpose: Purpose,
     /// Whether the indexes of empty tables stay where they are, so that these can be read.
     readers_go_on: bool,
@@ -53,7 +57,7 @@ pub struct PgTarget {
 /// What is kept between batches.
 struct Loading {
     plan: Arc<Plan>,
-    /// What is made again behind the rows.
+    /// The indexes that are created again behind the rows.
     indexes: Vec<Index>,
     loaded: Vec<StreamStats>,
     /// Of every stream, the rows that were stored whole and not loaded.
@@ -62,8 +66,8 @@ struct Loading {
     done: Vec<Load>,
     orphans: Vec<Orphans>,
     problems: Problems,
-    /// The COPY of what is kept beside the rows, if anything is.
-    sidecar: Option<Statement>,
+    /// Where entries of the sidecar table go, if there are any.
+    sidecar: Option<SidecarCopy>,
 }
 
 impl PgTarget {
@@ -105,6 +109,7 @@ impl PgTarget {
             forced: forced.cloned(),
             notices,
             disabled: Vec::new(),
+            as_replica: false,
             purpose: options.purpose,
             readers_go_on: options.readers_go_on,
             loading: None,
@@ -115,12 +120,13 @@ impl PgTarget {
         if self.purpose == Purpose::Load {
             self.lock().await?;
             self.silence_triggers().await?;
+            self.check_at_once().await?;
         }
         for (_, stream) in plan.tables() {
             self.add_columns(stream).await?;
         }
         let sidecar = match plan.keeps_columns() {
-            true if self.purpose == Purpose::Load => Some(self.remember(&plan).await?),
+            true if self.purpose == Purpose::Load => Some(self.start_sidecar(&plan).await?),
             _ => None,
         };
         let loaded = (plan.streams.iter())
@@ -150,9 +156,17 @@ impl PgTarget {
     /// Whether a table has no rows.
     pub(super) async fn is_empty(&self, table: &str) -> Result<bool> {
         let any = format!("SELECT EXISTS (SELECT 1 FROM {})", self.found.full_name(table));
-        let rows =
-            self.connection.rows(Code::Target, &format!("cannot read {table}"), &any).await?;
-        Ok(rows.first().and_then(|r| r.first()).is_some_and(|v| v.as_deref() == Some("f")))
+        let what = format!("cannot read {table}");
+        let any = self.connection.read(Code::Target, &what, &any, |row| row.boolean()).await?;
+        Ok(any == [false])
+    }
+
+    fn loading(&self) -> Result<&Loading> {
+        self.loading.as_ref().ok_or_else(not_begun)
+    }
+
+    fn loading_mut(&mut self) -> Result<&mut Loading> {
+        self.loading.as_mut().ok_or_else(not_begun)
     }
 
     pub(super) async fn run(&self, what: &str, sql: &str) -> Result<()> {
@@ -160,88 +174,131 @@ impl PgTarget {
     }
 
     async fn write(&mut self, rows: &Rows<'_>) -> Result<Vec<Refused>> {
-        let plan = self.loading.as_ref().map(|l| Arc::clone(&l.plan)).ok_or_else(not_begun)?;
-        let planned = plan.streams.get(rows.stream).ok_or_else(not_begun)?;
-        let refused = match planned.table() {
-            Some(stream) => self.write_table(&plan, stream, rows).await?,
-            None => Vec::new(),
-        };
-        if let (Some(_), Some(loading)) = (planned.unmapped(), &mut self.loading) {
-            loading.whole_rows[rows.stream] += rows.whole_rows.len() as u64;
+        let plan = Arc::clone(&self.loading()?.plan);
+        let stream = plan.streams.get(rows.stream).ok_or_else(not_begun)?;
+        if stream.unmapped.is_some() {
+            self.loading_mut()?.loaded[rows.stream].inserted_rows += rows.sidecar.len() as u64;
+            return self.stage_entries(stream, rows, &[]).await.map(|()| Vec::new());
         }
-        self.send_residue(planned, rows, &refused).await?;
-        Ok(refused)
-    }
-
-    async fn write_table(
-        &mut self,
-        plan: &Plan,
-        stream: &TablePlan,
-        rows: &Rows<'_>,
-    ) -> Result<Vec<Refused>> {
-        let current = self.loading.as_ref().and_then(|l| l.current.as_ref());
+        let current = self.loading()?.current.as_ref();
         if current.is_none_or(|load| load.stream != rows.stream) {
             self.finish_stream().await?;
-            let load = self.start_stream(plan, rows.stream, stream).await?;
-            if let Some(loading) = &mut self.loading {
-                loading.current = Some(load);
-            }
+            let load = self.start_stream(&plan, rows.stream, stream).await?;
+            self.loading_mut()?.current = Some(load);
         }
         if rows.rows.rows() == 0 {
             return Ok(Vec::new());
         }
         let first = self.send(stream, rows).await?;
-        self.ask_rules(stream, rows, first).await
+        let refused = self.ask_checks(stream, rows, first).await?;
+        self.stage_entries(stream, rows, &refused).await?;
+        Ok(refused)
     }
 
-    /// Ends the loading of a stream: what was staged goes into its table.
+    /// Ends the loading of a stream: what was staged goes into its table, unless it has to wait for rows
+    /// that it may refer to.
     async fn finish_stream(&mut self) -> Result<()> {
-        let Some(loading) = &mut self.loading else { return Ok(()) };
-        let Some(mut load) = loading.current.take() else { return Ok(()) };
+        let loading = self.loading_mut()?;
+        let Some(load) = loading.current.take() else { return Ok(()) };
+        let (waits, number, rows) = (load.waits, load.stream, load.rows);
+        let staged = load.staging.is_some();
+        loading.done.push(load);
+        let last = loading.done.len() - 1;
+        if staged && waits {
+            return Ok(());
+        }
+        if staged {
+            return self.finish_loads(&[last]).await;
+        }
         let plan = Arc::clone(&loading.plan);
-        let stream = plan.streams[load.stream].table().ok_or_else(not_begun)?;
-        let inserted = match load.staging.clone() {
-            None => {
-                self.note_filled(stream).await?;
-                load.rows
-            }
-            Some(staging) => {
-                self.settle_orphans(stream, &mut load, &staging).await?;
-                let table = &self.catalog.tables[stream.table];
-                let merge = Merge { target: self, stream, table, staging: &staging };
-                match self.purpose {
-                    Purpose::Load => merge.run().await?,
-                    Purpose::Check => {
-                        let clean =
-                            self.loading.as_ref().is_some_and(|l| !l.problems.has(&stream.stream));
-                        let problems = merge.problems(clean).await?;
-                        let Some(loading) = &mut self.loading else { return Ok(()) };
-                        problems.into_iter().for_each(|p| loading.problems.push(p));
-                        load.rows
-                    }
+        loading.loaded[number].inserted_rows += rows;
+        self.note_defaults(&plan.streams[number]).await?;
+        self.verify_load(&plan.streams[number], &self.loading()?.done[last]).await
+    }
+
+    /// Ends the loading of staged streams: decides about orphans, merges the rows into their tables, or
+    /// finds for a check what would be refused, and verifies what is there then.
+    async fn finish_loads(&mut self, loads: &[usize]) -> Result<()> {
+        let mut loads = loads.to_vec();
+        for load in loads.clone() {
+            if let Some(error) = self.unreadable(load).await? {
+                if self.purpose == Purpose::Load {
+                    return Err(error);
                 }
+                let loading = self.loading_mut()?;
+                loading.done[load].unreadable = true;
+                let stream = &loading.plan.streams[loading.done[load].stream];
+                loading.problems.refused(&stream.stream, &error);
+                loads.retain(|l| *l != load);
+            }
+        }
+        self.apply_orphan_policy(&loads).await?;
+        let plan = Arc::clone(&self.loading()?.plan);
+        let inserted = match self.purpose {
+            Purpose::Load => merge(&self.merges(&plan, &loads)?).await?,
+            Purpose::Check => {
+                for load in &loads {
+                    self.find_problems(&plan, *load).await?;
+                }
+                let done = &self.loading()?.done;
+                loads.iter().map(|load| done[*load].rows).collect()
             }
         };
-        self.read_back(stream, &load).await?;
-        let Some(loading) = &mut self.loading else { return Ok(()) };
-        loading.loaded[load.stream].inserted_rows += inserted;
-        loading.loaded[load.stream].skipped_rows += load.rows - inserted;
-        loading.done.push(load);
+        for (load, inserted) in loads.into_iter().zip(inserted) {
+            let merged = self.purpose == Purpose::Load;
+            let loading = self.loading_mut()?;
+            let done = &mut loading.done[load];
+            done.merged = merged;
+            let stats = &mut loading.loaded[done.stream];
+            stats.inserted_rows += inserted;
+            stats.skipped_rows += done.rows - inserted;
+            let done = &self.loading()?.done[load];
+            self.verify_load(&plan.streams[done.stream], done).await?;
+        }
         Ok(())
     }
 
-    async fn settle_now(&mut self) -> Result<ImportStats> {
+    fn merges<'a>(&'a self, plan: &'a Plan, loads: &[usize]) -> Result<Vec<Merge<'a>>> {
+        let loading = self.loading()?;
+        let merge = |load: &usize| {
+            let load = &loading.done[*load];
+            let stream = &plan.streams[load.stream];
+            let (table, key) = (&self.catalog.tables[stream.table], self.key(stream));
+            let staging = load.staging.as_deref().ok_or_else(not_begun)?;
+            Ok(Merge { target: self, stream, table, staging, key })
+        };
+        loads.iter().map(merge).collect()
+    }
+
+    /// Notes for a check what a merge would refuse.
+    async fn find_problems(&mut self, plan: &Plan, load: usize) -> Result<()> {
+        let mut found = Vec::new();
+        for merge in self.merges(plan, &[load])? {
+            let clean = !self.loading()?.problems.has(merge.stream);
+            found.extend(merge.problems(clean).await?);
+        }
+        let loading = self.loading_mut()?;
+        found.into_iter().for_each(|problem| loading.problems.push(problem));
+        Ok(())
+    }
+
+    async fn finalize_now(&mut self) -> Result<ImportStats> {
         self.finish_stream().await?;
+        let waiting = self.loading()?.done.iter().enumerate();
+        let waiting: Vec<usize> =
+            waiting.filter(|(_, l)| l.waits && l.staging.is_some()).map(|(n, _)| n).collect();
+        if !waiting.is_empty() {
+            self.finish_loads(&waiting).await?;
+        }
         self.check_foreign_keys().await?;
         if self.purpose == Purpose::Load {
             self.check_direct().await?;
-            self.keep_residue().await?;
+            self.store_entries().await?;
             self.restore_triggers().await?;
-            let taken = self.loading.as_mut().map(|l| std::mem::take(&mut l.indexes));
-            self.make_indexes(&taken.unwrap_or_default()).await?;
+            let taken = std::mem::take(&mut self.loading_mut()?.indexes);
+            self.make_indexes(&taken).await?;
         }
-        self.count_whole_rows();
-        let loading = self.loading.as_ref().ok_or_else(not_begun)?;
+        let loading = self.loading()?;
         Ok(ImportStats {
             loaded: loading.loaded.clone(),
             orphans: loading.orphans.clone(),
@@ -265,7 +322,7 @@ impl Target for PgTarget {
         ids: &'a KeysOf,
         after: Option<i64>,
     ) -> BoxFuture<'a, Result<Vec<ExistingKey>>> {
-        Box::pin(self.known_ids_now(ids, after))
+        Box::pin(self.existing_keys_now(ids, after))
     }
 
     fn existing_uuid_spellings<'a>(
@@ -273,7 +330,7 @@ impl Target for PgTarget {
         table: usize,
         origin: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Vec<(String, Uuid)>>> {
-        Box::pin(self.known_spellings_now(table, origin))
+        Box::pin(self.existing_uuid_spellings_now(table, origin))
     }
 
     fn write_rows<'a>(&'a mut self, rows: &'a Rows<'a>) -> BoxFuture<'a, Result<Vec<Refused>>> {
@@ -281,7 +338,7 @@ impl Target for PgTarget {
     }
 
     fn finalize(&mut self) -> BoxFuture<'_, Result<ImportStats>> {
-        Box::pin(self.settle_now())
+        Box::pin(self.finalize_now())
     }
 
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<()>> {

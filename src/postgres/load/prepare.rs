@@ -73,11 +73,16 @@ impl PgTarget {
                     (SELECT count(*) FROM pg_catalog.pg_policy p WHERE p.polrelid = c.oid) \
                FROM pg_catalog.pg_class c WHERE c.oid = {full}::regclass"
         );
-        let rows = self.connection.rows(Code::Target, "cannot read the rights", &sql).await?;
-        let text = |n: usize| rows.first().and_then(|row| row.get(n).cloned().flatten());
-        let yes = |n: usize| text(n).as_deref() == Some("t");
-        let policies = text(3).and_then(|count| count.parse().ok()).unwrap_or(0);
-        Ok(Rights { insert: yes(0), lock: yes(1), owner: yes(2), policies })
+        let rights = self.connection.read(Code::Target, "cannot read the rights", &sql, |row| {
+            Ok(Rights {
+                insert: row.boolean()?,
+                lock: row.boolean()?,
+                owner: row.boolean()?,
+                policies: row.parsed()?,
+            })
+        });
+        let gone = || Error::new(Code::Target, format!("{table}: the table is gone"));
+        rights.await?.into_iter().next().ok_or_else(gone)
     }
 
     /// Keeps everybody else from writing, and looks whether somebody has meanwhile.
@@ -153,7 +158,15 @@ impl PgTarget {
             ));
         }
         self.disabled = firing;
+        self.as_replica = as_replica;
         Ok(())
+    }
+
+    /// Lets the server check every constraint with the statement that could violate it: a table with a
+    /// check that waits for the commit cannot be altered, and violations would come too late for us to
+    /// say which row it is.
+    pub(super) async fn check_at_once(&self) -> Result<()> {
+        self.run("cannot set constraints immediate", "SET CONSTRAINTS ALL IMMEDIATE").await
     }
 
     /// Gives every trigger its state back, inside the same transaction.

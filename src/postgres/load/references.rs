@@ -1,202 +1,246 @@
-//! Rows that refer to rows which are not there: found, left out, or given the session that they lack.
+//! Rows that refer to rows which are not there: found by references of any width, left out, or given the row that they lack.
 
 use std::sync::Arc;
 
-use super::copy::Load;
-use super::sidecar::STAGED_RESIDUE;
-use super::{Loading, PgTarget, not_begun};
+use super::sidecar::STAGED_ENTRIES;
+use super::{Load, PgTarget};
 use crate::catalog::Reference;
 use crate::error::{Code, Error, Result};
 use crate::load::bench_skip::{Step, skips};
 use crate::load::{Problems, Purpose};
-use crate::plan::TablePlan;
-use crate::policy::OnOrphans;
-use crate::policy::OnUnrepresentable;
+use crate::plan::StreamPlan;
+use crate::policy::{OnOrphans, OnUnrepresentable};
 use crate::postgres::catalog::ForeignKey;
-use crate::postgres::{literal, quoted, row_text};
-use crate::sidecar::{DEFAULT, SIDECAR, WHOLE_ROW};
+use crate::postgres::{key_text, literal, quoted, row_text};
+use crate::sidecar::WHOLE_ROW;
 use crate::source::{ORPHANS_NAMED, Orphans};
 use chronicle_archive::show_text;
 
+/// A table that rows can be found in.
+struct Place<'a> {
+    /// Its full name.
+    name: String,
+    /// The stream that is staged there; none if it is the table itself.
+    staged: Option<&'a StreamPlan>,
+}
+
 impl PgTarget {
-    /// Decides about staged rows that refer to nothing.
-    pub(super) async fn settle_orphans(
-        &mut self,
-        stream: &TablePlan,
-        load: &mut Load,
-        staging: &str,
-    ) -> Result<()> {
-        let wanted = self.loading.as_ref().and_then(|l| l.plan.options.orphans);
+    /// Applies the policy for orphans to staged rows. Rows that refer to rows which are left out are
+    /// orphans, too, so this is repeated until none is left out any more.
+    pub(super) async fn apply_orphan_policy(&mut self, loads: &[usize]) -> Result<()> {
+        loop {
+            let mut skipped = 0;
+            for load in loads {
+                skipped += self.apply_orphan_policy_once(*load).await?;
+            }
+            let done = self.loading()?.done.iter();
+            let together = done.enumerate().any(|(n, l)| loads.contains(&n) && l.waits);
+            if skipped == 0 || !together {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Applies the policy for orphans to the rows of one load; gives the number of those left out.
+    async fn apply_orphan_policy_once(&mut self, load: usize) -> Result<u64> {
+        let plan = Arc::clone(&self.loading()?.plan);
+        let (wanted, number) = (plan.options.orphans, self.loading()?.done[load].stream);
+        let (stream, mut skipped) = (&plan.streams[number], 0);
         for reference in self.catalog.tables[stream.table].references.clone() {
-            let Some(left) = self.orphans_in(staging, stream, &reference).await? else { continue };
+            let Some(staging) = self.loading()?.done[load].staging.clone() else { break };
+            let left = self.orphans_in(&staging, stream, true, &reference).await?;
+            let Some(left) = left else { continue };
             let refused = reference.enforced || wanted == Some(OnOrphans::Fail);
             match wanted {
                 Some(OnOrphans::Skip) => {
-                    let rows = self.skip(stream, &reference, load, staging).await?;
-                    let Some(loading) = &mut self.loading else { return Ok(()) };
-                    loading.loaded[load.stream].orphans_skipped += rows;
+                    let rows = self.skip(stream, &reference, load, &staging).await?;
+                    self.loading_mut()?.loaded[number].orphans_skipped += rows;
+                    skipped += rows;
                 }
                 Some(OnOrphans::Adopt) if self.adopts(&reference) => {
-                    let rows = self.adopt(stream, &reference, staging).await?;
-                    let Some(loading) = &mut self.loading else { return Ok(()) };
-                    loading.loaded[load.stream].adopted_rows += rows;
+                    let rows = self.adopt(stream, &reference, &staging).await?;
+                    self.loading_mut()?.loaded[number].adopted_rows += rows;
                 }
                 _ if refused && self.purpose == Purpose::Load => {
                     return Err(left.refused(reference.enforced));
                 }
                 _ if refused => {
-                    let Some(loading) = &mut self.loading else { return Ok(()) };
-                    loading.problems.orphans(&left);
+                    self.loading_mut()?.problems.orphans(&left);
                     continue;
                 }
                 _ => {}
             }
-            let Some(loading) = &mut self.loading else { return Ok(()) };
-            loading.orphans.push(left);
+            self.note_orphans(left)?;
+        }
+        Ok(skipped)
+    }
+
+    /// Notes orphans together with those that were found before by the same reference.
+    fn note_orphans(&mut self, left: Orphans) -> Result<()> {
+        let orphans = &mut self.loading_mut()?.orphans;
+        let same = |o: &&mut Orphans| o.stream == left.stream && o.column == left.column;
+        match orphans.iter_mut().find(same) {
+            None => orphans.push(left),
+            Some(noted) => {
+                noted.rows += left.rows;
+                let room = ORPHANS_NAMED.saturating_sub(noted.first.len());
+                noted.first.extend(left.first.into_iter().take(room));
+            }
         }
         Ok(())
     }
 
-    /// Whether rows can be made for this reference: sessions can, the rest would be empty.
+    /// Whether a row can be created for this reference: only where it says the whole key of the row.
     fn adopts(&self, reference: &Reference) -> bool {
-        self.catalog.tables[reference.table].adoptable
+        let parent = &self.catalog.tables[reference.table];
+        let is_key = parent.key.iter().all(|k| reference.parent_columns.contains(k));
+        parent.adoptable && is_key && parent.key.len() == reference.parent_columns.len()
     }
 
     /// Takes staged rows out again that refer to nothing.
-    pub(super) async fn skip(
-        &self,
-        stream: &TablePlan,
+    async fn skip(
+        &mut self,
+        stream: &StreamPlan,
         reference: &Reference,
-        load: &mut Load,
+        load: usize,
         staging: &str,
     ) -> Result<u64> {
-        let Some((_, condition)) = self.orphan_condition(stream, reference) else { return Ok(0) };
-        let sums = &mut load.sums;
+        const WHAT: &str = "cannot leave out rows that refer to nothing";
+        let Some(condition) = self.orphan_condition(stream, true, reference) else {
+            return Ok(0);
+        };
+        let of = &mut self.loading_mut()?.done[load];
+        let (types, fresh) = (of.types.clone(), of.sums.another());
+        let mut sums = std::mem::replace(&mut of.sums, fresh);
         let from = format!("{staging} c WHERE {condition}");
-        self.each_row(stream, &load.types, &from, |batch, row| sums.take(batch, row)).await?;
-        let key = self.key_text(stream, "c");
-        let mut sql = String::new();
-        if self.loading.as_ref().is_some_and(|l| l.sidecar.is_some()) {
-            sql = format!(
-                "DELETE FROM {STAGED_RESIDUE} r USING {staging} c \
-                  WHERE r.table_name = {} AND r.key = {key} AND {condition};",
-                literal(&stream.table_name)
+        self.each_row(stream, &types, &from, "c", |batch, row| sums.take(batch, row)).await?;
+        if self.loading()?.sidecar.is_some() {
+            let sql = format!(
+                "DELETE FROM {STAGED_ENTRIES} r USING {staging} c \
+                  WHERE r.table_name = {} AND r.key = {} AND {condition}",
+                literal(&stream.table_name),
+                self.key(stream).text("c")
             );
-        }
-        if !sql.is_empty() {
-            self.run("cannot leave out rows without a session", &sql).await?;
+            self.run(WHAT, &sql).await?;
         }
         let sql = format!("DELETE FROM {staging} c WHERE {condition}");
-        let rows = self.connection.client.execute_typed(&sql, &[]).await.map_err(|e| {
-            self.connection.failed(Code::Target, "cannot leave out rows without a session", e)
-        })?;
+        let rows = self.connection.client.execute_typed(&sql, &[]).await;
+        let rows = rows.map_err(|e| self.connection.failed(Code::Target, WHAT, e))?;
+        let load = &mut self.loading_mut()?.done[load];
+        load.sums = sums;
         load.rows -= rows;
         Ok(rows)
     }
 
-    /// Makes the sessions that staged rows refer to.
-    pub(super) async fn adopt(
+    /// Creates the rows that staged rows refer to.
+    async fn adopt(
         &self,
         stream: &TablePlan,
         reference: &Reference,
         staging: &str,
     ) -> Result<u64> {
-        let Some((refers, condition)) = self.orphan_condition(stream, reference) else {
+        let Some(condition) = self.orphan_condition(stream, true, reference) else {
             return Ok(0);
         };
         let table = &self.catalog.tables[stream.table];
         let parent = &self.catalog.tables[reference.table];
-        let Some(key) = parent.key.first().map(|k| &parent.columns[*k]) else { return Ok(0) };
-        let at = stream.columns.iter().find(|c| c.name == "timestamp");
-        let at = at.map_or_else(
+        let place = Place { name: staging.to_owned(), staged: Some(stream) };
+        let refers: Vec<String> = (reference.columns.iter())
+            .map(|n| self.value(&place, "c", &table.columns[*n].physical))
+            .collect();
+        let began = table.time.filter(|t| stream.columns.iter().any(|c| c.target == *t));
+        let began = began.map_or_else(
             || "NULL".into(),
-            |c| format!("min(c.{})", quoted(&table.columns[c.target].physical)),
+            |t| format!("min({})", self.value(&place, "c", &table.columns[t].physical)),
         );
-        let mut columns = vec![(quoted(&key.physical), format!("c.{refers}"))];
-        for column in &parent.columns {
-            let value = match column.name.as_str() {
-                "start_time" => at.clone(),
-                _ if column.name == key.name || !column.not_null || column.has_default => continue,
-                _ if column.default_from.as_deref() == Some(&key.name) => {
-                    format!("c.{refers}::text")
-                }
-                _ => column.default.as_deref().map_or_else(|| "''".into(), literal),
+        let mut columns = Vec::new();
+        for (n, column) in parent.columns.iter().enumerate() {
+            let key = reference.parent_columns.iter().position(|k| *k == n);
+            let from = column.default_from.as_ref().and_then(|name| {
+                let is_it = |k: &usize| parent.columns[*k].name == *name;
+                reference.parent_columns.iter().position(is_it)
+            });
+            let value = match (key, from) {
+                (Some(key), _) => refers[key].clone(),
+                _ if parent.time == Some(n) => began.clone(),
+                _ if !column.not_null || column.has_default => continue,
+                (None, Some(from)) => format!("({})::text", refers[from]),
+                (None, None) => column.default.as_deref().map_or_else(|| "''".into(), literal),
             };
             columns.push((quoted(&column.physical), value));
         }
         let (names, values): (Vec<String>, Vec<String>) = columns.into_iter().unzip();
-        let mut sql = format!(
-            "INSERT INTO {} AS p ({}) SELECT {} FROM {staging} c WHERE {condition} GROUP BY c.{refers}",
+        let sql = format!(
+            "INSERT INTO {} AS p ({}) SELECT {} FROM {staging} c WHERE {condition} GROUP BY {}",
             self.found.full_name(&parent.name),
             names.join(", "),
-            values.join(", ")
+            values.join(", "),
+            refers.join(", ")
         );
-        let keeps = |l: &Loading| {
-            let preserves = l.plan.options.on_unrepresentable == OnUnrepresentable::Preserve;
-            preserves && l.sidecar.is_some()
-        };
-        if self.loading.as_ref().is_some_and(keeps) {
-            // what was kept of a row that had this key is of a row that is gone
-            sql = format!(
-                "WITH made AS ({sql} RETURNING p.*) INSERT INTO {} SELECT {}, m.{}::text, \
-                        jsonb_build_object('{WHOLE_ROW}', jsonb_build_object('{DEFAULT}', {}))::text \
-                   FROM made m ON CONFLICT (table_name, key) DO UPDATE SET sidecar = excluded.sidecar",
-                self.found.full_name(SIDECAR),
-                literal(&parent.name),
-                quoted(&key.physical),
-                row_text("m")
-            );
-        }
-        self.connection.client.execute_typed(&sql, &[]).await.map_err(|e| {
-            self.connection.failed(Code::Target, "cannot make the sessions that rows refer to", e)
+        let sql = self.noting_adopted(reference.table, sql)?;
+        let adopted = self.connection.client.execute_typed(&sql, &[]).await;
+        adopted.map_err(|e| {
+            let what = "cannot create the rows that others refer to";
+            self.connection.failed(Code::Target, what, e)
         })
+    }
+
+    /// SQL that creates rows and, where originals are preserved, notes that an import has created them.
+    fn noting_adopted(&self, parent: usize, insert: String) -> Result<String> {
+        let (loading, parent) = (self.loading()?, &self.catalog.tables[parent]);
+        let preserves = loading.plan.options.on_unrepresentable == OnUnrepresentable::Preserve;
+        let Some(sidecar) = loading.sidecar.as_ref().filter(|_| preserves) else {
+            return Ok(insert);
+        };
+        let own = &sidecar.tables;
+        // an entry that is there for such a key is of a row that is gone
+        Ok(format!(
+            "WITH made AS ({insert} RETURNING p.*) INSERT INTO {} SELECT {}, {}, {}, \
+                    jsonb_build_object('{WHOLE_ROW}', jsonb_build_object('made', {}))::text \
+               FROM made m ON CONFLICT (schema_name, table_name, key) \
+                           DO UPDATE SET entry = excluded.entry",
+            own.sidecar,
+            own.schema_name(),
+            literal(&parent.name),
+            key_text(&super::keys::key_names(parent), "m"),
+            row_text("m")
+        ))
     }
 
     /// Checks the references of rows that went straight into their tables.
     pub(super) async fn check_direct(&mut self) -> Result<()> {
-        let loading = self.loading.as_ref().ok_or_else(not_begun)?;
+        let loading = self.loading()?;
         let (plan, mut found) = (Arc::clone(&loading.plan), Vec::new());
         for load in loading.done.iter().filter(|l| l.staging.is_none()) {
             let Some(stream) = plan.streams[load.stream].table() else { continue };
             let table = &self.catalog.tables[stream.table];
             for reference in &table.references {
                 let place = self.found.full_name(&table.name);
-                let Some(left) = self.orphans_in(&place, stream, reference).await? else {
-                    continue;
-                };
+                let left = self.orphans_in(&place, stream, false, reference).await?;
+                let Some(left) = left else { continue };
                 if reference.enforced || plan.options.orphans == Some(OnOrphans::Fail) {
                     return Err(left.refused(reference.enforced));
                 }
                 found.push(left);
             }
         }
-        if let Some(loading) = &mut self.loading {
-            loading.orphans.append(&mut found);
-        }
-        Ok(())
+        found.into_iter().try_for_each(|left| self.note_orphans(left))
     }
 
-    /// Checks the foreign keys that no layout knows of: while triggers are silenced the server may
-    /// not check them itself.
+    /// Checks the foreign keys to tables that no layout knows of: while triggers are silenced the server
+    /// does not check them itself.
     pub(super) async fn check_foreign_keys(&mut self) -> Result<()> {
-        let Some(loading) = &self.loading else { return Ok(()) };
-        let mut problems = Problems::default();
-        for load in &loading.done {
-            let Some(stream) = loading.plan.streams[load.stream].table() else { continue };
+        let (loading, mut problems) = (self.loading()?, Problems::default());
+        for load in loading.done.iter().filter(|l| !l.unreadable) {
+            let stream = &loading.plan.streams[load.stream];
             let table = &self.catalog.tables[stream.table];
-            let known = |column: &str| {
-                table.references.iter().any(|r| table.columns[r.columns[0]].physical == column)
-            };
-            let loaded = |column: &String| {
-                stream.columns.iter().any(|c| table.columns[c.target].physical == *column)
-            };
             for key in self.found.foreign_keys.iter().filter(|k| k.table == table.name) {
-                let ours = key.columns.len() == 1 && known(&key.columns[0]);
-                if ours || !key.columns.iter().all(loaded) {
+                let known = self.found.reference(&self.catalog.tables, key).is_some();
+                if known || !self.writes(stream, &key.columns) {
                     continue;
                 }
-                let place = load.place(&self.found, &table.name);
-                match (self.check_foreign_key(stream, key, &place).await, self.purpose) {
+                let checked = self.check_foreign_key(stream, key, load).await;
+                match (checked, self.purpose) {
                     (Err(e), Purpose::Check) if e.code() == Code::Orphan => {
                         problems.refused(&stream.stream, &e);
                     }
@@ -204,128 +248,198 @@ impl PgTarget {
                 }
             }
         }
-        if let Some(loading) = &mut self.loading {
-            problems.all().into_iter().for_each(|p| loading.problems.push(p));
-        }
+        let loading = self.loading_mut()?;
+        problems.all().into_iter().for_each(|p| loading.problems.push(p));
         Ok(())
     }
 
-    /// The tables that a foreign key refers to: for a check also what would go into them.
-    pub(super) fn parents(&self, key: &ForeignKey) -> Vec<String> {
-        let mut places = vec![key.parent.clone()];
-        let parent = self.found.tables.iter().find(|t| t.oid == key.parent_oid);
-        let Some(loading) = self.loading.as_ref().filter(|_| self.purpose == Purpose::Check) else {
-            return places;
+    /// Checks a foreign key of the rows of a load.
+    async fn check_foreign_key(
+        &self,
+        stream: &StreamPlan,
+        key: &ForeignKey,
+        load: &Load,
+    ) -> Result<()> {
+        let place = Place {
+            name: load.place(&self.found, &key.table),
+            staged: load.staging.as_ref().map(|_| stream),
         };
-        for load in &loading.done {
-            let Some(stream) = loading.plan.streams[load.stream].table() else { continue };
-            let written = |name: &String| {
-                let columns = &self.catalog.tables[stream.table].columns;
-                stream.columns.iter().any(|c| columns[c.target].physical == *name)
+        let own = key.columns.iter().map(|c| self.value(&place, "c", c)).collect::<Vec<_>>();
+        let parent = Place { name: key.parent.clone(), staged: None };
+        let others = key.parent_columns.iter().map(|c| self.value(&parent, "p", c));
+        let same = own.iter().zip(others).map(|(own, other)| format!("{other} = {own}"));
+        let same = same.collect::<Vec<_>>().join(" AND ");
+        let nowhere = format!("NOT EXISTS (SELECT 1 FROM {} p WHERE {same})", parent.name);
+        let sql = format!(
+            "SELECT count(*) FROM {} c WHERE {} HAVING count(*) > 0",
+            place.name,
+            refers_to_nothing(&own, &nowhere, key.match_full)
+        );
+        let what = "cannot check the references";
+        let counts = self.connection.read(Code::Target, what, &sql, |row| row.text()).await?;
+        let Some(count) = counts.first() else { return Ok(()) };
+        Err(Error::new(
+            Code::Orphan,
+            format!(
+                "{}: {count} rows violate the foreign key {}: {} is not in {}",
+                key.table,
+                show_text(&key.name),
+                key.columns.join(", "),
+                key.parent
+            ),
+        )
+        .hint("load what they refer to first, or remove them from the source"))
+    }
+
+    /// The error of staged rows that violate a foreign key.
+    pub(super) async fn violated(
+        &self,
+        stream: &StreamPlan,
+        key: &ForeignKey,
+        staging: &str,
+    ) -> Option<Error> {
+        if let Some(reference) = self.found.reference(&self.catalog.tables, key) {
+            let left = self.orphans_in(staging, stream, true, &reference).await;
+            return Some(left.ok()??.refused(true));
+        }
+        let loading = self.loading().ok()?;
+        let load = loading.done.iter().find(|l| l.staging.as_deref() == Some(staging))?;
+        self.check_foreign_key(stream, key, load).await.err()
+    }
+
+    /// SQL that is true for rows `c` which refer to no row: neither to one of the table nor to one that is
+    /// still staged. `None` if the reference is not written.
+    fn orphan_condition(
+        &self,
+        stream: &StreamPlan,
+        staged: bool,
+        reference: &Reference,
+    ) -> Option<String> {
+        let table = &self.catalog.tables[stream.table];
+        let parent = &self.catalog.tables[reference.table];
+        let names = |columns: &[usize], of: &crate::catalog::CatalogTable| -> Vec<String> {
+            columns.iter().map(|n| of.columns[*n].physical.clone()).collect()
+        };
+        let own = names(&reference.columns, table);
+        let parent_columns = names(&reference.parent_columns, parent);
+        if !self.writes(stream, &own) {
+            return None;
+        }
+        let place = Place { name: String::new(), staged: staged.then_some(stream) };
+        let values: Vec<String> = own.iter().map(|name| self.value(&place, "c", name)).collect();
+        let same = |place: &Place<'_>| -> String {
+            let pair = |((name, value), column): ((&String, &String), &String)| {
+                let collation = self.collation((&table.name, name), (&parent.name, column));
+                format!("{} = {value}{collation}", self.value(place, "p", column))
             };
-            if parent.is_some_and(|t| t.name == stream.table_name) && key.keys.iter().all(written) {
-                places.extend(load.staging.clone());
+            let pairs = own.iter().zip(&values).zip(&parent_columns).map(pair);
+            pairs.collect::<Vec<_>>().join(" AND ")
+        };
+        let nowhere: Vec<String> = (self.places(reference.table, &parent_columns).iter())
+            .map(|p| format!("NOT EXISTS (SELECT 1 FROM {} p WHERE {})", p.name, same(p)))
+            .collect();
+        let is_it = |key: &&ForeignKey| {
+            let same = self.found.reference(&self.catalog.tables, key);
+            key.table == table.name && same.as_ref() == Some(reference)
+        };
+        let match_full = self.found.foreign_keys.iter().find(is_it).is_some_and(|k| k.match_full);
+        Some(refers_to_nothing(&values, &nowhere.join(" AND "), match_full))
+    }
+
+    /// Where rows of a table are: in it, and where they are staged and not yet merged, which for a check
+    /// they never are.
+    fn places(&self, table: usize, columns: &[String]) -> Vec<Place<'_>> {
+        let full = self.found.full_name(&self.catalog.tables[table].name);
+        let mut places = vec![Place { name: full, staged: None }];
+        let Some(loading) = &self.loading else { return places };
+        for load in loading.done.iter().filter(|l| !l.merged && !l.unreadable) {
+            let stream = &loading.plan.streams[load.stream];
+            if let (Some(staging), true) = (&load.staging, stream.table == table)
+                && self.writes(stream, columns)
+            {
+                places.push(Place { name: staging.clone(), staged: Some(stream) });
             }
         }
         places
     }
 
-    pub(super) async fn check_foreign_key(
-        &self,
-        stream: &TablePlan,
-        key: &ForeignKey,
-        place: &str,
-    ) -> Result<()> {
-        let given: Vec<String> =
-            key.columns.iter().map(|c| format!("c.{} IS NOT NULL", quoted(c))).collect();
-        // of what is staged as text both sides are compared as texts
-        let same = |(own, other): (&String, &String)| match self.cast_of(stream, own) {
-            Some(ty) => format!("p.{}::text = (c.{}::{ty})::text", quoted(other), quoted(own)),
-            None => format!("p.{} = c.{}", quoted(other), quoted(own)),
-        };
-        let same: Vec<String> = key.columns.iter().zip(&key.keys).map(same).collect();
-        let same = same.join(" AND ");
-        let nowhere: Vec<String> = (self.parents(key).iter())
-            .map(|p| format!("NOT EXISTS (SELECT 1 FROM {p} p WHERE {same})"))
-            .collect();
-        let sql = format!(
-            "SELECT count(*) FROM {place} c WHERE {} AND {} HAVING count(*) > 0",
-            given.join(" AND "),
-            nowhere.join(" AND ")
-        );
-        let rows = self.connection.rows(Code::Target, "cannot check the references", &sql).await?;
-        match rows.first().and_then(|r| r.first().cloned().flatten()) {
-            None => Ok(()),
-            Some(count) => Err(Error::new(
-                Code::Orphan,
-                format!(
-                    "{}: {count} rows violate the foreign key {}: {} is not in {}",
-                    key.table,
-                    show_text(&key.name),
-                    key.columns.join(", "),
-                    key.parent
-                ),
-            )
-            .hint("load what they refer to first, or remove them from the source")),
-        }
-    }
-
-    /// The referring column, and SQL that is true for rows `c` which refer to no row: neither to one
-    /// of the table, nor for a check to one that would be there.
-    pub(super) fn orphan_condition(
-        &self,
-        stream: &TablePlan,
-        reference: &Reference,
-    ) -> Option<(String, String)> {
+    /// Whether all these columns of the table are written.
+    pub(super) fn writes(&self, stream: &StreamPlan, columns: &[String]) -> bool {
         let table = &self.catalog.tables[stream.table];
-        let parent = &self.catalog.tables[reference.table];
-        let key = parent.key.first().map(|k| quoted(&parent.columns[*k].physical))?;
-        if !stream.columns.iter().any(|c| c.target == reference.columns[0]) {
-            return None;
-        }
-        let refers = quoted(&table.columns[reference.columns[0]].physical);
-        let mut places = vec![self.found.full_name(&parent.name)];
-        let loading = self.loading.as_ref()?;
-        for load in loading.done.iter().filter(|_| self.purpose == Purpose::Check) {
-            let Some(of) = loading.plan.streams[load.stream].table() else { continue };
-            places.extend(load.staging.clone().filter(|_| of.table == reference.table));
-        }
-        let nowhere: Vec<String> = (places.iter())
-            .map(|p| format!("NOT EXISTS (SELECT 1 FROM {p} p WHERE p.{key} = c.{refers})"))
-            .collect();
-        let condition = format!("c.{refers} IS NOT NULL AND {}", nowhere.join(" AND "));
-        Some((refers, condition))
+        let is_it = |name: &String| {
+            stream.columns.iter().any(|c| table.columns[c.target].physical == *name)
+        };
+        columns.iter().all(is_it)
     }
 
-    /// The rows of a place, the table itself or a staging table, that refer to no row.
-    pub(super) async fn orphans_in(
+    /// A column of rows at a place, as SQL, with the type that it has in its table.
+    fn value(&self, place: &Place<'_>, alias: &str, physical: &str) -> String {
+        let name = quoted(physical);
+        match place.staged.and_then(|stream| self.cast_of(stream, physical)) {
+            Some(ty) => format!("{alias}.{name}::{ty}"),
+            None => format!("{alias}.{name}"),
+        }
+    }
+
+    /// The collation in which two columns are compared, as SQL: that of the column referred to, as the
+    /// server does it. Nothing where both have that of their types.
+    fn collation(&self, own: (&str, &str), parent: (&str, &str)) -> String {
+        let of = |(table, column): (&str, &str)| {
+            let table = self.found.tables.iter().find(|t| t.name == table)?;
+            table.columns.iter().find(|c| c.name == column)?.collation.clone()
+        };
+        match (of(own), of(parent)) {
+            (None, None) => String::new(),
+            (_, Some(collation)) => format!(" COLLATE {collation}"),
+            (Some(_), None) => " COLLATE pg_catalog.\"default\"".into(),
+        }
+    }
+
+    /// The rows at a place, the table itself or a staging table, that refer to no row.
+    async fn orphans_in(
         &self,
         place: &str,
-        stream: &TablePlan,
+        stream: &StreamPlan,
+        staged: bool,
         reference: &Reference,
     ) -> Result<Option<Orphans>> {
-        let Some((refers, condition)) = self.orphan_condition(stream, reference) else {
-            return Ok(None);
-        };
         if skips(Step::References) {
             return Ok(None);
         }
+        let Some(condition) = self.orphan_condition(stream, staged, reference) else {
+            return Ok(None);
+        };
         let table = &self.catalog.tables[stream.table];
+        let columns: Vec<_> = reference.columns.iter().map(|n| &table.columns[*n]).collect();
+        let refers: Vec<String> = columns.iter().map(|c| quoted(&c.physical)).collect();
         let sql = format!(
-            "SELECT {}, c.{refers}::text, count(*) OVER () FROM {place} c WHERE {condition} \
-             LIMIT {ORPHANS_NAMED}",
-            self.key_text(stream, "c"),
+            "SELECT {}, {}, count(*) OVER () FROM {place} c WHERE {condition} LIMIT {ORPHANS_NAMED}",
+            self.key(stream).text("c"),
+            key_text(&refers, "c")
         );
-        let rows = self.connection.rows(Code::Target, "cannot check the references", &sql).await?;
-        let text = |row: &[Option<String>], n: usize| row.get(n).cloned().flatten();
-        let Some(count) = rows.first().and_then(|row| text(row, 2)) else { return Ok(None) };
-        Ok(Some(Orphans {
-            stream: stream.stream.clone(),
-            column: table.columns[reference.columns[0]].name.clone(),
-            rows: count.parse().unwrap_or(0),
-            first: (rows.iter())
-                .map(|r| (text(r, 0).unwrap_or_default(), text(r, 1).unwrap_or_default()))
-                .collect(),
-        }))
+        let what = "cannot check the references";
+        let read = self.connection.read(Code::Target, what, &sql, |row| {
+            let key = row.optional()?.unwrap_or_else(|| "NULL".into());
+            Ok(((key, row.text()?), row.parsed::<u64>()?))
+        });
+        let (first, counts): (Vec<_>, Vec<u64>) = read.await?.into_iter().unzip();
+        let Some(rows) = counts.first().copied() else { return Ok(None) };
+        let names: Vec<&str> = columns.iter().map(|c| c.name.as_str()).collect();
+        let (stream, column) = (stream.stream.clone(), names.join(", "));
+        Ok(Some(Orphans { stream, column, rows, first }))
+    }
+}
+
+/// SQL that is true for rows that refer to nothing, given the values by which they refer and what is true
+/// if no row has these. A row refers only if none of the values is NULL; MATCH FULL allows all to be
+/// NULL, but not some.
+fn refers_to_nothing(values: &[String], nowhere: &str, match_full: bool) -> String {
+    let given: Vec<String> = values.iter().map(|v| format!("{v} IS NOT NULL")).collect();
+    match match_full && values.len() > 1 {
+        false => format!("{} AND {nowhere}", given.join(" AND ")),
+        true => {
+            let (all, any) = (given.join(" AND "), given.join(" OR "));
+            format!("({any}) AND (NOT ({all}) OR {nowhere})")
+        }
     }
 }

@@ -4,9 +4,9 @@ use futures::{StreamExt, pin_mut};
 
 use super::PgTarget;
 use super::copy::Load;
+use super::keys::Alias;
 use crate::catalog::ColumnType;
 use crate::error::{Code, Result};
-use crate::load::Purpose;
 use crate::load::bench_skip::{Step, skips};
 use crate::load::row_sketch::{differing, not_as_loaded};
 use crate::plan::TablePlan;
@@ -20,31 +20,25 @@ const SIDE_BY_SIDE: &str = "SET LOCAL parallel_setup_cost = 0; SET LOCAL paralle
                             SET LOCAL jit = off";
 
 impl PgTarget {
-    /// The key of a row as text, as SQL.
-    pub(super) fn key_text(&self, stream: &TablePlan, alias: &str) -> String {
-        let table = &self.catalog.tables[stream.table];
-        table.key.first().map_or_else(
-            || "NULL".into(),
-            |k| format!("{alias}.{}::text", quoted(&table.columns[*k].physical)),
-        )
-    }
-
-    /// Hands over the written columns of rows; `from` is what follows FROM, with the rows as `c`.
+    /// Hands over the written columns of rows; `from` is what follows FROM, with the rows as `c`, and `keys`
+    /// is the alias of those that their keys are taken from.
     pub(super) async fn each_row(
         &self,
         stream: &TablePlan,
         types: &[ColumnType],
         from: &str,
+        keys: &str,
         mut each: impl FnMut(&Batch, usize),
     ) -> Result<()> {
         let table = &self.catalog.tables[stream.table];
         let columns: Vec<String> = (stream.columns.iter())
             .map(|c| {
                 let name = quoted(&table.columns[c.target].physical);
+                let alias = if table.key.contains(&c.target) { keys } else { "c" };
                 match c.ty {
-                    // so that workers of the server fetch and spell it, and not only who sends it
-                    ColumnType::Cast(_) | ColumnType::Jsonb => format!("c.{name}::text"),
-                    _ => format!("c.{name}"),
+                    // so that workers of the server fetch and spell it, and not only the one that sends it
+                    ColumnType::Cast(_) | ColumnType::Jsonb => format!("{alias}.{name}::text"),
+                    _ => format!("{alias}.{name}"),
                 }
             })
             .collect();
@@ -69,29 +63,29 @@ impl PgTarget {
     }
 
     /// Compares what stands in the table with what was sent.
-    pub(super) async fn read_back(&self, stream: &TablePlan, load: &Load) -> Result<()> {
+    pub(super) async fn verify_load(&self, stream: &StreamPlan, load: &Load) -> Result<()> {
         if skips(Step::Readback) {
             return Ok(());
         }
         let table = &self.catalog.tables[stream.table];
         let full = self.found.full_name(&table.name);
-        let from = match (&load.staging, self.purpose, table.key.first()) {
-            (None, ..) => format!("{full} c"),
-            (Some(staging), Purpose::Check, _) => format!("{staging} c"),
-            (Some(staging), _, Some(key)) => {
-                let key = quoted(&table.columns[*key].physical);
-                format!("{full} c JOIN {staging} s ON s.{key} = c.{key}")
+        let (from, keys) = match (&load.staging, load.merged) {
+            (None, _) => (format!("{full} c"), "c"),
+            (Some(staging), false) => (format!("{staging} c"), "c"),
+            // a key may meet a row whose key is spelled otherwise, and is equal all the same
+            (Some(staging), true) => {
+                let same = self.key(stream).same(Alias::Stored("c"), Alias::Staged("s"));
+                (format!("{full} c JOIN {staging} s ON {same}"), "s")
             }
-            (Some(_), _, None) => return Ok(()),
         };
         self.run("cannot prepare to read back", SIDE_BY_SIDE).await?;
         let mut found = load.sums.another();
-        self.each_row(stream, &load.types, &from, |batch, row| found.add(batch, row)).await?;
+        self.each_row(stream, &load.types, &from, keys, |batch, row| found.add(batch, row)).await?;
         if !found.differs(&load.sums) {
             return Ok(());
         }
         let mut first = None;
-        self.each_row(stream, &load.types, &from, |batch, row| {
+        self.each_row(stream, &load.types, &from, keys, |batch, row| {
             if first.is_none() {
                 first = differing(stream, &mut found, &load.sums, batch, row);
             }

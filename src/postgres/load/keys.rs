@@ -1,0 +1,83 @@
+//! The key of a table's rows as SQL: of any number of columns, which the database compares itself.
+
+use super::PgTarget;
+use crate::catalog::CatalogTable;
+use crate::plan::StreamPlan;
+use crate::postgres::{key_text, quoted};
+
+/// Rows as a query names them. Staged rows have texts where COPY cannot send the type itself.
+#[derive(Clone, Copy)]
+pub(super) enum Alias<'a> {
+    Stored(&'a str),
+    Staged(&'a str),
+}
+
+/// A column of a key.
+struct KeyColumn {
+    /// Its name as SQL writes it.
+    name: String,
+    /// The type that its staged texts are cast into.
+    cast: Option<String>,
+    nullable: bool,
+}
+
+/// The key of a table.
+pub(super) struct Key {
+    columns: Vec<KeyColumn>,
+    names: Vec<String>,
+}
+
+impl PgTarget {
+    /// The key of the table that a stream goes into.
+    pub(super) fn key(&self, stream: &StreamPlan) -> Key {
+        let table = &self.catalog.tables[stream.table];
+        let column = |n: &usize| {
+            let column = &table.columns[*n];
+            KeyColumn {
+                name: quoted(&column.physical),
+                cast: self.cast_of(stream, &column.physical).map(str::to_owned),
+                nullable: !column.not_null,
+            }
+        };
+        Key { columns: table.key.iter().map(column).collect(), names: key_names(table) }
+    }
+}
+
+/// The names of a table's key as SQL writes them.
+pub(super) fn key_names(table: &CatalogTable) -> Vec<String> {
+    table.key.iter().map(|n| quoted(&table.columns[*n].physical)).collect()
+}
+
+impl Key {
+    /// SQL for the text that names a row.
+    pub(super) fn text(&self, alias: &str) -> String {
+        key_text(&self.names, alias)
+    }
+
+    /// SQL for the columns, by which rows with the same key are grouped.
+    pub(super) fn grouped(&self, rows: Alias<'_>) -> String {
+        self.columns.iter().map(|c| c.value(rows)).collect::<Vec<_>>().join(", ")
+    }
+
+    /// SQL that is true if two rows have the same key, as the type and collation of each column say.
+    pub(super) fn same(&self, one: Alias<'_>, other: Alias<'_>) -> String {
+        let same = |column: &KeyColumn| match (column.value(one), column.value(other)) {
+            // arrays with NULL are equal, and can be hashed, unlike IS NOT DISTINCT FROM
+            (one, other) if column.nullable => format!("ARRAY[{one}] = ARRAY[{other}]"),
+            (one, other) => format!("{one} = {other}"),
+        };
+        match self.columns.is_empty() {
+            true => "false".into(),
+            false => self.columns.iter().map(same).collect::<Vec<_>>().join(" AND "),
+        }
+    }
+}
+
+impl KeyColumn {
+    fn value(&self, rows: Alias<'_>) -> String {
+        match (rows, &self.cast) {
+            (Alias::Staged(alias), Some(ty)) => format!("{alias}.{}::{ty}", self.name),
+            (Alias::Stored(alias) | Alias::Staged(alias), _) => format!("{alias}.{}", self.name),
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! What a check finds out about staged rows: all that a merge would refuse, and what only the server can say, tried in a
+//! copy of the table.
+
+use super::copy::type_name;
+use super::merge::{Merge, STAGED, STORED};
+use crate::catalog::ColumnType;
+use crate::error::{Code, Error, Result};
+use crate::load::{Problem, Problems};
+use crate::plan::ColumnPlan;
+use crate::postgres::catalog::TableCheck;
+use crate::postgres::{literal, quoted};
+use crate::source::ORPHANS_NAMED;
+
+/// Where a check tries what only the server can say.
+const COPY: &str = "pg_temp.chronicle_dump_rehearsal";
+
+/// A unique index or an exclusion constraint.
+struct Unique {
+    columns: Vec<String>,
+    /// Whether equal columns are all that it refuses, and all of them are staged as they will be.
+    foreseen: bool,
+    /// SQL that creates it for the copy.
+    definition: String,
+}
+
+impl Merge<'_> {
+    /// Everything that a merge would refuse. Of rows that are `clean` so far the server is asked, too.
+    pub(super) async fn problems(&self, clean: bool) -> Result<Vec<Problem>> {
+        let (mut found, key) = (Vec::new(), self.key.text("s"));
+        let mut asked = vec![(self.duplicates_sql(), "the archive holds it twice".to_owned())];
+        let differs: Vec<String> = (self.differences().into_iter())
+            .filter(|(column, _)| !self.is_added(column))
+            .map(|(_, differs)| differs)
+            .collect();
+        if !differs.is_empty() {
+            let sql = format!(
+                "SELECT {key}, count(*) OVER () FROM {} s JOIN {} t ON {} WHERE {}",
+                self.staging,
+                self.full(),
+                self.key.same(STORED, STAGED),
+                differs.join(" OR ")
+            );
+            asked.push((sql, "the target has this row already, with other content".into()));
+        }
+        let (foreseen, others): (Vec<Unique>, Vec<Unique>) =
+            self.unique().await?.into_iter().partition(|u| u.foreseen);
+        for Unique { columns, .. } in foreseen {
+            for stored in [true, false] {
+                let select = format!("{key}, count(*) OVER ()");
+                let reason = format!("its {} belongs to another row already", columns.join(", "));
+                asked.push((self.clashes_sql(&columns, stored, &select), reason));
+            }
+        }
+        for (sql, reason) in asked {
+            let sql = format!("{sql} LIMIT {ORPHANS_NAMED}");
+            let read = self.read(&sql, |row| {
+                Ok((row.optional()?.unwrap_or_else(|| "NULL".into()), row.parsed::<u64>()?))
+            });
+            let (first, counts): (Vec<String>, Vec<u64>) = read.await?.into_iter().unzip();
+            let Some(rows) = counts.first().copied() else { continue };
+            let hint = "import into an empty database, or remove these rows from the target first";
+            found.push(Problem {
+                code: Code::Conflict.word(),
+                stream: self.stream.stream.clone(),
+                column: None,
+                reason,
+                rows,
+                first,
+                remedy: Some(hint.into()),
+            });
+        }
+        if clean && found.is_empty() {
+            let mut problems = Problems::default();
+            let refused = self.rehearse(&others).await?;
+            refused.iter().for_each(|e| problems.refused(&self.stream.stream, e));
+            found.extend(problems.all());
+        }
+        Ok(found)
+    }
+
+    /// What the server refuses by rules that only it can apply: the staged rows go into a copy of
+    /// their table that is taken back again. It names the first thing, as to an import.
+    async fn rehearse(&self, unique: &[Unique]) -> Result<Option<Error>> {
+        let casts = self.stream.columns.iter().any(|c| matches!(c.ty, ColumnType::Cast(_)));
+        let unwritten = |check: &TableCheck| !self.target.writes(self.stream, &check.columns);
+        if !casts && unique.is_empty() && !self.checks().any(unwritten) {
+            return Ok(None);
+        }
+        self.target.run("cannot set a savepoint", "SAVEPOINT rehearsal").await?;
+        self.make_copy(unique).await?;
+        let refused = match self.insert(COPY).await {
+            Ok(_) => self.refuse_respelled(COPY).await.err(),
+            Err(e) => Some(e),
+        };
+        self.target.run("cannot go back", "ROLLBACK TO SAVEPOINT rehearsal").await?;
+        Ok(refused)
+    }
+
+    /// Makes a copy of the table with its constraints, and with its rows as far as new ones can clash with
+    /// them.
+    async fn make_copy(&self, unique: &[Unique]) -> Result<()> {
+        let found = &self.target.found;
+        let full = self.full();
+        let mut sql = format!(
+            "CREATE TEMPORARY TABLE chronicle_dump_rehearsal \
+             (LIKE {full} INCLUDING DEFAULTS INCLUDING GENERATED) ON COMMIT DROP;"
+        );
+        // a sequence does not go back, so nothing is taken from it
+        for column in self.numbered().await? {
+            sql.push_str(&format!(
+                "ALTER TABLE {COPY} ALTER {column} DROP DEFAULT, ALTER {column} DROP NOT NULL;"
+            ));
+        }
+        for column in &self.stream.added {
+            let (name, ty) = (quoted(&column.physical), type_name(&column.ty));
+            sql.push_str(&format!("ALTER TABLE {COPY} ADD COLUMN {name} {ty};"));
+        }
+        let own = found.tables.iter().find(|t| t.name == self.table.name);
+        if let (Some(table), false) = (own, unique.is_empty()) {
+            let columns: Vec<String> = table.columns.iter().map(|c| quoted(&c.name)).collect();
+            let columns = columns.join(", ");
+            sql.push_str(&format!("INSERT INTO {COPY} ({columns}) SELECT {columns} FROM {full};"));
+        }
+        for check in self.checks() {
+            // as the rows that are there may break a constraint that came later
+            sql.push_str(&format!(
+                "ALTER TABLE {COPY} ADD CONSTRAINT {} CHECK ({}) NOT VALID;",
+                quoted(&check.name),
+                check.condition
+            ));
+        }
+        unique.iter().for_each(|unique| sql.push_str(&format!("{};", unique.definition)));
+        self.target.run("cannot make a copy of the table to check with", &sql).await
+    }
+
+    /// The columns that the server numbers, as SQL writes them.
+    async fn numbered(&self) -> Result<Vec<String>> {
+        let sql = format!(
+            "SELECT pg_catalog.quote_ident(a.attname) FROM pg_catalog.pg_attribute a \
+               LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
+              WHERE a.attrelid = {}::regclass AND a.attnum > 0 AND NOT a.attisdropped \
+                AND a.attgenerated = '' AND (a.attidentity <> '' \
+                    OR pg_catalog.pg_get_expr(d.adbin, d.adrelid) LIKE '%nextval(%')",
+            literal(&self.full())
+        );
+        self.read(&sql, |row| row.text()).await
+    }
+
+    fn checks(&self) -> impl Iterator<Item = &TableCheck> {
+        self.target.found.checks.iter().filter(|check| check.table == self.table.name)
+    }
+
+    /// Whether some of these columns are staged as texts.
+    fn casts(&self, columns: &[String]) -> bool {
+        columns.iter().any(|name| self.target.cast_of(self.stream, name).is_some())
+    }
+
+    fn is_added(&self, column: &ColumnPlan) -> bool {
+        self.stream.added.iter().any(|a| a.name == column.name)
+    }
+
+    /// Every unique index and exclusion constraint beside the key.
+    async fn unique(&self) -> Result<Vec<Unique>> {
+        let sql = format!(
+            "SELECT to_json(array(SELECT a.attname::text FROM pg_catalog.pg_attribute a \
+                     WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey))), \
+                    i.indisunique AND NOT i.indisexclusion AND i.indpred IS NULL \
+                      AND i.indexprs IS NULL AND i.indnatts = i.indnkeyatts AND coalesce( \
+                      pg_catalog.to_jsonb(i) ->> 'indnullsnotdistinct', 'false') = 'false', \
+                    coalesce('ALTER TABLE {COPY} ADD CONSTRAINT ' \
+                      || pg_catalog.quote_ident(k.conname) || ' ' \
+                      || pg_catalog.pg_get_constraintdef(k.oid), replace(replace( \
+                      pg_catalog.pg_get_indexdef(i.indexrelid), ' ON ONLY ', ' ON '), \
+                      ' ON ' || i.indrelid::regclass::text || ' USING ', ' ON {COPY} USING ')) \
+               FROM pg_catalog.pg_index i LEFT JOIN pg_catalog.pg_constraint k \
+                 ON k.conindid = i.indexrelid AND k.contype IN ('u', 'x') \
+              WHERE i.indrelid = {}::regclass AND (i.indisunique OR i.indisexclusion) \
+                AND NOT i.indisprimary AND i.indisready",
+            literal(&self.full())
+        );
+        self.read(&sql, |row| {
+            let (columns, plain) = (row.texts()?, row.boolean()?);
+            let written = self.target.writes(self.stream, &columns);
+            let foreseen = plain && written && !self.casts(&columns);
+            Ok(Unique { columns, foreseen, definition: row.text()? })
+        })
+        .await
+    }
+}
