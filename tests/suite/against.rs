@@ -207,12 +207,12 @@ fn every_later_change_of_a_value_is_found_in_postgres() {
             &["tool_name"],
         ),
         (
-            "UPDATE chronicle_dump_sidecar SET sidecar = '{}' WHERE sidecar LIKE '%u0000%'",
+            "UPDATE chronicle_dump.sidecar SET entry = '{}' WHERE entry LIKE '%u0000%'",
             "changed",
             &["chronicle_dump_sidecar"],
         ),
         (
-            "DELETE FROM chronicle_dump_sidecar WHERE sidecar LIKE '%not a uuid%'",
+            "DELETE FROM chronicle_dump.sidecar WHERE entry LIKE '%not a uuid%'",
             "changed",
             &["chronicle_dump_sidecar"],
         ),

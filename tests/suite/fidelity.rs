@@ -325,7 +325,7 @@ fn adapted_values_are_counted_and_nothing_is_kept() {
         [7, 2, 3, 1, 1],
         "{changes:#}"
     );
-    let kept = "SELECT count(*) FROM pg_class WHERE relname = 'chronicle_dump_sidecar' AND pg_relation_size(oid) > 0";
+    let kept = "SELECT count(*) FROM pg_class WHERE relname IN ('sidecar', 'chronicle_dump_sidecar') AND pg_relation_size(oid) > 0";
     assert_eq!(server.psql(kept), "0");
 }
 
@@ -462,18 +462,18 @@ fn a_second_import_that_preserves_changes_nothing() {
     let archive = desk.export(&source);
     let options = [KEEP, &["--assume-tz=UTC"]].concat();
     import(&archive, &server.url(), &options).success();
-    let all = |table: &str| server.psql(&format!("SELECT * FROM {table} ORDER BY 1, 2"));
+    let all = |table: &str| server.psql(&format!("SELECT * FROM {table} ORDER BY 1, 2, 3"));
     let before = (
         postgres_dump(&server),
-        all("chronicle_dump_sidecar"),
-        all("chronicle_dump_sidecar_columns"),
+        all("chronicle_dump.sidecar"),
+        all("chronicle_dump.sidecar_columns"),
     );
     assert!(!before.1.is_empty() && !before.2.is_empty());
     import(&archive, &server.url(), &options).success();
     let after = (
         postgres_dump(&server),
-        all("chronicle_dump_sidecar"),
-        all("chronicle_dump_sidecar_columns"),
+        all("chronicle_dump.sidecar"),
+        all("chronicle_dump.sidecar_columns"),
     );
     assert!(before == after, "{before:#?}\n{after:#?}");
 }
@@ -489,7 +489,7 @@ fn what_is_kept_beside_the_rows_is_for_the_owner_alone() {
         "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON TABLES TO anon, authenticated",
     );
     desk.shift(&source, &server.url(), KEEP).success();
-    for table in ["chronicle_dump_sidecar", "chronicle_dump_sidecar_columns"] {
+    for table in ["chronicle_dump.sidecar", "chronicle_dump.sidecar_columns"] {
         assert_ne!(server.psql(&format!("SELECT count(*) FROM {table}")), "0");
         for role in ["anon", "authenticated"] {
             for statement in [
@@ -501,7 +501,7 @@ fn what_is_kept_beside_the_rows_is_for_the_owner_alone() {
                 assert!(refused.is_err_and(|e| e.starts_with("42501")), "{role}: {statement}");
             }
         }
-        let locked = format!("SELECT relrowsecurity FROM pg_class WHERE relname = '{table}'");
+        let locked = format!("SELECT relrowsecurity FROM pg_class WHERE oid = '{table}'::regclass");
         assert_eq!(server.psql(&locked), "t");
     }
     // who may read the rows but not what is kept is told so
@@ -517,7 +517,7 @@ fn what_is_kept_beside_the_rows_is_for_the_owner_alone() {
     Program::new(["export", &server.url_as(reader)])
         .run()
         .success()
-        .stderr_has("may not read what was kept beside the rows");
+        .stderr_has("may not read the sidecar table");
     server.psql_as(ADMIN, &format!("DROP OWNED BY \"{reader}\"; DROP ROLE \"{reader}\""));
 }
 
@@ -762,7 +762,7 @@ fn a_session_that_was_made_goes_away_again_until_somebody_edits_it() {
         true => (sqlite_dump(to.as_ref()), ask(to, "SELECT * FROM chronicle_dump_sidecar")),
         false => (
             postgres_dump(&server),
-            server.psql("SELECT * FROM chronicle_dump_sidecar ORDER BY 1, 2"),
+            server.psql("SELECT * FROM chronicle_dump.sidecar ORDER BY 1, 2, 3"),
         ),
     };
     let sessions = |to: &str| records(&desk.export(to), "sessions").len();
@@ -1003,7 +1003,7 @@ fn what_is_kept_beside_a_row_is_never_replaced_by_another_import() {
     let other = desk.sqlite("other.db", HOOKS, &with("\\ud800"));
     let server = postgres(UPSTREAM, "kept_stays", "");
     desk.shift(&first, &server.url(), KEEP).success();
-    let kept = || server.psql("SELECT * FROM chronicle_dump_sidecar ORDER BY key");
+    let kept = || server.psql("SELECT * FROM chronicle_dump.sidecar ORDER BY key");
     let before = kept();
     desk.shift(&first, &server.url(), &["--on-unrepresentable=adapt"]).success();
     desk.shift(&other, &server.url(), KEEP)

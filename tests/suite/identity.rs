@@ -125,7 +125,7 @@ fn importing_twice_is_importing_once_from_every_kind_of_id_to_every_other() {
         let archive = desk.export(source);
         import(&archive, &server.url(), options).success();
         let (rows, kept) =
-            (postgres_dump(&server), server.psql("SELECT * FROM chronicle_dump_sidecar"));
+            (postgres_dump(&server), server.psql("SELECT * FROM chronicle_dump.sidecar"));
         assert!(!rows.is_empty());
         // another export of the same database is the same database
         for archive in [archive, desk.export(source)] {
@@ -135,7 +135,7 @@ fn importing_twice_is_importing_once_from_every_kind_of_id_to_every_other() {
             }
         }
         assert_same_rows(&rows, &postgres_dump(&server));
-        assert_eq!(kept, server.psql("SELECT * FROM chronicle_dump_sidecar"));
+        assert_eq!(kept, server.psql("SELECT * FROM chronicle_dump.sidecar"));
         for fixtures in [HOOKS, TUTORIAL] {
             let file = desk.sqlite(&format!("{}.db", server.name()), fixtures, "");
             let archive = desk.export(&server.url());
@@ -744,7 +744,7 @@ fn a_former_id_that_fits_nowhere_is_kept() {
     let server = postgres("postgres-upstream.sql", "former_kept", "");
     let options = [TUTORIAL_OPTIONS, &["--event-types=upstream"]].concat();
     desk.shift(&source, &server.url(), &options).success();
-    let kept = "SELECT count(*) FROM chronicle_dump_sidecar WHERE sidecar LIKE '%no uuid%'";
+    let kept = "SELECT count(*) FROM chronicle_dump.sidecar WHERE entry LIKE '%no uuid%'";
     assert_eq!(server.psql(kept), "3");
 }
 

@@ -155,7 +155,7 @@ fn what_the_defaults_of_postgres_put_beside_the_rows_of_a_file_does_not_come_bac
         let url = server.url();
         let there = |more: &str| {
             run(&[&["import", words(&archive), "--to", &url, more], &KEEP[..]].concat()).success();
-            server.psql("SELECT * FROM chronicle_dump_sidecar ORDER BY 1, 2")
+            server.psql("SELECT * FROM chronicle_dump.sidecar ORDER BY 1, 2, 3")
         };
         let kept = there(&format!("--create={layout}"));
         if kept != there("--orphans=fail") {
