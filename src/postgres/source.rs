@@ -18,10 +18,11 @@ use crate::error::{Code, Error, Result};
 use crate::identity::instance_of;
 use crate::layout::LayoutStream;
 use crate::sidecar::{
-    OriginalColumn, Restorer, UNMAPPED_PREFIX, WHOLE_ROW, made_columns, unmapped, with_sidecar,
+    DEFAULT, OriginalColumn, Restorer, UNMAPPED_PREFIX, WHOLE_ROW, default_columns, unmapped,
+    with_sidecar,
 };
 use crate::source::{ORPHANS_NAMED, Orphans, Source, SourceOptions};
-use chronicle_archive::{Batch, Column, Kind, Origin, Stream, show_text};
+use chronicle_archive::{Batch, Kind, Origin, Stream, TimeText, show_text};
 
 /// A batch is handed over when it holds this many bytes.
 const BATCH_BYTES: usize = 1 << 20;
@@ -324,7 +325,7 @@ async fn restorable(
         "SELECT EXISTS (SELECT 1 FROM {sidecar} r WHERE {belongs} \
          AND starts_with(r.entry, '{{\"{WHOLE_ROW}\"'))"
     );
-    let made = format!("r.entry::json #>> ARRAY['{WHOLE_ROW}', 'made']");
+    let made = format!("r.entry::json #>> ARRAY['{WHOLE_ROW}', '{DEFAULT}']");
     let only = ask(&whole).await?.then(|| format!("{made} IS DISTINCT FROM {}", row_text("t")));
     let rows = with_entries(catalog, own, stream, only.as_deref());
     let mut unmade = Vec::new();
@@ -332,8 +333,8 @@ async fn restorable(
     let has_default = |name: &str| {
         table.is_some_and(|t| t.columns.iter().any(|c| c.name == name && c.has_default))
     };
-    for column in made_columns(described, stream, &original_columns, has_default) {
-        let made = format!("r.entry::json #>> ARRAY[{}, 'made']", literal(&column.name));
+    for column in default_columns(described, stream, &original_columns, has_default) {
+        let made = format!("r.entry::json #>> ARRAY[{}, '{DEFAULT}']", literal(&column.name));
         let sql = format!(
             "SELECT NOT EXISTS (SELECT 1 FROM {rows} AND {made} IS DISTINCT FROM t.{}::text) \
                 AND EXISTS (SELECT 1 FROM {rows} AND {made} IS NOT NULL)",
@@ -370,12 +371,12 @@ async fn own_tables(
     Ok(None)
 }
 
-/// How the times of a column are written, as our own table has it.
-pub(super) fn time_text(column: &Column) -> &'static str {
-    match (column.instant, column.utc) {
-        (false, _) => "none",
-        (true, false) => "local",
-        (true, true) => "utc",
+/// Whether the texts of a column are times, as our own table has it.
+pub(super) fn time_text(time_text: TimeText) -> &'static str {
+    match time_text {
+        TimeText::None => "none",
+        TimeText::Local => "local",
+        TimeText::Utc => "utc",
     }
 }
 

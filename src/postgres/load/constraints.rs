@@ -2,11 +2,11 @@
 //! keys; and texts that the server cannot read as the type of a key.
 
 use super::copy::{NUMBER, place_of, with_hint};
-use super::{PgTarget, not_begun};
+use super::{PgTarget, not_begun, table_plan};
 use crate::catalog::ColumnType;
 use crate::error::{Code, Error, Result};
 use crate::load::{Refused, Rows};
-use crate::plan::StreamPlan;
+use crate::plan::TablePlan;
 use crate::postgres::catalog::TableCheck;
 use crate::postgres::quoted;
 use chronicle_archive::show_text;
@@ -38,7 +38,7 @@ impl PgTarget {
             }
         }
         if let Some(load) = self.loading_mut()?.current.as_mut() {
-            refused.iter().for_each(|r| load.sums.take(rows.shaped, r.row));
+            refused.iter().for_each(|r| load.sums.take(rows.rows, r.row));
             load.rows -= refused.len() as u64;
         }
         Ok(refused)
@@ -48,7 +48,7 @@ impl PgTarget {
     /// their numbers.
     async fn broken(
         &self,
-        stream: &StreamPlan,
+        stream: &TablePlan,
         check: &TableCheck,
         place: &str,
         first: i64,
@@ -95,7 +95,7 @@ impl PgTarget {
 
     /// The CHECK constraints of a stream's table that only the server knows, as far as they are about
     /// columns that are written.
-    pub(super) fn unforeseen(&self, stream: &StreamPlan) -> Vec<TableCheck> {
+    pub(super) fn unforeseen(&self, stream: &TablePlan) -> Vec<TableCheck> {
         let table = &self.catalog.tables[stream.table];
         let asked = |check: &&TableCheck| {
             let own = check.table == table.name && check.foreseen.is_none();
@@ -109,7 +109,7 @@ impl PgTarget {
     pub(super) async fn unreadable(&self, load: usize) -> Result<Option<Error>> {
         let loading = self.loading()?;
         let load = &loading.done[load];
-        let stream = &loading.plan.streams[load.stream];
+        let stream = table_plan(&loading.plan, load.stream)?;
         let table = &self.catalog.tables[stream.table];
         let refers = table.references.iter().flat_map(|r| &r.columns);
         for column in table.key.iter().chain(refers).map(|n| &table.columns[*n]) {

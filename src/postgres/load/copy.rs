@@ -6,7 +6,7 @@ use futures::{SinkExt, pin_mut};
 use tokio_postgres::Statement;
 use tokio_postgres::error::SqlState;
 
-use super::{PgTarget, not_begun};
+use super::{PgTarget, not_begun, table_plan};
 use crate::catalog::ColumnType;
 use crate::error::{Code, Error, Result};
 use crate::load::bench_skip::{Step, skips};
@@ -107,17 +107,17 @@ impl PgTarget {
     /// others of their table, to those of a later stream, or to those that wait themselves. And whether
     /// the server would refuse them until then.
     fn waits(&self, plan: &Plan, number: usize) -> Result<(bool, bool)> {
-        let table = plan.streams[number].table;
+        let table = table_plan(plan, number)?.table;
         let done = &self.loading()?.done;
+        let goes_into =
+            |n: usize, table: usize| plan.streams[n].table().is_some_and(|s| s.table == table);
         let waiting = |table: usize| {
-            let into = |load: &&Load| plan.streams[load.stream].table == table;
-            done.iter().filter(into).any(|load| load.waits && load.staging.is_some())
+            let mut into = done.iter().filter(|load| goes_into(load.stream, table));
+            into.any(|load| load.waits && load.staging.is_some())
         };
         let late = |parent: usize| {
-            let mut later = plan.streams.iter().skip(number + 1);
-            parent == table
-                || waiting(parent)
-                || later.any(|s| s.unmapped.is_none() && s.table == parent)
+            let mut later = number + 1..plan.streams.len();
+            parent == table || waiting(parent) || later.any(|n| goes_into(n, parent))
         };
         let references = &self.catalog.tables[table].references;
         let waits = waiting(table) || references.iter().any(|r| late(r.table));

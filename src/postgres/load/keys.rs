@@ -2,7 +2,7 @@
 
 use super::PgTarget;
 use crate::catalog::CatalogTable;
-use crate::plan::StreamPlan;
+use crate::plan::TablePlan;
 use crate::postgres::{key_text, quoted};
 
 /// Rows as a query names them. Staged rows have texts where COPY cannot send the type itself.
@@ -29,7 +29,7 @@ pub(super) struct Key {
 
 impl PgTarget {
     /// The key of the table that a stream goes into.
-    pub(super) fn key(&self, stream: &StreamPlan) -> Key {
+    pub(super) fn key(&self, stream: &TablePlan) -> Key {
         let table = &self.catalog.tables[stream.table];
         let column = |n: &usize| {
             let column = &table.columns[*n];

@@ -8,7 +8,7 @@ use super::keys::{Alias, Key};
 use super::sidecar::STAGED_DEFAULTS;
 use crate::catalog::{CatalogTable, ColumnType};
 use crate::error::{Code, Error, Result};
-use crate::plan::{ColumnPlan, StreamPlan};
+use crate::plan::{ColumnPlan, TablePlan};
 use crate::postgres::connection::failed;
 use crate::postgres::{literal, quoted};
 use chronicle_archive::show_text;

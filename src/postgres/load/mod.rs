@@ -175,24 +175,35 @@ impl PgTarget {
 
     async fn write(&mut self, rows: &Rows<'_>) -> Result<Vec<Refused>> {
         let plan = Arc::clone(&self.loading()?.plan);
-        let stream = plan.streams.get(rows.stream).ok_or_else(not_begun)?;
-        if stream.unmapped.is_some() {
-            self.loading_mut()?.loaded[rows.stream].inserted_rows += rows.sidecar.len() as u64;
-            return self.stage_entries(stream, rows, &[]).await.map(|()| Vec::new());
+        let planned = plan.streams.get(rows.stream).ok_or_else(not_begun)?;
+        let refused = match planned.table() {
+            Some(stream) => self.write_table(&plan, stream, rows).await?,
+            None => Vec::new(),
+        };
+        if planned.unmapped().is_some() {
+            self.loading_mut()?.whole_rows[rows.stream] += rows.whole_rows.len() as u64;
         }
+        self.stage_entries(planned, rows, &refused).await?;
+        Ok(refused)
+    }
+
+    async fn write_table(
+        &mut self,
+        plan: &Plan,
+        stream: &TablePlan,
+        rows: &Rows<'_>,
+    ) -> Result<Vec<Refused>> {
         let current = self.loading()?.current.as_ref();
         if current.is_none_or(|load| load.stream != rows.stream) {
             self.finish_stream().await?;
-            let load = self.start_stream(&plan, rows.stream, stream).await?;
+            let load = self.start_stream(plan, rows.stream, stream).await?;
             self.loading_mut()?.current = Some(load);
         }
         if rows.rows.rows() == 0 {
             return Ok(Vec::new());
         }
         let first = self.send(stream, rows).await?;
-        let refused = self.ask_checks(stream, rows, first).await?;
-        self.stage_entries(stream, rows, &refused).await?;
-        Ok(refused)
+        self.ask_checks(stream, rows, first).await
     }
 
     /// Ends the loading of a stream: what was staged goes into its table, unless it has to wait for rows
@@ -212,8 +223,9 @@ impl PgTarget {
         }
         let plan = Arc::clone(&loading.plan);
         loading.loaded[number].inserted_rows += rows;
-        self.note_defaults(&plan.streams[number]).await?;
-        self.verify_load(&plan.streams[number], &self.loading()?.done[last]).await
+        let stream = table_plan(&plan, number)?;
+        self.note_defaults(stream).await?;
+        self.verify_load(stream, &self.loading()?.done[last]).await
     }
 
     /// Ends the loading of staged streams: decides about orphans, merges the rows into their tables, or
@@ -228,7 +240,7 @@ impl PgTarget {
                 let loading = self.loading_mut()?;
                 loading.done[load].unreadable = true;
                 let stream = &loading.plan.streams[loading.done[load].stream];
-                loading.problems.refused(&stream.stream, &error);
+                loading.problems.refused(stream.name(), &error);
                 loads.retain(|l| *l != load);
             }
         }
@@ -253,7 +265,7 @@ impl PgTarget {
             stats.inserted_rows += inserted;
             stats.skipped_rows += done.rows - inserted;
             let done = &self.loading()?.done[load];
-            self.verify_load(&plan.streams[done.stream], done).await?;
+            self.verify_load(table_plan(&plan, done.stream)?, done).await?;
         }
         Ok(())
     }
@@ -262,7 +274,7 @@ impl PgTarget {
         let loading = self.loading()?;
         let merge = |load: &usize| {
             let load = &loading.done[*load];
-            let stream = &plan.streams[load.stream];
+            let stream = table_plan(plan, load.stream)?;
             let (table, key) = (&self.catalog.tables[stream.table], self.key(stream));
             let staging = load.staging.as_deref().ok_or_else(not_begun)?;
             Ok(Merge { target: self, stream, table, staging, key })
@@ -274,7 +286,7 @@ impl PgTarget {
     async fn find_problems(&mut self, plan: &Plan, load: usize) -> Result<()> {
         let mut found = Vec::new();
         for merge in self.merges(plan, &[load])? {
-            let clean = !self.loading()?.problems.has(merge.stream);
+            let clean = !self.loading()?.problems.has(&merge.stream.stream);
             found.extend(merge.problems(clean).await?);
         }
         let loading = self.loading_mut()?;
@@ -298,6 +310,7 @@ impl PgTarget {
             let taken = std::mem::take(&mut self.loading_mut()?.indexes);
             self.make_indexes(&taken).await?;
         }
+        self.count_whole_rows();
         let loading = self.loading()?;
         Ok(ImportStats {
             loaded: loading.loaded.clone(),
@@ -359,6 +372,11 @@ impl Target for PgTarget {
     fn abort(self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move { self.connection.abort().await })
     }
+}
+
+/// How the rows of a stream go into a table.
+fn table_plan(plan: &Plan, stream: usize) -> Result<&TablePlan> {
+    plan.streams.get(stream).and_then(|s| s.table()).ok_or_else(not_begun)
 }
 
 fn not_begun() -> Error {

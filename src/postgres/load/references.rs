@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use super::sidecar::STAGED_ENTRIES;
-use super::{Load, PgTarget};
+use super::{Load, PgTarget, table_plan};
 use crate::catalog::Reference;
 use crate::error::{Code, Error, Result};
 use crate::load::bench_skip::{Step, skips};
 use crate::load::{Problems, Purpose};
-use crate::plan::StreamPlan;
+use crate::plan::TablePlan;
 use crate::policy::{OnOrphans, OnUnrepresentable};
 use crate::postgres::catalog::ForeignKey;
 use crate::postgres::{key_text, literal, quoted, row_text};
-use crate::sidecar::WHOLE_ROW;
+use crate::sidecar::{DEFAULT, WHOLE_ROW};
 use crate::source::{ORPHANS_NAMED, Orphans};
 use chronicle_archive::show_text;
 
@@ -21,7 +21,7 @@ struct Place<'a> {
     /// Its full name.
     name: String,
     /// The stream that is staged there; none if it is the table itself.
-    staged: Option<&'a StreamPlan>,
+    staged: Option<&'a TablePlan>,
 }
 
 impl PgTarget {
@@ -45,7 +45,7 @@ impl PgTarget {
     async fn apply_orphan_policy_once(&mut self, load: usize) -> Result<u64> {
         let plan = Arc::clone(&self.loading()?.plan);
         let (wanted, number) = (plan.options.orphans, self.loading()?.done[load].stream);
-        let (stream, mut skipped) = (&plan.streams[number], 0);
+        let (stream, mut skipped) = (table_plan(&plan, number)?, 0);
         for reference in self.catalog.tables[stream.table].references.clone() {
             let Some(staging) = self.loading()?.done[load].staging.clone() else { break };
             let left = self.orphans_in(&staging, stream, true, &reference).await?;
@@ -100,7 +100,7 @@ impl PgTarget {
     /// Takes staged rows out again that refer to nothing.
     async fn skip(
         &mut self,
-        stream: &StreamPlan,
+        stream: &TablePlan,
         reference: &Reference,
         load: usize,
         staging: &str,
@@ -133,12 +133,7 @@ impl PgTarget {
     }
 
     /// Creates the rows that staged rows refer to.
-    async fn adopt(
-        &self,
-        stream: &TablePlan,
-        reference: &Reference,
-        staging: &str,
-    ) -> Result<u64> {
+    async fn adopt(&self, stream: &TablePlan, reference: &Reference, staging: &str) -> Result<u64> {
         let Some(condition) = self.orphan_condition(stream, true, reference) else {
             return Ok(0);
         };
@@ -196,7 +191,7 @@ impl PgTarget {
         // an entry that is there for such a key is of a row that is gone
         Ok(format!(
             "WITH made AS ({insert} RETURNING p.*) INSERT INTO {} SELECT {}, {}, {}, \
-                    jsonb_build_object('{WHOLE_ROW}', jsonb_build_object('made', {}))::text \
+                    jsonb_build_object('{WHOLE_ROW}', jsonb_build_object('{DEFAULT}', {}))::text \
                FROM made m ON CONFLICT (schema_name, table_name, key) \
                            DO UPDATE SET entry = excluded.entry",
             own.sidecar,
@@ -212,7 +207,7 @@ impl PgTarget {
         let loading = self.loading()?;
         let (plan, mut found) = (Arc::clone(&loading.plan), Vec::new());
         for load in loading.done.iter().filter(|l| l.staging.is_none()) {
-            let Some(stream) = plan.streams[load.stream].table() else { continue };
+            let stream = table_plan(&plan, load.stream)?;
             let table = &self.catalog.tables[stream.table];
             for reference in &table.references {
                 let place = self.found.full_name(&table.name);
@@ -232,7 +227,7 @@ impl PgTarget {
     pub(super) async fn check_foreign_keys(&mut self) -> Result<()> {
         let (loading, mut problems) = (self.loading()?, Problems::default());
         for load in loading.done.iter().filter(|l| !l.unreadable) {
-            let stream = &loading.plan.streams[load.stream];
+            let stream = table_plan(&loading.plan, load.stream)?;
             let table = &self.catalog.tables[stream.table];
             for key in self.found.foreign_keys.iter().filter(|k| k.table == table.name) {
                 let known = self.found.reference(&self.catalog.tables, key).is_some();
@@ -256,7 +251,7 @@ impl PgTarget {
     /// Checks a foreign key of the rows of a load.
     async fn check_foreign_key(
         &self,
-        stream: &StreamPlan,
+        stream: &TablePlan,
         key: &ForeignKey,
         load: &Load,
     ) -> Result<()> {
@@ -294,7 +289,7 @@ impl PgTarget {
     /// The error of staged rows that violate a foreign key.
     pub(super) async fn violated(
         &self,
-        stream: &StreamPlan,
+        stream: &TablePlan,
         key: &ForeignKey,
         staging: &str,
     ) -> Option<Error> {
@@ -311,7 +306,7 @@ impl PgTarget {
     /// still staged. `None` if the reference is not written.
     fn orphan_condition(
         &self,
-        stream: &StreamPlan,
+        stream: &TablePlan,
         staged: bool,
         reference: &Reference,
     ) -> Option<String> {
@@ -353,7 +348,7 @@ impl PgTarget {
         let mut places = vec![Place { name: full, staged: None }];
         let Some(loading) = &self.loading else { return places };
         for load in loading.done.iter().filter(|l| !l.merged && !l.unreadable) {
-            let stream = &loading.plan.streams[load.stream];
+            let Some(stream) = loading.plan.streams[load.stream].table() else { continue };
             if let (Some(staging), true) = (&load.staging, stream.table == table)
                 && self.writes(stream, columns)
             {
@@ -364,7 +359,7 @@ impl PgTarget {
     }
 
     /// Whether all these columns of the table are written.
-    pub(super) fn writes(&self, stream: &StreamPlan, columns: &[String]) -> bool {
+    pub(super) fn writes(&self, stream: &TablePlan, columns: &[String]) -> bool {
         let table = &self.catalog.tables[stream.table];
         let is_it = |name: &String| {
             stream.columns.iter().any(|c| table.columns[c.target].physical == *name)
@@ -399,7 +394,7 @@ impl PgTarget {
     async fn orphans_in(
         &self,
         place: &str,
-        stream: &StreamPlan,
+        stream: &TablePlan,
         staged: bool,
         reference: &Reference,
     ) -> Result<Option<Orphans>> {

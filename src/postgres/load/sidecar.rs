@@ -16,7 +16,7 @@ use crate::policy::OnUnrepresentable;
 use crate::postgres::own_tables::OwnTables;
 use crate::postgres::source::time_text;
 use crate::postgres::{copy_codec, literal, quoted};
-use crate::sidecar::kept_otherwise;
+use crate::sidecar::{DEFAULT, SidecarEntry, kept_otherwise};
 use chronicle_archive::{Batch, Value};
 
 /// Where defaults that the table has put into new rows are staged.
@@ -46,22 +46,20 @@ impl PgTarget {
         let tables = OwnTables::create(&self.connection, &self.found.schema).await?;
         let mut sql = String::from(
             "CREATE TEMPORARY TABLE chronicle_dump_stage_entries (table_name text, key text, \
-                 entry text) ON COMMIT DROP; \
+                 entry text, counted boolean) ON COMMIT DROP; \
              CREATE TEMPORARY TABLE chronicle_dump_stage_defaults (table_name text, key text, \
                  entry text) ON COMMIT DROP;",
         );
-        for stream in &plan.streams {
-            for (place, column) in &stream.original_columns {
-                sql.push_str(&format!(
-                    "INSERT INTO {} VALUES ({}, {}, {}, {place}, '{}', '{}') ON CONFLICT DO NOTHING;",
-                    tables.columns,
-                    tables.schema_name(),
-                    literal(&stream.table_name),
-                    literal(&column.name),
-                    column.kind.word(),
-                    time_text(column)
-                ));
-            }
+        for (table, place, column) in plan.original_columns() {
+            sql.push_str(&format!(
+                "INSERT INTO {} VALUES ({}, {}, {}, {place}, '{}', '{}') ON CONFLICT DO NOTHING;",
+                tables.columns,
+                tables.schema_name(),
+                literal(table),
+                literal(&column.name),
+                column.kind.word(),
+                time_text(column.time_text)
+            ));
         }
         self.run(what, &sql).await?;
         let copy = format!("COPY {STAGED_ENTRIES} FROM STDIN (FORMAT binary)");
@@ -70,7 +68,7 @@ impl PgTarget {
         Ok(SidecarCopy { copy, tables })
     }
 
-    /// Stages the entries of rows.
+    /// Stages the entries of rows, and rows that are stored whole.
     pub(super) async fn stage_entries(
         &mut self,
         stream: &StreamPlan,
@@ -95,9 +93,15 @@ impl PgTarget {
         let mut row = Batch::default();
         let mut buffer = BytesMut::new();
         copy_codec::start(&mut buffer);
-        for entry in rows.sidecar.iter().filter(|e| !refused.iter().any(|r| r.row == e.row)) {
-            row.start(0, 3, 1);
-            for text in [&stream.table_name, &entry.key, &entry.text] {
+        let loaded = |entry: &&SidecarEntry| !refused.iter().any(|r| r.row == entry.row);
+        let whole = stream.unmapped().map_or("", |unmapped| &unmapped.table_name);
+        let entries = (rows.sidecar.iter().filter(loaded))
+            .map(|entry| (stream.table_name(), entry, true))
+            .chain(rows.whole_rows.iter().map(|entry| (whole, entry, true)))
+            .chain(rows.also_whole.iter().filter(loaded).map(|entry| (whole, entry, false)));
+        for (table, entry, counted) in entries {
+            row.start(0, 4, 1);
+            for text in [table, &entry.key, &entry.text] {
                 row.push(Value::Text(text.as_bytes()));
             }
             row.push(Value::Bool(counted));
@@ -114,7 +118,7 @@ impl PgTarget {
 
     /// SQL for the key of a row `t` that is new in its table and for what the table's defaults have
     /// put into it, in the form of an entry; `None` if nothing of it is noted.
-    pub(super) fn defaults(&self, stream: &StreamPlan) -> Option<String> {
+    pub(super) fn defaults(&self, stream: &TablePlan) -> Option<String> {
         let loading = self.loading.as_ref().filter(|l| l.sidecar.is_some())?;
         let table = &self.catalog.tables[stream.table];
         let values: Vec<String> = (table.columns.iter())
@@ -124,8 +128,8 @@ impl PgTarget {
         let preserves = loading.plan.options.on_unrepresentable == OnUnrepresentable::Preserve;
         (preserves && !values.is_empty()).then(|| {
             format!(
-                "{}, {}, (SELECT json_object_agg(name, json_build_object('made', made))::text \
-                   FROM (VALUES {}) AS d (name, made) WHERE made IS NOT NULL)",
+                "{}, {}, (SELECT json_object_agg(name, json_build_object('{DEFAULT}', value))::text \
+                   FROM (VALUES {}) AS d (name, value) WHERE value IS NOT NULL)",
                 literal(&stream.table_name),
                 self.key(stream).text("t"),
                 values.join(", ")
@@ -134,7 +138,7 @@ impl PgTarget {
     }
 
     /// Notes what defaults have put into the rows of a table that was empty before.
-    pub(super) async fn note_defaults(&self, stream: &StreamPlan) -> Result<()> {
+    pub(super) async fn note_defaults(&self, stream: &TablePlan) -> Result<()> {
         let Some(defaults) = self.defaults(stream) else { return Ok(()) };
         let full = self.found.full_name(&stream.table_name);
         let sql = format!("INSERT INTO {STAGED_DEFAULTS} SELECT {defaults} FROM {full} t");
@@ -154,7 +158,7 @@ impl PgTarget {
         const WHAT: &str = "cannot store the entries of rows";
         let Some(SidecarCopy { tables, .. }) = &self.loading()?.sidecar else { return Ok(()) };
         let own = tables.clone();
-        self.count_unmapped(&own).await?;
+        self.count_new_whole_rows(&own).await?;
         let sql = format!(
             "SELECT s.table_name, s.key, n.key FROM {STAGED_ENTRIES} s \
                JOIN {} r ON {} AND r.table_name = s.table_name AND r.key = s.key \
@@ -174,7 +178,8 @@ impl PgTarget {
             "INSERT INTO {} AS r \
              SELECT {}, table_name, key, \
                     coalesce((e.entry::jsonb || d.entry::jsonb)::text, e.entry, d.entry) \
-               FROM (SELECT DISTINCT ON (table_name, key) * FROM {STAGED_ENTRIES}) e \
+               FROM (SELECT DISTINCT ON (table_name, key) table_name, key, entry \
+                       FROM {STAGED_ENTRIES}) e \
                FULL JOIN (SELECT * FROM {STAGED_DEFAULTS} WHERE entry IS NOT NULL) d \
               USING (table_name, key) \
              ON CONFLICT (schema_name, table_name, key) \
@@ -186,24 +191,26 @@ impl PgTarget {
         self.run(WHAT, &sql).await
     }
 
-    /// Counts the rows without a table that are there already.
-    async fn count_unmapped(&mut self, own: &OwnTables) -> Result<()> {
+    /// Counts which of the rows that were stored whole, and not loaded, are new.
+    async fn count_new_whole_rows(&mut self, own: &OwnTables) -> Result<()> {
         let Some(loading) = &mut self.loading else { return Ok(()) };
         let plan = Arc::clone(&loading.plan);
         for (number, stream) in plan.streams.iter().enumerate() {
             let Some(unmapped) = stream.unmapped() else { continue };
             let sql = format!(
-                "SELECT count(DISTINCT s.key) FROM {STAGED_ENTRIES} s WHERE s.table_name = {} \
-                 AND NOT EXISTS (SELECT 1 FROM {} r WHERE {} AND r.key = s.key)",
-                literal(&stream.table_name),
+                "SELECT count(DISTINCT s.key) FROM {STAGED_ENTRIES} s \
+                  WHERE s.table_name = {} AND s.counted \
+                    AND NOT EXISTS (SELECT 1 FROM {} r WHERE {} AND r.key = s.key)",
+                literal(&unmapped.table_name),
                 own.sidecar,
-                own.belongs("r", &stream.table_name)
+                own.belongs("r", &unmapped.table_name)
             );
             let what = "cannot count the entries that are new";
             let read = self.connection.read(Code::Target, what, &sql, |row| row.parsed::<u64>());
             for new in read.await? {
-                loaded.skipped_rows += loaded.inserted_rows.saturating_sub(new);
-                loaded.inserted_rows = new;
+                let all = std::mem::take(&mut loading.whole_rows[number]);
+                loading.loaded[number].inserted_rows += new;
+                loading.loaded[number].skipped_rows += all.saturating_sub(new);
             }
         }
         Ok(())

@@ -63,7 +63,7 @@ impl PgTarget {
     }
 
     /// Compares what stands in the table with what was sent.
-    pub(super) async fn verify_load(&self, stream: &StreamPlan, load: &Load) -> Result<()> {
+    pub(super) async fn verify_load(&self, stream: &TablePlan, load: &Load) -> Result<()> {
         if skips(Step::Readback) {
             return Ok(());
         }
