@@ -1,0 +1,3 @@
+//! Keys and references of any width, in each kind of database.
+
+mod sqlite;
