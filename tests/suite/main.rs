@@ -21,6 +21,7 @@ mod diff;
 mod fidelity;
 mod identity;
 mod indexes;
+mod keys;
 mod layouts;
 mod memory;
 mod model;
