@@ -315,7 +315,7 @@ impl SqliteTarget {
             }
         }
         drop(insert);
-        self.store_sidecar(&table.name, rows, &refused, &present)?;
+        self.store_sidecar(&stream.table_name, rows, &refused, &present)?;
         Ok(refused)
     }
 
