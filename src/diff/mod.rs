@@ -1,10 +1,10 @@
 //! Comparing two archives or databases row by row, by key, in bounded memory.
 //!
-//! Both sides are walked at once. Where both are sorted alike, equal rows stand face to face and
-//! are done with; that is nearly all of them. A row that meets no equal one waits in the
+//! Both sides are read in step. Where both are sorted alike, equal rows meet at once and are done
+//! with; that is nearly all of them. A row that meets no equal one waits in the
 //! [`spill`](crate::spill), where it cancels out with an equal row that comes later. So whatever
-//! the order, only rows without an equal one are left in the end, and these meet by key: they are
-//! what is different. Order is a matter of speed alone.
+//! the order, only rows without an equal one are left in the end, and these meet by all columns of
+//! their key: they are what is different. Order is a matter of speed alone.
 
 mod pair;
 mod show;
@@ -188,13 +188,13 @@ pub async fn compare(
     let mut comparison = Comparison::new(pairs, options.more_in_b)?;
     let mut cursors = [Cursor::new(a), Cursor::new(b)];
     for cursor in &mut cursors {
-        cursor.remedy(progress, cancel).await?;
+        cursor.refill(progress, cancel).await?;
     }
     while let Some(passed) = comparison.step(&cursors)? {
         for (cursor, passed) in cursors.iter_mut().zip(passed) {
             if passed {
                 cursor.row += 1;
-                cursor.remedy(progress, cancel).await?;
+                cursor.refill(progress, cancel).await?;
             }
         }
     }
@@ -205,7 +205,7 @@ pub async fn compare(
     Ok(Compared { streams: comparison.results })
 }
 
-/// Where the walk over one side stands.
+/// How far one side has been read.
 struct Cursor<'s> {
     side: &'s mut dyn Side,
     batch: Batch,
@@ -219,7 +219,7 @@ impl<'s> Cursor<'s> {
     }
 
     /// Fetches batches until there is a row, or no more of them.
-    async fn remedy(&mut self, progress: &Progress, cancel: &Cancel) -> Result<()> {
+    async fn refill(&mut self, progress: &Progress, cancel: &Cancel) -> Result<()> {
         while !self.ended && self.row >= self.batch.rows() {
             self.ended = !cancel.or(self.side.next_batch(&mut self.batch)).await?;
             self.row = 0;
@@ -269,8 +269,8 @@ impl Comparison {
         })
     }
 
-    /// Looks at the two rows where the walks stand; says which of them are done with, or None when
-    /// there are none left.
+    /// Looks at the next row of either side; says which of them are done with, or None when there are
+    /// none left.
     fn step(&mut self, cursors: &[Cursor<'_>; 2]) -> Result<Option<[bool; 2]>> {
         let [a, b] = [A, B].map(|side| {
             let cursor = &cursors[side];

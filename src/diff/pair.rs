@@ -143,14 +143,14 @@ fn number(value: Value<'_>) -> Option<f64> {
     }
 }
 
-/// Two streams that are compared, or one that stands alone.
+/// Two streams that are compared, or one that only one side has.
 #[derive(Debug, Clone)]
 pub(super) struct Pair {
     /// The name, of A if it has one.
     pub(super) name: String,
     /// The streams' numbers on either side.
     pub(super) streams: [Option<usize>; 2],
-    /// The compared columns; of a stream that stands alone, those of its key.
+    /// The compared columns; of a stream that only one side has, those of its key.
     pub(super) columns: Vec<Joined>,
     /// The key among them. Without one, rows are only there or not there, never changed.
     pub(super) key: Vec<usize>,

@@ -5,7 +5,7 @@ use chronicle_archive::{Value, show};
 
 /// The characters shown of a long value.
 const SHOWN: usize = 60;
-/// How many of them stand before the first difference.
+/// How many of them come before the first difference.
 const BEFORE: usize = 20;
 
 /// Both values, given with their canonical forms, which texts are shown in: these differ only where

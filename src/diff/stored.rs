@@ -11,7 +11,7 @@ use chronicle_archive::{Batch, Value};
 const HASH: usize = 32;
 
 /// The identity of a row: its key's canonical form, then a hash of all its compared values. Rows of
-/// one key stand side by side in the order of identities, equal rows have the same.
+/// one key are neighbours in the order of identities, equal rows have the same.
 pub(super) fn identity(
     canonical: &mut Canonical,
     columns: &[Joined],

@@ -3,14 +3,14 @@
 //!
 //! Two tables of our own stand beside Chronicle's, created only when they are needed:
 //!
-//! - `chronicle_dump_sidecar(table_name, key, sidecar)`: per row one JSON object that names columns.
+//! - `chronicle_dump_sidecar(table_name, key, entry)`: per row one JSON object that names columns.
 //!   `{"data":{"text":"…","loaded":"…"}}` is the original of a column together with the fingerprint of
 //!   what was loaded in its place: a row that was edited since keeps what it says now.
 //!   `{"git_commit":{"text":"…"}}` is the value of a column that the table lacks,
 //!   `{"alias":{"default":"…"}}` a value that is there only because the table requires one, or by the
 //!   table's own default, and
 //!   `{"*":{"default":"…"}}` a row that was created as a whole for rows which refer to it.
-//! - `chronicle_dump_sidecar_columns(table_name, name, place, kind, instant, utc)`: the columns that the
+//! - `chronicle_dump_sidecar_columns(table_name, name, place, kind, time_text)`: the columns that the
 //!   rows had where they came from.
 //!
 //! The rows of a stream that the target has no table for are stored whole, under [`UNMAPPED_PREFIX`] and

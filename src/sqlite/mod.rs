@@ -1,8 +1,7 @@
 //! The SQLite room: the only place that names rusqlite.
 //!
 //! [`snapshot`] opens a file so that its writers are never held up, [`catalog`] looks at its
-//! tables, [`source`] reads them, each by a `query`, and [`target`] writes them. [`spill`] is for what does not fit
-//! into memory.
+//! tables, [`source`] reads them, each by a `query`, and [`load`] writes them.
 
 pub mod catalog;
 pub mod load;
@@ -12,10 +11,11 @@ mod query;
 pub mod snapshot;
 pub mod source;
 
-use rusqlite::{ErrorCode, ffi};
+use rusqlite::functions::FunctionFlags;
+use rusqlite::{Connection, ErrorCode, ffi};
 
 use crate::error::{Code, Error};
-use chronicle_archive::Value;
+use chronicle_archive::{TimeText, Value, show};
 
 /// An error of SQLite in our words, with `code` for what is not more specific.
 pub(crate) fn failed(code: Code, what: impl Into<String>, cause: rusqlite::Error) -> Error {
@@ -60,25 +60,61 @@ pub(crate) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// SQL for the text by which a row's key is named beside it, as [`show_id`](crate::identity::show_id)
-/// writes it; of a text that is not UTF-8 there is none.
-pub(crate) fn key_text(key: &str) -> String {
-    format!(
-        "CASE typeof({key}) WHEN 'blob' THEN char(0) || 'blob ' || lower(hex({key})) \
-         ELSE CAST({key} AS TEXT) END"
-    )
+/// The SQL function that [`key_text`] calls.
+const KEY_TEXT: &str = "chronicle_dump_key_text";
+/// The SQL function that [`shown_key`] calls.
+const SHOWN_KEY: &str = "chronicle_dump_shown_key";
+
+/// Gives a connection the SQL functions that name a row by its key, in the very words that the rest of
+/// the program uses.
+pub(crate) fn add_functions(connection: &Connection) -> rusqlite::Result<()> {
+    let flags = FunctionFlags::SQLITE_UTF8
+        | FunctionFlags::SQLITE_DETERMINISTIC
+        | FunctionFlags::SQLITE_DIRECTONLY;
+    connection.create_scalar_function(KEY_TEXT, -1, flags, |key| {
+        Ok(crate::identity::key_text((0..key.len()).map(|n| from_sqlite(key.get_raw(n)))))
+    })?;
+    connection.create_scalar_function(SHOWN_KEY, -1, flags, |key| {
+        let parts: Vec<String> =
+            (0..key.len()).map(|n| show(from_sqlite(key.get_raw(n)))).collect();
+        Ok(parts.join(", "))
+    })
 }
 
-/// SQL for a row as one text, by which it is seen whether the row was edited; `of` stands before
+/// SQL for the text that names a row by its key, which is given as SQL, column by column.
+pub(crate) fn key_text(key: &[String]) -> String {
+    format!("{KEY_TEXT}({})", key.join(", "))
+}
+
+/// SQL for a row's key as messages show it; the key is given as SQL, column by column.
+pub(crate) fn shown_key(key: &[String]) -> String {
+    format!("{SHOWN_KEY}({})", key.join(", "))
+}
+
+/// SQL for a row as one text, by which it is seen whether the row was edited; `of` is written before
 /// every column. A column without a value is left out: one that is added later changes nothing.
 pub(crate) fn row_text<'a>(of: &str, columns: impl Iterator<Item = &'a String>) -> String {
     let parts = columns.map(|name| {
         let (column, name) = (format!("{of}{}", quoted(name)), literal(name));
         format!(
-            "CASE WHEN {column} IS NULL THEN ''              ELSE {name} || ' ' || typeof({column}) || ' ' || hex({column}) || ';' END"
+            "CASE WHEN {column} IS NULL THEN '' ELSE {name} || ' ' || typeof({column}) || ' ' || hex({column}) || ';' END"
         )
     });
     parts.collect::<Vec<_>>().join(" || ")
+}
+
+/// The word for what the texts of a column say of times, as our table of columns has it.
+pub(crate) fn time_text(time_text: TimeText) -> &'static str {
+    match time_text {
+        TimeText::None => "none",
+        TimeText::Local => "local",
+        TimeText::Utc => "utc",
+    }
+}
+
+/// What such a word says.
+pub(crate) fn read_time_text(word: &str) -> Option<TimeText> {
+    [TimeText::None, TimeText::Local, TimeText::Utc].into_iter().find(|t| time_text(*t) == word)
 }
 
 /// A value of SQLite as one of ours.

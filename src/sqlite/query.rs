@@ -26,14 +26,14 @@ pub(super) struct Query {
     pub(super) table: String,
     /// Its rows `t`, as SQL that ends in a condition.
     pub(super) rows: String,
-    /// The columns that are read, as SQL, and how many of them stand in a batch as they are.
+    /// The columns that are read, as SQL, and how many of them a batch holds as they are.
     pub(super) columns: String,
     pub(super) width: usize,
-    /// What orders the rows, as SQL; nothing if they come as they stand.
+    /// What orders the rows, as SQL; nothing if they come in any order.
     pub(super) order: Vec<String>,
     /// Where the first of these is among the columns.
     pub(super) leader: Option<usize>,
-    /// Who makes what they were of the rows and what is read behind them.
+    /// Makes what the rows were of what they are and of what is read behind them.
     pub(super) restorer: Option<Restorer>,
 }
 
@@ -51,8 +51,8 @@ impl Query {
         let mut order: Vec<String> =
             (stream.order.iter()).map(|n| format!("{} COLLATE BINARY", columns[*n])).collect();
         // rows without a key, or with equal ones, in a stable order too
-        if table.has_rowid && !order.is_empty() {
-            order.push("t.rowid".into());
+        if let (Some(rowid), false) = (table.rowid(), order.is_empty()) {
+            order.push(format!("t.{}", quoted(rowid)));
         }
         let (width, leader) = (columns.len(), stream.order.first().copied());
         let columns =

@@ -29,7 +29,7 @@ const SLICE: Duration = Duration::from_millis(20);
 const STEP: u64 = 4 << 20;
 /// The pages that are copied before a stop is looked for.
 const PAGES: i32 = 4096;
-/// How often a copy may start anew because the file was written meanwhile, before it keeps the
+/// How often a copy may restart because the file was written meanwhile, before it keeps the
 /// lock for one pass.
 const RESTARTS: u32 = 5;
 /// What SQLite keeps beside a database file.
@@ -75,7 +75,7 @@ pub(super) fn scratch(path: &Path, cancel: &Cancel) -> Result<Connection> {
     let mut copy = Connection::open("").map_err(copied)?;
     {
         let backup = Backup::new(&connection, &mut copy).map_err(copied)?;
-        // what we read stays as it is meanwhile: nothing begins anew, and nobody waits for us
+        // what we read stays as it is meanwhile: nothing restarts, and nobody waits for us
         while backup.step(PAGES).map_err(copied)? != StepResult::Done {
             cancel.check()?;
         }
@@ -136,7 +136,8 @@ pub(super) fn harden(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
-    connection.pragma_update(None, "cache_size", -4096)
+    connection.pragma_update(None, "cache_size", -4096)?;
+    super::add_functions(connection)
 }
 
 pub(super) fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
@@ -158,7 +159,7 @@ fn in_place(path: &Path) -> rusqlite::Result<Snapshot> {
 }
 
 /// Copies the file while SQLite's lock keeps its writers out, slice by slice; they are let in
-/// between two slices, and if one has written, the copy begins anew.
+/// between two slices, and if one has written, the copy restarts.
 fn locked_copy(path: &Path, cancel: &Cancel) -> Result<Snapshot> {
     let directory = private_directory()?;
     let place = directory.path().join("copy.db");
@@ -179,7 +180,7 @@ fn locked_copy(path: &Path, cancel: &Cancel) -> Result<Snapshot> {
             // somebody has changed its journal mode just now
             return in_place(path).or_else(|e| private_copy(path, e, cancel));
         }
-        restarts += u32::from(copy.begin_anew_if_written().map_err(not_copied)?);
+        restarts += u32::from(copy.restart_if_written().map_err(not_copied)?);
         let slice = if restarts > RESTARTS { Duration::MAX } else { SLICE };
         let more = copy.advance(slice, cancel)?;
         let unlocked = source.execute_batch("COMMIT");
@@ -235,17 +236,17 @@ impl Copy {
 
     /// Goes back to the start if the file was written since; true if it had to. As SQLite itself
     /// does it: the bytes from 24 on count the transactions and the pages (1.3.7 of its format).
-    fn begin_anew_if_written(&mut self) -> io::Result<bool> {
+    fn restart_if_written(&mut self) -> io::Result<bool> {
         let mut stamp = [0; 16];
         self.from.read_exact_at(&mut stamp, 24)?;
-        let anew = self.stamp.is_some_and(|before| before != stamp);
-        if anew {
+        let written = self.stamp.is_some_and(|before| before != stamp);
+        if written {
             self.from.rewind()?;
             self.to.rewind()?;
             self.to.set_len(0)?;
         }
         self.stamp = Some(stamp);
-        Ok(anew)
+        Ok(written)
     }
 
     /// Copies for about as long as it may; false if that was the rest.

@@ -6,14 +6,15 @@ use std::thread::JoinHandle;
 
 use futures::future::BoxFuture;
 use rusqlite::Connection;
+use rusqlite::types::Type;
 use tokio::sync::mpsc;
 
 use uuid::Uuid;
 
-use super::catalog::{SqliteCatalog, SqliteTable, kind};
+use super::catalog::{DeclaredReference, SqliteCatalog, SqliteTable, kind};
 use super::query::{Output, Query};
 use super::snapshot::{self, Snapshot};
-use super::{failed, from_sqlite, literal, quoted, row_text};
+use super::{failed, key_text, literal, quoted, row_text, shown_key};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::identity::instance_of;
@@ -24,7 +25,7 @@ use crate::sidecar::{
 };
 use crate::source::{ORPHANS_NAMED, Orphans, Source, SourceOptions};
 use chronicle_archive::Origin;
-use chronicle_archive::{Batch, Kind, Stream, show, show_text};
+use chronicle_archive::{Batch, Column, Kind, Stream, show_text};
 
 /// The batches that wait between the reading thread and the rest.
 const BATCHES_AHEAD: usize = 2;
@@ -60,9 +61,9 @@ impl SqliteSource {
             let stream = describe(&connection, described, table, options.sorted)?;
             let all = || format!("{} AS t WHERE true", quoted(&table.name));
             if options.as_they_stand {
-                let kept = connection.table_exists(None, SIDECAR).map_err(read)?;
+                let stored = connection.table_exists(None, SIDECAR).map_err(read)?;
                 let (rows, behind) =
-                    if kept { (beside(&stream, None), "r.sidecar") } else { (all(), "NULL") };
+                    if stored { (beside(&stream, None), "r.entry") } else { (all(), "NULL") };
                 let mut query = Query::new(&stream, table, rows, Some(behind));
                 query.width += 1;
                 queries.push(query);
@@ -70,24 +71,24 @@ impl SqliteSource {
                 streams.push(with_sidecar(stream));
                 continue;
             }
-            let kept = kept_beside(&connection, described, table, &stream).map_err(read)?;
-            let (stream, query) = match kept {
+            let restorable = sidecar_of(&connection, described, table, &stream).map_err(read)?;
+            let (stream, query) = match restorable {
                 None => {
                     let query = Query::new(&stream, table, all(), None);
                     (stream, query)
                 }
-                Some(GivenBack { was, restorer, only }) => {
+                Some(Restorable { original, restorer, only }) => {
                     let rows = beside(&stream, only.as_deref());
-                    let mut query = Query::new(&stream, table, rows, Some("r.sidecar"));
+                    let mut query = Query::new(&stream, table, rows, Some("r.entry"));
                     query.restorer = Some(restorer);
-                    (was, query)
+                    (original, query)
                 }
             };
             queries.push(query);
             expected_rows += count(&connection, &table.name).map_err(read)?;
             streams.push(stream);
         }
-        for (stream, query) in apart_streams(&connection, &catalog.layout).map_err(read)? {
+        for (stream, query) in unmapped_streams(&connection, &catalog.layout).map_err(read)? {
             queries.push(query);
             streams.push(stream);
         }
@@ -95,7 +96,7 @@ impl SqliteSource {
         let (to_us, batches) = mpsc::channel(BATCHES_AHEAD);
         let (used, to_reader) = recycle::channel();
         let output = Output { to_us, used: to_reader };
-        let (layout, read_streams) = (catalog.layout, streams.clone());
+        let read_streams = streams.clone();
         let reader = std::thread::Builder::new()
             .name("sqlite".into())
             .spawn(move || {
@@ -104,7 +105,7 @@ impl SqliteSource {
                         return Ok(Vec::new());
                     }
                 }
-                orphans(&connection, &layout, &read_streams, &queries)
+                orphans(&connection, &catalog, &read_streams, &queries)
             })
             .map_err(|e| Error::new(Code::Internal, "cannot start a thread").because(e))?;
         Ok(SqliteSource {
@@ -180,10 +181,15 @@ fn describe(
     let mut stream = described.archive_stream(columns, sorted)?;
     for key in stream.key.clone() {
         let column = &stream.columns[key];
-        // SQLite lets most keys be NULL and many be of any class; a record's key is null only then
+        // SQLite lets most keys be NULL and many be of any class: a record shows null for what is not
+        // of the column's kind, but for a text key, which shows any value
+        let name = quoted(&column.physical);
         let odd = match column.kind {
-            Kind::Int => format!("typeof({}) <> 'integer'", quoted(&column.physical)),
-            _ => format!("{} IS NULL", quoted(&column.physical)),
+            Kind::Text => format!("{name} IS NULL"),
+            Kind::Int => format!("typeof({name}) <> 'integer'"),
+            Kind::Bytes => format!("typeof({name}) <> 'blob'"),
+            Kind::Real => format!("typeof({name}) <> 'real' OR abs({name}) = 9e999"),
+            _ => "true".into(),
         };
         let sql = format!("SELECT EXISTS (SELECT 1 FROM {} WHERE {odd})", quoted(&table.name));
         stream.columns[key].nullable = connection
@@ -248,8 +254,8 @@ fn left_out(connection: &Connection, catalog: &SqliteCatalog) -> rusqlite::Resul
     Ok(said)
 }
 
-/// The streams that had no table when they were loaded: their rows stand in our own.
-fn apart_streams(
+/// The streams that had no table when they were loaded: their rows are in our own.
+fn unmapped_streams(
     connection: &Connection,
     layout: &Layout,
 ) -> rusqlite::Result<Vec<(Stream, Query)>> {
@@ -273,7 +279,7 @@ fn apart_streams(
         let query = Query {
             table: stream.table.clone(),
             rows,
-            columns: "sidecar".into(),
+            columns: "entry".into(),
             width: 0,
             order: vec!["key".into()],
             leader: None,
@@ -284,35 +290,56 @@ fn apart_streams(
     Ok(found)
 }
 
-/// What is original_columns of the columns of a table.
+/// The columns that the rows of a table had where they came from.
 fn original_columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<OriginalColumn>> {
     let sql = format!(
-        "SELECT table_name, name, CAST(place AS TEXT), kind, CAST(instant AS TEXT), \
-                CAST(utc AS TEXT) FROM {COLUMNS} WHERE table_name = ? ORDER BY place"
+        "SELECT table_name, name, place, kind, time_text FROM {COLUMNS} \
+         WHERE table_name = ? ORDER BY place"
     );
     let mut statement = connection.prepare(&sql)?;
-    let rows = statement.query_map([table], |row| (0..6).map(|n| row.get(n)).collect())?;
-    let rows: Vec<Vec<Option<String>>> = rows.collect::<rusqlite::Result<_>>()?;
-    Ok(rows.iter().filter_map(|row| OriginalColumn::read(row)).collect())
+    let rows = statement.query_map([table], original_column)?;
+    rows.collect()
 }
 
-/// What was kept beside the rows of a table when they were loaded.
-struct GivenBack {
+fn original_column(row: &rusqlite::Row<'_>) -> rusqlite::Result<OriginalColumn> {
+    let name: String = row.get("name")?;
+    let unknown = |at: &str, word: &str| {
+        let column = row.as_ref().column_index(at).unwrap_or_default();
+        let what = format!("column {}: unknown {at} \"{}\"", show_text(&name), show_text(word));
+        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, what.into())
+    };
+    let (kind, word): (String, String) = (row.get("kind")?, row.get("time_text")?);
+    let time_text = super::read_time_text(&word).ok_or_else(|| unknown("time_text", &word))?;
+    Ok(OriginalColumn {
+        table: row.get("table_name")?,
+        place: usize::from(row.get::<_, u16>("place")?),
+        column: Column {
+            physical: name.clone(),
+            kind: Kind::from_word(&kind).ok_or_else(|| unknown("kind", &kind))?,
+            name,
+            nullable: true,
+            time_text,
+        },
+    })
+}
+
+/// How the rows of a table become those that were loaded into it.
+struct Restorable {
     /// The stream as it was where they came from.
-    was: Stream,
-    /// Who makes its rows.
+    original: Stream,
+    /// What makes its rows.
     restorer: Restorer,
     /// SQL that is true for the rows that came from there, if not all did.
     only: Option<String>,
 }
 
-/// What was kept beside the rows of a table, if anything was.
-fn kept_beside(
+/// How the rows of a table become those that were loaded, if the sidecar table says anything of them.
+fn sidecar_of(
     connection: &Connection,
     described: &LayoutStream,
     own: &SqliteTable,
     stream: &Stream,
-) -> rusqlite::Result<Option<GivenBack>> {
+) -> rusqlite::Result<Option<Restorable>> {
     if !connection.table_exists(None, SIDECAR)? || !connection.table_exists(None, COLUMNS)? {
         return Ok(None);
     }
@@ -322,14 +349,14 @@ fn kept_beside(
     if original_columns.is_empty() && !connection.query_row(&any, [], |row| row.get(0))? {
         return Ok(None);
     }
-    let only = came_from_there(connection, stream)?;
+    let only = not_made_here(connection, stream)?;
     let rows = beside(stream, only.as_deref());
     let mut unmade = Vec::new();
     let has_default = |name: &str| own.columns.iter().any(|c| c.name == name && c.has_default);
     for column in default_columns(described, stream, &original_columns, has_default) {
         let name = quoted(&column.physical);
         let made = literal(&format!("$.{}.{DEFAULT}", quoted(&column.name)));
-        let made = format!("json_extract(r.sidecar, {made})");
+        let made = format!("json_extract(r.entry, {made})");
         let sql = format!(
             "SELECT NOT EXISTS (SELECT 1 FROM {rows} AND {made} IS NOT CAST(t.{name} AS TEXT)) \
                 AND EXISTS (SELECT 1 FROM {rows} AND {made} IS NOT NULL)",
@@ -338,38 +365,36 @@ fn kept_beside(
             unmade.push(column.name.clone());
         }
     }
-    let (was, restorer) =
+    let (original, restorer) =
         Restorer::new(stream, &original_columns, described.fold.as_deref(), &unmade);
-    Ok(Some(GivenBack { was, restorer, only }))
+    Ok(Some(Restorable { original, restorer, only }))
 }
 
 /// SQL that is true for all rows but those that an import made and nobody has edited since; None if
 /// it made none.
-fn came_from_there(connection: &Connection, stream: &Stream) -> rusqlite::Result<Option<String>> {
+fn not_made_here(connection: &Connection, stream: &Stream) -> rusqlite::Result<Option<String>> {
     let sql = format!(
         "SELECT EXISTS (SELECT 1 FROM {SIDECAR} WHERE table_name = {} \
-         AND sidecar LIKE '{{\"{WHOLE_ROW}\"%')",
+         AND entry LIKE '{{\"{WHOLE_ROW}\"%')",
         literal(&stream.table)
     );
     let any: bool = connection.query_row(&sql, [], |row| row.get(0))?;
     let row = row_text("t.", stream.columns.iter().map(|c| &c.physical));
-    let made = format!("json_extract(r.sidecar, '$.\"{WHOLE_ROW}\".{DEFAULT}')");
+    let made = format!("json_extract(r.entry, '$.\"{WHOLE_ROW}\".{DEFAULT}')");
     Ok(any.then(|| format!("{made} IS NOT {row}")))
 }
 
-/// The rows `t` of a table for which a condition is true, with what is kept beside them, `r`, as SQL
+/// The rows `t` of a table for which a condition is true, with what is stored beside them, `r`, as SQL
 /// that ends in a condition.
 fn beside(stream: &Stream, only: Option<&str>) -> String {
-    let key = quoted(stream.key.first().map_or("", |k| &stream.columns[*k].physical));
-    // a blob and a text that is not UTF-8 are kept by their bytes in hexadecimal digits
+    let key: Vec<String> = (stream.key.iter())
+        .map(|k| format!("t.{}", quoted(&stream.columns[*k].physical)))
+        .collect();
     format!(
-        "{} AS t LEFT JOIN {SIDECAR} AS r ON r.table_name = {} AND r.key IN \
-         (CASE typeof(t.{key}) WHEN 'blob' THEN char(0) || 'blob ' || lower(hex(t.{key})) \
-          ELSE CAST(t.{key} AS TEXT) END, \
-          CASE typeof(t.{key}) WHEN 'text' THEN char(0) || 'text ' || lower(hex(t.{key})) END) \
-         WHERE {}",
+        "{} AS t LEFT JOIN {SIDECAR} AS r ON r.table_name = {} AND r.key = {} WHERE {}",
         quoted(&stream.table),
         literal(&stream.table),
+        key_text(&key),
         only.unwrap_or("true")
     )
 }
@@ -377,58 +402,61 @@ fn beside(stream: &Stream, only: Option<&str>) -> String {
 /// Counts the rows whose parent is not there; they are exported all the same.
 fn orphans(
     connection: &Connection,
-    layout: &Layout,
+    catalog: &SqliteCatalog,
     streams: &[Stream],
     queries: &[Query],
 ) -> Result<Vec<Orphans>> {
     let mut found = Vec::new();
-    for described in &layout.streams {
-        for (column, parent) in &described.references {
-            let child = streams.iter().find(|s| s.name == described.name);
-            let parent = streams.iter().zip(queries).find(|(s, _)| s.name == *parent);
-            if let (Some(child), Some((parent, query))) = (child, parent) {
-                let counted =
-                    orphans_of(connection, child, column, parent, query).map_err(|e| {
-                        failed(Code::Source, format!("cannot check {}", child.table), e)
-                    })?;
-                found.extend(counted);
-            }
+    for described in &catalog.layout.streams {
+        let Some(child) = streams.iter().find(|s| s.name == described.name) else { continue };
+        for reference in catalog.references(described) {
+            let parent = &catalog.layout.streams[reference.parent];
+            let rows = streams.iter().zip(queries).find(|(s, _)| s.name == parent.name);
+            let Some((_, query)) = rows else { continue };
+            let counted = orphans_of(connection, described, child, &reference, &query.rows)
+                .map_err(|e| failed(Code::Source, format!("cannot check {}", child.table), e))?;
+            found.extend(counted);
         }
     }
     Ok(found)
 }
 
+/// The rows of a stream that refer by one reference to none of `parents`.
 fn orphans_of(
     connection: &Connection,
+    described: &LayoutStream,
     child: &Stream,
-    column: &str,
-    parent: &Stream,
-    query: &Query,
+    reference: &DeclaredReference,
+    parents: &str,
 ) -> rusqlite::Result<Option<Orphans>> {
-    let physical = |stream: &Stream, n: Option<&usize>| {
-        n.and_then(|n| stream.columns.get(*n)).map_or_else(String::new, |c| quoted(&c.physical))
-    };
-    let refers = physical(child, child.column(column).as_ref());
+    let refers: Vec<String> =
+        reference.columns.iter().map(|name| format!("child.{}", quoted(name))).collect();
+    let any: Vec<String> = refers.iter().map(|name| format!("{name} IS NOT NULL")).collect();
+    // the child's side without collation and affinity, as SQLite compares foreign keys
+    let same: Vec<String> = (refers.iter().zip(&reference.parent_columns))
+        .map(|(from, to)| format!("t.{} = +{from}", quoted(to)))
+        .collect();
     let from = format!(
-        "FROM {} AS child WHERE {refers} IS NOT NULL AND NOT EXISTS \
-         (SELECT 1 FROM {} AND t.{} = child.{refers})",
+        "FROM {} AS child WHERE {} AND NOT EXISTS (SELECT 1 FROM {parents} AND {})",
         quoted(&child.table),
-        query.rows,
-        physical(parent, parent.key.first()),
+        any.join(" AND "),
+        same.join(" AND "),
     );
     let rows: i64 = connection.query_row(&format!("SELECT count(*) {from}"), [], |r| r.get(0))?;
     if rows == 0 {
         return Ok(None);
     }
-    let key = physical(child, child.key.first());
-    let sql = format!("SELECT {key}, {refers} {from} LIMIT {ORPHANS_NAMED}");
+    let key: Vec<String> = (child.key.iter())
+        .map(|k| format!("child.{}", quoted(&child.columns[*k].physical)))
+        .collect();
+    let sql =
+        format!("SELECT {}, {} {from} LIMIT {ORPHANS_NAMED}", shown_key(&key), shown_key(&refers));
     let mut statement = connection.prepare(&sql)?;
-    let first = statement.query_map([], |row| {
-        Ok((show(from_sqlite(row.get_ref(0)?)), show(from_sqlite(row.get_ref(1)?))))
-    })?;
+    let first = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let names: Vec<String> = reference.columns.iter().map(|c| described.logical(c)).collect();
     Ok(Some(Orphans {
         stream: child.name.clone(),
-        column: column.to_owned(),
+        column: names.join(", "),
         rows: rows.unsigned_abs(),
         first: first.collect::<rusqlite::Result<_>>()?,
     }))

@@ -1,23 +1,24 @@
 //! A SQLite file as a target: one transaction in an existing file, or a new file that gets its
 //! name only when it is whole.
 
+mod keys;
 mod references;
 mod row;
 mod schema;
 mod sidecar;
 mod verify;
 
-use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use rusqlite::{Connection, OpenFlags};
 
-use self::references::orphans_left;
-use self::row::{Place, insert_sql};
-use self::schema::{blocker, describe, unique_columns};
-use self::sidecar::{keep, keep_again, remember};
+use self::keys::Keys;
+use self::references::ReferenceCheck;
+use self::row::{IncomingRow, insert_sql};
+use self::schema::{blocker, describe};
+use self::sidecar::{note_columns, store};
 use super::catalog::SqliteCatalog;
 use super::new_file::NewFile;
 use super::snapshot::{Head, connect, harden, resolve, scratch};
@@ -39,14 +40,16 @@ use chronicle_archive::show_path;
 
 /// SQLite's page cache in KiB: enough that the indexes of some hundred thousand rows stay in it.
 const CACHE_KIB: i64 = 40 << 10;
+/// The prepared statements that are kept: those of a table with several references and unique values.
+const STATEMENTS: usize = 64;
 
 /// A SQLite file that rows are loaded into.
 pub struct SqliteTarget {
     connection: Connection,
     created: Option<NewFile>,
     catalog: Catalog,
-    unique: Vec<Vec<Vec<String>>>,
-    rowids: Vec<bool>,
+    /// Of every table of the catalog, what tells its rows apart.
+    keys: Vec<Keys>,
     purpose: Purpose,
     loading: Option<Loading>,
     shown: String,
@@ -54,24 +57,45 @@ pub struct SqliteTarget {
     blocker: Option<String>,
 }
 
-/// What is kept between batches.
+/// What is known between batches.
 struct Loading {
     plan: Arc<Plan>,
     streams: Vec<Progress>,
-    parents: HashSet<(usize, Vec<u8>)>,
     problems: Problems,
     /// Whether our own tables are there.
     sidecar: bool,
 }
 
-/// What is kept of one stream.
+/// What is known of one stream.
 struct Progress {
+    /// The table of its rows, if they have one.
+    table: usize,
     loaded: StreamStats,
+    /// The highest rowid before this import.
     last_rowid: Option<i64>,
     /// The sums of the rows that were inserted.
-    sums: RowSketch,
-    /// Whether nothing but this stream's rows stands in its table.
-    alone: bool,
+    sketch: RowSketch,
+    /// The temporary table of the places of these rows; none if the table holds no others.
+    places: Option<String>,
+    /// SQL that notes a place there.
+    note_place: Option<String>,
+    /// The references of its rows.
+    references: Vec<ReferenceCheck>,
+}
+
+impl Progress {
+    /// The progress of a stream that has no table.
+    fn unmapped(stream: &str) -> Progress {
+        Progress {
+            table: 0,
+            loaded: StreamStats { stream: stream.to_owned(), ..StreamStats::default() },
+            last_rowid: None,
+            sketch: RowSketch::new(Vec::new(), Vec::new()),
+            places: None,
+            note_place: None,
+            references: Vec::new(),
+        }
+    }
 }
 
 impl SqliteTarget {
@@ -150,19 +174,19 @@ impl SqliteTarget {
     ) -> Result<SqliteTarget> {
         let found = SqliteCatalog::read(&connection, forced)?;
         let catalog = describe(&connection, &found)?;
-        let (mut unique, mut rowids) = (Vec::new(), Vec::new());
-        for table in &catalog.tables {
-            let read = |e| failed(Code::Target, "cannot read the tables", e);
-            unique.push(unique_columns(&connection, &table.name).map_err(read)?);
-            rowids.push(found.tables.iter().any(|t| t.name == table.name && t.has_rowid));
+        let mut keys = Vec::new();
+        for described in &catalog.tables {
+            let table = found.tables.iter().find(|t| t.name == described.name);
+            let table =
+                table.ok_or_else(|| Error::new(Code::Internal, "a table without columns"))?;
+            keys.push(Keys::of(table, described)?);
         }
         let purpose = options.purpose;
         Ok(SqliteTarget {
             connection,
             created,
             catalog,
-            unique,
-            rowids,
+            keys,
             purpose,
             loading: None,
             shown,
@@ -171,49 +195,24 @@ impl SqliteTarget {
     }
 
     fn begin_now(&mut self, plan: Arc<Plan>) -> Result<()> {
-        let begun = self.connection.execute_batch(
-            "BEGIN IMMEDIATE; \
-             CREATE TEMP TABLE orphan (stream, reference, key, value, shown, place); \
-             CREATE TEMP TABLE loaded (stream INTEGER, place);",
-        );
-        begun.map_err(|e| failed(Code::Target, "cannot start to write", e))?;
         let cannot = |e| failed(Code::Target, "cannot start to write", e);
+        self.connection.execute_batch("BEGIN IMMEDIATE").map_err(cannot)?;
         let mut streams = Vec::new();
         for (number, stream) in plan.streams.iter().enumerate() {
             let Some(stream) = stream.table() else {
-                let stream = stream.name().to_owned();
-                streams.push(Progress {
-                    loaded: StreamStats { stream, ..StreamStats::default() },
-                    last_rowid: None,
-                    sums: RowSketch::new(Vec::new(), Vec::new()),
-                    alone: true,
-                });
+                streams.push(Progress::unmapped(stream.name()));
                 continue;
             };
-            self.require_key(stream)?;
+            let table = &self.catalog.tables[stream.table];
+            self.keys[stream.table].require_unique(&self.connection, stream, table)?;
             self.add_columns(stream).map_err(cannot)?;
-            let sql = format!("SELECT max(rowid), count(*) FROM {}", quoted(&stream.table_name));
-            // a table WITHOUT ROWID has no rows without a key, the only use of the first number
-            let any = format!("SELECT EXISTS (SELECT 1 FROM {})", quoted(&stream.table_name));
-            let last_rowid = self.connection.query_row(&sql, [], |r| r.get(0)).unwrap_or(None);
-            let any: bool = self.connection.query_row(&any, [], |r| r.get(0)).map_err(cannot)?;
-            let shared = plan.tables().any(|(n, s)| n != number && s.table == stream.table);
-            streams.push(Progress {
-                loaded: StreamStats { stream: stream.stream.clone(), ..StreamStats::default() },
-                last_rowid,
-                sums: RowSketch::new(
-                    stream.columns.iter().map(|c| c.ty.clone()).collect(),
-                    stream.key.clone(),
-                ),
-                // sessions that are made for orphans stand there, too
-                alone: !any && !shared && plan.options.orphans != Some(OnOrphans::Adopt),
-            });
+            streams.push(self.begin_stream(&plan, number, stream).map_err(cannot)?);
         }
         let sidecar = self.purpose == Purpose::Load && plan.keeps_columns();
         if sidecar {
-            remember(&self.connection, &plan).map_err(cannot)?;
+            note_columns(&self.connection, &plan).map_err(cannot)?;
         }
-        let (parents, mut problems) = (HashSet::new(), Problems::default());
+        let mut problems = Problems::default();
         if let (Some(reason), Some(stream)) = (&self.blocker, plan.streams.first()) {
             problems.blocker(
                 stream.name(),
@@ -221,8 +220,48 @@ impl SqliteTarget {
                 "make it writable, or import into another file",
             );
         }
-        self.loading = Some(Loading { plan, streams, parents, problems, sidecar });
+        self.loading = Some(Loading { plan, streams, problems, sidecar });
         Ok(())
+    }
+
+    /// Prepares the loading of a stream that has a table.
+    fn begin_stream(
+        &self,
+        plan: &Plan,
+        number: usize,
+        stream: &TablePlan,
+    ) -> rusqlite::Result<Progress> {
+        let (name, keys) = (quoted(&stream.table_name), &self.keys[stream.table]);
+        let ask = |sql: &str| self.connection.query_row(sql, [], |row| row.get(0));
+        let last_rowid = match keys.has_rowid {
+            true => ask(&format!("SELECT max({}) FROM {name}", keys.place_columns()))?,
+            false => None,
+        };
+        let any = ask(&format!("SELECT EXISTS (SELECT 1 FROM {name})"))? == Some(1);
+        let shared = plan.tables().any(|(n, s)| n != number && s.table == stream.table);
+        // rows that are made for orphans come into the table, too
+        let alone = !any && !shared && plan.options.orphans != Some(OnOrphans::Adopt);
+        let places = (!alone).then(|| format!("temp.loaded_{number}"));
+        if let Some(places) = &places {
+            let columns = keys.places("t");
+            self.connection.execute_batch(&format!(
+                "CREATE TEMP TABLE {} AS SELECT {columns} FROM {name} AS t WHERE false",
+                places.trim_start_matches("temp.")
+            ))?;
+        }
+        let values = vec!["?"; keys.place_width()].join(", ");
+        Ok(Progress {
+            table: stream.table,
+            loaded: StreamStats { stream: stream.stream.clone(), ..StreamStats::default() },
+            last_rowid,
+            sketch: RowSketch::new(
+                stream.columns.iter().map(|c| c.ty.clone()).collect(),
+                stream.key.clone(),
+            ),
+            note_place: places.as_ref().map(|t| format!("INSERT INTO {t} VALUES ({values})")),
+            places,
+            references: ReferenceCheck::all(number, stream, &self.catalog, keys),
+        })
     }
 
     fn write(&mut self, rows: &Rows<'_>) -> Result<Vec<Refused>> {
@@ -241,128 +280,70 @@ impl SqliteTarget {
 
     fn write_table(&mut self, stream: &TablePlan, rows: &Rows<'_>) -> Result<Vec<Refused>> {
         let loading = self.loading.as_mut().ok_or_else(not_begun)?;
-        let plan = Arc::clone(&loading.plan);
-        let table = &self.catalog.tables[stream.table];
+        let (table, keys) = (&self.catalog.tables[stream.table], &self.keys[stream.table]);
         let progress = &mut loading.streams[rows.stream];
-        let sql = insert_sql(stream, table);
-        let mut insert = (self.connection.prepare_cached(&sql))
+        let mut insert = (self.connection.prepare_cached(&insert_sql(stream, table, keys)))
             .map_err(|e| failed(Code::Target, format!("cannot write {}", table.name), e))?;
-        let (mut refused, mut again) = (Vec::new(), Vec::new());
+        let (mut refused, mut present) = (Vec::new(), Vec::new());
         for row in 0..rows.rows.rows() {
-            let place = Place { connection: &self.connection, stream, table, rows, row };
-            let doubled = match place.key_is_null() {
-                true => place.was_there_before(progress.last_rowid)?,
-                false => false,
-            };
-            let inserted = match doubled {
-                true => Ok(false),
-                false => place.insert(&mut insert),
+            let incoming =
+                IncomingRow { connection: &self.connection, stream, table, keys, rows, row };
+            let known = incoming.key_is_null() && incoming.was_there_before(progress.last_rowid)?;
+            let inserted = match known {
+                true => Ok(None),
+                false => incoming.insert(&mut insert),
             };
             match inserted {
-                Ok(true) => {
+                Ok(Some(place)) => {
                     progress.loaded.inserted_rows += 1;
-                    progress.sums.add(rows.rows, row);
-                    // before anything else is inserted, be it into a table of our own
-                    let found_again = place.found_again(self.rowids[stream.table]);
-                    place.note_loaded(progress.alone, &found_again)?;
-                    place.check_references(&self.catalog, &mut loading.parents, &found_again)?;
+                    progress.sketch.add(rows.rows, row);
+                    incoming.note_loaded(progress.note_place.as_deref(), &place)?;
+                    incoming.check_references(&mut progress.references, &place)?;
                 }
-                Ok(false) => {
-                    let compared = match doubled {
-                        true => Ok(()),
-                        false => place.compare(&self.unique[stream.table]),
-                    };
-                    match compared {
-                        Err(e) if self.purpose == Purpose::Check && e.code() == Code::Conflict => {
-                            loading.problems.add(&stream.stream, None, &e, &place.key());
-                        }
-                        compared => {
-                            compared?;
-                            progress.loaded.skipped_rows += 1;
-                            again.push(row);
-                        }
+                Ok(None) => match if known { Ok(()) } else { incoming.compare() } {
+                    Err(e) if self.purpose == Purpose::Check && e.code() == Code::Conflict => {
+                        loading.problems.add(&stream.stream, None, &e, &incoming.key());
                     }
-                }
+                    compared => {
+                        compared?;
+                        progress.loaded.skipped_rows += 1;
+                        present.push(row);
+                    }
+                },
                 Err(error) if error.code() == Code::Value => refused.push(Refused { row, error }),
                 Err(error) => return Err(error),
             }
         }
-        if self.purpose == Purpose::Load && !rows.sidecar.is_empty() {
-            let cannot = |e| failed(Code::Target, "cannot write what is kept beside the rows", e);
-            if !loading.sidecar {
-                // only now: who keeps nothing gets no tables of ours
-                remember(&self.connection, &plan).map_err(cannot)?;
-                loading.sidecar = true;
-            }
-            let lost = |row: usize| refused.iter().any(|r| r.row == row);
-            let kept = rows.sidecar.iter().filter(|r| !lost(r.row) && !again.contains(&r.row));
-            keep(&self.connection, &table.name, kept).map_err(cannot)?;
-            for kept in rows.sidecar.iter().filter(|r| again.contains(&r.row)) {
-                keep_again(&self.connection, &table.name, kept)?;
-            }
-        }
+        drop(insert);
+        self.store_sidecar(&stream.table_name, rows, &refused, &present)?;
         Ok(refused)
     }
 
-    fn settle_now(&mut self) -> Result<ImportStats> {
+    fn finalize_now(&mut self) -> Result<ImportStats> {
         let mut loading = self.loading.take().ok_or_else(not_begun)?;
-        let orphans = loading.plan.options.orphans;
-        let plan = Arc::clone(&loading.plan);
-        let cannot = |e| failed(Code::Target, "cannot check the references", e);
-        let (mut found, mut adopting) = (Vec::new(), Vec::new());
-        for (number, stream) in plan.tables() {
-            let table = &self.catalog.tables[stream.table];
-            for (n, reference) in table.references.iter().enumerate() {
-                let parent = &self.catalog.tables[reference.table];
-                let left = orphans_left(&self.connection, stream, n, table, reference, parent);
-                let Some(left) = left.map_err(cannot)? else { continue };
-                match orphans {
-                    Some(OnOrphans::Fail) if self.purpose == Purpose::Load => {
-                        return Err(left.refused(false));
-                    }
-                    Some(OnOrphans::Fail) => {
-                        loading.problems.orphans(&left);
-                    }
-                    Some(OnOrphans::Skip) => {
-                        let skipped = self.skip(number, stream, &mut loading, n)?;
-                        loading.streams[number].loaded.orphans_skipped += skipped;
-                    }
-                    // other rows than sessions would be empty
-                    Some(OnOrphans::Adopt) if parent.adoptable => {
-                        adopting.push((number, n, reference));
-                    }
-                    // at rest SQLite enforces nothing, and Chronicle's own files hold orphans: keep
-                    // them unless told otherwise
-                    Some(OnOrphans::Keep | OnOrphans::Adopt) | None => {}
-                }
-                found.push(left);
-            }
-        }
+        let (orphans, adopting) = self.settle_references(&mut loading)?;
         // what is made for them was never loaded, so it comes after the reading back
-        self.read_back(&mut loading)?;
+        self.verify_load(&loading)?;
+        let plan = Arc::clone(&loading.plan);
         let preserves = plan.options.on_unrepresentable == OnUnrepresentable::Preserve;
-        for (number, n, reference) in adopting {
-            let Some(stream) = plan.streams[number].table() else { continue };
-            let adopted = self.adopt(stream, n, reference)?;
-            loading.streams[number].loaded.adopted_rows += adopted.len() as u64;
+        let cannot = |e| failed(Code::Target, "cannot check the references", e);
+        for (stream, check) in adopting {
+            let (parent, adopted) = self.adopt(&loading, stream, check)?;
+            loading.streams[stream].loaded.adopted_rows += adopted.len() as u64;
             if loading.sidecar && preserves {
-                let parent = &self.catalog.tables[reference.table].name;
-                keep(&self.connection, parent, adopted.iter()).map_err(cannot)?;
+                store(&self.connection, parent, adopted.iter()).map_err(cannot)?;
             }
         }
         Ok(ImportStats {
             loaded: loading.streams.iter().map(|s| s.loaded.clone()).collect(),
-            orphans: found,
+            orphans,
             problems: loading.problems.all(),
             notices: self.triggers(&plan).map_err(cannot)?,
         })
     }
 
     fn commit_now(self) -> Result<()> {
-        let commit = |c: &Connection| {
-            c.execute_batch("DROP TABLE temp.orphan; DROP TABLE temp.loaded; COMMIT")
-        };
-        commit(&self.connection).map_err(|e| {
+        self.connection.execute_batch("COMMIT").map_err(|e| {
             failed(Code::Target, format!("{}: cannot commit, nothing was changed", self.shown), e)
         })?;
         match self.created {
@@ -391,7 +372,7 @@ impl Target for SqliteTarget {
         ids: &'a KeysOf,
         after: Option<i64>,
     ) -> BoxFuture<'a, Result<Vec<ExistingKey>>> {
-        Box::pin(async move { self.known_ids_now(ids, after) })
+        Box::pin(async move { self.existing_keys_now(ids, after) })
     }
 
     fn write_rows<'a>(&'a mut self, rows: &'a Rows<'a>) -> BoxFuture<'a, Result<Vec<Refused>>> {
@@ -399,7 +380,7 @@ impl Target for SqliteTarget {
     }
 
     fn finalize(&mut self) -> BoxFuture<'_, Result<ImportStats>> {
-        Box::pin(async move { self.settle_now() })
+        Box::pin(async move { self.finalize_now() })
     }
 
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<()>> {
@@ -418,6 +399,7 @@ fn prepare(connection: &mut Connection, cancel: &Cancel) -> rusqlite::Result<()>
     // on by default in the bundled library; references are checked by us, for every row loaded
     connection.pragma_update(None, "foreign_keys", false)?;
     connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
     let stop = cancel.clone();
     connection.progress_handler(10_000, Some(move || stop.is_set()))
 }

@@ -1,165 +1,453 @@
-//! Rows that refer to rows which are not there: found, left out, or given the session that they lack.
+//! Rows that refer to rows which are not there: found, left out, or given the row that they lack.
 
-use rusqlite::Connection;
+use std::collections::{BTreeSet, HashSet};
 
+use rusqlite::types::Value as SqlValue;
+use rusqlite::{Connection, params_from_iter};
+
+use super::keys::Keys;
 use super::row::Bound;
 use super::{Loading, SqliteTarget};
-use crate::catalog::{CatalogTable, Reference};
-use crate::error::{Code, Result};
-use crate::identity::show_id;
+use crate::catalog::{Catalog, CatalogTable, Reference};
+use crate::error::{Code, Error, Result};
+use crate::load::Purpose;
 use crate::plan::TablePlan;
+use crate::policy::OnOrphans;
 use crate::sidecar::{SIDECAR, SidecarEntry, SidecarValues, WHOLE_ROW};
 use crate::source::{ORPHANS_NAMED, Orphans};
-use crate::sqlite::{failed, from_sqlite, key_text, literal, quoted, row_text};
-use chronicle_archive::Value;
+use crate::sqlite::{failed, from_sqlite, key_text, literal, quoted, row_text, shown_key};
+use chronicle_archive::{Value, show, show_text};
+
+/// The parents that are remembered as found, so that most references need no look-up.
+const PARENTS: usize = 8192;
+
+/// One reference of a stream's rows while they are loaded.
+pub(super) struct ReferenceCheck {
+    /// Which of the table's references it is.
+    number: usize,
+    /// The columns of the plan that refer, in the order of the reference.
+    columns: Vec<usize>,
+    /// SQL that says whether there is a row with the bound values.
+    exists: String,
+    /// The temporary table of rows whose parent was not there when they came: key and place.
+    pending: String,
+    /// SQL that makes this table.
+    make: String,
+    /// SQL that puts a row into it, once it is made.
+    note: Option<String>,
+    /// Values of parents that are there.
+    found: HashSet<Vec<u8>>,
+    scratch: Vec<u8>,
+}
+
+impl ReferenceCheck {
+    /// The checks of a stream's references. A reference by a column that the archive lacks is not
+    /// checked: what is there is the table's own default.
+    pub(super) fn all(
+        number: usize,
+        stream: &TablePlan,
+        catalog: &Catalog,
+        keys: &Keys,
+    ) -> Vec<ReferenceCheck> {
+        let table = &catalog.tables[stream.table];
+        let position = |column: &usize| stream.columns.iter().position(|c| c.target == *column);
+        let check = |(n, reference): (usize, &Reference)| {
+            let parent = &catalog.tables[reference.table];
+            let same: Vec<String> = (reference.parent_columns.iter())
+                .map(|c| format!("{} = ?", quoted(&parent.columns[*c].physical)))
+                .collect();
+            let pending = format!("temp.orphan_{number}_{n}");
+            Some(ReferenceCheck {
+                number: n,
+                columns: reference.columns.iter().map(position).collect::<Option<_>>()?,
+                exists: format!(
+                    "SELECT EXISTS (SELECT 1 FROM {} WHERE {})",
+                    quoted(&parent.name),
+                    same.join(" AND ")
+                ),
+                make: format!(
+                    "CREATE TEMP TABLE orphan_{number}_{n} AS SELECT '' AS key, {} FROM {} AS t \
+                     WHERE false",
+                    keys.places("t"),
+                    quoted(&table.name)
+                ),
+                pending,
+                note: None,
+                found: HashSet::new(),
+                scratch: Vec::new(),
+            })
+        };
+        table.references.iter().enumerate().filter_map(check).collect()
+    }
+
+    /// Whether the row that these values refer to is there; a NULL among them refers to nothing.
+    pub(super) fn finds_parent<'v>(
+        &mut self,
+        connection: &Connection,
+        value: impl Fn(usize) -> Value<'v>,
+    ) -> rusqlite::Result<bool> {
+        self.scratch.clear();
+        for column in &self.columns {
+            match value(*column) {
+                Value::Null => return Ok(true),
+                value => push_value(&mut self.scratch, value),
+            }
+        }
+        if self.found.contains(&self.scratch) {
+            return Ok(true);
+        }
+        let values = self.columns.iter().map(|column| Bound(value(*column)));
+        let found = (connection.prepare_cached(&self.exists)?)
+            .query_row(params_from_iter(values), |row| row.get(0))?;
+        if found {
+            if self.found.len() >= PARENTS {
+                self.found.clear();
+            }
+            self.found.insert(self.scratch.clone());
+        }
+        Ok(found)
+    }
+
+    /// Notes a row whose parent is not there yet.
+    pub(super) fn note(
+        &mut self,
+        connection: &Connection,
+        key: &str,
+        place: &[SqlValue],
+    ) -> rusqlite::Result<()> {
+        self.make_pending(connection)?;
+        let Some(note) = &self.note else { return Ok(()) };
+        let key = SqlValue::Text(key.to_owned());
+        let values = std::iter::once(&key).chain(place);
+        connection.prepare_cached(note)?.execute(params_from_iter(values)).map(|_| ())
+    }
+
+    fn make_pending(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        if self.note.is_none() {
+            connection.execute_batch(&self.make)?;
+            let width: i64 = connection.query_row(
+                "SELECT count(*) FROM pragma_table_info(?1, 'temp')",
+                [self.pending.trim_start_matches("temp.")],
+                |row| row.get(0),
+            )?;
+            let values = (0..width).map(|_| "?").collect::<Vec<_>>().join(", ");
+            self.note = Some(format!("INSERT INTO {} VALUES ({values})", self.pending));
+        }
+        Ok(())
+    }
+}
+
+/// Appends a value so that no two lists of values have the same bytes.
+fn push_value(out: &mut Vec<u8>, value: Value<'_>) {
+    let (class, bytes) = match value {
+        Value::Text(bytes) => (b't', bytes),
+        Value::Blob(bytes) => (b'b', bytes),
+        Value::Int(v) => return push_bytes(out, b'i', &v.to_le_bytes()),
+        Value::Real(v) => return push_bytes(out, b'r', &v.to_bits().to_le_bytes()),
+        // SQLite is given none of these
+        Value::Null | Value::Bool(_) | Value::Time(_) | Value::Uuid(_) => (b'n', &[][..]),
+    };
+    push_bytes(out, class, bytes);
+}
+
+fn push_bytes(out: &mut Vec<u8>, class: u8, bytes: &[u8]) {
+    out.push(class);
+    out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+    out.extend_from_slice(bytes);
+}
+
+/// SQL that is true where a row `p` is the one that a row `t` refers to. The child's side has neither
+/// collation nor affinity of its own, as SQLite compares foreign keys.
+pub(super) fn refers(table: &CatalogTable, parent: &CatalogTable, reference: &Reference) -> String {
+    let same: Vec<String> = (reference.columns.iter().zip(&reference.parent_columns))
+        .map(|(from, to)| {
+            let (from, to) = (&table.columns[*from].physical, &parent.columns[*to].physical);
+            format!("p.{} = +t.{}", quoted(to), quoted(from))
+        })
+        .collect();
+    same.join(" AND ")
+}
+
+/// The rows of a stream that refer to nothing by one reference.
+struct Left {
+    /// The number of the stream in the plan.
+    stream: usize,
+    /// Which of its checks it is.
+    check: usize,
+    orphans: Orphans,
+}
 
 impl SqliteTarget {
-    /// Takes the rows out again that refer to nothing.
-    pub(super) fn skip(
+    /// Decides about the rows that refer to nothing, now that all rows are there. Returns what was
+    /// found, and which references are to be given their rows.
+    pub(super) fn settle_references(
         &self,
-        number: usize,
-        stream: &TablePlan,
         loading: &mut Loading,
-        reference: usize,
-    ) -> Result<u64> {
-        let cannot = |e| failed(Code::Target, "cannot leave out rows without a session", e);
-        let table = &self.catalog.tables[stream.table];
-        let parent = &self.catalog.tables[table.references[reference].table];
-        let column = self.place_column(stream);
-        let places = format!(
-            "SELECT place FROM temp.orphan AS o WHERE stream = {} AND reference = {reference} \
-             AND NOT EXISTS (SELECT 1 FROM {} AS p WHERE p.{} = o.value)",
-            literal(&stream.stream),
-            quoted(&parent.name),
-            parent.key.first().map_or_else(String::new, |k| quoted(&parent.columns[*k].physical)),
-        );
-        let sums = &mut loading.streams[number].sums;
-        let condition = format!("{column} IN ({places})");
-        self.each_row(stream, &condition, |batch| sums.take(batch, 0)).map_err(cannot)?;
-        let name = quoted(&table.name);
-        if loading.sidecar {
-            let key = table
-                .key
-                .first()
-                .map_or_else(String::new, |k| key_text(&quoted(&table.columns[*k].physical)));
-            let sql = format!(
-                "DELETE FROM {SIDECAR} WHERE table_name = {} AND key IN \
-                 (SELECT {key} FROM {name} WHERE {condition})",
-                literal(&table.name)
-            );
-            self.connection.execute(&sql, []).map_err(cannot)?;
+    ) -> Result<(Vec<Orphans>, Vec<(usize, usize)>)> {
+        let mut left = self.left(loading)?;
+        let mut adopting = Vec::new();
+        match loading.plan.options.orphans {
+            Some(OnOrphans::Fail) if self.purpose == Purpose::Load => {
+                if let Some(first) = left.first() {
+                    return Err(first.orphans.refused(false));
+                }
+            }
+            Some(OnOrphans::Fail) => {
+                left.iter().for_each(|left| loading.problems.orphans(&left.orphans));
+            }
+            Some(OnOrphans::Skip) => self.skip_all(loading, &mut left)?,
+            Some(OnOrphans::Adopt) => {
+                let adopts = left.iter().filter(|left| self.can_adopt(loading, left));
+                adopting.extend(adopts.map(|left| (left.stream, left.check)));
+            }
+            // at rest SQLite enforces nothing, and Chronicle's own files hold orphans: keep them
+            // unless told otherwise
+            Some(OnOrphans::Keep) | None => {}
         }
-        let sql = format!("DELETE FROM {name} WHERE {condition}");
-        let rows = self.connection.execute(&sql, []).map_err(cannot)? as u64;
-        loading.streams[number].loaded.inserted_rows -= rows;
-        Ok(rows)
+        Ok((left.into_iter().map(|left| left.orphans).collect(), adopting))
     }
 
-    /// Makes the sessions that rows refer to; returns what is to be kept beside each.
+    /// The reference that a check is about.
+    fn reference(&self, loading: &Loading, stream: usize, check: usize) -> &Reference {
+        let number = loading.streams[stream].references[check].number;
+        &self.catalog.tables[loading.streams[stream].table].references[number]
+    }
+
+    /// Whether the rows that orphans lack can be made: other rows than sessions would be empty, and
+    /// a row that is made has the key that is asked for.
+    fn can_adopt(&self, loading: &Loading, left: &Left) -> bool {
+        let reference = self.reference(loading, left.stream, left.check);
+        let parent = &self.catalog.tables[reference.table];
+        parent.adoptable && parent.key.iter().all(|k| reference.parent_columns.contains(k))
+    }
+
+    /// SQL for the rows `t` that were noted for a reference, `o`, and still refer to nothing.
+    fn pending_rows(&self, loading: &Loading, stream: usize, check: usize) -> String {
+        let reference = self.reference(loading, stream, check);
+        let table = loading.streams[stream].table;
+        let (child, parent) = (&self.catalog.tables[table], &self.catalog.tables[reference.table]);
+        format!(
+            "FROM {} AS o CROSS JOIN {} AS t ON {} WHERE NOT EXISTS (SELECT 1 FROM {} AS p WHERE {})",
+            loading.streams[stream].references[check].pending,
+            quoted(&child.name),
+            self.keys[table].is_at("t", "o"),
+            quoted(&parent.name),
+            refers(child, parent, reference)
+        )
+    }
+
+    /// The rows that refer to nothing, by every reference that has such rows.
+    fn left(&self, loading: &Loading) -> Result<Vec<Left>> {
+        let mut left = Vec::new();
+        for (stream, progress) in loading.streams.iter().enumerate() {
+            for (check, _) in
+                progress.references.iter().enumerate().filter(|(_, c)| c.note.is_some())
+            {
+                let found = self
+                    .orphans(loading, stream, check)
+                    .map_err(|e| failed(Code::Target, "cannot check the references", e))?;
+                left.extend(found.map(|orphans| Left { stream, check, orphans }));
+            }
+        }
+        Ok(left)
+    }
+
+    fn orphans(
+        &self,
+        loading: &Loading,
+        stream: usize,
+        check: usize,
+    ) -> rusqlite::Result<Option<Orphans>> {
+        let from = self.pending_rows(loading, stream, check);
+        let rows: i64 =
+            self.connection.query_row(&format!("SELECT count(*) {from}"), [], |r| r.get(0))?;
+        if rows == 0 {
+            return Ok(None);
+        }
+        let progress = &loading.streams[stream];
+        let columns = &self.reference(loading, stream, check).columns;
+        let column = |c: &usize| &self.catalog.tables[progress.table].columns[*c];
+        let refers: Vec<String> =
+            columns.iter().map(|c| format!("t.{}", quoted(&column(c).physical))).collect();
+        let sql = format!("SELECT o.key, {} {from} LIMIT {ORPHANS_NAMED}", refers.join(", "));
+        let mut statement = self.connection.prepare(&sql)?;
+        let first = statement.query_map([], |row| {
+            let part = |n: usize| Ok(show(from_sqlite(row.get_ref(n + 1)?)));
+            let parent = (0..refers.len()).map(part).collect::<rusqlite::Result<Vec<String>>>()?;
+            Ok((row.get(0)?, parent.join(", ")))
+        })?;
+        Ok(Some(Orphans {
+            stream: progress.loaded.stream.clone(),
+            column: columns.iter().map(|c| column(c).name.as_str()).collect::<Vec<_>>().join(", "),
+            rows: rows.unsigned_abs(),
+            first: first.collect::<rusqlite::Result<_>>()?,
+        }))
+    }
+
+    /// Takes the rows out again that refer to nothing, and the rows that refer to those, until every
+    /// row that is left refers to one that is there.
+    fn skip_all(&self, loading: &mut Loading, all: &mut Vec<Left>) -> Result<()> {
+        let cannot = |e| failed(Code::Target, "cannot leave out rows that refer to nothing", e);
+        let mut round = self.left(loading)?;
+        while !round.is_empty() {
+            let mut shrunk = BTreeSet::new();
+            for left in &round {
+                let rows = self.skip(loading, left.stream, left.check).map_err(cannot)?;
+                loading.streams[left.stream].loaded.orphans_skipped += rows;
+                shrunk.insert(loading.streams[left.stream].table);
+            }
+            self.note_again(loading, &shrunk).map_err(cannot)?;
+            round = self.left(loading)?;
+            for left in &round {
+                let same = |l: &&mut Left| (l.stream, l.check) == (left.stream, left.check);
+                match all.iter_mut().find(same) {
+                    Some(before) => before.orphans.rows += left.orphans.rows,
+                    None => all.push(Left { orphans: left.orphans.clone(), ..*left }),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes out the rows that refer to nothing by one reference.
+    fn skip(&self, loading: &mut Loading, stream: usize, check: usize) -> rusqlite::Result<u64> {
+        let plan = loading.plan.clone();
+        let Some(planned) = plan.streams[stream].table() else { return Ok(0) };
+        let (table, keys) = (&self.catalog.tables[planned.table], &self.keys[planned.table]);
+        let name = quoted(&table.name);
+        // by themselves first: what is deleted changes what else refers to nothing
+        self.connection.execute_batch(&format!(
+            "CREATE TEMP TABLE removed AS SELECT {} {}",
+            keys.places("t"),
+            self.pending_rows(loading, stream, check)
+        ))?;
+        let rows = format!("temp.removed AS o CROSS JOIN {name} AS t ON {}", keys.is_at("t", "o"));
+        let sketch = &mut loading.streams[stream].sketch;
+        self.each_row(planned, &rows, |batch| sketch.take(batch, 0))?;
+        if loading.sidecar {
+            let sql = format!(
+                "DELETE FROM {SIDECAR} WHERE table_name = {} AND key IN (SELECT {} FROM {rows})",
+                literal(&table.name),
+                key_text(&keys.key("t"))
+            );
+            self.connection.execute(&sql, [])?;
+        }
+        let sql = format!("DELETE FROM {name} AS t WHERE {}", keys.is_among("t", "temp.removed"));
+        let removed = self.connection.execute(&sql, [])? as u64;
+        self.connection.execute_batch("DROP TABLE temp.removed")?;
+        loading.streams[stream].loaded.inserted_rows -= removed;
+        Ok(removed)
+    }
+
+    /// Notes the loaded rows that refer to nothing since rows of these tables were taken out.
+    fn note_again(&self, loading: &mut Loading, shrunk: &BTreeSet<usize>) -> rusqlite::Result<()> {
+        for stream in 0..loading.streams.len() {
+            for check in 0..loading.streams[stream].references.len() {
+                let reference = self.reference(loading, stream, check);
+                if !shrunk.contains(&reference.table) {
+                    continue;
+                }
+                let number = loading.streams[stream].table;
+                let (table, keys) = (&self.catalog.tables[number], &self.keys[number]);
+                let parent = &self.catalog.tables[reference.table];
+                let mut conditions: Vec<String> = (reference.columns.iter())
+                    .map(|c| format!("t.{} IS NOT NULL", quoted(&table.columns[*c].physical)))
+                    .collect();
+                if let Some(loaded) = &loading.streams[stream].places {
+                    conditions.push(keys.is_among("t", loaded));
+                }
+                let sql = format!(
+                    "SELECT {}, {} FROM {} AS t WHERE {} AND NOT EXISTS (SELECT 1 FROM {} AS p WHERE {})",
+                    shown_key(&keys.key("t")),
+                    keys.places("t"),
+                    quoted(&table.name),
+                    conditions.join(" AND "),
+                    quoted(&parent.name),
+                    refers(table, parent, reference)
+                );
+                let check = &mut loading.streams[stream].references[check];
+                check.make_pending(&self.connection)?;
+                self.connection.execute_batch(&format!(
+                    "DELETE FROM {pending}; INSERT INTO {pending} {sql};",
+                    pending = check.pending
+                ))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the rows that orphans refer to; returns their table, and what is to be stored beside each.
     pub(super) fn adopt(
         &self,
-        stream: &TablePlan,
-        number: usize,
-        reference: &Reference,
-    ) -> Result<Vec<SidecarEntry>> {
-        let table = &self.catalog.tables[stream.table];
+        loading: &Loading,
+        stream: usize,
+        check: usize,
+    ) -> Result<(&str, Vec<SidecarEntry>)> {
+        let reference = self.reference(loading, stream, check);
+        let table = &self.catalog.tables[loading.streams[stream].table];
         let parent = &self.catalog.tables[reference.table];
-        let physical = |t: &CatalogTable, name: &str| {
-            t.columns.iter().find(|c| c.name == name).map(|c| quoted(&c.physical))
-        };
-        let Some(key) = parent.key.first().map(|k| &parent.columns[*k]) else {
-            return Ok(Vec::new());
-        };
-        let column = self.place_column(stream);
-        let at = physical(table, "timestamp").unwrap_or_else(|| "NULL".into());
-        let mut columns = vec![(quoted(&key.physical), "o.value".to_owned())];
-        for column in &parent.columns {
-            let value = match column.name.as_str() {
-                "start_time" => format!("min(t.{at})"),
-                _ if column.name == key.name || !column.not_null || column.has_default => continue,
-                _ if column.default_from.as_deref() == Some(&key.name) => {
-                    "CAST(o.value AS TEXT)".into()
-                }
-                _ => column.default.as_deref().map_or_else(|| "''".into(), literal),
-            };
-            columns.push((quoted(&column.physical), value));
-        }
+        let columns = adopted_columns(table, parent, reference);
         let (names, values): (Vec<String>, Vec<String>) = columns.into_iter().unzip();
+        let refers: Vec<String> = (reference.columns.iter())
+            .map(|c| format!("t.{}", quoted(&table.columns[*c].physical)))
+            .collect();
         let sql = format!(
-            "INSERT INTO {parent} ({}) SELECT {} FROM temp.orphan AS o JOIN {} AS t ON t.{column} = o.place \
-              WHERE o.stream = {} AND o.reference = {number} \
-                AND NOT EXISTS (SELECT 1 FROM {parent} AS p WHERE p.{} = o.value) GROUP BY o.value \
-             RETURNING {}, {}",
+            "INSERT INTO {} ({}) SELECT {} {} GROUP BY {} ON CONFLICT DO NOTHING RETURNING {}, {}",
+            quoted(&parent.name),
             names.join(", "),
             values.join(", "),
-            quoted(&table.name),
-            literal(&stream.stream),
-            quoted(&key.physical),
-            quoted(&key.physical),
+            self.pending_rows(loading, stream, check),
+            refers.join(", "),
+            key_text(&self.keys[reference.table].key("")),
             row_text("", parent.columns.iter().map(|c| &c.physical)),
-            parent = quoted(&parent.name),
         );
         let made = |row: &rusqlite::Row<'_>| {
-            let (key, mut kept) = (show_id(from_sqlite(row.get_ref(0)?)), SidecarValues::default());
+            let mut kept = SidecarValues::default();
             kept.defaulted(WHOLE_ROW, &row.get::<_, String>(1)?);
-            Ok(SidecarEntry { row: 0, key, text: kept.text() })
+            Ok(SidecarEntry { row: 0, key: row.get(0)?, text: kept.text() })
         };
-        (self.connection.prepare(&sql))
+        let cannot = |e| failed(Code::Target, "cannot make the sessions that rows refer to", e);
+        let adopted = (self.connection.prepare(&sql))
             .and_then(|mut insert| insert.query_map([], made)?.collect())
-            .map_err(|e| failed(Code::Target, "cannot make the sessions that rows refer to", e))
-    }
-
-    /// What finds a row of a table again: its rowid, or its key where it has none.
-    pub(super) fn place_column(&self, stream: &TablePlan) -> String {
-        let table = &self.catalog.tables[stream.table];
-        match (self.rowids[stream.table], table.key.first()) {
-            (false, Some(key)) => quoted(&table.columns[*key].physical),
-            _ => "rowid".into(),
+            .map_err(cannot)?;
+        match self.orphans(loading, stream, check).map_err(cannot)? {
+            None => Ok((&parent.name, adopted)),
+            Some(left) => Err(Error::new(
+                Code::Conflict,
+                format!(
+                    "{}; {} has other rows with the values that such a row would get",
+                    left.sentence(),
+                    show_text(&parent.name)
+                ),
+            )
+            .hint("--orphans=keep loads the rows as they are, --orphans=skip leaves them out")),
         }
     }
 }
 
-pub(super) fn parent_exists(
-    connection: &Connection,
-    parent: &CatalogTable,
-    value: Value<'_>,
-) -> rusqlite::Result<bool> {
-    let key = parent.key.first().map_or("", |k| &parent.columns[*k].physical);
-    let sql =
-        format!("SELECT EXISTS (SELECT 1 FROM {} WHERE {} = ?)", quoted(&parent.name), quoted(key));
-    connection.prepare_cached(&sql)?.query_row([Bound(value)], |row| row.get(0))
-}
-
-/// The references noted during the load whose parents have not come since.
-pub(super) fn orphans_left(
-    connection: &Connection,
-    stream: &TablePlan,
-    number: usize,
+/// The columns of a row that is made for orphans, each with its value, as SQL.
+fn adopted_columns(
     table: &CatalogTable,
-    reference: &Reference,
     parent: &CatalogTable,
-) -> rusqlite::Result<Option<Orphans>> {
-    let key = parent.key.first().map_or("", |k| &parent.columns[*k].physical);
-    let from = format!(
-        "FROM temp.orphan AS o WHERE stream = ?1 AND reference = ?2 AND NOT EXISTS \
-         (SELECT 1 FROM {} AS p WHERE p.{} = o.value)",
-        quoted(&parent.name),
-        quoted(key)
-    );
-    let number = i64::try_from(number).unwrap_or(0);
-    let which = rusqlite::params![stream.stream, number];
-    let rows: i64 =
-        connection.query_row(&format!("SELECT count(*) {from}"), which, |r| r.get(0))?;
-    if rows == 0 {
-        return Ok(None);
+    reference: &Reference,
+) -> Vec<(String, String)> {
+    let child = |column: usize| format!("t.{}", quoted(&table.columns[column].physical));
+    let referring = |name: &str| {
+        let at = reference.parent_columns.iter().position(|c| parent.columns[*c].name == name)?;
+        Some(child(reference.columns[at]))
+    };
+    let mut columns = Vec::new();
+    for (n, column) in parent.columns.iter().enumerate() {
+        let value = match (referring(&column.name), table.time) {
+            (Some(value), _) => value,
+            (None, Some(time)) if parent.time == Some(n) => format!("min({})", child(time)),
+            _ if !column.not_null || column.has_default => continue,
+            _ => match column.default_from.as_deref().and_then(referring) {
+                Some(value) => format!("CAST({value} AS TEXT)"),
+                None => column.default.as_deref().map_or_else(|| "''".into(), literal),
+            },
+        };
+        columns.push((quoted(&column.physical), value));
     }
-    let mut statement =
-        connection.prepare(&format!("SELECT key, shown {from} LIMIT {ORPHANS_NAMED}"))?;
-    let first = statement.query_map(which, |row| Ok((row.get(0)?, row.get(1)?)))?;
-    Ok(Some(Orphans {
-        stream: stream.stream.clone(),
-        column: table.columns[reference.columns[0]].name.clone(),
-        rows: rows.unsigned_abs(),
-        first: first.collect::<rusqlite::Result<_>>()?,
-    }))
+    columns
 }

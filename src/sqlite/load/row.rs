@@ -1,21 +1,17 @@
 //! One row on its way into its table: inserted, or compared with the one that is in its way.
 
-use std::collections::HashSet;
+use rusqlite::types::{ToSqlOutput, Value as SqlValue};
+use rusqlite::{CachedStatement, Connection, ErrorCode, ToSql, ffi, params_from_iter};
 
-use rusqlite::types::ToSqlOutput;
-use rusqlite::{CachedStatement, Connection, ErrorCode, ToSql, ffi};
-
-use super::references::parent_exists;
-use crate::catalog::{Catalog, CatalogTable};
+use super::keys::{Keys, collate};
+use super::references::ReferenceCheck;
+use crate::catalog::CatalogTable;
 use crate::error::{Code, Error, Result};
 use crate::load::Rows;
 use crate::load::bench_skip::{Step, skips};
 use crate::plan::{TablePlan, key_of};
 use crate::sqlite::{extended_code, failed, from_sqlite, quoted, to_sqlite};
 use chronicle_archive::{Value, show};
-
-/// The parents original_columns as there, so that most references need no look-up.
-const PARENTS: usize = 8192;
 
 /// A value that binds itself.
 pub(super) struct Bound<'a>(pub(super) Value<'a>);
@@ -26,30 +22,35 @@ impl ToSql for Bound<'_> {
     }
 }
 
-pub(super) fn insert_sql(stream: &TablePlan, table: &CatalogTable) -> String {
+pub(super) fn insert_sql(stream: &TablePlan, table: &CatalogTable, keys: &Keys) -> String {
     let columns: Vec<String> =
         stream.columns.iter().map(|c| quoted(&table.columns[c.target].physical)).collect();
     // never OR REPLACE: it deletes the row that is in the way, and with it its children
     format!(
-        "INSERT INTO {} ({}) VALUES ({}){}",
+        "INSERT INTO {} ({}) VALUES ({}){}{}",
         quoted(&table.name),
         columns.join(", "),
         vec!["?"; columns.len()].join(", "),
-        if skips(Step::Conflicts) { "" } else { " ON CONFLICT DO NOTHING" }
+        if skips(Step::Conflicts) { "" } else { " ON CONFLICT DO NOTHING" },
+        match keys.has_rowid {
+            true => String::new(),
+            false => format!(" RETURNING {}", keys.place_columns()),
+        }
     )
 }
 
 /// One row on its way into its table.
-pub(super) struct Place<'a> {
+pub(super) struct IncomingRow<'a> {
     pub(super) connection: &'a Connection,
     pub(super) stream: &'a TablePlan,
     pub(super) table: &'a CatalogTable,
+    pub(super) keys: &'a Keys,
     pub(super) rows: &'a Rows<'a>,
     pub(super) row: usize,
 }
 
-impl Place<'_> {
-    pub(super) fn physical(&self, column: usize) -> String {
+impl IncomingRow<'_> {
+    fn physical(&self, column: usize) -> String {
         let target = self.stream.columns[column].target;
         quoted(&self.table.columns[target].physical)
     }
@@ -63,197 +64,195 @@ impl Place<'_> {
         key_of(&self.stream.source, self.rows.source, self.rows.from[self.row])
     }
 
-    /// The row's place in the archive and its key, for messages.
-    fn place(&self) -> String {
+    /// The row's number in the archive and its key, for messages.
+    fn described(&self) -> String {
         let number = self.rows.source.first_row() + self.rows.from[self.row] as u64;
         format!("{}: row {number} (key {})", self.table.name, self.key())
     }
 
+    /// Whether any column of the key is NULL: then nothing keeps it unique.
     pub(super) fn key_is_null(&self) -> bool {
         self.stream.key.iter().any(|k| self.value(*k) == Value::Null)
     }
 
-    /// Notes which row was inserted last, if rows of others stand in the table too.
-    pub(super) fn note_loaded(
-        &self,
-        alone: bool,
-        found_again: &rusqlite::types::Value,
-    ) -> Result<()> {
-        if alone {
-            return Ok(());
-        }
-        let stream = i64::try_from(self.rows.stream).unwrap_or(0);
-        let note = (self.connection).prepare_cached("INSERT INTO temp.loaded VALUES (?, ?)");
-        note.and_then(|mut note| note.execute((stream, found_again)))
+    /// Notes the place of the row, if its table holds rows of others, too.
+    pub(super) fn note_loaded(&self, note: Option<&str>, place: &[SqlValue]) -> Result<()> {
+        let Some(note) = note else { return Ok(()) };
+        (self.connection.prepare_cached(note))
+            .and_then(|mut note| note.execute(params_from_iter(place)))
             .map(|_| ())
             .map_err(|e| self.failed(e))
     }
 
-    /// What finds the row that was inserted last again.
-    pub(super) fn found_again(&self, has_rowid: bool) -> rusqlite::types::Value {
-        match (has_rowid, self.stream.key.first()) {
-            (false, Some(key)) => match to_sqlite(self.value(*key)) {
-                ToSqlOutput::Borrowed(value) => {
-                    value.try_into().unwrap_or(rusqlite::types::Value::Null)
-                }
-                _ => rusqlite::types::Value::Null,
-            },
-            _ => rusqlite::types::Value::Integer(self.connection.last_insert_rowid()),
-        }
-    }
-
     fn failed(&self, cause: rusqlite::Error) -> Error {
-        let place = self.place();
+        let row = self.described();
         if cause.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) {
-            return Error::new(Code::Value, format!("{place}: the target refuses it"))
+            return Error::new(Code::Value, format!("{row}: the target refuses it"))
                 .because(cause)
                 .hint("mend the value in the source and export again");
         }
         if extended_code(&cause) == ffi::SQLITE_MISMATCH {
-            return Error::new(Code::Value, format!("{place}: the key is no integer"));
+            return Error::new(Code::Value, format!("{row}: the key is no integer"));
         }
-        failed(Code::Target, format!("{place}: cannot be written"), cause)
+        failed(Code::Target, format!("{row}: cannot be written"), cause)
     }
 
-    /// Inserts the row; false if one of its unique values is taken.
-    pub(super) fn insert(&self, insert: &mut CachedStatement<'_>) -> Result<bool> {
+    /// Inserts the row and says what its place is; none if one of its unique values is taken.
+    pub(super) fn insert(&self, insert: &mut CachedStatement<'_>) -> Result<Option<Vec<SqlValue>>> {
+        self.insert_and_locate(insert).map_err(|e| self.failed(e))
+    }
+
+    fn insert_and_locate(
+        &self,
+        insert: &mut CachedStatement<'_>,
+    ) -> rusqlite::Result<Option<Vec<SqlValue>>> {
         for column in 0..self.stream.columns.len() {
-            insert
-                .raw_bind_parameter(column + 1, Bound(self.value(column)))
-                .map_err(|e| self.failed(e))?;
+            insert.raw_bind_parameter(column + 1, Bound(self.value(column)))?;
         }
-        insert.raw_execute().map(|changed| changed > 0).map_err(|e| self.failed(e))
+        if self.keys.has_rowid {
+            let inserted = insert.raw_execute()? > 0;
+            let rowid = || vec![SqlValue::Integer(self.connection.last_insert_rowid())];
+            return Ok(inserted.then(rowid));
+        }
+        let mut returned = insert.raw_query();
+        let Some(place) = returned.next()? else { return Ok(None) };
+        (0..self.keys.place_width())
+            .map(|n| place.get(n))
+            .collect::<rusqlite::Result<_>>()
+            .map(Some)
     }
 
     /// Whether a row without a key was in the target, equal in every column, before this import.
     pub(super) fn was_there_before(&self, last_rowid: Option<i64>) -> Result<bool> {
-        let Some(last_rowid) = last_rowid else { return Ok(false) };
+        let before = match (self.keys.has_rowid, last_rowid) {
+            (true, None) => return Ok(false),
+            (true, Some(last)) => format!(" AND {} <= {last}", self.keys.place_columns()),
+            // its primary key tells it from any other row, whenever that came
+            (false, _) => String::new(),
+        };
         let same: Vec<String> = (0..self.stream.columns.len())
-            .map(|n| format!("{} IS ?{}", self.physical(n), n + 1))
+            .map(|n| {
+                let (column, value) = (self.physical(n), n + 1);
+                format!(
+                    "{column} IS ?{value} COLLATE BINARY AND typeof({column}) = typeof(?{value})"
+                )
+            })
             .collect();
         let sql = format!(
-            "SELECT EXISTS (SELECT 1 FROM {} WHERE {} AND rowid <= {last_rowid})",
+            "SELECT EXISTS (SELECT 1 FROM {} WHERE {}{before})",
             quoted(&self.table.name),
             same.join(" AND ")
         );
         let values = (0..self.stream.columns.len()).map(|n| Bound(self.value(n)));
         (self.connection.prepare_cached(&sql))
-            .and_then(|mut found| found.query_row(rusqlite::params_from_iter(values), |r| r.get(0)))
+            .and_then(|mut found| found.query_row(params_from_iter(values), |r| r.get(0)))
             .map_err(|e| self.failed(e))
     }
 
-    /// Compares the row with the one that is in its way: equal in every column, or an error.
-    pub(super) fn compare(&self, unique: &[Vec<String>]) -> Result<()> {
-        let Some(key) = self.stream.key.first() else { return Ok(()) };
+    /// Compares the row with the one that is in its way: equal in every column, or an error. SQLite
+    /// says whose key is equal; all values have to be so to the byte.
+    pub(super) fn compare(&self) -> Result<()> {
         let columns: Vec<String> =
             (0..self.stream.columns.len()).map(|n| self.physical(n)).collect();
         let sql = format!(
-            "SELECT {} FROM {} WHERE {} = ?",
+            "SELECT {} FROM {} WHERE {}",
             columns.join(", "),
             quoted(&self.table.name),
-            self.physical(*key)
+            self.keys.key_is_bound()
         );
+        let key = self.stream.key.iter().map(|k| Bound(self.value(*k)));
         let mut statement = self.connection.prepare_cached(&sql).map_err(|e| self.failed(e))?;
-        let mut found = statement.query([Bound(self.value(*key))]).map_err(|e| self.failed(e))?;
+        let mut found = statement.query(params_from_iter(key)).map_err(|e| self.failed(e))?;
         let Some(there) = found.next().map_err(|e| self.failed(e))? else {
-            return Err(self.taken(unique));
+            return Err(self.taken());
         };
         for n in 0..columns.len() {
             let stored = from_sqlite(there.get_ref(n).map_err(|e| self.failed(e))?);
-            if !same(stored, self.value(n)) {
-                return Err(self.conflict(&format!(
-                    "the target has this row already, with another value in \"{}\"",
-                    self.stream.columns[n].name
-                )));
+            if same(stored, self.value(n)) {
+                continue;
             }
+            let name = &self.stream.columns[n].name;
+            return Err(self.conflict(&match self.stream.key.contains(&n) {
+                true => format!(
+                    "the target has a row whose key is the same to the database, but spelled \
+                     differently: \"{name}\" is \"{}\" there and \"{}\" here",
+                    show(stored),
+                    show(self.value(n))
+                ),
+                false => {
+                    format!("the target has this row already, with another value in \"{name}\"")
+                }
+            }));
         }
         Ok(())
     }
 
     /// The error of a row whose key is free but another unique value of which is taken.
-    fn taken(&self, unique: &[Vec<String>]) -> Error {
-        let Some(key) = self.stream.key.first() else { return self.conflict("it is there") };
-        for columns in unique {
-            let given: Option<Vec<usize>> = columns.iter().map(|c| self.position(c)).collect();
+    fn taken(&self) -> Error {
+        let width = self.stream.key.len();
+        for unique in &self.keys.unique {
+            let given: Option<Vec<usize>> =
+                unique.columns.iter().map(|(name, _)| self.position(name)).collect();
             let Some(given) = given else { continue };
-            let same: Vec<String> =
-                given.iter().map(|n| format!("{} = ?", self.physical(*n))).collect();
+            let same: Vec<String> = (given.iter().zip(&unique.columns))
+                .map(|(n, (_, collation))| {
+                    format!("{} = ?{}", self.physical(*n), collate(Some(collation)))
+                })
+                .collect();
             let sql = format!(
                 "SELECT {} FROM {} WHERE {}",
-                self.physical(*key),
+                self.keys.key("").join(", "),
                 quoted(&self.table.name),
                 same.join(" AND ")
             );
             let values = given.iter().map(|n| Bound(self.value(*n)));
-            let other =
-                self.connection.query_row(&sql, rusqlite::params_from_iter(values), |found| {
-                    Ok(show(from_sqlite(found.get_ref(0)?)))
-                });
-            if let Ok(other) = other {
-                return self.conflict(&format!(
-                    "its {} belongs to the row with key {other} already",
-                    columns.join(", ")
-                ));
+            let other = self.connection.query_row(&sql, params_from_iter(values), |found| {
+                let part = |n| Ok(show(from_sqlite(found.get_ref(n)?)));
+                (0..width).map(part).collect::<rusqlite::Result<Vec<String>>>()
+            });
+            match other {
+                Ok(other) => {
+                    let names: Vec<&str> =
+                        unique.columns.iter().map(|(name, _)| name.as_str()).collect();
+                    return self.conflict(&format!(
+                        "its {} belongs to the row with key {} already",
+                        names.join(", "),
+                        other.join(", ")
+                    ));
+                }
+                Err(rusqlite::Error::QueryReturnedNoRows) => {}
+                Err(cause) => return self.failed(cause),
             }
         }
         self.conflict("one of its unique values is taken by another row")
     }
 
     fn position(&self, physical: &str) -> Option<usize> {
-        let target = self.table.columns.iter().position(|c| c.physical == physical)?;
+        let same = |name: &str| name.eq_ignore_ascii_case(physical);
+        let target = self.table.columns.iter().position(|c| same(&c.physical))?;
         self.stream.columns.iter().position(|c| c.target == target)
     }
 
     fn conflict(&self, what: &str) -> Error {
-        Error::new(Code::Conflict, format!("{}: {what}", self.place()))
+        Error::new(Code::Conflict, format!("{}: {what}", self.described()))
             .hint("import into an empty database, or remove that row from the target first")
     }
 
     /// Notes every reference of the row whose parent is not there yet.
     pub(super) fn check_references(
         &self,
-        catalog: &Catalog,
-        parents: &mut HashSet<(usize, Vec<u8>)>,
-        found_again: &rusqlite::types::Value,
+        checks: &mut [ReferenceCheck],
+        place: &[SqlValue],
     ) -> Result<()> {
         if skips(Step::References) {
             return Ok(());
         }
-        for (n, reference) in self.table.references.iter().enumerate() {
-            let column = self.stream.columns.iter().position(|c| c.target == reference.columns[0]);
-            let Some(column) = column else { continue };
-            let value = self.value(column);
-            let original_columns = match value {
-                Value::Null => continue,
-                Value::Text(bytes) => Some((reference.table, bytes.to_vec())),
-                _ => None,
-            };
-            if original_columns.as_ref().is_some_and(|r| parents.contains(r)) {
-                continue;
-            }
-            let parent = &catalog.tables[reference.table];
-            if parent_exists(self.connection, parent, value).map_err(|e| self.failed(e))? {
-                if parents.len() >= PARENTS {
-                    parents.clear();
-                }
-                parents.extend(original_columns);
+        for check in checks {
+            if check.finds_parent(self.connection, |n| self.value(n)).map_err(|e| self.failed(e))? {
                 continue;
             }
             let key = self.key();
-            (self.connection)
-                .prepare_cached("INSERT INTO temp.orphan VALUES (?, ?, ?, ?, ?, ?)")
-                .and_then(|mut note| {
-                    let reference = i64::try_from(n).unwrap_or(0);
-                    note.execute(rusqlite::params![
-                        self.stream.stream,
-                        reference,
-                        key,
-                        Bound(value),
-                        show(value),
-                        found_again
-                    ])
-                })
-                .map_err(|e| self.failed(e))?;
+            check.note(self.connection, &key, place).map_err(|e| self.failed(e))?;
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use crate::catalog::{
     Affinity, Catalog, CatalogColumn, CatalogTable, CheckConstraint, ColumnType, Reference,
 };
 use crate::error::{Code, Error, Result};
+use crate::layout::LayoutStream;
 use crate::load::{EXISTING_KEYS_PER_CALL, ExistingKey, KeysOf, Purpose};
 use crate::plan::{Plan, TablePlan};
 use crate::sidecar::{SIDECAR, original_id};
@@ -40,78 +41,55 @@ impl SqliteTarget {
         Ok(())
     }
 
-    /// Refuses a table with rows whose key SQLite does not keep unique: rows that are there already
-    /// could not be recognised and would be doubled.
-    pub(super) fn require_key(&self, stream: &TablePlan) -> Result<()> {
-        let table = &self.catalog.tables[stream.table];
-        let key = table.key.first().map_or("", |k| &table.columns[*k].physical);
-        let indexed = self.unique[stream.table].iter().any(|columns| columns == &[key]);
-        let sql = format!(
-            "SELECT (SELECT group_concat(name) FROM pragma_table_info(?1) WHERE pk > 0) IS ?2 \
-                 OR NOT EXISTS (SELECT 1 FROM {})",
-            quoted(&table.name)
-        );
-        let fine = || self.connection.query_row(&sql, [&table.name[..], key], |row| row.get(0));
-        let read = |e| failed(Code::Target, format!("cannot read {}", table.name), e);
-        if indexed || fine().map_err(read)? {
-            return Ok(());
-        }
-        Err(Error::new(
-            Code::Plan,
-            format!(
-                "{}: \"{key}\" is not a unique key in this database, so rows that are there \
-                 already could not be recognised; nothing was changed",
-                table.name
-            ),
-        )
-        .hint("import into a new file with --create, or make the key unique: CREATE UNIQUE INDEX"))
-    }
-
-    /// The integers that stand in a table as ids, beside those they were before.
-    pub(super) fn known_ids_now(
+    /// The integers that a table has as ids, beside those they were before.
+    pub(super) fn existing_keys_now(
         &self,
         ids: &KeysOf,
         after: Option<i64>,
     ) -> Result<Vec<ExistingKey>> {
+        let read = |e| failed(Code::Target, "cannot read the ids of its rows", e);
         let table = &self.catalog.tables[ids.table];
         let physical = |n: usize| quoted(&table.columns[n].physical);
-        let Some(key) = table.key.first().copied() else { return Ok(Vec::new()) };
-        let id = physical(ids.refers.unwrap_or(key));
-        let kept = self.connection.table_exists(None, SIDECAR).unwrap_or(false);
+        let id = match (ids.refers, &table.key[..]) {
+            (Some(refers), _) => physical(refers),
+            (None, [key]) => physical(*key),
+            // a part of a key is no id
+            (None, _) => return Ok(Vec::new()),
+        };
+        let stored = self.connection.table_exists(None, SIDECAR).map_err(read)?;
         let origin = table.origin.filter(|_| ids.refers.is_none());
         let origin =
             origin.map_or_else(|| "NULL".into(), |o| format!("CAST(t.{} AS TEXT)", physical(o)));
-        let sidecar = match kept {
+        let entry = match stored {
             true => format!(
-                "(SELECT sidecar FROM {SIDECAR} AS r WHERE r.table_name = {} AND r.key = {})",
+                "(SELECT entry FROM {SIDECAR} AS r WHERE r.table_name = {} AND r.key = {})",
                 literal(&table.name),
-                key_text(&format!("t.{}", physical(key)))
+                key_text(&self.keys[ids.table].key("t"))
             ),
             false => "NULL".into(),
         };
         let wanted = match (ids.refers, ids.kept_as.first()) {
             (Some(_), Some(name)) => {
-                format!("AND instr({sidecar}, {}) > 0", literal(&format!("\"{name}\"")))
+                format!("AND instr({entry}, {}) > 0", literal(&format!("\"{name}\"")))
             }
             _ => String::new(),
         };
         let sql = format!(
-            "SELECT {origin}, {sidecar}, t.{id} FROM {} AS t WHERE typeof(t.{id}) = 'integer' \
+            "SELECT {origin}, {entry}, t.{id} FROM {} AS t WHERE typeof(t.{id}) = 'integer' \
              {} {wanted} GROUP BY t.{id} ORDER BY t.{id} LIMIT {EXISTING_KEYS_PER_CALL}",
             quoted(&table.name),
             after.map_or_else(String::new, |after| format!("AND t.{id} > {after}")),
         );
-        let read = || -> rusqlite::Result<Vec<ExistingKey>> {
+        let rows = || -> rusqlite::Result<Vec<ExistingKey>> {
             let mut statement = self.connection.prepare(&sql)?;
             let rows = statement.query_map([], |row| {
-                let (origin, sidecar): (Option<String>, Option<String>) =
-                    (row.get(0)?, row.get(1)?);
-                let original = sidecar.and_then(|kept| original_id(&kept, &ids.kept_as));
+                let (origin, entry): (Option<String>, Option<String>) = (row.get(0)?, row.get(1)?);
+                let original = entry.and_then(|entry| original_id(&entry, &ids.kept_as));
                 Ok((origin.or(original), row.get(2)?))
             })?;
             rows.collect()
         };
-        read().map_err(|e| failed(Code::Target, format!("cannot read {}", table.name), e))
+        rows().map_err(|e| failed(Code::Target, format!("cannot read {}", table.name), e))
     }
 
     /// For a check, the triggers that an import will not fire.
@@ -146,58 +124,79 @@ pub(super) fn blocker(path: &Path) -> Option<String> {
 }
 
 pub(super) fn describe(connection: &Connection, found: &SqliteCatalog) -> Result<Catalog> {
-    let streams = &found.layout.streams;
     let mut tables: Vec<CatalogTable> = Vec::new();
-    for stream in streams {
-        let Some(table) = found.table(stream) else { continue };
-        let mut columns: Vec<CatalogColumn> = (table.stored())
-            .map(|c| {
-                let ty = ColumnType::Sqlite(affinity(&c.declared));
-                stream.catalog_column(&c.name, ty, c.not_null, c.has_default)
-            })
-            .collect();
-        let checks = checks(connection, &table.name)
-            .map_err(|e| failed(Code::Target, "cannot read the tables", e))?;
-        for (physical, check) in checks {
-            let column = columns.iter_mut().find(|c| c.physical.eq_ignore_ascii_case(&physical));
-            if let Some(column) = column {
-                column.check = Some(check);
-            }
+    for stream in &found.layout.streams {
+        tables.push(describe_table(connection, found, stream)?);
+    }
+    let place = |table: usize, physical: &String| {
+        let columns = &tables[table].columns;
+        let found = columns.iter().position(|c| c.physical.eq_ignore_ascii_case(physical));
+        found.ok_or_else(|| lacks(&tables[table].name, physical))
+    };
+    let mut references = Vec::new();
+    for (child, stream) in found.layout.streams.iter().enumerate() {
+        let mut of_table = Vec::new();
+        for declared in found.references(stream) {
+            let (from, to) = (declared.columns.iter(), declared.parent_columns.iter());
+            of_table.push(Reference {
+                columns: from.map(|name| place(child, name)).collect::<Result<_>>()?,
+                table: declared.parent,
+                parent_columns: to
+                    .map(|name| place(declared.parent, name))
+                    .collect::<Result<_>>()?,
+                // at rest SQLite enforces nothing
+                enforced: false,
+            });
         }
-        let find = |name: &String| columns.iter().position(|c| c.name == *name);
-        let references = (stream.references.iter())
-            .filter_map(|(column, parent)| {
-                let parent = streams.iter().find(|s| s.name == *parent)?;
-                let table = found.table(parent).and_then(|_| {
-                    streams
-                        .iter()
-                        .filter(|s| found.table(s).is_some())
-                        .position(|s| s.name == parent.name)
-                })?;
-                Some(Reference {
-                    columns: vec![find(column)?],
-                    table,
-                    parent_columns: Vec::new(),
-                    enforced: false,
-                })
-            })
-            .collect();
-        let key = stream.key.iter().filter_map(find).collect();
-        tables.push(CatalogTable {
-            name: table.name.clone(),
-            stream: stream.name.clone(),
-            role: stream.role.clone(),
-            time: stream.time().and_then(|n| columns.iter().position(|c| c.name == n)),
-            adoptable: stream.is_adoptable(),
-            key,
-            references,
-            origin: stream.origin.as_ref().and_then(find),
-            fold: stream.fold.as_ref().and_then(find),
-            columns,
-        });
+        references.push(of_table);
+    }
+    for (table, references) in tables.iter_mut().zip(references) {
+        table.references = references;
     }
     let layout = found.layout.title.clone();
     Ok(Catalog::new(Backend::Sqlite, layout, tables))
+}
+
+/// The table of a stream, without what it refers to.
+fn describe_table(
+    connection: &Connection,
+    found: &SqliteCatalog,
+    stream: &LayoutStream,
+) -> Result<CatalogTable> {
+    let no_table = || Error::new(Code::Layout, format!("there is no table {}", stream.table));
+    let table = found.table(stream).ok_or_else(no_table)?;
+    let mut columns: Vec<CatalogColumn> = (table.stored())
+        .map(|c| {
+            let ty = ColumnType::Sqlite(affinity(&c.declared));
+            stream.catalog_column(&c.name, ty, c.not_null, c.has_default)
+        })
+        .collect();
+    let checks = checks(connection, &table.name)
+        .map_err(|e| failed(Code::Target, "cannot read the tables", e))?;
+    for (physical, check) in checks {
+        let column = columns.iter_mut().find(|c| c.physical.eq_ignore_ascii_case(&physical));
+        if let Some(column) = column {
+            column.check = Some(check);
+        }
+    }
+    let find = |name: &String| columns.iter().position(|c| c.name == *name);
+    let needed = |name: &String| find(name).ok_or_else(|| lacks(&table.name, name));
+    Ok(CatalogTable {
+        name: table.name.clone(),
+        stream: stream.name.clone(),
+        role: stream.role.clone(),
+        time: stream.time().and_then(|n| columns.iter().position(|c| c.name == n)),
+        adoptable: stream.is_adoptable(),
+        key: stream.key.iter().map(needed).collect::<Result<_>>()?,
+        references: Vec::new(),
+        origin: stream.origin.as_ref().and_then(find),
+        fold: stream.fold.as_ref().and_then(find),
+        columns,
+    })
+}
+
+fn lacks(table: &str, column: &str) -> Error {
+    Error::new(Code::Layout, format!("{table}: it has no column \"{}\"", show_text(column)))
 }
 
 /// The CHECKs of a table that we can foresee, as its own text says them.
@@ -221,25 +220,4 @@ pub(super) fn checks(
         CheckConstraint::parse(rest.get(..=end)?)
     });
     Ok(conditions.collect())
-}
-
-/// The columns of every unique index of a table.
-pub(super) fn unique_columns(
-    connection: &Connection,
-    table: &str,
-) -> rusqlite::Result<Vec<Vec<String>>> {
-    let mut statement = connection.prepare(
-        "SELECT i.name, c.name FROM pragma_index_list(?1) AS i, pragma_index_info(i.name) AS c \
-         WHERE i.\"unique\" AND c.name IS NOT NULL ORDER BY i.seq, c.seqno",
-    )?;
-    let mut found: Vec<(String, Vec<String>)> = Vec::new();
-    let mut rows = statement.query([table])?;
-    while let Some(row) = rows.next()? {
-        let (index, column): (String, String) = (row.get(0)?, row.get(1)?);
-        match found.last_mut() {
-            Some((last, columns)) if *last == index => columns.push(column),
-            _ => found.push((index, vec![column])),
-        }
-    }
-    Ok(found.into_iter().map(|(_, columns)| columns).collect())
 }

@@ -1,4 +1,4 @@
-//! What is kept beside the rows, on its way into our own two tables.
+//! What the tables cannot hold of their rows, on its way into our own two tables.
 
 use rusqlite::{Connection, OptionalExtension};
 
@@ -7,8 +7,7 @@ use crate::error::{Code, Result};
 use crate::load::{Purpose, Refused, Rows};
 use crate::plan::{Plan, UnmappedPlan};
 use crate::sidecar::{COLUMNS, SIDECAR, SidecarEntry, joined, kept_otherwise};
-use crate::sqlite::failed;
-use chronicle_archive::TimeText;
+use crate::sqlite::{failed, time_text};
 
 impl SqliteTarget {
     /// Stores rows whole; those that are there already stay as they are, as in a table.
@@ -26,73 +25,99 @@ impl SqliteTarget {
             return Ok(());
         }
         for entry in rows.whole_rows {
-            new += u64::from(keep_again(&self.connection, &unmapped.table_name, entry)?);
+            new += u64::from(join_entry(&self.connection, &unmapped.table_name, entry)?);
         }
         loaded.inserted_rows += new;
         loaded.skipped_rows += all.saturating_sub(new);
         for entry in rows.also_whole.iter().filter(|e| !refused.iter().any(|r| r.row == e.row)) {
-            keep_again(&self.connection, &unmapped.table_name, entry)?;
+            join_entry(&self.connection, &unmapped.table_name, entry)?;
+        }
+        Ok(())
+    }
+
+    /// Stores what comes beside rows that were just written: `refused` ones are not there, `present`
+    /// ones were there before.
+    pub(super) fn store_sidecar(
+        &mut self,
+        name: &str,
+        rows: &Rows<'_>,
+        refused: &[Refused],
+        present: &[usize],
+    ) -> Result<()> {
+        if self.purpose == Purpose::Check || rows.sidecar.is_empty() {
+            return Ok(());
+        }
+        let loading = self.loading.as_mut().ok_or_else(not_begun)?;
+        let cannot = |e| failed(Code::Target, "cannot write the sidecar table", e);
+        if !loading.sidecar {
+            // only now: a database that needs no table of ours gets none
+            note_columns(&self.connection, &loading.plan).map_err(cannot)?;
+            loading.sidecar = true;
+        }
+        let lost = |row: usize| refused.iter().any(|r| r.row == row);
+        let new = rows.sidecar.iter().filter(|r| !lost(r.row) && !present.contains(&r.row));
+        store(&self.connection, name, new).map_err(cannot)?;
+        for entry in rows.sidecar.iter().filter(|r| present.contains(&r.row)) {
+            join_entry(&self.connection, name, entry)?;
         }
         Ok(())
     }
 }
 
-/// Makes our own tables where they are missing, and notes the columns that are original_columns.
-pub(super) fn remember(connection: &Connection, plan: &Plan) -> rusqlite::Result<()> {
+/// Makes our own tables where they are missing, and notes the columns that the archive has.
+pub(super) fn note_columns(connection: &Connection, plan: &Plan) -> rusqlite::Result<()> {
     connection.execute_batch(&format!(
         "CREATE TABLE IF NOT EXISTS {SIDECAR} (table_name TEXT NOT NULL, key TEXT NOT NULL, \
-             sidecar TEXT NOT NULL, PRIMARY KEY (table_name, key)) WITHOUT ROWID; \
+             entry TEXT NOT NULL, PRIMARY KEY (table_name, key)) WITHOUT ROWID; \
          CREATE TABLE IF NOT EXISTS {COLUMNS} (table_name TEXT NOT NULL, name TEXT NOT NULL, \
-             place INTEGER NOT NULL, kind TEXT NOT NULL, instant INTEGER NOT NULL, \
-             utc INTEGER NOT NULL, PRIMARY KEY (table_name, name)) WITHOUT ROWID;"
+             place INTEGER NOT NULL, kind TEXT NOT NULL, time_text TEXT NOT NULL, \
+             PRIMARY KEY (table_name, name)) WITHOUT ROWID;"
     ))?;
-    let sql = format!("INSERT OR IGNORE INTO {COLUMNS} VALUES (?, ?, ?, ?, ?, ?)");
+    let sql = format!("INSERT OR IGNORE INTO {COLUMNS} VALUES (?, ?, ?, ?, ?)");
     let mut insert = connection.prepare(&sql)?;
     for (table, place, column) in plan.original_columns() {
         let place = i64::try_from(place).unwrap_or(i64::MAX);
-        let kind = column.kind.word();
-        let is_time = column.time_text.is_time();
-        let is_utc = column.time_text == TimeText::Utc;
-        insert.execute((table, &column.name, place, kind, is_time, is_utc))?;
+        let time_text = time_text(column.time_text);
+        insert.execute((table, &column.name, place, column.kind.word(), time_text))?;
     }
     Ok(())
 }
 
-/// Joins what is kept beside a row that is there already with what comes with it again; true if
-/// nothing was kept before.
-pub(super) fn keep_again(
+/// Joins what is stored beside a row that is there already with what comes with it again; true if
+/// nothing was stored before.
+pub(super) fn join_entry(
     connection: &Connection,
     table: &str,
-    kept: &SidecarEntry,
+    entry: &SidecarEntry,
 ) -> Result<bool> {
-    let cannot = |e| failed(Code::Target, "cannot write what is kept beside the rows", e);
-    let sql = format!("SELECT sidecar FROM {SIDECAR} WHERE table_name = ? AND key = ?");
+    let cannot = |e| failed(Code::Target, "cannot write the sidecar table", e);
+    let sql = format!("SELECT entry FROM {SIDECAR} WHERE table_name = ? AND key = ?");
     let there: Option<String> = (connection.prepare_cached(&sql))
-        .and_then(|mut found| found.query_row((table, &kept.key), |row| row.get(0)).optional())
+        .and_then(|mut found| found.query_row((table, &entry.key), |row| row.get(0)).optional())
         .map_err(cannot)?;
     let is_new = there.is_none();
     let text = match there {
-        None => Some(kept.text.clone()),
-        Some(there) => joined(&there, &kept.text)
-            .map_err(|column| kept_otherwise(table, &kept.key, &column))?,
+        None => Some(entry.text.clone()),
+        Some(there) => joined(&there, &entry.text)
+            .map_err(|column| kept_otherwise(table, &entry.key, &column))?,
     };
     if let Some(text) = text {
-        let kept = SidecarEntry { text, ..kept.clone() };
-        keep(connection, table, std::iter::once(&kept)).map_err(cannot)?;
+        let entry = SidecarEntry { text, ..entry.clone() };
+        store(connection, table, std::iter::once(&entry)).map_err(cannot)?;
     }
     Ok(is_new)
 }
 
-/// Writes what is kept beside rows.
-pub(super) fn keep<'a>(
+/// Stores what the table cannot hold of rows.
+pub(super) fn store<'a>(
     connection: &Connection,
     table: &str,
-    sidecar: impl Iterator<Item = &'a SidecarEntry>,
+    entries: impl Iterator<Item = &'a SidecarEntry>,
 ) -> rusqlite::Result<()> {
     let sql = format!("INSERT OR REPLACE INTO {SIDECAR} VALUES (?, ?, ?)");
     let mut insert = connection.prepare_cached(&sql)?;
-    for kept in sidecar {
-        insert.execute((table, &kept.key, &kept.text))?;
+    for entry in entries {
+        insert.execute((table, &entry.key, &entry.text))?;
     }
     Ok(())
 }

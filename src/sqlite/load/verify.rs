@@ -11,18 +11,17 @@ use crate::sqlite::{failed, from_sqlite, quoted};
 use chronicle_archive::Batch;
 
 impl SqliteTarget {
-    /// Hands over the written columns of the rows that meet a condition.
+    /// Hands over the written columns of rows `t`, which are given as SQL behind FROM.
     pub(super) fn each_row(
         &self,
         stream: &TablePlan,
-        condition: &str,
+        rows: &str,
         mut each: impl FnMut(&Batch),
     ) -> rusqlite::Result<()> {
         let table = &self.catalog.tables[stream.table];
-        let columns: Vec<String> =
-            stream.columns.iter().map(|c| quoted(&table.columns[c.target].physical)).collect();
-        let sql =
-            format!("SELECT {} FROM {} WHERE {condition}", columns.join(", "), quoted(&table.name));
+        let column = |target: usize| format!("t.{}", quoted(&table.columns[target].physical));
+        let columns: Vec<String> = stream.columns.iter().map(|c| column(c.target)).collect();
+        let sql = format!("SELECT {} FROM {rows}", columns.join(", "));
         let mut statement = self.connection.prepare(&sql)?;
         let (mut rows, mut batch) = (statement.query([])?, Batch::default());
         while let Some(row) = rows.next()? {
@@ -35,35 +34,35 @@ impl SqliteTarget {
         Ok(())
     }
 
-    /// Compares what stands in the tables with what was loaded.
-    pub(super) fn read_back(&self, loading: &mut Loading) -> Result<()> {
+    /// Reads back what was loaded, and compares it with what the archive says.
+    pub(super) fn verify_load(&self, loading: &Loading) -> Result<()> {
         if skips(Step::Readback) {
             return Ok(());
         }
         let plan = Arc::clone(&loading.plan);
         let cannot = |e| failed(Code::Target, "cannot read back what was loaded", e);
         for (number, stream) in plan.tables() {
-            let progress = &mut loading.streams[number];
-            let condition = match progress.alone {
-                true => "true".to_owned(),
-                false => format!(
-                    "{} IN (SELECT place FROM temp.loaded WHERE stream = {number})",
-                    self.place_column(stream)
-                ),
+            let progress = &loading.streams[number];
+            let (name, keys) = (quoted(&stream.table_name), &self.keys[stream.table]);
+            let rows = match &progress.places {
+                None => format!("{name} AS t"),
+                Some(loaded) => {
+                    format!("{loaded} AS o CROSS JOIN {name} AS t ON {}", keys.is_at("t", "o"))
+                }
             };
-            let mut found = progress.sums.another();
-            self.each_row(stream, &condition, |batch| found.add(batch, 0)).map_err(cannot)?;
-            if !found.differs(&progress.sums) {
+            let mut found = progress.sketch.another();
+            self.each_row(stream, &rows, |batch| found.add(batch, 0)).map_err(cannot)?;
+            if !found.differs(&progress.sketch) {
                 continue;
             }
             let mut first = None;
-            self.each_row(stream, &condition, |batch| {
+            self.each_row(stream, &rows, |batch| {
                 if first.is_none() {
-                    first = differing(stream, &mut found, &progress.sums, batch, 0);
+                    first = differing(stream, &mut found, &progress.sketch, batch, 0);
                 }
             })
             .map_err(cannot)?;
-            return Err(not_as_loaded(stream, first, progress.sums.rows(), found.rows()));
+            return Err(not_as_loaded(stream, first, progress.sketch.rows(), found.rows()));
         }
         Ok(())
     }
