@@ -1,4 +1,4 @@
-//! An archive on its way in: read, verified and decoded by a thread of its own, ahead of whoever takes its rows.
+//! An archive on its way in: read, verified and decoded by a thread of its own, ahead of its receiver.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use crate::progress::Progress;
 use chronicle_archive::{ArchiveReader, Header, Limits, Sealed};
 use chronicle_archive::{Batch, Stream};
 
-/// The batches that go to and fro between the reading thread and who takes them, beside those that
-/// the archive reads ahead: one is in use, and one may still be referred to.
+/// The batches that circulate between the reading thread and the receiver, beyond those that the
+/// archive prefetches: one is in use, and one may still be referred to.
 const BATCHES: usize = 2;
 
 /// An archive that is being read by a thread of its own: decompressed, verified and decoded ahead
@@ -71,7 +71,7 @@ impl ArchiveInput {
     ) -> Result<ArchiveInput> {
         let (to_us, batches) = mpsc::channel(BATCHES);
         let (used, to_reader) = recycle::channel();
-        // who takes the first one gives one of its own for it
+        // the receiver returns one of its own for the first one
         (1..BATCHES).for_each(|_| drop(used.send(Batch::default())));
         let (head_to_us, head) = oneshot::channel();
         let bytes = Arc::clone(&progress.bytes);
@@ -126,7 +126,7 @@ impl ArchiveInput {
         }
     }
 
-    /// Where batches go back to, to be filled anew.
+    /// Where batches go back to for other rows.
     pub fn used(&self) -> recycle::Sender<Batch> {
         self.used.clone()
     }

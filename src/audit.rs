@@ -1,7 +1,7 @@
 //! An archive against a database: whether every row is there as an import would have loaded it.
 //!
 //! The archive's rows go through the plan and the shaper of an import, and meet the rows of the
-//! database as they stand in its tables, with what is kept beside them. So a later change of any
+//! database as its tables hold them, with their sidecars. So a later change of any
 //! value is found, also one that an export would hide or spell otherwise.
 
 use std::sync::Arc;
@@ -334,13 +334,13 @@ impl Parents {
     }
 }
 
-/// The rows of a database as they stand, under the names of the streams that were loaded. A table
-/// that several streams go into stands for each of them.
-pub struct AsTheyStand {
+/// The rows of a database as its tables hold them, under the names of the streams that were loaded.
+/// A table that several streams go into appears once for each of them.
+pub struct AsStored {
     source: Box<dyn Source>,
     streams: Vec<Stream>,
-    /// The streams that each of the source's stands for.
-    stands_for: Vec<Vec<usize>>,
+    /// The streams that each of the source's appears as.
+    appears_as: Vec<Vec<usize>>,
     /// Of every stream, the columns that the archive lacks: what defaults have put there is no
     /// business of its rows.
     defaulted: Vec<Vec<String>>,
@@ -348,21 +348,21 @@ pub struct AsTheyStand {
     waiting: Vec<usize>,
 }
 
-impl AsTheyStand {
-    /// The rows of a source that was opened as they stand, for a plan.
-    pub fn new(source: Box<dyn Source>, plan: &Plan) -> AsTheyStand {
+impl AsStored {
+    /// The rows of a source that does not restore originals, for a plan.
+    pub fn new(source: Box<dyn Source>, plan: &Plan) -> AsStored {
         let (mut streams, mut defaulted): (Vec<Stream>, Vec<Vec<String>>) = Default::default();
-        let mut stands_for = vec![Vec::new(); source.streams().len()];
+        let mut appears_as = vec![Vec::new(); source.streams().len()];
         for (_, planned) in plan.tables() {
             let number = source.streams().iter().position(|s| s.table == planned.table_name);
             let Some(number) = number else { continue };
-            stands_for[number].push(streams.len());
+            appears_as[number].push(streams.len());
             streams.push(exactly(&planned.stream, &source.streams()[number]));
             defaulted.push(planned.defaulted.clone());
         }
         for (number, stream) in source.streams().iter().enumerate() {
-            if stands_for[number].is_empty() {
-                stands_for[number].push(streams.len());
+            if appears_as[number].is_empty() {
+                appears_as[number].push(streams.len());
                 let unmapped = format!("{UNMAPPED_PREFIX}{}", stream.name);
                 let duplicates = |(_, table): (usize, &TablePlan)| {
                     table.duplicates.as_ref().is_some_and(|d| d.table_name == unmapped)
@@ -373,7 +373,7 @@ impl AsTheyStand {
             }
         }
         let (batch, waiting) = (Batch::default(), Vec::new());
-        AsTheyStand { source, streams, stands_for, defaulted, batch, waiting }
+        AsStored { source, streams, appears_as, defaulted, batch, waiting }
     }
 
     async fn next(&mut self, out: &mut Batch) -> Result<bool> {
@@ -381,17 +381,17 @@ impl AsTheyStand {
             if !self.source.next_batch(&mut self.batch).await? {
                 return Ok(false);
             }
-            self.waiting.clone_from(&self.stands_for[self.batch.stream()]);
+            self.waiting.clone_from(&self.appears_as[self.batch.stream()]);
         }
         let Some(number) = self.waiting.pop() else { return Ok(true) };
         let width = self.streams[number].columns.len();
         out.start(number, width, self.batch.first_row());
         let defaulted = &self.defaulted[number];
-        let beside = self.streams[number].column(SIDECAR).filter(|_| !defaulted.is_empty());
+        let sidecar = self.streams[number].column(SIDECAR).filter(|_| !defaulted.is_empty());
         for row in 0..self.batch.rows() {
             for n in 0..width {
                 match self.batch.value(row, n) {
-                    Value::Text(text) if beside == Some(n) => {
+                    Value::Text(text) if sidecar == Some(n) => {
                         let rest = without_defaults(&String::from_utf8_lossy(text), defaulted);
                         out.push(rest.as_ref().map_or(Value::Null, |t| Value::Text(t.as_bytes())));
                     }
@@ -403,7 +403,7 @@ impl AsTheyStand {
     }
 }
 
-impl Side for AsTheyStand {
+impl Side for AsStored {
     fn streams(&self) -> &[Stream] {
         &self.streams
     }
@@ -417,7 +417,7 @@ impl Side for AsTheyStand {
     }
 }
 
-/// A stream whose values are compared as they stand; only `jsonb` has no spelling of its own.
+/// A stream whose values are compared exactly; only `jsonb` has no spelling of its own.
 fn exactly(name: &str, stream: &Stream) -> Stream {
     let mut stream = Stream { name: name.to_owned(), order: Vec::new(), ..stream.clone() };
     for column in &mut stream.columns {

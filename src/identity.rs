@@ -1,5 +1,7 @@
 //! Ids: the UUID and the integer that a value spells, the UUID derived from it, and the name of a database.
 
+use std::borrow::Cow;
+
 use uuid::Uuid;
 
 use chronicle_archive::{Value, show};
@@ -55,12 +57,19 @@ pub fn as_integer(id: Value<'_>) -> Option<i64> {
 pub fn write_part(value: Value<'_>, name: &mut Vec<u8>) {
     let start = name.len();
     name.extend_from_slice(&[0; 4]);
-    match value {
-        Value::Text(text) if std::str::from_utf8(text).is_ok() => name.extend_from_slice(text),
-        other => name.extend_from_slice(show_id(other).as_bytes()),
-    }
+    name.extend_from_slice(id_text(value).as_bytes());
     let length = u32::try_from(name.len() - start - 4).unwrap_or(u32::MAX);
     name[start..start + 4].copy_from_slice(&length.to_be_bytes());
+}
+
+/// The same as [`show_id`], without a copy where the id is a text already.
+pub fn id_text(id: Value<'_>) -> Cow<'_, str> {
+    match id {
+        Value::Text(text) => {
+            std::str::from_utf8(text).map_or_else(|_| show_id(id).into(), Cow::Borrowed)
+        }
+        other => show_id(other).into(),
+    }
 }
 
 /// An id as a text that names it, and as SQL casts it to text.

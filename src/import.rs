@@ -7,7 +7,7 @@ use crate::archive_input::ArchiveInput;
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::load::rejects::{RejectReason, Rejects};
-use crate::load::{ImportStats, OnProblem, Problem, Problems, Purpose, Refused, Rows, Target};
+use crate::load::{ImportStats, OnProblem, Problem, Problems, Refused, Rows, Target};
 use crate::plan::{Plan, key_of, plan};
 use crate::policy::{OnUnrepresentable, PlanOptions};
 use crate::progress::Progress;
@@ -21,10 +21,6 @@ use chronicle_archive::{Sealed, Written};
 pub struct ImportOptions {
     /// Values that the target cannot hold, times without a zone.
     pub plan: PlanOptions,
-    /// To load, or to find everything that would keep the rows from being loaded.
-    pub purpose: Purpose,
-    /// Do everything but commit.
-    pub dry_run: bool,
     /// The digest that the archive must have: 64 hexadecimal digits.
     pub expect: Option<String>,
 }
@@ -72,13 +68,9 @@ pub async fn import(
             return Err(error);
         }
     };
-    if options.dry_run || options.purpose == Purpose::Check {
-        target.abort().await;
-    } else {
-        // from here on a stop comes too late: a commit is not interrupted
-        target.commit().await?;
-        imported.committed = true;
-    }
+    imported.committed = target.keeps_rows();
+    // from here on a stop comes too late: a commit is not interrupted
+    target.commit().await?;
     Ok(imported)
 }
 
@@ -95,16 +87,12 @@ async fn load(
     let rejects = rejects
         .map(|file| Rejects::start(file, &archive_input.header, &archive_input.streams))
         .transpose()?;
-    let on_problem = match options.purpose {
-        Purpose::Load => OnProblem::Stop,
-        Purpose::Check => OnProblem::Collect,
-    };
+    let on_problem = target.on_problem();
     let mut transformer = Transformer::new(Arc::clone(&plan), on_problem)?;
     let mut loading = Loading {
         rejects,
         rejected: Problems::default(),
         rejected_rows: vec![0; plan.streams.len()],
-        problems: Problems::default(),
         redundant_rows: vec![0; plan.streams.len()],
         on_problem,
         plan,
@@ -146,14 +134,13 @@ async fn load(
     loading.finish(&transformer, outcome, sealed)
 }
 
-/// What is kept while rows are loaded.
+/// The state of an import while rows are loaded.
 struct Loading {
     plan: Arc<Plan>,
     rejects: Option<Rejects>,
     rejected: Problems,
     /// Per stream: a row with several reasons is one.
     rejected_rows: Vec<u64>,
-    problems: Problems,
     /// Of every stream, the duplicates that were left out because they say nothing new.
     redundant_rows: Vec<u64>,
     on_problem: OnProblem,
@@ -178,13 +165,14 @@ impl Loading {
         };
         let refused = target.write_rows(&rows).await?;
         self.redundant_rows[batch.stream()] += load_batch.target.redundant_rows;
-        self.set_aside(load_batch, refused)
+        self.set_aside(target, load_batch, refused)
     }
 
     /// Decides about the rows that are not loaded: those that no value was found for, and those
     /// that the target refused by a rule of its own.
     fn set_aside(
         &mut self,
+        into: &mut dyn Target,
         load_batch: &mut LoadBatch,
         refused: Vec<Refused>,
     ) -> Result<Vec<usize>> {
@@ -196,15 +184,11 @@ impl Loading {
         for Refused { row, error } in refused {
             let row = target.from.get(row).copied().unwrap_or(0);
             let key = key_of(stream.source(), batch, row);
-            match (rejects, self.on_problem) {
-                (true, _) => {}
-                (false, OnProblem::Collect) => {
-                    self.problems.add(stream.name(), None, &error, &key);
-                }
-                (false, OnProblem::Stop) => return Err(error),
+            let reason = error.full();
+            if !rejects {
+                into.report(stream.name(), &key, error)?;
             }
             unloaded.push(row);
-            let reason = error.full();
             target.rejected.push(RejectReason { row, key, column: None, reason });
         }
         if !rejects || target.rejected.is_empty() {
@@ -242,7 +226,6 @@ impl Loading {
             .notices
             .extend(transformer.clock().filter(|_| self.on_problem == OnProblem::Collect));
         let mut problems = transformer.problems();
-        problems.extend(self.problems.all());
         problems.append(&mut outcome.problems);
         // as an import would meet them
         problems.sort_by_key(|p| {

@@ -1,4 +1,5 @@
-//! What a row costs the allocator on its way through the archive: nothing, once the buffers have grown.
+//! What a row costs the allocator on its way through the archive and the transformer: nothing, once
+//! the buffers have grown.
 //!
 //! A test binary of its own, because the allocator that counts is that of the whole process.
 
@@ -7,10 +8,19 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::Arc;
+
+use chronicle_dump::catalog::{
+    Affinity, Backend, Catalog, CatalogColumn, CatalogTable, ColumnType, Role,
+};
+use chronicle_dump::load::OnProblem;
+use chronicle_dump::plan::Plan;
+use chronicle_dump::policy::PlanOptions;
+use chronicle_dump::transform::{TargetRows, Transformer};
 
 use chronicle_archive::codec::{Decoder, Encoder};
 use chronicle_archive::time::Instant;
-use chronicle_archive::{Batch, Column, Kind, Stream, TimeText, Value};
+use chronicle_archive::{Batch, Column, Kind, Origin, Stream, TimeText, Value};
 
 thread_local! {
     /// The allocations of this thread.
@@ -119,6 +129,59 @@ fn a_row_is_decoded_without_an_allocation() {
         assert_eq!(batch.rows(), ROWS);
         chunk = batch.adopt(Vec::new());
     });
+    assert_eq!(allocations, 0, "of {ROWS} rows");
+}
+
+/// A plan for rows that go from one SQLite file into another one.
+fn plan() -> Plan {
+    let columns = ["id", "account_id", "text", "payload"]
+        .map(|name| CatalogColumn::of_type(name, ColumnType::Sqlite(Affinity::Text)));
+    let table = CatalogTable {
+        name: "notes".into(),
+        stream: "notes".into(),
+        role: Role(Role::SIDE.into()),
+        columns: columns.into(),
+        key: vec![0, 1],
+        references: vec![],
+        origin: None,
+        fold: None,
+        time: None,
+        adoptable: false,
+    };
+    let catalog = Catalog::new(Backend::Sqlite, "test".into(), vec![table]);
+    let column = |name: &str| Column {
+        name: name.into(),
+        physical: name.into(),
+        kind: Kind::Text,
+        nullable: true,
+        time_text: TimeText::None,
+    };
+    let stream = Stream {
+        name: "notes".into(),
+        table: "notes".into(),
+        columns: ["id", "account_id", "text", "payload"].map(column).into(),
+        key: vec![0, 1],
+        order: vec![],
+    };
+    let origin = Origin { backend: "sqlite".into(), ..Origin::default() };
+    chronicle_dump::plan::plan(&origin, &[stream], &catalog, PlanOptions::default()).unwrap()
+}
+
+#[test]
+fn a_row_is_transformed_without_an_allocation() {
+    let mut transformer = Transformer::new(Arc::new(plan()), OnProblem::Stop).unwrap();
+    let (mut batch, mut rows) = (Batch::default(), TargetRows::default());
+    batch.start(0, 4, 1);
+    for n in 0..ROWS {
+        batch.push(Value::Text(format!("note {n}").as_bytes()));
+        batch.push(Value::Text(b"account"));
+        batch.push(Value::Text(b"plain text with nothing to convert"));
+        batch.push(if n % 2 == 0 { Value::Null } else { Value::Text(b"{\"a\":1}") });
+    }
+    let allocations = steady(|| {
+        assert_eq!(transformer.transform(&batch, 0, &mut rows).unwrap(), ROWS);
+    });
+    assert_eq!(rows.rows.rows(), ROWS);
     assert_eq!(allocations, 0, "of {ROWS} rows");
 }
 

@@ -6,7 +6,7 @@ use super::args::VerifyArgs;
 use super::diff::Told;
 use super::report::Report;
 use crate::archive_input::ArchiveInput;
-use crate::audit::{AsLoaded, AsTheyStand, share_tables};
+use crate::audit::{AsLoaded, AsStored, share_tables};
 use crate::cancel::Cancel;
 use crate::diff::{CompareOptions, Compared, ComparedStream, compare};
 use crate::error::{Code, Error, Result};
@@ -53,7 +53,7 @@ pub(super) async fn against(
     }
     let source = location.open_source(reading, cancel).await?;
     let notices = source.notices().to_vec();
-    let mut there = AsTheyStand::new(source, loaded.plan());
+    let mut there = AsStored::new(source, loaded.plan());
     let mut told = Told::at_most(args.limit);
     let options = CompareOptions { more_in_b: true, ..CompareOptions::default() };
     let tell = &mut |difference| told.tell(difference, report);

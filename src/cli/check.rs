@@ -16,7 +16,7 @@ use crate::error::{Code, Error, Result};
 use crate::export::{ExportOptions, export};
 use crate::import::{ImportOptions, Imported, import};
 use crate::layout;
-use crate::load::{Problem, Purpose};
+use crate::load::{Preflight, Problem, Purpose};
 use crate::location::{Environment, Location};
 use crate::profile::{Profile, survey};
 use crate::progress::Progress;
@@ -158,13 +158,9 @@ async fn read(
         let sealed = surveyed.sealed.clone();
         return Ok(Checked { sealed, source: None, surveyed: Some(surveyed), imported: None });
     };
-    let options = ImportOptions {
-        plan: args.plan.options()?,
-        purpose: Purpose::Check,
-        ..ImportOptions::default()
-    };
+    let options = ImportOptions { plan: args.plan.options()?, ..ImportOptions::default() };
     let opening = opening(&args.target, location, Purpose::Check)?;
-    let target = location.open_target(&opening, cancel).await?;
+    let target = Box::new(Preflight::new(location.open_target(&opening, cancel).await?));
     let imported = import(archive_input, target, options, None, progress, cancel).await?;
     let sealed = imported.sealed.clone();
     Ok(Checked { sealed, source: None, surveyed: None, imported: Some(imported) })

@@ -18,7 +18,7 @@ use crate::catalog::Backend;
 use crate::error::{Code, Error, Result};
 use crate::import::{ImportOptions, Imported, import};
 use crate::layout::{self};
-use crate::load::{Purpose, StreamStats, TargetOptions};
+use crate::load::{DryRun, Purpose, StreamStats, Target, TargetOptions};
 use crate::location::{Environment, Location};
 use crate::plan::{Fate, Plan};
 use crate::policy::{OnOrphans, OnUnrepresentable};
@@ -55,6 +55,8 @@ pub(super) async fn run(
             ArchiveInput::open(name, input, Limits::default(), &progress, cancel).await?;
         let archive_id = archive_input.header.archive_id.clone();
         let target = location.open_target(&opening, cancel).await?;
+        let target: Box<dyn Target> =
+            if args.dry_run { Box::new(DryRun::new(target)) } else { target };
         let imported =
             import(archive_input, target, options, rejected_rows, &progress, cancel).await?;
         Ok::<_, Error>((archive_id, imported))
@@ -103,8 +105,6 @@ pub(super) fn opening(
 fn options(args: &ImportArgs) -> Result<ImportOptions> {
     Ok(ImportOptions {
         plan: args.plan.options()?,
-        purpose: Purpose::Load,
-        dry_run: args.dry_run,
         expect: args.expect.as_deref().map(expected_digest).transpose()?,
     })
 }

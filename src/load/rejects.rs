@@ -35,7 +35,7 @@ impl Rejects {
     /// If the file cannot be written.
     pub fn start(file: File, header: &Header, streams: &[Stream]) -> Result<Rejects> {
         let streams: Vec<Stream> = (streams.iter())
-            // what stands between them is missing
+            // the rows between them are missing
             .map(|s| Stream { order: Vec::new(), ..s.clone() })
             .collect();
         let mut own = Header::new(header.source.clone(), &streams, chronicle_archive::CHUNK_TARGET);

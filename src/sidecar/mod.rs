@@ -1,7 +1,7 @@
 //! What a target cannot hold and does not lose: the originals of changed values and the values of
 //! columns that it lacks, stored beside the rows when they are loaded and restored by an export.
 //!
-//! Two tables of our own stand beside Chronicle's, created only when they are needed:
+//! Two tables of our own are created beside Chronicle's, only when they are needed:
 //!
 //! - `chronicle_dump_sidecar(table_name, key, entry)`: per row one JSON object that names columns.
 //!   `{"data":{"text":"…","loaded":"…"}}` is the original of a column together with the fingerprint of
@@ -41,7 +41,7 @@ pub use value::{DEFAULT, SidecarValues};
 pub const SIDECAR: &str = "chronicle_dump_sidecar";
 /// The table of the columns that rows had where they came from.
 pub const COLUMNS: &str = "chronicle_dump_sidecar_columns";
-/// What stands before the name of a stream without a table, where others have their table's name.
+/// The prefix of the name of a stream without a table, where others have their table's name.
 pub const UNMAPPED_PREFIX: &str = "stream:";
 /// The name under which a row says that it was created as a whole, where others have the names of
 /// columns: with the row as it was created, so that an export leaves it out until it is edited.
@@ -105,8 +105,8 @@ pub fn kept_reference(column: &str) -> String {
 /// The id of a row where it came from, as [`show_id`] names it, if its sidecar has it under one of
 /// `names`.
 pub fn original_id(sidecar: &str, names: &[String]) -> Option<String> {
-    let kept = parse(sidecar.as_bytes());
-    let tagged = names.iter().find_map(|name| kept.get(name))?;
+    let stored = parse(sidecar.as_bytes());
+    let tagged = names.iter().find_map(|name| stored.get(name))?;
     let bytes = BASE64.decode(value_of(tagged)?.1).ok();
     tagged_value(tagged, bytes.as_deref()).map(show_id)
 }
@@ -174,7 +174,7 @@ pub fn default_columns<'a>(
 
 /// The sidecar of a row without the defaults of some columns; None if that is all.
 pub fn without_defaults(sidecar: &str, columns: &[String]) -> Option<String> {
-    let mut kept = parse(sidecar.as_bytes());
-    kept.retain(|column, tagged| !(tagged.contains_key(DEFAULT) && columns.contains(column)));
-    (!kept.is_empty()).then(|| SidecarValues::of(kept).text())
+    let mut stored = parse(sidecar.as_bytes());
+    stored.retain(|column, tagged| !(tagged.contains_key(DEFAULT) && columns.contains(column)));
+    (!stored.is_empty()).then(|| SidecarValues::of(stored).text())
 }

@@ -19,7 +19,7 @@ pub struct Restorer {
 
 struct RestoredColumn {
     name: String,
-    /// Where it stands in the rows as they are read, if it does.
+    /// Its place in the rows as they are read, if it has one.
     from: Option<usize>,
     kind: Kind,
     /// Whether its texts without a zone are local times.
@@ -113,14 +113,14 @@ impl Restorer {
 
     /// Appends a row as it was to `out`, unless it is stored whole, too, and nobody has edited it.
     pub fn restore(&mut self, batch: &Batch, row: usize, out: &mut Batch) {
-        let mut kept = match batch.value(row, self.raw.len()) {
+        let mut stored = match batch.value(row, self.raw.len()) {
             Value::Text(text) => parse(text),
             _ => BTreeMap::new(),
         };
-        if kept.get(ALSO_WHOLE).is_some_and(|was| self.is_unedited(was, batch, row)) {
+        if stored.get(ALSO_WHOLE).is_some_and(|was| self.is_unedited(was, batch, row)) {
             return;
         }
-        let payload = self.unfold(batch, row, &mut kept);
+        let payload = self.unfold(batch, row, &mut stored);
         for n in 0..self.columns.len() {
             let column = &self.columns[n];
             let value = match column.from {
@@ -130,7 +130,7 @@ impl Restorer {
                 Some(from) => batch.value(row, from),
                 None => Value::Null,
             };
-            let tagged = kept.get(&column.name);
+            let tagged = stored.get(&column.name);
             let stale = |fingerprint: &mut Fingerprint, was: &String| {
                 let kind = column.from.map_or(column.kind, |from| self.raw[from]);
                 fingerprint.of(kind, value) != *was
@@ -165,7 +165,7 @@ impl Restorer {
         &mut self,
         batch: &Batch,
         row: usize,
-        kept: &mut BTreeMap<String, Tagged>,
+        stored: &mut BTreeMap<String, Tagged>,
     ) -> Option<Vec<u8>> {
         let fold = self.fold?;
         let value = batch.value(row, fold);
@@ -173,7 +173,7 @@ impl Restorer {
         memchr::memmem::find(text, RESERVED_KEY.as_bytes())?;
         let place = member(&mut self.scanner, text, RESERVED_KEY)?;
         let column = self.columns.iter().find(|c| c.from == Some(fold))?;
-        let was = kept.get(&column.name).and_then(|tagged| tagged.get(LOADED));
+        let was = stored.get(&column.name).and_then(|tagged| tagged.get(LOADED));
         if was.is_some_and(|was| self.fingerprint.of(self.raw[fold], value) == *was) {
             // the payload came with such a key of its own
             return None;
@@ -184,12 +184,12 @@ impl Restorer {
         // has no place under it is in the sidecar
         let ours = |name: &String| {
             let lacking = |c: &RestoredColumn| c.name == *name && c.from.is_none();
-            self.columns.iter().any(lacking) && !kept.contains_key(name)
+            self.columns.iter().any(lacking) && !stored.contains_key(name)
         };
         if !folded.keys().all(ours) {
             return None;
         }
-        kept.extend(folded);
+        stored.extend(folded);
         Some([&text[..place.whole.start], &text[place.whole.end..]].concat())
     }
 }
@@ -291,18 +291,18 @@ mod tests {
         assert_eq!(names, ["at", "data", "tool", "n", "id"]);
         assert!(was.order.is_empty(), "the times are texts again");
         let loaded = Value::Text(b"{\"a\": 1}");
-        let mut kept = SidecarValues::default();
-        kept.original(
+        let mut stored = SidecarValues::default();
+        stored.original(
             "data",
             Value::Text(b"{ \"a\":1 }"),
             Fingerprint::default().of(Kind::Jsonb, loaded),
         );
-        kept.original("at", Value::Text(b"noon"), "0".repeat(16));
+        stored.original("at", Value::Text(b"noon"), "0".repeat(16));
         let mut folded = SidecarValues::default();
         folded.missing("tool", Value::Text(b"Bash"));
         folded.missing("n", Value::Int(7));
         let payload = folded.fold_into(&mut Scanner::default(), b"{\"a\": 1}").unwrap();
-        let (sidecar, mut raw, mut out) = (kept.text(), Batch::default(), Batch::default());
+        let (sidecar, mut raw, mut out) = (stored.text(), Batch::default(), Batch::default());
         raw.start(0, 5, 1);
         raw.push(Value::Uuid([7; 16]));
         raw.push(Value::Time(Instant(0)));

@@ -133,7 +133,7 @@ pub(super) fn push_tagged(kind: Kind, tagged: &Tagged, batch: &mut Batch) -> boo
     let bytes = BASE64.decode(text).ok();
     let Some(value) = tagged_value(tagged, bytes.as_deref()) else { return false };
     match value {
-        // classes that stand only in columns of their own kind
+        // classes that only columns of their own kind hold
         Value::Uuid(_) | Value::Time(_) => {
             let own = matches!(kind, Kind::Uuid | Kind::Time);
             push_as(if own { kind } else { Kind::Text }, value, batch);
@@ -144,7 +144,7 @@ pub(super) fn push_tagged(kind: Kind, tagged: &Tagged, batch: &mut Batch) -> boo
     true
 }
 
-/// The value that a tag and a text say; `bytes` are those that the text stands for in Base64.
+/// The value that a tag and a text say; `bytes` are those of the text in Base64.
 pub(super) fn tagged_value<'a>(tagged: &'a Tagged, bytes: Option<&'a [u8]>) -> Option<Value<'a>> {
     let (tag, text) = value_of(tagged)?;
     match (tag, bytes) {
@@ -236,13 +236,13 @@ mod tests {
 
     #[test]
     fn only_an_object_without_the_key_carries_anything() {
-        let mut kept = SidecarValues::default();
-        kept.missing("n", Value::Int(7));
+        let mut stored = SidecarValues::default();
+        stored.missing("n", Value::Int(7));
         for none in ["", "[]", "null", "x", r#"{"chronicle_dump":1}"#] {
-            assert_eq!(kept.fold_into(&mut Scanner::default(), none.as_bytes()), None, "{none}");
+            assert_eq!(stored.fold_into(&mut Scanner::default(), none.as_bytes()), None, "{none}");
         }
         let into = |text: &str| {
-            let folded = kept.fold_into(&mut Scanner::default(), text.as_bytes());
+            let folded = stored.fold_into(&mut Scanner::default(), text.as_bytes());
             String::from_utf8(folded.unwrap()).unwrap()
         };
         assert_eq!(into("{ }"), r#"{ "chronicle_dump":{"n":{"int":"7"}}}"#);

@@ -67,7 +67,7 @@ impl ClockSkew {
         })
     }
 
-    /// What the times tell about the clock that wrote them, in words.
+    /// What the times say about the clock that wrote them, in words.
     pub(super) fn evidence(&self) -> Option<String> {
         let (quarters, count) = self.apart.iter().max_by_key(|(_, count)| **count)?;
         let clock = |quarters: i64| {

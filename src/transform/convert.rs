@@ -109,7 +109,7 @@ pub enum Held<'v> {
 }
 
 impl<'v> Held<'v> {
-    /// The value, wherever it stands.
+    /// The value, wherever its bytes are.
     pub fn borrow<'a>(&self, scratch: &'a [u8]) -> Value<'a>
     where
         'v: 'a,
@@ -178,7 +178,7 @@ fn to_sqlite<'v>(
 ) -> Fit<'v> {
     let held = match value {
         Value::Bool(v) => Held::Value(Value::Int(i64::from(v))),
-        // integers of another database stand for themselves in a text key: 7 becomes '7'
+        // integers of another database become text in a text key: 7 becomes '7'
         Value::Int(_) if kind == Kind::Int && affinity == Affinity::Text => write(value, scratch),
         Value::Time(_) | Value::Uuid(_) => write(value, scratch),
         other => Held::Value(other),

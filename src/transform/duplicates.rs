@@ -87,8 +87,7 @@ impl DuplicateRows {
         Ok(Some(more.map_or(Duplicate::Redundant, |more| Duplicate::Differs(more.column))))
     }
 
-    /// Whether a row is of a later stream of its table and has a key, so that its own stream may be
-    /// told from the table's first one.
+    /// Whether a row is of a later stream of its table and has a key.
     pub(super) fn is_of_later_stream(&self, row: ArchiveRow<'_>) -> bool {
         let later = matches!(self.streams[row.stream()], Sharing::Later(_));
         let key = self.keys[row.stream()].as_ref().filter(|_| later);

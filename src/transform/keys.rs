@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::archive_row::ArchiveRow;
 use super::key_map::{KeyMap, MappedKey};
 use crate::error::Result;
-use crate::identity::{as_integer, as_uuid, show_id, uuid_for, write_part};
+use crate::identity::{as_integer, as_uuid, id_text, uuid_for, write_part};
 use crate::plan::{IdRule, Ids, Plan, TablePlan};
 use crate::policy::OnUnrepresentable;
 use crate::sidecar::Fingerprint;
@@ -174,7 +174,7 @@ impl KeyMapper {
         ids: &Ids,
         value: Value<'_>,
     ) -> Result<Option<MappedKey>> {
-        let shown = show_id(value);
+        let shown = id_text(value);
         self.write_id(ids.table, value);
         let Some(map) = self.maps.get_mut(&ids.table) else { return Ok(None) };
         if !ids.own && map.get(&shown)?.is_none() {
@@ -204,7 +204,7 @@ impl KeyMapper {
         value: Value<'_>,
         mapping: &mut Mapping,
     ) -> Result<Option<MappedKey>> {
-        let shown = show_id(value);
+        let shown = id_text(value);
         let Some(map) = self.maps.get_mut(&ids.table) else { return Ok(None) };
         let former = Self::former(plan, row, ids).and_then(as_uuid).map(MappedKey::Uuid);
         if let Some(former) = former
@@ -247,7 +247,7 @@ impl KeyMapper {
         if former.is_none() && map.is_empty() {
             return Ok(None);
         }
-        let shown = show_id(value);
+        let shown = id_text(value);
         if let Some(former) = former
             && map.restore_original(&shown, &former)?
         {

@@ -141,9 +141,9 @@ impl Transformer {
             }
             _ => out.start(batch, stream.table().map_or(0, |table| table.columns.len())),
         }
-        let mut beside = 0;
+        let mut sidecar_bytes = 0;
         for row in from..batch.rows() {
-            if out.rows.size() + beside >= BATCH_BYTES {
+            if out.rows.size() + sidecar_bytes >= BATCH_BYTES {
                 return Ok(row);
             }
             let stored = (out.sidecar.len(), out.whole_rows.len());
@@ -153,7 +153,7 @@ impl Transformer {
                 StreamPlan::Unmapped(unmapped) => self.unmapped_row(unmapped, row, out)?,
             }
             let sidecar = out.sidecar[stored.0..].iter().chain(&out.whole_rows[stored.1..]);
-            beside += sidecar.map(|entry| entry.text.len()).sum::<usize>();
+            sidecar_bytes += sidecar.map(|entry| entry.text.len()).sum::<usize>();
         }
         Ok(batch.rows())
     }
@@ -319,7 +319,7 @@ impl Transformer {
         self.clock.shifted()
     }
 
-    /// What the times of rows tell about the clock that wrote them, in words.
+    /// What the times of rows say about the clock that wrote them, in words.
     pub fn clock(&self) -> Option<String> {
         self.clock.evidence()
     }

@@ -10,7 +10,7 @@ use super::refusals::Remedy;
 use super::{TargetRows, Transformer};
 use crate::catalog::{Affinity, CheckConstraint, ColumnType};
 use crate::error::Result;
-use crate::identity::{as_uuid, key_text, show_id};
+use crate::identity::{as_uuid, id_text, key_text};
 use crate::plan::{ColumnPlan, Fate, IdRule, Ids, TablePlan};
 use crate::policy::EventTypes;
 use crate::sidecar::{NAMELESS, SidecarEntry, kept_reference};
@@ -162,12 +162,7 @@ impl Transformer {
     fn note_own_id(&mut self, id: Value<'_>) {
         self.own_id.clear();
         self.has_own_id = true;
-        match id {
-            Value::Text(text) if std::str::from_utf8(text).is_ok() => {
-                self.own_id.extend_from_slice(text);
-            }
-            other => self.own_id.extend_from_slice(show_id(other).as_bytes()),
-        }
+        self.own_id.extend_from_slice(id_text(id).as_bytes());
     }
 
     /// Counts an id that became another one and stores the first one.
@@ -227,7 +222,7 @@ impl Transformer {
         let former = row.value(column);
         let same_uuid = as_uuid(former).is_some() && as_uuid(former) == as_uuid(id);
         let same = same_uuid && !self.originals.preserves();
-        if former != Value::Null && !same && show_id(former) != show_id(id) {
+        if former != Value::Null && !same && id_text(former) != id_text(id) {
             self.originals.missing(&plan.source.columns[column].name, former);
         }
     }

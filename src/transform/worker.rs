@@ -80,7 +80,7 @@ impl TransformWorker {
         let (rejected, rejected_out) = back::channel();
         let (to_us, load_batches_out) = mpsc::channel(1);
         for _ in 0..load_batches(plan, on_problem) {
-            // the other end is at hand
+            // the receiver is in this function
             let _ = spare.send(TargetRows::default());
         }
         let batches = archive_input.used();

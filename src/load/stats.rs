@@ -1,0 +1,34 @@
+//! What an import has done: per stream, and in all.
+
+use super::Problem;
+use crate::source::Orphans;
+
+/// What was done to one stream.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct StreamStats {
+    /// The stream.
+    pub stream: String,
+    /// Rows that were not there before.
+    pub inserted_rows: u64,
+    /// Rows that were there already with the same content.
+    pub skipped_rows: u64,
+    /// Rows that were left out because they refer to nothing.
+    pub orphans_skipped: u64,
+    /// Rows that were left out because of their values.
+    pub rejected_rows: u64,
+    /// Rows that were created for rows which refer to nothing.
+    pub adopted_rows: u64,
+}
+
+/// What was done to all streams, before or after it was committed.
+#[derive(Debug, Clone, Default)]
+pub struct ImportStats {
+    /// Per stream, in the order of the plan.
+    pub loaded: Vec<StreamStats>,
+    /// The rows that refer to rows which are not there.
+    pub orphans: Vec<Orphans>,
+    /// What would stop an import, found by a check.
+    pub problems: Vec<Problem>,
+    /// What people should know, for example how triggers were kept from firing.
+    pub notices: Vec<String>,
+}
