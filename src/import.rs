@@ -7,7 +7,7 @@ use crate::archive_input::ArchiveInput;
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::load::rejects::{RejectReason, Rejects};
-use crate::load::{ImportStats, OnProblem, Problem, Problems, Refused, Rows, Target};
+use crate::load::{ImportStats, OnProblem, Problem, Problems, Rejected, RowPlace, Rows, Target};
 use crate::plan::{Plan, key_of, plan};
 use crate::policy::{OnUnrepresentable, PlanOptions};
 use crate::progress::Progress;
@@ -174,22 +174,27 @@ impl Loading {
         &mut self,
         into: &mut dyn Target,
         load_batch: &mut LoadBatch,
-        refused: Vec<Refused>,
+        refused: Vec<Rejected>,
     ) -> Result<Vec<usize>> {
         let plan = Arc::clone(&self.plan);
         let LoadBatch { batch, target, .. } = load_batch;
         let stream = &plan.streams[batch.stream()];
         let rejects = plan.options.on_unrepresentable == OnUnrepresentable::Reject;
         let mut unloaded = Vec::new();
-        for Refused { row, error } in refused {
+        for Rejected { row, cause } in refused {
             let row = target.from.get(row).copied().unwrap_or(0);
             let key = key_of(stream.source(), batch, row);
-            let reason = error.full();
-            if !rejects {
-                into.report(stream.name(), &key, error)?;
+            if !rejects || cause.is_conflict() {
+                let number = batch.first_row() + row as u64;
+                let table = stream.table_name();
+                into.report(&RowPlace { stream: stream.name(), table, number, key: &key }, &cause)?;
             }
-            unloaded.push(row);
-            target.rejected.push(RejectReason { row, key, column: None, reason });
+            // where another row is in the way, what refers to this one finds that one
+            if !cause.is_conflict() {
+                unloaded.push(row);
+                let reason = cause.reason();
+                target.rejected.push(RejectReason { row, key, column: None, reason });
+            }
         }
         if !rejects || target.rejected.is_empty() {
             return Ok(unloaded);

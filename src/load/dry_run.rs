@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use uuid::Uuid;
 
-use super::{ExistingKey, ImportStats, KeysOf, Refused, Rows, Target};
+use super::{ExistingKey, ImportStats, KeysOf, Rejected, Rows, Target};
 use crate::catalog::Catalog;
 use crate::error::Result;
 use crate::plan::Plan;
@@ -45,7 +45,7 @@ impl Target for DryRun {
         self.0.existing_uuid_spellings(table, origin)
     }
 
-    fn write_rows<'a>(&'a mut self, rows: &'a Rows<'a>) -> BoxFuture<'a, Result<Vec<Refused>>> {
+    fn write_rows<'a>(&'a mut self, rows: &'a Rows<'a>) -> BoxFuture<'a, Result<Vec<Rejected>>> {
         self.0.write_rows(rows)
     }
 

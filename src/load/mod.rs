@@ -4,6 +4,7 @@ pub mod bench_skip;
 mod dry_run;
 mod preflight;
 mod problems;
+mod rejected;
 pub mod rejects;
 pub mod row_sketch;
 mod stats;
@@ -11,6 +12,7 @@ mod stats;
 pub use dry_run::DryRun;
 pub use preflight::Preflight;
 pub use problems::{OnProblem, Problem, Problems, SAMPLES};
+pub use rejected::{Cause, Rejected};
 pub use stats::{ImportStats, StreamStats};
 
 use std::sync::Arc;
@@ -19,7 +21,7 @@ use futures::future::BoxFuture;
 use uuid::Uuid;
 
 use crate::catalog::Catalog;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::layout::Layout;
 use crate::plan::Plan;
 use crate::policy::Compression;
@@ -87,13 +89,22 @@ pub struct KeysOf {
 /// How many ids a target returns at once: memory does not grow with its rows.
 pub const EXISTING_KEYS_PER_CALL: usize = 8192;
 
-/// A row that the target refuses by a rule of its own.
-#[derive(Debug)]
-pub struct Refused {
-    /// Its number among the rows.
-    pub row: usize,
-    /// Why.
-    pub error: Error,
+/// Where a row of the archive is, for messages.
+pub struct RowPlace<'a> {
+    /// Its stream.
+    pub stream: &'a str,
+    /// The table that it goes into.
+    pub table: &'a str,
+    /// Its number in the archive, counted from 1.
+    pub number: u64,
+    /// Its key.
+    pub key: &'a str,
+}
+
+impl std::fmt::Display for RowPlace<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: row {} (key {})", self.table, self.number, self.key)
+    }
 }
 
 /// A database that takes rows in one transaction. Dropping it uncommitted leaves the database as
@@ -107,12 +118,12 @@ pub trait Target: Send {
         OnProblem::Stop
     }
 
-    /// Takes a problem that a row of a stream with a key has.
+    /// Takes the report of a row that stops an import.
     ///
     /// # Errors
-    /// The problem itself, if it stops the import.
-    fn report(&mut self, _stream: &str, _key: &str, problem: Error) -> Result<()> {
-        Err(problem)
+    /// The error of the row, unless problems are collected.
+    fn report(&mut self, row: &RowPlace<'_>, cause: &Cause) -> Result<()> {
+        Err(cause.error(&row.to_string()))
     }
 
     /// Whether a commit makes the rows visible.
@@ -144,7 +155,7 @@ pub trait Target: Send {
 
     /// Loads rows. A row that is there already with the same content is skipped, one with other
     /// content is an error. Rows that break a constraint of the target are left out and returned.
-    fn write_rows<'a>(&'a mut self, rows: &'a Rows<'a>) -> BoxFuture<'a, Result<Vec<Refused>>>;
+    fn write_rows<'a>(&'a mut self, rows: &'a Rows<'a>) -> BoxFuture<'a, Result<Vec<Rejected>>>;
 
     /// Ends the loading: decides what had to wait for all rows, checks every reference, reads back
     /// what was loaded, and returns what was done. Nothing is visible to others yet.

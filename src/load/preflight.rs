@@ -5,9 +5,11 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use uuid::Uuid;
 
-use super::{ExistingKey, ImportStats, KeysOf, OnProblem, Problems, Refused, Rows, Target};
+use super::{
+    Cause, ExistingKey, ImportStats, KeysOf, OnProblem, Problems, Rejected, RowPlace, Rows, Target,
+};
 use crate::catalog::Catalog;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::plan::Plan;
 
 /// A target for a check: nothing stops it, and nothing stays.
@@ -33,8 +35,8 @@ impl Target for Preflight {
         OnProblem::Collect
     }
 
-    fn report(&mut self, stream: &str, key: &str, problem: Error) -> Result<()> {
-        self.problems.add(stream, None, &problem, key);
+    fn report(&mut self, row: &RowPlace<'_>, cause: &Cause) -> Result<()> {
+        self.problems.rejected(row, cause);
         Ok(())
     }
 
@@ -58,7 +60,7 @@ impl Target for Preflight {
         self.target.existing_uuid_spellings(table, origin)
     }
 
-    fn write_rows<'a>(&'a mut self, rows: &'a Rows<'a>) -> BoxFuture<'a, Result<Vec<Refused>>> {
+    fn write_rows<'a>(&'a mut self, rows: &'a Rows<'a>) -> BoxFuture<'a, Result<Vec<Rejected>>> {
         self.target.write_rows(rows)
     }
 

@@ -1,5 +1,6 @@
 //! What would stop an import, collected by a check.
 
+use super::{Cause, RowPlace};
 use crate::error::{Code, Error};
 use crate::source::Orphans;
 
@@ -39,12 +40,10 @@ pub enum OnProblem {
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// Notes that a row would stop an import with `error`.
-    pub fn add(&mut self, stream: &str, column: Option<String>, error: &Error, key: &str) {
-        let message = error.full();
-        // what is said of one row is its own; the reason behind it is shared
-        let reason = message.split_once("): ").map_or(message.as_str(), |(_, reason)| reason);
-        self.note(stream, column, error, reason, key);
+    /// Notes that a row would stop an import.
+    pub fn rejected(&mut self, row: &RowPlace<'_>, cause: &Cause) {
+        let error = cause.error(row.table);
+        self.note(row.stream, None, &error, &cause.reason(), row.key);
     }
 
     /// Notes that a row would stop an import for a reason of `error`'s kind.
@@ -141,15 +140,16 @@ mod tests {
     #[test]
     fn rows_with_one_reason_are_one_problem() {
         let mut problems = Problems::default();
-        for key in 0..7 {
-            let error =
-                Error::new(Code::Value, format!("notes: row 1 (key {key}): it is too long"));
-            problems.add("notes", None, &error.hint("shorten it"), &key.to_string());
+        let cause = Cause::Check { name: "short".into(), condition: "(n < 9)".into() };
+        for number in 0..7_u64 {
+            let key = &number.to_string();
+            let row = RowPlace { stream: "notes", table: "the_notes", number, key };
+            problems.rejected(&row, &cause);
         }
         let all = problems.all();
         assert_eq!((all.len(), all[0].rows, all[0].first.len()), (1, 7, SAMPLES));
-        assert_eq!(all[0].reason, "it is too long");
-        assert_eq!(all[0].remedy.as_deref(), Some("shorten it"));
+        assert_eq!(all[0].reason, cause.reason());
+        assert_eq!(all[0].remedy.as_deref(), Some(cause.hint()));
     }
 
     #[test]

@@ -1,15 +1,14 @@
 //! The CHECK constraints of a table that only the server can apply: rows that break them are taken out again, with their
 //! keys; and texts that the server cannot read as the type of a key.
 
-use super::copy::{NUMBER, place_of, with_hint};
+use super::copy::{NUMBER, with_hint};
 use super::{PgTarget, not_begun, table_plan};
 use crate::catalog::ColumnType;
 use crate::error::{Code, Error, Result};
-use crate::load::{Refused, Rows};
+use crate::load::{Cause, Rejected, Rows};
 use crate::plan::TablePlan;
 use crate::postgres::catalog::TableCheck;
 use crate::postgres::quoted;
-use chronicle_archive::show_text;
 
 impl PgTarget {
     /// Takes the rows back out of the staging table that break a constraint which only the server knows.
@@ -18,23 +17,16 @@ impl PgTarget {
         stream: &TablePlan,
         rows: &Rows<'_>,
         first: i64,
-    ) -> Result<Vec<Refused>> {
-        let mut refused: Vec<Refused> = Vec::new();
+    ) -> Result<Vec<Rejected>> {
+        let mut refused: Vec<Rejected> = Vec::new();
         for check in self.unforeseen(stream) {
             let current = self.loading()?.current.as_ref();
             let Some(load) = current.filter(|l| l.numbered) else { break };
             let place = load.place(&self.found, &stream.table_name);
             for number in self.broken(stream, &check, &place, first).await? {
                 let row = usize::try_from(number - first).map_err(|_| not_begun())?;
-                let told = format!(
-                    "the rule {} of the target refuses it: {}",
-                    show_text(&check.name),
-                    show_text(&check.condition)
-                );
-                let error =
-                    Error::new(Code::Value, format!("{}: {told}", place_of(stream, rows, row)));
-                let hint = "--on-unrepresentable=reject leaves such rows out";
-                refused.push(Refused { row, error: error.hint(hint) });
+                let (name, condition) = (check.name.clone(), check.condition.clone());
+                refused.push(Rejected { row, cause: Cause::Check { name, condition } });
             }
         }
         if let Some(load) = self.loading_mut()?.current.as_mut() {

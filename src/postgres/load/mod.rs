@@ -31,7 +31,7 @@ use crate::catalog::Catalog;
 use crate::error::{Code, Error, Result};
 use crate::layout::Layout;
 use crate::load::{
-    ExistingKey, ImportStats, KeysOf, Problems, Purpose, Refused, Rows, StreamStats, Target,
+    ExistingKey, ImportStats, KeysOf, Problems, Purpose, Rejected, Rows, StreamStats, Target,
     TargetOptions,
 };
 use crate::plan::{Plan, TablePlan};
@@ -173,7 +173,7 @@ impl PgTarget {
         self.connection.run(Code::Target, what, sql).await
     }
 
-    async fn write(&mut self, rows: &Rows<'_>) -> Result<Vec<Refused>> {
+    async fn write(&mut self, rows: &Rows<'_>) -> Result<Vec<Rejected>> {
         let plan = Arc::clone(&self.loading()?.plan);
         let planned = plan.streams.get(rows.stream).ok_or_else(not_begun)?;
         let refused = match planned.table() {
@@ -192,7 +192,7 @@ impl PgTarget {
         plan: &Plan,
         stream: &TablePlan,
         rows: &Rows<'_>,
-    ) -> Result<Vec<Refused>> {
+    ) -> Result<Vec<Rejected>> {
         let current = self.loading()?.current.as_ref();
         if current.is_none_or(|load| load.stream != rows.stream) {
             self.finish_stream().await?;
@@ -346,7 +346,7 @@ impl Target for PgTarget {
         Box::pin(self.existing_uuid_spellings_now(table, origin))
     }
 
-    fn write_rows<'a>(&'a mut self, rows: &'a Rows<'a>) -> BoxFuture<'a, Result<Vec<Refused>>> {
+    fn write_rows<'a>(&'a mut self, rows: &'a Rows<'a>) -> BoxFuture<'a, Result<Vec<Rejected>>> {
         Box::pin(self.write(rows))
     }
 

@@ -10,7 +10,7 @@ use super::copy::MESSAGE;
 use super::{Loading, PgTarget};
 use crate::catalog::ColumnType;
 use crate::error::{Code, Result};
-use crate::load::{Purpose, Refused, Rows};
+use crate::load::{Purpose, Rejected, Rows};
 use crate::plan::{Plan, StreamPlan, TablePlan};
 use crate::policy::OnUnrepresentable;
 use crate::postgres::own_tables::OwnTables;
@@ -73,7 +73,7 @@ impl PgTarget {
         &mut self,
         stream: &StreamPlan,
         rows: &Rows<'_>,
-        refused: &[Refused],
+        refused: &[Rejected],
     ) -> Result<()> {
         let none = rows.sidecar.is_empty() && rows.whole_rows.is_empty();
         if (none && rows.also_whole.is_empty()) || self.purpose == Purpose::Check {

@@ -16,7 +16,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use self::keys::Keys;
 use self::references::ReferenceCheck;
-use self::row::{IncomingRow, insert_sql};
+use self::row::{IncomingRow, Inserted, insert_sql};
 use self::schema::{blocker, describe};
 use self::sidecar::{note_columns, store};
 use super::catalog::SqliteCatalog;
@@ -30,7 +30,7 @@ use crate::error::{Code, Error, Result};
 use crate::layout::Layout;
 use crate::load::row_sketch::RowSketch;
 use crate::load::{
-    ExistingKey, ImportStats, KeysOf, Problems, Purpose, Refused, Rows, StreamStats, Target,
+    ExistingKey, ImportStats, KeysOf, Problems, Purpose, Rejected, Rows, StreamStats, Target,
     TargetOptions,
 };
 use crate::plan::{Plan, TablePlan};
@@ -264,7 +264,7 @@ impl SqliteTarget {
         })
     }
 
-    fn write(&mut self, rows: &Rows<'_>) -> Result<Vec<Refused>> {
+    fn write(&mut self, rows: &Rows<'_>) -> Result<Vec<Rejected>> {
         let loading = self.loading.as_mut().ok_or_else(not_begun)?;
         let plan = Arc::clone(&loading.plan);
         let planned = plan.streams.get(rows.stream).ok_or_else(not_begun)?;
@@ -278,45 +278,44 @@ impl SqliteTarget {
         Ok(refused)
     }
 
-    fn write_table(&mut self, stream: &TablePlan, rows: &Rows<'_>) -> Result<Vec<Refused>> {
+    fn write_table(&mut self, stream: &TablePlan, rows: &Rows<'_>) -> Result<Vec<Rejected>> {
         let loading = self.loading.as_mut().ok_or_else(not_begun)?;
         let (table, keys) = (&self.catalog.tables[stream.table], &self.keys[stream.table]);
         let progress = &mut loading.streams[rows.stream];
         let mut insert = (self.connection.prepare_cached(&insert_sql(stream, table, keys)))
             .map_err(|e| failed(Code::Target, format!("cannot write {}", table.name), e))?;
-        let (mut refused, mut present) = (Vec::new(), Vec::new());
+        let (mut rejected, mut present) = (Vec::new(), Vec::new());
         for row in 0..rows.rows.rows() {
             let incoming =
                 IncomingRow { connection: &self.connection, stream, table, keys, rows, row };
             let known = incoming.key_is_null() && incoming.was_there_before(progress.last_rowid)?;
             let inserted = match known {
-                true => Ok(None),
-                false => incoming.insert(&mut insert),
+                true => Inserted::UniqueValueTaken,
+                false => incoming.insert(&mut insert)?,
             };
-            match inserted {
-                Ok(Some(place)) => {
+            let cause = match inserted {
+                Inserted::At(place) => {
                     progress.loaded.inserted_rows += 1;
                     progress.sketch.add(rows.rows, row);
                     incoming.note_loaded(progress.note_place.as_deref(), &place)?;
                     incoming.check_references(&mut progress.references, &place)?;
+                    continue;
                 }
-                Ok(None) => match if known { Ok(()) } else { incoming.compare() } {
-                    Err(e) if self.purpose == Purpose::Check && e.code() == Code::Conflict => {
-                        loading.problems.add(&stream.stream, None, &e, &incoming.key());
-                    }
-                    compared => {
-                        compared?;
-                        progress.loaded.skipped_rows += 1;
-                        present.push(row);
-                    }
-                },
-                Err(error) if error.code() == Code::Value => refused.push(Refused { row, error }),
-                Err(error) => return Err(error),
+                Inserted::Rejected(cause) => Some(cause),
+                Inserted::UniqueValueTaken if known => None,
+                Inserted::UniqueValueTaken => incoming.compare()?,
+            };
+            match cause {
+                Some(cause) => rejected.push(Rejected { row, cause }),
+                None => {
+                    progress.loaded.skipped_rows += 1;
+                    present.push(row);
+                }
             }
         }
         drop(insert);
-        self.store_sidecar(&stream.table_name, rows, &refused, &present)?;
-        Ok(refused)
+        self.store_sidecar(&stream.table_name, rows, &rejected, &present)?;
+        Ok(rejected)
     }
 
     fn finalize_now(&mut self) -> Result<ImportStats> {
@@ -375,7 +374,7 @@ impl Target for SqliteTarget {
         Box::pin(async move { self.existing_keys_now(ids, after) })
     }
 
-    fn write_rows<'a>(&'a mut self, rows: &'a Rows<'a>) -> BoxFuture<'a, Result<Vec<Refused>>> {
+    fn write_rows<'a>(&'a mut self, rows: &'a Rows<'a>) -> BoxFuture<'a, Result<Vec<Rejected>>> {
         Box::pin(async move { self.write(rows) })
     }
 

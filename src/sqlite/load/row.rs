@@ -7,8 +7,8 @@ use super::keys::{Keys, collate};
 use super::references::ReferenceCheck;
 use crate::catalog::CatalogTable;
 use crate::error::{Code, Error, Result};
-use crate::load::Rows;
 use crate::load::bench_skip::{Step, skips};
+use crate::load::{Cause, Rows};
 use crate::plan::{TablePlan, key_of};
 use crate::sqlite::{extended_code, failed, from_sqlite, quoted, to_sqlite};
 use chronicle_archive::{Value, show};
@@ -37,6 +37,16 @@ pub(super) fn insert_sql(stream: &TablePlan, table: &CatalogTable, keys: &Keys) 
             false => format!(" RETURNING {}", keys.place_columns()),
         }
     )
+}
+
+/// What came of a row that was to be inserted.
+pub(super) enum Inserted {
+    /// It is at this place.
+    At(Vec<SqlValue>),
+    /// A row that is there has one of its unique values.
+    UniqueValueTaken,
+    /// The database does not take it.
+    Rejected(Cause),
 }
 
 /// One row on its way into its table.
@@ -85,21 +95,22 @@ impl IncomingRow<'_> {
     }
 
     fn failed(&self, cause: rusqlite::Error) -> Error {
-        let row = self.described();
-        if cause.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) {
-            return Error::new(Code::Value, format!("{row}: the target refuses it"))
-                .because(cause)
-                .hint("mend the value in the source and export again");
-        }
-        if extended_code(&cause) == ffi::SQLITE_MISMATCH {
-            return Error::new(Code::Value, format!("{row}: the key is no integer"));
-        }
-        failed(Code::Target, format!("{row}: cannot be written"), cause)
+        failed(Code::Target, format!("{}: cannot be written", self.described()), cause)
     }
 
-    /// Inserts the row and says what its place is; none if one of its unique values is taken.
-    pub(super) fn insert(&self, insert: &mut CachedStatement<'_>) -> Result<Option<Vec<SqlValue>>> {
-        self.insert_and_locate(insert).map_err(|e| self.failed(e))
+    /// Inserts the row.
+    pub(super) fn insert(&self, insert: &mut CachedStatement<'_>) -> Result<Inserted> {
+        match self.insert_and_locate(insert) {
+            Ok(Some(place)) => Ok(Inserted::At(place)),
+            Ok(None) => Ok(Inserted::UniqueValueTaken),
+            Err(e) if e.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+                Ok(Inserted::Rejected(Cause::Database(e.to_string())))
+            }
+            Err(e) if extended_code(&e) == ffi::SQLITE_MISMATCH => {
+                Ok(Inserted::Rejected(Cause::KeyIsNoInteger))
+            }
+            Err(e) => Err(self.failed(e)),
+        }
     }
 
     fn insert_and_locate(
@@ -149,9 +160,9 @@ impl IncomingRow<'_> {
             .map_err(|e| self.failed(e))
     }
 
-    /// Compares the row with the one that is in its way: equal in every column, or an error. SQLite
+    /// Compares the row with the one that is in its way: none if it is equal in every column. SQLite
     /// says whose key is equal; all values have to be so to the byte.
-    pub(super) fn compare(&self) -> Result<()> {
+    pub(super) fn compare(&self) -> Result<Option<Cause>> {
         let columns: Vec<String> =
             (0..self.stream.columns.len()).map(|n| self.physical(n)).collect();
         let sql = format!(
@@ -164,7 +175,7 @@ impl IncomingRow<'_> {
         let mut statement = self.connection.prepare_cached(&sql).map_err(|e| self.failed(e))?;
         let mut found = statement.query(params_from_iter(key)).map_err(|e| self.failed(e))?;
         let Some(there) = found.next().map_err(|e| self.failed(e))? else {
-            return Err(self.taken());
+            return self.taken().map(Some);
         };
         for n in 0..columns.len() {
             let stored = from_sqlite(there.get_ref(n).map_err(|e| self.failed(e))?);
@@ -172,23 +183,20 @@ impl IncomingRow<'_> {
                 continue;
             }
             let name = &self.stream.columns[n].name;
-            return Err(self.conflict(&match self.stream.key.contains(&n) {
-                true => format!(
-                    "the target has a row whose key is the same to the database, but spelled \
-                     differently: \"{name}\" is \"{}\" there and \"{}\" here",
-                    show(stored),
-                    show(self.value(n))
-                ),
-                false => {
-                    format!("the target has this row already, with another value in \"{name}\"")
+            let column = name.clone();
+            return Ok(Some(match self.stream.key.contains(&n) {
+                true => {
+                    let (there, here) = (show(stored), show(self.value(n)));
+                    Cause::SpelledOtherwise { column, there, here }
                 }
+                false => Cause::Differs { column },
             }));
         }
-        Ok(())
+        Ok(None)
     }
 
-    /// The error of a row whose key is free but another unique value of which is taken.
-    fn taken(&self) -> Error {
+    /// Which unique value of a row is taken whose key is free.
+    fn taken(&self) -> Result<Cause> {
         let width = self.stream.key.len();
         for unique in &self.keys.unique {
             let given: Option<Vec<usize>> =
@@ -212,30 +220,20 @@ impl IncomingRow<'_> {
             });
             match other {
                 Ok(other) => {
-                    let names: Vec<&str> =
-                        unique.columns.iter().map(|(name, _)| name.as_str()).collect();
-                    return self.conflict(&format!(
-                        "its {} belongs to the row with key {} already",
-                        names.join(", "),
-                        other.join(", ")
-                    ));
+                    let columns = unique.columns.iter().map(|(name, _)| name.clone()).collect();
+                    return Ok(Cause::Taken { columns, by: Some(other.join(", ")) });
                 }
                 Err(rusqlite::Error::QueryReturnedNoRows) => {}
-                Err(cause) => return self.failed(cause),
+                Err(cause) => return Err(self.failed(cause)),
             }
         }
-        self.conflict("one of its unique values is taken by another row")
+        Ok(Cause::Taken { columns: Vec::new(), by: None })
     }
 
     fn position(&self, physical: &str) -> Option<usize> {
         let same = |name: &str| name.eq_ignore_ascii_case(physical);
         let target = self.table.columns.iter().position(|c| same(&c.physical))?;
         self.stream.columns.iter().position(|c| c.target == target)
-    }
-
-    fn conflict(&self, what: &str) -> Error {
-        Error::new(Code::Conflict, format!("{}: {what}", self.described()))
-            .hint("import into an empty database, or remove that row from the target first")
     }
 
     /// Notes every reference of the row whose parent is not there yet.

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::{SqliteTarget, not_begun};
 use crate::error::{Code, Result};
-use crate::load::{Purpose, Refused, Rows};
+use crate::load::{Purpose, Rejected, Rows};
 use crate::plan::{Plan, UnmappedPlan};
 use crate::sidecar::{COLUMNS, SIDECAR, SidecarEntry, joined, kept_otherwise};
 use crate::sqlite::{failed, time_text};
@@ -15,7 +15,7 @@ impl SqliteTarget {
         &mut self,
         unmapped: &UnmappedPlan,
         rows: &Rows<'_>,
-        refused: &[Refused],
+        refused: &[Rejected],
     ) -> Result<()> {
         let loading = self.loading.as_mut().ok_or_else(not_begun)?;
         let loaded = &mut loading.streams[rows.stream].loaded;
@@ -41,7 +41,7 @@ impl SqliteTarget {
         &mut self,
         name: &str,
         rows: &Rows<'_>,
-        refused: &[Refused],
+        refused: &[Rejected],
         present: &[usize],
     ) -> Result<()> {
         if self.purpose == Purpose::Check || rows.sidecar.is_empty() {

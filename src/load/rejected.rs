@@ -1,0 +1,131 @@
+//! Rows that a target does not take: which, and why. The import finds the words.
+
+use crate::error::{Code, Error};
+use chronicle_archive::show_text;
+
+/// A row that the target does not take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// Its number among the rows that were to be written.
+    pub row: usize,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Why a target does not take a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// It breaks a CHECK constraint.
+    Check {
+        /// The constraint's name.
+        name: String,
+        /// Its condition, as SQL.
+        condition: String,
+    },
+    /// The database refuses it, and says why in its own words.
+    Database(String),
+    /// The key is no integer where the table has no other.
+    KeyIsNoInteger,
+    /// A row with this key is there and has another value in this column.
+    Differs {
+        /// The column.
+        column: String,
+    },
+    /// A row is there whose key is the same to the database, and spelled otherwise in this column.
+    SpelledOtherwise {
+        /// The column.
+        column: String,
+        /// What the target has.
+        there: String,
+        /// What the archive has.
+        here: String,
+    },
+    /// Another row has one of its unique values.
+    Taken {
+        /// The unique columns; none if they are not known.
+        columns: Vec<String>,
+        /// The key of the other row, if it is known.
+        by: Option<String>,
+    },
+}
+
+impl Cause {
+    /// Whether another row is in the way: that row stays, and no policy for values is about it.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Cause::Differs { .. } | Cause::SpelledOtherwise { .. } | Cause::Taken { .. })
+    }
+
+    /// The code of the error.
+    pub fn code(&self) -> Code {
+        if self.is_conflict() { Code::Conflict } else { Code::Value }
+    }
+
+    /// Why, in words.
+    pub fn reason(&self) -> String {
+        match self {
+            Cause::Check { name, condition } => format!(
+                "the rule {} of the target refuses it: {}",
+                show_text(name),
+                show_text(condition)
+            ),
+            Cause::Database(message) => format!("the target refuses it: {message}"),
+            Cause::KeyIsNoInteger => "the key is no integer".into(),
+            Cause::Differs { column } => format!(
+                "the target has this row already, with another value in \"{}\"",
+                show_text(column)
+            ),
+            Cause::SpelledOtherwise { column, there, here } => format!(
+                "the target has a row whose key is the same to the database, but spelled \
+                 differently: \"{}\" is \"{there}\" there and \"{here}\" here",
+                show_text(column)
+            ),
+            Cause::Taken { columns, by: Some(key) } => format!(
+                "its {} belongs to the row with key {} already",
+                columns.join(", "),
+                show_text(key)
+            ),
+            Cause::Taken { .. } => "one of its unique values is taken by another row".into(),
+        }
+    }
+
+    /// What to type or do next.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Cause::Check { .. } => "--on-unrepresentable=reject leaves such rows out",
+            Cause::Database(_) | Cause::KeyIsNoInteger => {
+                "mend the value in the source and export again, or leave such rows out: \
+                 --on-unrepresentable=reject"
+            }
+            Cause::Differs { .. } | Cause::SpelledOtherwise { .. } | Cause::Taken { .. } => {
+                "import into an empty database, or remove that row from the target first"
+            }
+        }
+    }
+
+    /// The error of a row at a place.
+    pub fn error(&self, place: &str) -> Error {
+        Error::new(self.code(), format!("{place}: {}", self.reason())).hint(self.hint())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_with_its_place_and_what_to_do() {
+        let check = Cause::Check { name: "positive".into(), condition: "(n > 0)".into() };
+        let error = check.error("notes: row 3 (key 7)");
+        let expected = "notes: row 3 (key 7): the rule positive of the target refuses it: (n > 0)";
+        assert_eq!((error.code(), error.full().as_str()), (Code::Value, expected));
+        assert!(error.next_step().unwrap().contains("=reject"));
+    }
+
+    #[test]
+    fn a_row_in_the_way_is_a_conflict() {
+        let taken = Cause::Taken { columns: vec!["name".into()], by: Some("9".into()) };
+        assert_eq!(taken.error("notes").code(), Code::Conflict);
+        assert_eq!(taken.reason(), "its name belongs to the row with key 9 already");
+        assert!(!Cause::KeyIsNoInteger.is_conflict());
+    }
+}
