@@ -187,9 +187,7 @@ impl Rows {
         let streams = vec![self.stream.clone()];
         let header = Header::new(Origin::default(), &streams, CHUNK_TARGET);
         let options = WriterOptions { level, threads: 1, ..WriterOptions::default() };
-        let written = Arc::default();
-        let mut writer =
-            ArchiveWriter::create(Vec::new(), &header, streams, options, written).unwrap();
+        let mut writer = ArchiveWriter::create(Vec::new(), &header, streams, options).unwrap();
         writer.write(&self.batch).unwrap();
         let (archive, written) = writer.finish().unwrap();
         assert_eq!(written.compressed_bytes, archive.len() as u64);

@@ -109,7 +109,16 @@ fn find(file: &mut File, stream: &str) -> Result<Option<(u64, u64)>> {
     }
     let before = extents.iter().take_while(|(name, _)| name != stream);
     let chunk: u64 = before.map(|(_, extent)| extent.chunks).fold(0, u64::saturating_add);
-    let frames = usize::try_from(chunk).ok().and_then(|chunk| entries.get(..chunk));
+    // a chunk is a frame of records and one of its checkpoint; in archives of the first versions both are one frame
+    let chunks = inspected.manifest.chunks;
+    let frame = match u64::try_from(entries.len()).unwrap_or(u64::MAX) {
+        frames if Some(frames) == chunks.checked_mul(2) => {
+            chunk.saturating_mul(2).saturating_sub(1)
+        }
+        frames if Some(frames) == chunks.checked_add(1) => chunk,
+        _ => return Ok(None),
+    };
+    let frames = usize::try_from(frame).ok().and_then(|frame| entries.get(..frame));
     Ok(frames.map(|f| (chunk, f.iter().map(|e| u64::from(e.compressed)).sum())))
 }
 

@@ -85,7 +85,8 @@ pub async fn export<W: Write + Send + 'static>(
     std::thread::Builder::new()
         .name("archive".into())
         .spawn(move || {
-            let writer = ArchiveWriter::create(out, &header, streams, options.writer, bytes);
+            let writer =
+                ArchiveWriter::create_counted(out, &header, streams, options.writer, bytes);
             // nobody waits for the end if the other side has failed first
             let _ = end.send(
                 writer.map_err(Error::from).and_then(|writer| write(writer, to_writer, &used)),

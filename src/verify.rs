@@ -94,8 +94,8 @@ pub fn inspect(file: &mut File, limits: Limits) -> Result<Option<Inspected>> {
     }
     let head = ArchiveReader::open(&mut *file, limits.clone())?;
     let line = Container::open(Cursor::new(tail), limits).and_then(|mut container| {
-        let tail = container.next_piece(Vec::new())?;
-        tail.map(|tail| container.unpacker()?.unpack(tail)).transpose()
+        let tail = container.next_chunk(Vec::new())?;
+        tail.map(|tail| container.unpack(tail)).transpose()
     });
     let Ok(Some(line)) = line else { return Ok(None) };
     let Ok(Control::Manifest(manifest)) = Control::parse(&line) else { return Ok(None) };

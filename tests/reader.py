@@ -56,7 +56,7 @@ TAGS = {"int": int64, "real": real, "text": str, "text64": binary, "blob": binar
         "json": str, "jsonb": str, "numeric": str, "time": lambda text: matches(PGTEXT, text) and text}
 KINDS = {"real": lambda text: math.isfinite(float(text)) and text, "bool": lambda text: json.dumps(text == "true"),
          "numeric": lambda text: matches(r"-?\d+(\.\d+)?", text) and text, "uuid": lambda text: str(uuid.UUID(text)),
-         "date": lambda day: in_utc(day + " 00:00").split("T")[0], "time": lambda text: in_utc(text.replace("T", " ")),
+         "date": lambda d: in_utc(d+" 00:00").split("T")[0], "time": lambda t: "T" in t and in_utc(t.replace("T", " ")),
          **dict.fromkeys(("text", "other", "json", "jsonb", "int", "bytes"), str)}
 OWN = {"bytes": "blob", "date": "text", "other": "text", "bool": None, "time": None, "uuid": None}  # others: the kind
 def shown(kind, in_key, tag, text):  # the record value of an exact value, or of one that needs none
@@ -100,51 +100,51 @@ def read_record(line, name, stream):  # a line is what is written anew from its 
     side = [',"chronicle":' + write(value) for name, value in SOURCE.decode(line) if name == "chronicle"]
     need(line == text[:-1] + "}" + "".join(side) + "}\n", "a line that says something else than its values")
     stream.sum, stream.rows = stream.sum + int(sha256(("{" + ",".join(row) + "}").encode()), 16), stream.rows + 1
-# Sections 2, 3, 10, 12 and 13: pieces
-def next_piece(data, at, limit):
+# Sections 2, 3, 10, 12 and 13: frames and chunks
+def next_frame(data, at, limit):
     if data[:4] != MAGIC:
         end = re.compile(rb'^{"type":"STATE",.*\n', re.M).search(data, at or data.find(b"\n"), at + limit).end()
         return data[at:end], end
-    piece, frame = b"", zstandard.ZstdDecompressor().decompressobj()
+    content, frame = b"", zstandard.ZstdDecompressor().decompressobj()
     header = zstandard.get_frame_parameters(data[at:at + 18])
     need(header.has_checksum and not header.dict_id and header.window_size <= 8 * MIB, "a frame of another form")
     while not frame.eof:
         part = data[at:at + 4096]
-        need(part and len(piece) <= header.content_size <= limit, "cut before the manifest, or a frame over a limit")
-        piece, at = piece + frame.decompress(part), at + len(part) - len(frame.unused_data)
-    return piece, at
+        need(part and len(content) <= header.content_size <= limit, "cut before the manifest, or a frame over a limit")
+        content, at = content + frame.decompress(part), at + len(part) - len(frame.unused_data)
+    return content, at
 def verify(data):
     end, prev, size, seen, streams, table = 0, None, 0, [], {}, b""
     while True:
-        at, (piece, end) = end, next_piece(data, end, 128 * MIB if seen else 8 * MIB)
-        table += struct.pack("<2I", end - at, len(piece)) + data[end - 4:end]
-        need(piece.endswith(b"\n") and b"\r" not in piece, "no line end, or a carriage return")
-        *lines, last = piece.splitlines(keepends=True)
-        said, body = control(last), piece[:-len(last)]
+        body = last = b""
+        while not last.startswith(STATE.encode()):  # a checkpoint is in the frame behind its records, or in theirs
+            at, (content, end) = end, next_frame(data, end, 128 * MIB if seen else 8 * MIB)
+            table += struct.pack("<2I", end - at, len(content)) + data[end - 4:end]
+            body, last = body + content, content.splitlines(keepends=True)[-1]
+            fits = content in (body, last) and last.startswith(STATE.encode()) or seen and content == body
+            need(fits and content.endswith(b"\n") and b"\r" not in content, "no checkpoint or line end, or a CR")
+        said, (*lines, _), body = control(last), body.splitlines(keepends=True), body[:-len(last)]
         if said["kind"] == "manifest": break
         wanted = {"kind": "checkpoint", "chunk": len(seen), "prev": prev, "bytes": len(body), "sha256": sha256(body)}
         need({**said, **wanted, "rows": len(lines) * bool(seen)} == said and lines, f"chunk {len(seen)} is another")
         streams = streams or head(*lines)
         for line in lines if seen else []: read_record(line, said["stream"], streams[said["stream"]])
-        seen, prev, size = seen + [said["stream"]], sha256(last), size + len(piece)
+        seen, prev, size = seen + [said["stream"]], sha256(last), size + len(body + last)
     rows = {name: stream.rows for name, stream in streams.items()}
-    digests = {name: f"{stream.sum % 2**256:064x}" for name, stream in streams.items()}
+    digests = {name: f"lrd1:{stream.sum % 2**256:064x}" for name, stream in streams.items()}
     wanted = {"version": 1, "prev": prev, "chunks": len(seen), "bytes": size, "rows": rows}
     need({**said, **wanted} == said and [*said["rows"]] == [*rows] and not lines, "the manifest does not agree")
     need(seen == [None, *sorted(seen[1:], key=[*streams].index)], "streams out of order")
-    need(said.get("digests", {}).get("lrd1", digests) == digests, "the manifest has other row digests")
+    need({n: "lrd1:" + d for n, d in said.get("digests", {}).get("lrd1", {}).items()} in ({}, digests), "row digests")
     rest, sizes = data[end:], struct.pack("<2I", len(table) + 9, len(table) // 12)
     table = SKIPPABLE + sizes[:4] + table + sizes[4:] + b"\x80\xb1\xea\x92\x8f" if data[:4] == MAGIC else b""
     like_table = SKIPPABLE.startswith(rest[:4]) or len(rest) == len(table) and rest[:4] != MAGIC
     need(len(rest) <= len(table) and like_table, "data follow the manifest")
     index = ("good" if rest == table else "damaged") if rest else "missing" if table and said["seek_table"] else "none"
-    digests = {name: "lrd1:" + digest for name, digest in digests.items()}
     return {"digest": "sha256:" + sha256(last), "rows": rows, "row_digests": digests, "seek_table": index}
 ended = 0
 for path in sys.argv[1:]:
-    try:
-        found = verify(pathlib.Path(path).read_bytes())
-    except Exception as error:  # whatever a damaged file brings about
-        found, ended = {"error": f"{type(error).__name__}: {error}"}, 1
+    try: found = verify(pathlib.Path(path).read_bytes())
+    except Exception as error: found, ended = {"error": f"{type(error).__name__}: {error}"}, 1  # of a damaged file
     print(json.dumps({"archive": path, **found}))
 sys.exit(ended)

@@ -1,8 +1,6 @@
 //! What holds of the archive reader for every input: it refuses the bytes or reads exactly what they say.
 
 use std::io::{Cursor, Read};
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use chronicle_archive::{
     ArchiveReader, ArchiveWriter, Batch, Header, Limits, Result, Stream, WriterOptions, sha256,
@@ -95,8 +93,7 @@ fn check_rewritten(bytes: &[u8], contents: &Contents) {
     streams.iter_mut().flat_map(|stream| &mut stream.columns).for_each(|c| c.nullable = true);
     let header = Header::new(reader.header().source.clone(), &streams, 1 << 16);
     let options = WriterOptions { level: 1, threads: 1, seek_table: true, row_digests: true };
-    let counter = Arc::new(AtomicU64::new(0));
-    let mut writer = ArchiveWriter::create(Vec::new(), &header, streams.clone(), options, counter)
+    let mut writer = ArchiveWriter::create(Vec::new(), &header, streams.clone(), options)
         .expect("the writer takes these streams");
     read(reader, |batch| writer.write(batch)).expect("the writer takes every row");
     let (written, _) = writer.finish().expect("a vector takes every byte");

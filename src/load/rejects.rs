@@ -1,7 +1,6 @@
 //! The rows that an import leaves out: an archive of their own, as they were, each with the reasons.
 
 use std::fs::File;
-use std::sync::Arc;
 
 use serde_json::json;
 
@@ -44,7 +43,7 @@ impl Rejects {
         own.created_at = Some(now.to_rfc3339_opts(chrono::SecondsFormat::Micros, true));
         own.filters = Some([("rejected_from".to_owned(), header.archive_id.clone())].into());
         let options = WriterOptions { threads: 1, ..WriterOptions::default() };
-        let writer = ArchiveWriter::create(file, &own, streams, options, Arc::default())?;
+        let writer = ArchiveWriter::create(file, &own, streams, options)?;
         Ok(Rejects { writer, rows: 0 })
     }
 

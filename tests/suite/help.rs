@@ -380,9 +380,7 @@ fn part_of_a_chain() -> Vec<u8> {
         archive_id: "00000000-0000-0000-0000-000000000000".into(),
     });
     let options = WriterOptions::default();
-    let mut writer =
-        ArchiveWriter::create(Vec::new(), &header, vec![stream], options, Default::default())
-            .unwrap();
+    let mut writer = ArchiveWriter::create(Vec::new(), &header, vec![stream], options).unwrap();
     let mut batch = Batch::default();
     batch.start(0, 2, 1);
     batch.push(Value::Int(1));

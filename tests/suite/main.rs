@@ -6,6 +6,7 @@ mod support;
 
 // the archive alone
 mod archive;
+mod chunk_borders;
 mod damage;
 mod format_document;
 mod found_inputs;

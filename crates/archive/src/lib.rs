@@ -1,4 +1,73 @@
 //! Reads and writes archives: rows of tables as zstd frames of NDJSON, checksummed and chained, sealed by a manifest.
+//!
+//! An archive holds *streams*, each the rows of one table, in *chunks* of a few MiB. A chunk is verified before its
+//! rows are handed on, and the end of an archive is an end only after its manifest agreed: whatever was cut, edited or
+//! reordered is an [`ArchiveError`] that says where. The format is described in `schemas/archive.md` of the repository.
+//!
+//! # Reading
+//!
+//! An [`ArchiveReader`] fills a [`Batch`] with the rows of one chunk at a time; the batch is used again. This lists the
+//! sessions of an archive:
+//!
+//! ```no_run
+//! use std::fs::File;
+//!
+//! use chronicle_archive::{ArchiveReader, Batch, Limits, show};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut reader = ArchiveReader::open(File::open("chronicle.ndjson.zst")?, Limits::default())?;
+//! let sessions = reader.stream("sessions").ok_or("no stream sessions")?;
+//! let id = reader.streams()[sessions].column("id").ok_or("no column id")?;
+//! let mut batch = Batch::default();
+//! while reader.next_batch(&mut batch)? {
+//!     if batch.stream() == sessions {
+//!         for row in 0..batch.rows() {
+//!             println!("{}", show(batch.value(row, id)));
+//!         }
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Writing
+//!
+//! An [`ArchiveWriter`] takes the rows of one stream after the other, in the order of its streams. What it writes reads
+//! back:
+//!
+//! ```
+//! use chronicle_archive::{
+//!     ArchiveReader, ArchiveWriter, Batch, CHUNK_TARGET, Column, Header, Kind, Limits, Origin, Stream,
+//!     Value, WriterOptions,
+//! };
+//!
+//! # fn main() -> chronicle_archive::Result<()> {
+//! let columns = vec![Column::new("id", Kind::Text), Column::new("prompts", Kind::Int)];
+//! let streams = vec![Stream::new("sessions", columns)];
+//! let origin = Origin { backend: "sqlite".into(), ..Origin::default() };
+//! let header = Header::new(origin, &streams, CHUNK_TARGET);
+//! let mut writer = ArchiveWriter::create(Vec::new(), &header, streams, WriterOptions::default())?;
+//! let mut batch = Batch::default();
+//! batch.start(0, 2, 1); // stream 0, 2 columns, from its row 1 on
+//! batch.push(Value::Text(b"5f0c0f6e"));
+//! batch.push(Value::Int(12));
+//! writer.write(&batch)?;
+//! let (archive, written) = writer.finish()?;
+//!
+//! let mut reader = ArchiveReader::open(&archive[..], Limits::default())?;
+//! assert!(reader.next_batch(&mut batch)?);
+//! assert_eq!(batch.value(0, 1), Value::Int(12));
+//! assert!(!reader.next_batch(&mut batch)?);
+//! assert_eq!(reader.sealed().map(|sealed| &sealed.digest), Some(&written.digest));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Where to look further
+//!
+//! - [`ArchiveReader::prefetch`] reads on several threads; [`ArchiveReader::digest_rows`] compares rows whatever their order.
+//! - [`Kind`] says what a column may hold, [`Value`] what a row does, and [`show()`] a value as a message shows it.
+//! - [`control`] has the lines that are no records, [`limits`] the numbers of the format.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

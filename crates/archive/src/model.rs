@@ -117,7 +117,24 @@ pub struct Stream {
     pub order: Vec<usize>,
 }
 
+impl Column {
+    /// A column of the same name in the archive and in the database, whose values may be null.
+    pub fn new(name: &str, kind: Kind) -> Column {
+        let name = name.to_owned();
+        let time_text = TimeText::None;
+        Column { physical: name.clone(), name, kind, nullable: true, time_text }
+    }
+}
+
 impl Stream {
+    /// A stream of a table of the same name. The first column is its key, which is never null, and the rows are sorted
+    /// by it.
+    pub fn new(name: &str, mut columns: Vec<Column>) -> Stream {
+        columns.iter_mut().take(1).for_each(|key| key.nullable = false);
+        let (key, order) = (vec![0], vec![0]);
+        Stream { name: name.to_owned(), table: name.to_owned(), columns, key, order }
+    }
+
     /// The index of a column by its logical name.
     pub fn column(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|c| c.name == name)

@@ -632,7 +632,6 @@ pub(crate) fn without(archive: &Path, place: &Path, leave: &BTreeSet<(String, us
         &header,
         streams,
         WriterOptions { threads: 1, ..WriterOptions::default() },
-        Arc::default(),
     )
     .unwrap();
     let (mut batch, mut places) = (Batch::default(), BTreeMap::<usize, usize>::new());

@@ -1,5 +1,5 @@
-//! One piece of an archive by itself: everything about it that can be said without the pieces
-//! before it, so that several pieces can be examined at the same time.
+//! One chunk of an archive by itself: everything about it that can be said without the chunks
+//! before it, so that several chunks can be decoded at the same time.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub(crate) struct Schema {
     pub(crate) unknown_kinds: Vec<Option<String>>,
 }
 
-/// Examines pieces, one after the other; keeps its buffers.
+/// Decodes chunks, one after the other; keeps its buffers.
 pub(crate) struct ChunkDecoder {
     schema: Arc<Schema>,
     limits: Limits,
@@ -30,9 +30,9 @@ pub(crate) struct ChunkDecoder {
     digests: Option<Vec<RowDigest>>,
 }
 
-/// A piece and what it says of itself. Whether that fits to the pieces before it, the reader knows.
+/// A chunk and what it says of itself. Whether that fits to the chunks before it, the reader knows.
 pub(crate) struct DecodedChunk {
-    /// Holds the bytes of the piece, and its rows as far as they could be read.
+    /// Holds the bytes of the chunk, and its rows as far as they could be read.
     pub(crate) batch: Batch,
     /// The line that ends it.
     pub(crate) control: Result<ControlLine>,
@@ -47,9 +47,9 @@ pub(crate) struct DecodedChunk {
     pub(crate) sum: RowSum,
 }
 
-/// What is wrong with the text of a piece.
+/// What is wrong with the text of a chunk.
 pub(crate) struct Fault {
-    /// The record line, counted from 1; none if it is the piece as a whole.
+    /// The record line, counted from 1; none if it is the chunk as a whole.
     pub(crate) row: Option<u64>,
     /// What is wrong.
     pub(crate) error: ArchiveError,
@@ -62,7 +62,7 @@ pub(crate) struct ControlLine {
 }
 
 impl ChunkDecoder {
-    /// An examiner for the pieces behind the head; `digests` asks for the row digests too.
+    /// A decoder for the chunks behind the head; `digests` asks for the row digests too.
     pub(crate) fn new(schema: &Arc<Schema>, limits: Limits, digests: bool) -> ChunkDecoder {
         let streams = &schema.streams;
         ChunkDecoder {
@@ -73,13 +73,13 @@ impl ChunkDecoder {
         }
     }
 
-    /// Examines a piece; `batch` takes it over with all its rows.
-    pub(crate) fn examine(&mut self, piece: Vec<u8>, mut batch: Batch) -> DecodedChunk {
-        let (lines, control) = match split_control(&piece) {
+    /// Decodes a chunk; `batch` takes it over with all its rows.
+    pub(crate) fn decode(&mut self, chunk: Vec<u8>, mut batch: Batch) -> DecodedChunk {
+        let (lines, control) = match split_control(&chunk) {
             Ok((lines, control)) => (lines.len(), Ok(control)),
             Err(error) => (0, Err(error)),
         };
-        let sha256 = sha256(&piece[..lines]);
+        let sha256 = sha256(&chunk[..lines]);
         // the rows are not looked at before the bytes are known to be those that were written
         let stream = match &control {
             Ok(ControlLine { parsed: Control::Checkpoint(checkpoint), .. })
@@ -92,7 +92,7 @@ impl ChunkDecoder {
         };
         let width = stream.map_or(1, |n| self.schema.streams[n].columns.len());
         batch.start(stream.unwrap_or(0), width, 1);
-        batch.adopt(piece);
+        batch.adopt(chunk);
         let rows = match (check_text(batch.adopted()), stream) {
             (Err(error), _) => Err(Fault { row: None, error }),
             (Ok(()), Some(stream)) => self.read_rows(&mut batch, lines, stream),
@@ -137,23 +137,23 @@ impl ChunkDecoder {
     }
 }
 
-/// Splits a piece into its lines and the control line that ends it.
-pub(crate) fn split_control(piece: &[u8]) -> Result<(&[u8], ControlLine)> {
-    let Some(body) = piece.strip_suffix(b"\n") else {
+/// Splits a chunk into its lines and the control line that ends it.
+pub(crate) fn split_control(chunk: &[u8]) -> Result<(&[u8], ControlLine)> {
+    let Some(body) = chunk.strip_suffix(b"\n") else {
         return Err(damaged("it does not end with a line end"));
     };
     let start = memchr::memrchr(b'\n', body).map_or(0, |n| n + 1);
-    let line = &piece[start..];
+    let line = &chunk[start..];
     if line.len() > CONTROL_LINE {
         return Err(damaged("its last line is over the limit of a control line"));
     }
     let parsed = Control::parse(line)?;
-    Ok((&piece[..start], ControlLine { parsed, digest: sha256(line) }))
+    Ok((&chunk[..start], ControlLine { parsed, digest: sha256(line) }))
 }
 
 /// Checks what holds for the bytes of every line.
-pub(crate) fn check_text(piece: &[u8]) -> Result<()> {
-    if memchr::memchr(b'\r', piece).is_some() || std::str::from_utf8(piece).is_err() {
+pub(crate) fn check_text(chunk: &[u8]) -> Result<()> {
+    if memchr::memchr(b'\r', chunk).is_some() || std::str::from_utf8(chunk).is_err() {
         return Err(damaged("it holds a carriage return or is not UTF-8"));
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Reading the outermost layer: zstd frames one by one, or bare lines, as pieces that end with a
+//! Reading the outermost layer: zstd frames one by one, or bare lines, as chunks that end with a
 //! control line; nothing of a frame is allocated before its header was checked. A frame may be
 //! decompressed elsewhere than it is read.
 
@@ -8,11 +8,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
 use zstd::zstd_safe::DParameter;
 
-use crate::control::{HEADER_PREFIX, STATE_PREFIX};
+use crate::control::{Control, HEADER_PREFIX, STATE_PREFIX};
 use crate::error::{ArchiveError, ErrorKind, Result};
 use crate::limits::{
     CHUNK_TARGET, CONTROL_LINE, FRAME_CONTENT, HEAD_FRAME, RECORD_LINE, WINDOW_LOG,
 };
+use crate::read::frame_header::{FrameHeader, ZSTD_MAGIC, little_endian};
 use crate::seek_table::{self, Entry};
 
 /// How much a reader accepts before it refuses. The defaults are the format's own limits.
@@ -39,10 +40,11 @@ pub enum Framing {
     Bare,
 }
 
-const ZSTD_MAGIC: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
 const BUFFER: usize = 256 << 10;
 /// By how much chunks of one archive mostly differ.
 const SLACK: usize = 64 << 10;
+/// What a checkpoint mostly needs at most.
+const CONTROL_SLACK: usize = 4 << 10;
 /// What the frame of a chunk mostly needs at most.
 const FRAME: usize = 2 << 20;
 /// What an unusually large frame needed above this is not kept.
@@ -111,26 +113,74 @@ impl<R: Read> Input<R> {
     }
 }
 
-/// A piece as it was read.
-pub enum Packed {
-    /// Its lines.
+/// A chunk as it was read, or the head or the manifest.
+pub struct Packed {
+    content: Content,
+    /// Its checkpoint, if that was in a frame of its own.
+    checkpoint: Vec<u8>,
+}
+
+/// The content of a frame.
+enum Content {
+    /// As it is.
     Lines(Vec<u8>),
-    /// A frame that holds them.
+    /// Still in its frame.
     Frame(Frame),
+}
+
+impl Content {
+    /// Whether it is a control line, and no record is before it.
+    fn is_control(&self) -> bool {
+        matches!(self, Content::Lines(lines) if lines.starts_with(STATE_PREFIX.as_bytes()))
+    }
+
+    /// The same, to be unpacked into `room` if it has none of its own.
+    fn with_room(self, mut room: Vec<u8>) -> Content {
+        match self {
+            Content::Frame(frame) if frame.room.capacity() == 0 => {
+                Content::Frame(Frame { room, ..frame })
+            }
+            Content::Lines(lines) if room.capacity() > lines.capacity() => {
+                room.clear();
+                room.extend_from_slice(&lines);
+                Content::Lines(room)
+            }
+            other => other,
+        }
+    }
+}
+
+/// Whether these lines can only be the checkpoint of the records before them, right or wrong.
+fn is_checkpoint(lines: &[u8]) -> bool {
+    lines.starts_with(STATE_PREFIX.as_bytes())
+        && !matches!(Control::parse(lines), Ok(Control::Manifest(_)))
+}
+
+/// Whether the last line is a control line.
+fn ends_with_control(lines: &[u8]) -> bool {
+    let body = lines.strip_suffix(b"\n").unwrap_or(lines);
+    let last = memchr::memrchr(b'\n', body).map_or(0, |n| n + 1);
+    body[last..].starts_with(STATE_PREFIX.as_bytes())
 }
 
 impl Packed {
     /// The bytes of its lines; of a frame as it promises them.
     pub fn size(&self) -> usize {
-        match self {
-            Packed::Lines(lines) => lines.len(),
-            Packed::Frame(frame) => frame.content,
-        }
+        let content = match &self.content {
+            Content::Lines(lines) => lines.len(),
+            Content::Frame(frame) => frame.content,
+        };
+        content + self.checkpoint.len()
+    }
+
+    /// Whether it is a control line alone, as the manifest is.
+    pub(crate) fn is_control(&self) -> bool {
+        self.content.is_control()
     }
 }
 
-/// A frame as it stands in the file, up to its end or to what is wrong with it.
-pub struct Frame {
+/// A frame as it is in the file, up to its end or to what is wrong with it.
+struct Frame {
     bytes: Vec<u8>,
     /// The bytes of its content.
     content: usize,
@@ -138,7 +188,7 @@ pub struct Frame {
     room: Vec<u8>,
 }
 
-/// Decompresses the frames of pieces.
+/// Decompresses frames.
 pub struct Unpacker {
     decoder: Decoder<'static>,
     /// Where the buffers of frames go back to.
@@ -146,23 +196,43 @@ pub struct Unpacker {
 }
 
 impl Unpacker {
-    /// The lines of a piece.
+    fn new(used: Sender<Vec<u8>>) -> Result<Unpacker> {
+        let made = || -> std::io::Result<Decoder<'static>> {
+            let mut decoder = Decoder::new()?;
+            decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG))?;
+            Ok(decoder)
+        };
+        made()
+            .map(|decoder| Unpacker { decoder, used })
+            .map_err(|e| ArchiveError::new(ErrorKind::Internal, "cannot set up zstd").because(e))
+    }
+
+    /// The lines of a chunk, its checkpoint behind its records.
     ///
     /// # Errors
     /// A content that is not what its frame says, or the end of the input within the frame.
     pub fn unpack(&mut self, packed: Packed) -> Result<Vec<u8>> {
-        match packed {
-            Packed::Lines(lines) => Ok(lines),
-            Packed::Frame(frame) => self.decompress(frame),
+        let mut lines = self.lines(packed.content)?;
+        if !packed.checkpoint.is_empty() && !lines.ends_with(b"\n") {
+            return Err(ArchiveError::new(
+                ErrorKind::Damaged,
+                "a frame of records does not end with a line end",
+            ));
         }
+        lines.extend_from_slice(&packed.checkpoint);
+        Ok(lines)
     }
 
-    fn decompress(&mut self, frame: Frame) -> Result<Vec<u8>> {
-        let Frame { bytes, content, room } = frame;
-        let lines = self.content(&bytes, content, room)?;
-        // the container may have come to its end: it needs no more
-        let _ = self.used.send(bytes);
-        Ok(lines)
+    fn lines(&mut self, content: Content) -> Result<Vec<u8>> {
+        match content {
+            Content::Lines(lines) => Ok(lines),
+            Content::Frame(Frame { bytes, content, room }) => {
+                let lines = self.content(&bytes, content, room)?;
+                // the container may have come to its end: it needs no more
+                let _ = self.used.send(bytes);
+                Ok(lines)
+            }
+        }
     }
 
     /// Decompresses `bytes` into `out`.
@@ -174,7 +244,8 @@ impl Unpacker {
         let (mut used, mut filled) = (0, 0);
         if out.capacity() < room {
             // with room for the next one: what is outgrown would stay with the process
-            out = Vec::with_capacity(room.max(CHUNK_TARGET) + SLACK);
+            let usual = if content > CONTROL_LINE { CHUNK_TARGET + SLACK } else { 0 };
+            out = Vec::with_capacity(usual.max(room + CONTROL_SLACK));
         }
         out.resize(room, 0);
         loop {
@@ -204,13 +275,20 @@ impl Unpacker {
     }
 }
 
-/// The pieces of an archive's file: the head, each chunk, the manifest.
+/// The head, the chunks and the manifest of an archive's file.
+///
+/// A chunk is one frame of records and one with their checkpoint. Archives of the first versions of this program have
+/// both in one frame; so what follows a frame of records is looked at before the chunk is handed on.
 pub struct Container<R> {
     input: Input<R>,
     framing: Framing,
     limits: Limits,
     entries: Vec<Entry>,
-    pieces: u64,
+    /// How many were handed on, the head included.
+    chunks: u64,
+    /// What was read behind a chunk and does not belong to it.
+    behind: Option<Result<Content>>,
+    unpacker: Unpacker,
     /// Where the buffers of frames come back, and the other end of it for unpackers.
     used: Receiver<Vec<u8>>,
     to_us: Sender<Vec<u8>>,
@@ -220,7 +298,7 @@ impl<R: Read> Container<R> {
     /// Looks at the first bytes.
     ///
     /// # Errors
-    /// If they start neither a zstd frame nor an NDJSON line.
+    /// If they start neither a zstd frame nor an NDJSON line, or zstd cannot be set up.
     pub fn open(reader: R, limits: Limits) -> Result<Container<R>> {
         let mut input = Input { reader, buffer: Vec::new(), at: 0, consumed: 0 };
         let framing = match input.peek(4)? {
@@ -239,33 +317,42 @@ impl<R: Read> Container<R> {
                 return Err(foreign(framing));
             }
         }
-        Ok(Container::new(input, framing, limits, 0))
-    }
-
-    /// Goes on in the middle of an archive, where `reader` stands before a chunk.
-    pub fn within(reader: R, framing: Framing, limits: Limits) -> Container<R> {
-        let input = Input { reader, buffer: Vec::new(), at: 0, consumed: 0 };
-        Container::new(input, framing, limits, 1)
-    }
-
-    fn new(input: Input<R>, framing: Framing, limits: Limits, pieces: u64) -> Container<R> {
         let (to_us, used) = channel();
-        Container { input, framing, limits, entries: Vec::new(), pieces, used, to_us }
+        Ok(Container {
+            input,
+            framing,
+            limits,
+            entries: Vec::new(),
+            chunks: 0,
+            behind: None,
+            unpacker: Unpacker::new(to_us.clone())?,
+            used,
+            to_us,
+        })
     }
 
-    /// An unpacker for pieces of this container, with the windows that the format allows.
+    /// Goes on in the middle of an archive, where `reader` is before a chunk.
+    pub fn go_on_with(&mut self, reader: R) {
+        self.input = Input { reader, buffer: Vec::new(), at: 0, consumed: 0 };
+        self.entries.clear();
+        self.chunks = 1;
+        self.behind = None;
+    }
+
+    /// An unpacker for the chunks of this container, to be used by another thread.
     ///
     /// # Errors
     /// If zstd cannot be set up.
     pub fn unpacker(&self) -> Result<Unpacker> {
-        let made = || -> std::io::Result<Decoder<'static>> {
-            let mut decoder = Decoder::new()?;
-            decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG))?;
-            Ok(decoder)
-        };
-        made()
-            .map(|decoder| Unpacker { decoder, used: self.to_us.clone() })
-            .map_err(|e| ArchiveError::new(ErrorKind::Internal, "cannot set up zstd").because(e))
+        Unpacker::new(self.to_us.clone())
+    }
+
+    /// The lines of a chunk, as [`Unpacker::unpack`] finds them.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn unpack(&mut self, packed: Packed) -> Result<Vec<u8>> {
+        self.unpacker.unpack(packed)
     }
 
     /// What the first bytes said.
@@ -283,27 +370,67 @@ impl<R: Read> Container<R> {
         self.input.consumed
     }
 
-    /// Reads the next piece, perhaps into `room`; None at a clean end between two pieces.
+    /// Reads the next chunk, perhaps into `room`; None at a clean end between two chunks.
     ///
     /// # Errors
-    /// An end within a piece, or a frame over a limit.
-    pub fn next_piece(&mut self, mut room: Vec<u8>) -> Result<Option<Packed>> {
+    /// An end within a chunk, or a frame over a limit.
+    pub fn next_chunk(&mut self, room: Vec<u8>) -> Result<Option<Packed>> {
+        let content = match self.behind.take() {
+            Some(behind) => Some(behind?.with_room(room)),
+            None => self.next_content(room)?,
+        };
+        let Some(content) = content else { return Ok(None) };
+        let is_head = self.chunks == 0;
+        self.chunks += 1;
+        if self.framing == Framing::Bare || is_head || content.is_control() {
+            return Ok(Some(Packed { content, checkpoint: Vec::new() }));
+        }
+        self.with_checkpoint(content).map(Some)
+    }
+
+    /// A chunk of these records with what follows them, if that is their checkpoint.
+    fn with_checkpoint(&mut self, content: Content) -> Result<Packed> {
+        let alone = |content| Packed { content, checkpoint: Vec::new() };
+        let end = match self.next_content(Vec::new()) {
+            Ok(Some(Content::Lines(checkpoint))) if is_checkpoint(&checkpoint) => {
+                return Ok(Packed { content, checkpoint });
+            }
+            Ok(Some(other)) => {
+                self.behind = Some(Ok(other));
+                return Ok(alone(content));
+            }
+            Ok(None) => None,
+            Err(error) => Some(error),
+        };
+        // what is wrong here is the chunk's own error, unless it ends with its checkpoint
+        let lines = self.unpacker.lines(content)?;
+        if lines.ends_with(b"\n") && !ends_with_control(&lines) {
+            return Err(
+                end.unwrap_or_else(|| truncated("the space between a chunk and its checkpoint"))
+            );
+        }
+        self.behind = end.map(Err);
+        Ok(alone(Content::Lines(lines)))
+    }
+
+    /// Reads the next frame, or the next lines up to a control line. A frame that is small enough for a control line is
+    /// decompressed at once, to see whether it is one.
+    fn next_content(&mut self, mut room: Vec<u8>) -> Result<Option<Content>> {
         if self.input.peek(1)?.is_empty() {
             return Ok(None);
         }
-        let limit =
-            if self.pieces == 0 { HEAD_FRAME } else { self.limits.frame_content + CONTROL_LINE };
-        let piece = match self.framing {
-            Framing::Zstd => {
-                Packed::Frame(self.read_frame(room, limit.min(self.limits.frame_content))?)
-            }
-            Framing::Bare => {
-                self.read_lines(&mut room, limit)?;
-                Packed::Lines(room)
-            }
-        };
-        self.pieces += 1;
-        Ok(Some(piece))
+        let most = self.limits.frame_content;
+        let is_head = self.chunks == 0;
+        if self.framing == Framing::Bare {
+            self.read_lines(&mut room, if is_head { HEAD_FRAME } else { most + CONTROL_LINE })?;
+            return Ok(Some(Content::Lines(room)));
+        }
+        let frame = self.read_frame(room, if is_head { HEAD_FRAME.min(most) } else { most })?;
+        let is_small = frame.content <= CONTROL_LINE;
+        let content = Content::Frame(frame);
+        let content =
+            if is_small { Content::Lines(self.unpacker.lines(content)?) } else { content };
+        Ok(Some(content))
     }
 
     /// Everything behind the manifest, as far as `limit` bytes.
@@ -380,7 +507,7 @@ impl<R: Read> Container<R> {
                     format!("more than {limit} bytes without a checkpoint"),
                 ));
             }
-            let header = self.pieces == 0 && lines == 0;
+            let header = self.chunks == 0 && lines == 0;
             if !header && out[start..].starts_with(STATE_PREFIX.as_bytes()) {
                 return Ok(());
             }
@@ -410,71 +537,6 @@ impl<R: Read> Container<R> {
             }
         }
     }
-}
-
-/// What a zstd frame says of itself before its content (RFC 8878, 3.1.1.1).
-struct FrameHeader {
-    /// Its own bytes.
-    length: usize,
-    content: usize,
-    window: u64,
-    checksum: bool,
-}
-
-impl FrameHeader {
-    fn parse(bytes: &[u8]) -> Result<FrameHeader> {
-        let Some((magic, rest)) = bytes.split_first_chunk::<4>() else {
-            return Err(truncated("the middle of a frame"));
-        };
-        if *magic != ZSTD_MAGIC {
-            return Err(ArchiveError::new(
-                ErrorKind::Damaged,
-                "something else stands where the next zstd frame should start",
-            ));
-        }
-        Self::parse_descriptor(rest)
-            .unwrap_or_else(|| Err(truncated("the middle of a frame header")))
-    }
-
-    /// None if there are too few bytes.
-    fn parse_descriptor(bytes: &[u8]) -> Option<Result<FrameHeader>> {
-        let (descriptor, mut rest) = bytes.split_first()?;
-        let single_segment = descriptor & 0x20 != 0;
-        let mut window = 0;
-        if !single_segment {
-            let (byte, after) = rest.split_first()?;
-            let base = 1_u64 << (10 + (byte >> 3));
-            window = base + base / 8 * u64::from(byte & 7);
-            rest = after;
-        }
-        let dictionary_bytes = [0, 1, 2, 4][usize::from(descriptor & 3)];
-        let dictionary = little_endian(rest.get(..dictionary_bytes)?);
-        let size_bytes = match descriptor >> 6 {
-            0 if single_segment => 1,
-            0 => 0,
-            flag => 1 << flag,
-        };
-        let size = little_endian(rest.get(dictionary_bytes..dictionary_bytes + size_bytes)?);
-        // a two-byte size starts at 256 (RFC 8878, 3.1.1.1.4)
-        let content = if size_bytes == 2 { size + 256 } else { size };
-        let refuse = |what: &str| Some(Err(ArchiveError::new(ErrorKind::Recompressed, what)));
-        if size_bytes == 0 {
-            return refuse("a frame does not say the size of its content");
-        }
-        if dictionary != 0 {
-            return refuse("a frame asks for a dictionary");
-        }
-        Some(Ok(FrameHeader {
-            length: 5 + usize::from(!single_segment) + dictionary_bytes + size_bytes,
-            content: usize::try_from(content).unwrap_or(usize::MAX),
-            window: if single_segment { content } else { window },
-            checksum: descriptor & 4 != 0,
-        }))
-    }
-}
-
-fn little_endian(bytes: &[u8]) -> u64 {
-    bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
 }
 
 fn broken(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ArchiveError {

@@ -15,7 +15,7 @@ use crate::read::chunk::{
     ChunkDecoder, ControlLine, DecodedChunk, Fault, Schema, check_text, damaged, split_control,
 };
 pub use crate::read::frames::Limits;
-use crate::read::frames::{Container, Framing, Unpacker, foreign, truncated};
+use crate::read::frames::{Container, Framing, foreign, truncated};
 use crate::read::prefetch::{DECODERS, Prefetch};
 use crate::seek_table;
 use crate::write::processors;
@@ -48,7 +48,7 @@ pub struct Sealed {
 
 /// Reads one archive from a stream of bytes, front to back.
 pub struct ArchiveReader<R> {
-    pieces: Pieces<R>,
+    chunks: Chunks<R>,
     limits: Limits,
     header: Header,
     schema: Arc<Schema>,
@@ -65,40 +65,40 @@ pub struct ArchiveReader<R> {
     sealed: Option<Sealed>,
 }
 
-/// Where the next piece comes from.
-enum Pieces<R> {
+/// Where the next chunk comes from.
+enum Chunks<R> {
     /// It is read when it is asked for.
-    Here(Box<(Container<R>, Unpacker, ChunkDecoder)>),
+    Here(Box<(Container<R>, ChunkDecoder)>),
     /// It is read ahead.
     Prefetch(Prefetch<R>),
     /// There is none any more; what follows the last one is still in the container.
     End(Option<Container<R>>),
 }
 
-impl<R: Read> Pieces<R> {
-    /// The next piece, or None at a clean end between two pieces; `batch` is used again.
+impl<R: Read> Chunks<R> {
+    /// The next chunk, or None at a clean end between two chunks; `batch` is used again.
     fn next(&mut self, mut batch: Batch) -> Result<Option<DecodedChunk>> {
         match self {
-            Pieces::Here(here) => {
-                let (container, unpacker, examiner) = here.as_mut();
-                let piece = container.next_piece(batch.adopt(Vec::new()))?;
-                let lines = piece.map(|piece| unpacker.unpack(piece)).transpose()?;
-                Ok(lines.map(|lines| examiner.examine(lines, batch)))
+            Chunks::Here(here) => {
+                let (container, decoder) = here.as_mut();
+                let packed = container.next_chunk(batch.adopt(Vec::new()))?;
+                let lines = packed.map(|packed| container.unpack(packed)).transpose()?;
+                Ok(lines.map(|lines| decoder.decode(lines, batch)))
             }
-            Pieces::Prefetch(ahead) => ahead.next(batch),
-            Pieces::End(_) => Ok(None),
+            Chunks::Prefetch(prefetch) => prefetch.next(batch),
+            Chunks::End(_) => Ok(None),
         }
     }
 
-    /// What the pieces were read from. After this there is no further one if it was read ahead.
+    /// What the chunks were read from. After this there is no further one if it was read ahead.
     fn container(&mut self) -> Result<&mut Container<R>> {
-        *self = match std::mem::replace(self, Pieces::End(None)) {
-            Pieces::Prefetch(ahead) => Pieces::End(Some(ahead.into_container()?)),
+        *self = match std::mem::replace(self, Chunks::End(None)) {
+            Chunks::Prefetch(prefetch) => Chunks::End(Some(prefetch.into_container()?)),
             other => other,
         };
         match self {
-            Pieces::Here(here) => Ok(&mut here.0),
-            Pieces::End(Some(container)) => Ok(container),
+            Chunks::Here(here) => Ok(&mut here.0),
+            Chunks::End(Some(container)) => Ok(container),
             _ => Err(ArchiveError::new(ErrorKind::Internal, "the archive is read no further")),
         }
     }
@@ -122,12 +122,12 @@ impl<R: Read + Send + 'static> ArchiveReader<R> {
     /// # Errors
     /// If a thread cannot be started.
     pub fn prefetch(&mut self) -> Result<()> {
-        let Pieces::Here(here) = std::mem::replace(&mut self.pieces, Pieces::End(None)) else {
+        let Chunks::Here(here) = std::mem::replace(&mut self.chunks, Chunks::End(None)) else {
             return Ok(());
         };
-        let examiner = || ChunkDecoder::new(&self.schema, self.limits.clone(), self.sums.is_some());
-        let examiners = (0..processors().min(DECODERS)).map(|_| examiner()).collect();
-        self.pieces = Pieces::Prefetch(Prefetch::start(here.0, examiners)?);
+        let decoder = || ChunkDecoder::new(&self.schema, self.limits.clone(), self.sums.is_some());
+        let decoders = (0..processors().min(DECODERS)).map(|_| decoder()).collect();
+        self.chunks = Chunks::Prefetch(Prefetch::start(here.0, decoders)?);
         Ok(())
     }
 }
@@ -139,8 +139,7 @@ impl<R: Read> ArchiveReader<R> {
     /// If the bytes are no archive, one of another version, or damaged.
     pub fn open(input: R, limits: Limits) -> Result<ArchiveReader<R>> {
         let mut container = Container::open(input, limits.clone())?;
-        let mut unpacker = container.unpacker()?;
-        let head = container.next_piece(Vec::new())?.map(|head| unpacker.unpack(head));
+        let head = container.next_chunk(Vec::new())?.map(|head| container.unpack(head));
         let head = head.transpose()?.unwrap_or_default();
         let (header_line, _) = split_line(&head)
             .filter(|(line, _)| line.starts_with(HEADER_PREFIX.as_bytes()))
@@ -159,9 +158,9 @@ impl<R: Read> ArchiveReader<R> {
         let unknown_kinds = schemas.iter().map(|s| s.unknown_kind.clone()).collect();
         let streams = schemas.into_iter().map(|s| s.stream).collect();
         let schema = Arc::new(Schema { streams, unknown_kinds });
-        let examiner = ChunkDecoder::new(&schema, limits.clone(), false);
+        let decoder = ChunkDecoder::new(&schema, limits.clone(), false);
         Ok(ArchiveReader {
-            pieces: Pieces::Here(Box::new((container, unpacker, examiner))),
+            chunks: Chunks::Here(Box::new((container, decoder))),
             limits,
             rows: vec![0; schema.streams.len()],
             extents: vec![(0, 0); schema.streams.len()],
@@ -189,6 +188,11 @@ impl<R: Read> ArchiveReader<R> {
         &self.schema.streams
     }
 
+    /// The number of a stream, as [`Batch::stream`] gives it.
+    pub fn stream(&self, name: &str) -> Option<usize> {
+        self.schema.streams.iter().position(|stream| stream.name == name)
+    }
+
     /// The kind of a stream that this program does not know, if any: its rows cannot be read.
     pub fn unknown_kind(&self, stream: usize) -> Option<&str> {
         self.schema.unknown_kinds.get(stream)?.as_deref()
@@ -208,8 +212,8 @@ impl<R: Read> ArchiveReader<R> {
     /// itself and linked to the one before it, but the totals no longer are: at the manifest there
     /// is no [`ArchiveReader::sealed`].
     pub fn jump(&mut self, input: R, chunk: u64) {
-        let Pieces::Here(here) = &mut self.pieces else { return };
-        here.0 = Container::within(input, here.0.framing(), self.limits.clone());
+        let Chunks::Here(here) = &mut self.chunks else { return };
+        here.0.go_on_with(input);
         self.chunk = chunk;
         self.jump = Jump::Pending;
     }
@@ -218,8 +222,8 @@ impl<R: Read> ArchiveReader<R> {
     /// about as much again as reading does. Has no effect once rows were read or
     /// [`ArchiveReader::prefetch`] was called: they would be digests of a part.
     pub fn digest_rows(&mut self) {
-        if let (Pieces::Here(here), 1) = (&mut self.pieces, self.chunk) {
-            here.2 = ChunkDecoder::new(&self.schema, self.limits.clone(), true);
+        if let (Chunks::Here(here), 1) = (&mut self.chunks, self.chunk) {
+            here.1 = ChunkDecoder::new(&self.schema, self.limits.clone(), true);
             self.sums = Some(vec![RowSum::default(); self.schema.streams.len()]);
         }
     }
@@ -232,10 +236,10 @@ impl<R: Read> ArchiveReader<R> {
 
     /// The bytes of the file read so far.
     pub fn consumed(&self) -> u64 {
-        match &self.pieces {
-            Pieces::Here(here) => here.0.consumed(),
-            Pieces::Prefetch(ahead) => ahead.consumed(),
-            Pieces::End(container) => container.as_ref().map_or(0, Container::consumed),
+        match &self.chunks {
+            Chunks::Here(here) => here.0.consumed(),
+            Chunks::Prefetch(prefetch) => prefetch.consumed(),
+            Chunks::End(container) => container.as_ref().map_or(0, Container::consumed),
         }
     }
 
@@ -261,14 +265,14 @@ impl<R: Read> ArchiveReader<R> {
         if self.sealed.is_some() {
             return Ok(false);
         }
-        let examined = match self.pieces.next(std::mem::take(batch)) {
-            Ok(Some(examined)) => examined,
+        let decoded = match self.chunks.next(std::mem::take(batch)) {
+            Ok(Some(decoded)) => decoded,
             Ok(None) => {
                 return Err(self.tell_progress(truncated("the space between two chunks")));
             }
             Err(error) => return Err(self.tell_progress(error)),
         };
-        let DecodedChunk { batch: read, control, lines, sha256, rows, sum } = examined;
+        let DecodedChunk { batch: read, control, lines, sha256, rows, sum } = decoded;
         *batch = read;
         let ControlLine { parsed, digest } = control.map_err(|e| e.at(self.place()))?;
         match parsed {
@@ -395,7 +399,7 @@ impl<R: Read> ArchiveReader<R> {
 
     /// Looks at what follows the manifest: the seek table or nothing.
     fn seal(&mut self, manifest: Manifest, digest: String) -> Result<Sealed> {
-        let container = self.pieces.container()?;
+        let container = self.chunks.container()?;
         let table = match container.framing() {
             Framing::Zstd => seek_table::write(container.entries()),
             Framing::Bare => Vec::new(),

@@ -1,7 +1,7 @@
 //! Sealing chunks with their checkpoints and compressing them into frames on several threads, and
 //! writing the frames in order.
 
-use std::io::Write;
+use std::io::{Cursor, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -50,16 +50,16 @@ enum Job {
     Compress(Vec<u8>),
 }
 
-/// A frame on its way to the output.
-struct Frame {
-    compressed: Vec<u8>,
-    /// The bytes of its content.
-    content: usize,
+/// What a worker has made of a job, on its way to the output: a frame, or the two of a chunk and its checkpoint.
+struct Compressed {
+    bytes: Vec<u8>,
+    /// What the seek table says of each frame.
+    entries: Vec<Entry>,
 }
 
 /// The way of frames from one worker, and the way of their buffers back to it.
 struct Lane {
-    frames: Receiver<Result<Frame>>,
+    frames: Receiver<Result<Compressed>>,
     used: Sender<Vec<u8>>,
 }
 
@@ -69,8 +69,8 @@ struct Ended<W> {
     entries: Vec<Entry>,
 }
 
-/// Workers that make one independent frame of every chunk, and a thread that writes the frames in
-/// the order in which their chunks were submitted.
+/// Workers that make two independent frames of every chunk, one of its lines and one of its checkpoint, and a thread
+/// that writes the frames in the order in which their chunks were submitted.
 ///
 /// Chunk n goes to worker n modulo the number of workers and is fetched from there again: that
 /// keeps the order without a buffer for frames that are early. Each worker hashes its chunk, waits
@@ -238,56 +238,77 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(mut self, jobs: &Receiver<Job>, out: &SyncSender<Result<Frame>>) {
+    fn run(mut self, jobs: &Receiver<Job>, out: &SyncSender<Result<Compressed>>) {
         for job in jobs {
-            let frame = match job {
-                Job::Compress(bytes) => self.compress(bytes),
+            let made = match job {
+                Job::Compress(bytes) => self.compress(bytes, &[]),
                 Job::Tell(tell) => {
                     let Ok(link) = self.before.recv() else { return };
                     let _ = tell.send(link);
                     continue;
                 }
                 Job::Seal(chunk) => match self.seal(chunk) {
-                    Ok(Some(lines)) => self.compress(lines),
+                    Ok(Some((lines, checkpoint))) => self.compress(lines, &checkpoint),
                     // the worker before has failed, and has said why
                     Ok(None) => return,
                     Err(error) => Err(error),
                 },
             };
-            let failed = frame.is_err();
-            if out.send(frame).is_err() || failed {
+            let failed = made.is_err();
+            if out.send(made).is_err() || failed {
                 return;
             }
         }
     }
 
-    /// Appends its checkpoint to a chunk; None if the chain has ended.
-    fn seal(&mut self, chunk: Chunk) -> Result<Option<Vec<u8>>> {
+    /// The lines of a chunk and its checkpoint, which in the head is one of the lines; None if the chain has ended.
+    fn seal(&mut self, chunk: Chunk) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
         let Chunk { mut lines, number, stream, rows, bookmarks } = chunk;
+        let is_head = stream.is_none();
         let digest = sha256(&lines);
         let Ok(Link { prev, bytes }) = self.before.recv() else { return Ok(None) };
         let checkpoint = Checkpoint::new(number, stream, rows, lines.len(), digest, prev);
-        let line = checkpoint.to_line(&bookmarks)?;
-        check_line(line.len(), "a checkpoint")?;
-        lines.extend_from_slice(line.as_bytes());
-        let prev = Some(sha256(line.as_bytes()));
+        let mut checkpoint = checkpoint.to_line(&bookmarks)?.into_bytes();
+        check_line(checkpoint.len(), "a checkpoint")?;
+        let prev = Some(sha256(&checkpoint));
+        let bytes = bytes + (lines.len() + checkpoint.len()) as u64;
         // who does not listen has failed: the writer will hear of it in its turn
-        let _ = self.after.send(Link { prev, bytes: bytes + lines.len() as u64 });
-        Ok(Some(lines))
+        let _ = self.after.send(Link { prev, bytes });
+        if is_head {
+            lines.append(&mut checkpoint);
+        }
+        Ok(Some((lines, checkpoint)))
     }
 
-    fn compress(&mut self, mut content: Vec<u8>) -> Result<Frame> {
-        let mut compressed = self.frames.try_recv().unwrap_or_default();
-        compressed.clear();
-        compressed.reserve(zstd::zstd_safe::compress_bound(content.len()));
+    /// A frame of some lines, and one of their checkpoint if there is one.
+    fn compress(&mut self, mut lines: Vec<u8>, checkpoint: &[u8]) -> Result<Compressed> {
+        let mut made = Compressed {
+            bytes: self.frames.try_recv().unwrap_or_default(),
+            entries: Vec::with_capacity(2),
+        };
+        made.bytes.clear();
+        let bound = zstd::zstd_safe::compress_bound;
+        made.bytes.reserve(bound(lines.len()) + bound(checkpoint.len()));
+        self.append(&lines, &mut made)?;
+        if !checkpoint.is_empty() {
+            self.append(checkpoint, &mut made)?;
+        }
+        lines.clear();
+        lines.shrink_to(KEPT);
+        let _ = self.chunks.send(lines);
+        Ok(made)
+    }
+
+    /// Appends a frame of `content`; there is room for it.
+    fn append(&mut self, content: &[u8], made: &mut Compressed) -> Result<()> {
+        let start = made.bytes.len();
+        let mut frame = Cursor::new(&mut made.bytes);
+        frame.set_position(start as u64);
         self.compressor
-            .compress_to_buffer(&content, &mut compressed)
+            .compress_to_buffer(content, &mut frame)
             .map_err(|e| ArchiveError::new(ErrorKind::Internal, "zstd failed").because(e))?;
-        let frame = Frame { compressed, content: content.len() };
-        content.clear();
-        content.shrink_to(KEPT);
-        let _ = self.chunks.send(content);
-        Ok(frame)
+        made.entries.push(entry(&made.bytes[start..], content.len()));
+        Ok(())
     }
 }
 
@@ -296,20 +317,19 @@ fn write<W: Write>(mut out: W, lanes: &[Lane], written: &AtomicU64) -> Result<En
     let mut entries = Vec::new();
     for lane in lanes.iter().cycle() {
         let Ok(frame) = lane.frames.recv() else { break };
-        let frame = frame?;
-        out.write_all(&frame.compressed).map_err(unwritable)?;
-        written.fetch_add(frame.compressed.len() as u64, Ordering::Relaxed);
-        entries.push(entry(&frame));
-        let _ = lane.used.send(frame.compressed);
+        let Compressed { bytes, entries: made } = frame?;
+        out.write_all(&bytes).map_err(unwritable)?;
+        written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        entries.extend(made);
+        let _ = lane.used.send(bytes);
     }
     Ok(Ended { out, entries })
 }
 
-fn entry(frame: &Frame) -> Entry {
-    let tail = frame.compressed.len().saturating_sub(4);
+fn entry(frame: &[u8], content: usize) -> Entry {
     Entry {
-        compressed: u32::try_from(frame.compressed.len()).unwrap_or(u32::MAX),
-        decompressed: u32::try_from(frame.content).unwrap_or(u32::MAX),
-        checksum: seek_table::number(&frame.compressed, tail).unwrap_or(0),
+        compressed: u32::try_from(frame.len()).unwrap_or(u32::MAX),
+        decompressed: u32::try_from(content).unwrap_or(u32::MAX),
+        checksum: seek_table::number(frame, frame.len().saturating_sub(4)).unwrap_or(0),
     }
 }

@@ -1,5 +1,6 @@
 //! Writing: rows into chunks, chunks into frames that are compressed side by side and written in order.
 
+mod borders;
 pub mod frames;
 pub mod writer;
 

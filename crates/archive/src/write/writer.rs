@@ -15,6 +15,7 @@ use crate::limits::{CHUNK_TARGET, check_line, is_stream_name, limit};
 use crate::limits::{COLUMNS, CONTROL_LINE, HEAD_FRAME, RECORD_LINE};
 use crate::model::Stream;
 use crate::show::{show, show_text};
+use crate::write::borders::{Border, Borders, hash};
 use crate::write::frames::{Chunk, DEFAULT_LEVEL, Frames};
 use crate::write::processors;
 
@@ -121,6 +122,15 @@ impl StreamWriter {
         }
     }
 
+    /// The hash that decides whether a chunk ends behind a row: that of its key, or of its line if it has none.
+    fn hash(&self, line: &[u8]) -> u64 {
+        let key = self.stream.key.iter().map(|column| self.value(line, *column));
+        if key.clone().next().is_none() || key.clone().any(|value| value == b"null") {
+            return hash(std::iter::once(line));
+        }
+        hash(key)
+    }
+
     /// Refuses a row that shows null where the SCHEMA line allows none: no reader would take it.
     fn check(&self, line: &[u8], batch: &Batch, row: usize) -> Result<()> {
         for (n, column) in self.stream.columns.iter().enumerate().filter(|(_, c)| !c.nullable) {
@@ -153,9 +163,10 @@ pub struct ArchiveWriter<W> {
     chunk_target: usize,
     streams: Vec<StreamWriter>,
     current: usize,
+    /// The lines of the chunk that is being filled, and where it may end.
     chunk: Vec<u8>,
     chunk_rows: u64,
-    key: Vec<(usize, usize)>,
+    borders: Borders,
     checkpoints: u64,
     bookmarks: Bookmarks,
 }
@@ -163,11 +174,22 @@ pub struct ArchiveWriter<W> {
 impl<W: Write + Send + 'static> ArchiveWriter<W> {
     /// Starts an archive: writes the header, the SCHEMA lines and the first checkpoint.
     ///
-    /// `written` counts the compressed bytes as they leave.
-    ///
     /// # Errors
     /// A stream that breaks a limit of the format, or an output that cannot be written.
     pub fn create(
+        out: W,
+        header: &Header,
+        streams: Vec<Stream>,
+        options: WriterOptions,
+    ) -> Result<ArchiveWriter<W>> {
+        ArchiveWriter::create_counted(out, header, streams, options, Arc::default())
+    }
+
+    /// The same; `written` counts the compressed bytes as they leave, for whoever shows progress.
+    ///
+    /// # Errors
+    /// As [`ArchiveWriter::create`].
+    pub fn create_counted(
         out: W,
         header: &Header,
         streams: Vec<Stream>,
@@ -190,19 +212,21 @@ impl<W: Write + Send + 'static> ArchiveWriter<W> {
         }
         let frames = Frames::start(out, options.level, options.threads, written)?;
         let row_digests = options.row_digests;
+        let chunk_target = usize::try_from(header.chunk_target).unwrap_or(CHUNK_TARGET);
         let mut writer = ArchiveWriter {
             frames,
             options,
-            chunk_target: usize::try_from(header.chunk_target).unwrap_or(CHUNK_TARGET),
+            chunk_target,
             streams: streams.into_iter().map(|s| StreamWriter::new(s, row_digests)).collect(),
             current: 0,
             chunk: head.into_bytes(),
             chunk_rows: 0,
-            key: Vec::new(),
+            borders: Borders::new(chunk_target),
             checkpoints: 0,
             bookmarks: Bookmarks::default(),
         };
-        writer.seal(None)?;
+        let head = Border { bytes: writer.chunk.len(), rows: 0 };
+        writer.seal(None, head, "{}".into())?;
         Ok(writer)
     }
 
@@ -237,13 +261,22 @@ impl<W: Write + Send + 'static> ArchiveWriter<W> {
             return taken;
         }
         stream.note(line);
-        if self.chunk_rows > 0 && self.chunk.len() > self.chunk_target {
-            let line = self.chunk.split_off(start);
-            self.close_chunk()?;
-            self.chunk.extend_from_slice(&line);
+        let (length, hash) = (line.len(), stream.hash(line));
+        while self.chunk.len() > self.chunk_target
+            && let Some(best) = self.borders.best()
+        {
+            self.close_chunk(best)?;
         }
         self.chunk_rows += 1;
-        self.note_key();
+        let end = Border { bytes: self.chunk.len(), rows: self.chunk_rows };
+        let stream = &self.streams[self.current];
+        let order = stream.stream.order.iter().map(|column| {
+            let (from, to) = stream.encoder.span(*column);
+            (end.bytes - length + from, end.bytes - length + to)
+        });
+        if self.borders.add(hash, length, end, order) {
+            self.close_chunk(end)?;
+        }
         Ok(())
     }
 
@@ -269,7 +302,7 @@ impl<W: Write + Send + 'static> ArchiveWriter<W> {
     }
 
     fn seal_all(&mut self) -> Result<(String, Manifest)> {
-        self.close_chunk()?;
+        self.close_stream()?;
         let link = self.frames.last_link()?;
         let name = |s: &StreamWriter| s.stream.name.clone();
         let mut manifest = Manifest::new(
@@ -291,7 +324,7 @@ impl<W: Write + Send + 'static> ArchiveWriter<W> {
     }
 
     fn begin(&mut self, stream: usize) -> Result<()> {
-        self.close_chunk()?;
+        self.close_stream()?;
         if stream < self.current || stream >= self.streams.len() {
             return Err(ArchiveError::new(
                 ErrorKind::Internal,
@@ -302,55 +335,52 @@ impl<W: Write + Send + 'static> ArchiveWriter<W> {
         Ok(())
     }
 
-    fn close_chunk(&mut self) -> Result<()> {
-        if self.chunk_rows == 0 {
-            return Ok(());
-        }
-        let last_key = self.last_key();
+    /// Closes the chunk behind its last row, as the end of a stream does.
+    fn close_stream(&mut self) -> Result<()> {
+        self.borders.last().map_or(Ok(()), |last| self.close_chunk(last))
+    }
+
+    /// Closes the chunk at a border; the rows behind it are the first ones of the next chunk.
+    fn close_chunk(&mut self, end: Border) -> Result<()> {
+        let last_key = self.last_key(end);
+        self.borders.cut(end);
         let stream = &mut self.streams[self.current];
-        stream.rows += self.chunk_rows;
+        stream.rows += end.rows;
         stream.extent.chunks += 1;
-        stream.extent.bytes += self.chunk.len() as u64;
+        stream.extent.bytes += end.bytes as u64;
         let name = stream.stream.name.clone();
-        self.bookmarks.set(&name, stream.rows, last_key);
-        self.seal(Some(name))
+        let bookmark = self.bookmarks.set(&name, stream.rows, last_key);
+        self.seal(Some(name), end, bookmark)
     }
 
-    /// Remembers where the key of the row written last stands.
-    fn note_key(&mut self) {
-        let stream = &self.streams[self.current];
-        let start = self.chunk.len() - stream.encoder.written();
-        self.key.clear();
-        for column in &stream.stream.order {
-            let (from, to) = stream.encoder.span(*column);
-            self.key.push((start + from, start + to));
-        }
-    }
-
-    /// The order columns of the chunk's last row as a JSON array; none if unsorted, or if it is
-    /// too long for the bookmarks of a control line: they are a hint, the row travels all the same.
-    fn last_key(&self) -> Option<String> {
-        let length: usize = self.key.iter().map(|(from, to)| to - from).sum();
-        if length > KEYS / self.streams.len() {
+    /// The order columns of the row before a border as a JSON array; none if unsorted, or if it is too long for the
+    /// bookmarks of the manifest: they are a hint, the row travels all the same.
+    fn last_key(&self, end: Border) -> Option<String> {
+        let spans = self.borders.spans(end);
+        let length: usize = spans.iter().map(|(from, to)| to - from).sum();
+        if spans.is_empty() || length > KEYS / self.streams.len() {
             return None;
         }
-        let values = (self.key.iter()).map(|(from, to)| {
+        let values = spans.iter().map(|(from, to)| {
             String::from_utf8_lossy(self.chunk.get(*from..*to).unwrap_or(b"null"))
         });
-        (!self.key.is_empty()).then(|| format!("[{}]", values.collect::<Vec<_>>().join(",")))
+        Some(format!("[{}]", values.collect::<Vec<_>>().join(",")))
     }
 
-    /// Hands the chunk over to be sealed with its checkpoint.
-    fn seal(&mut self, stream: Option<String>) -> Result<()> {
-        let mut empty = self.frames.buffer()?;
+    /// Hands the lines before a border over to be sealed with their checkpoint.
+    fn seal(&mut self, stream: Option<String>, end: Border, bookmarks: String) -> Result<()> {
+        let mut next = self.frames.buffer()?;
         // at once, and not by doubling: what is left behind in between would stay with the process
-        empty.reserve(self.chunk_target + LAST_LINE);
+        next.reserve(self.chunk_target + LAST_LINE);
+        next.extend_from_slice(&self.chunk[end.bytes..]);
+        self.chunk.truncate(end.bytes);
+        self.chunk_rows -= end.rows;
         self.frames.seal(Chunk {
-            lines: std::mem::replace(&mut self.chunk, empty),
+            lines: std::mem::replace(&mut self.chunk, next),
             number: self.checkpoints,
             stream,
-            rows: std::mem::take(&mut self.chunk_rows),
-            bookmarks: self.bookmarks.to_json(),
+            rows: end.rows,
+            bookmarks,
         })?;
         self.checkpoints += 1;
         Ok(())
