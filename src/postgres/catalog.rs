@@ -195,7 +195,15 @@ impl PgCatalog {
         let (schema, mut tables, layout) = fitting.swap_remove(position);
         tables.retain(|t| !t.view);
         let foreign_keys = read_foreign_keys(connection, &schema).await?;
-        let checks = read_checks(connection, &schema).await?;
+        let mut checks = read_checks(connection, &schema).await?;
+        for check in &mut checks {
+            let of = tables.iter().find(|t| t.name == check.table);
+            // what is staged as text is for the server to compare
+            check.foreseen.take_if(|(name, _)| {
+                let column = of.and_then(|t| t.columns.iter().find(|c| c.name == *name));
+                column.is_none_or(|c| matches!(c.target_type(), ColumnType::Cast(_)))
+            });
+        }
         Ok(PgCatalog { schema, layout, tables, foreign_keys, checks })
     }
 

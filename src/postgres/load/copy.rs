@@ -241,7 +241,7 @@ pub(super) fn with_hint(code: Code, error: Error) -> Error {
     }
 }
 
-/// The line and column of the first row with the value that a detail quotes: `Key (column)=(value)
+/// The line and columns of the first row with the values that a detail quotes: `Key (column)=(value)
 /// …`. Words are translated on some servers, the parentheses are not.
 pub(super) fn line_with(
     detail: &str,
@@ -249,11 +249,15 @@ pub(super) fn line_with(
     rows: &Rows<'_>,
 ) -> Option<(usize, Option<String>)> {
     let (before, after) = detail.split_once(")=(")?;
-    let (name, wanted) = (before.split_once('(')?.1, after.split_once(')')?.0);
-    let column = stream.columns.iter().position(|c| c.name == name)?;
-    let is_it = |row: &usize| chronicle_archive::show(rows.rows.value(*row, column)) == wanted;
+    let (names, wanted) = (before.split_once('(')?.1, after.split_once(')')?.0);
+    let column = |name: &str| stream.columns.iter().position(|c| c.name == name);
+    let columns: Vec<usize> = names.split(", ").map(column).collect::<Option<_>>()?;
+    let is_it = |row: &usize| {
+        let values = columns.iter().map(|c| chronicle_archive::show(rows.rows.value(*row, *c)));
+        values.collect::<Vec<_>>().join(", ") == wanted
+    };
     let row = (0..rows.rows.rows()).find(is_it)?;
-    Some((row + 1, Some(show_text(name))))
+    Some((row + 1, Some(show_text(names))))
 }
 
 /// A row's place in the archive and its key, for messages.

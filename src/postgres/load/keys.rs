@@ -43,6 +43,12 @@ impl PgTarget {
     }
 }
 
+/// SQL that is true if two values are equal as a type says. Arrays are compared by the equality of their
+/// elements' type, which may be of an extension, and be found in no schema that we look into.
+pub(super) fn same_as_type(one: &str, other: &str, ty: &str) -> String {
+    format!("ARRAY[{one}::{ty}] = ARRAY[{other}::{ty}]")
+}
+
 /// The names of a table's key as SQL writes them.
 pub(super) fn key_names(table: &CatalogTable) -> Vec<String> {
     table.key.iter().map(|n| quoted(&table.columns[*n].physical)).collect()
@@ -61,10 +67,14 @@ impl Key {
 
     /// SQL that is true if two rows have the same key, as the type and collation of each column say.
     pub(super) fn same(&self, one: Alias<'_>, other: Alias<'_>) -> String {
-        let same = |column: &KeyColumn| match (column.value(one), column.value(other)) {
-            // arrays with NULL are equal, and can be hashed, unlike IS NOT DISTINCT FROM
-            (one, other) if column.nullable => format!("ARRAY[{one}] = ARRAY[{other}]"),
-            (one, other) => format!("{one} = {other}"),
+        let same = |column: &KeyColumn| {
+            let (one, other) = (column.value(one), column.value(other));
+            match &column.cast {
+                Some(ty) => same_as_type(&one, &other, ty),
+                // arrays with NULL are equal, and can be hashed, unlike IS NOT DISTINCT FROM
+                None if column.nullable => format!("ARRAY[{one}] = ARRAY[{other}]"),
+                None => format!("{one} = {other}"),
+            }
         };
         match self.columns.is_empty() {
             true => "false".into(),

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use super::keys::{key_names, same_as_type};
 use super::sidecar::STAGED_ENTRIES;
 use super::{Load, PgTarget, table_plan};
-use crate::catalog::Reference;
+use crate::catalog::{CatalogTable, ColumnType, Reference};
 use crate::error::{Code, Error, Result};
 use crate::load::bench_skip::{Step, skips};
 use crate::load::{Problems, Purpose};
@@ -197,7 +198,7 @@ impl PgTarget {
             own.sidecar,
             own.schema_name(),
             literal(&parent.name),
-            key_text(&super::keys::key_names(parent), "m"),
+            key_text(&key_names(parent), "m"),
             row_text("m")
         ))
     }
@@ -312,7 +313,7 @@ impl PgTarget {
     ) -> Option<String> {
         let table = &self.catalog.tables[stream.table];
         let parent = &self.catalog.tables[reference.table];
-        let names = |columns: &[usize], of: &crate::catalog::CatalogTable| -> Vec<String> {
+        let names = |columns: &[usize], of: &CatalogTable| -> Vec<String> {
             columns.iter().map(|n| of.columns[*n].physical.clone()).collect()
         };
         let own = names(&reference.columns, table);
@@ -325,7 +326,13 @@ impl PgTarget {
         let same = |place: &Place<'_>| -> String {
             let pair = |((name, value), column): ((&String, &String), &String)| {
                 let collation = self.collation((&table.name, name), (&parent.name, column));
-                format!("{} = {value}{collation}", self.value(place, "p", column))
+                let known = parent.columns.iter().find(|c| c.physical == *column);
+                match (self.value(place, "p", column), known.map(|c| &c.ty)) {
+                    (other, Some(ColumnType::Cast(ty))) => {
+                        format!("{}{collation}", same_as_type(&other, value, ty))
+                    }
+                    (other, _) => format!("{other} = {value}{collation}"),
+                }
             };
             let pairs = own.iter().zip(&values).zip(&parent_columns).map(pair);
             pairs.collect::<Vec<_>>().join(" AND ")
