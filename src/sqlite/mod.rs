@@ -72,7 +72,9 @@ pub(crate) fn add_functions(connection: &Connection) -> rusqlite::Result<()> {
         | FunctionFlags::SQLITE_DETERMINISTIC
         | FunctionFlags::SQLITE_DIRECTONLY;
     connection.create_scalar_function(KEY_TEXT, -1, flags, |key| {
-        Ok(crate::identity::key_text((0..key.len()).map(|n| from_sqlite(key.get_raw(n)))))
+        let parts: Vec<Value<'_>> = (0..key.len()).map(|n| from_sqlite(key.get_raw(n))).collect();
+        // a row without a key is not the one whose key is the text "NULL"
+        Ok((!parts.contains(&Value::Null)).then(|| crate::identity::key_text(parts)))
     })?;
     connection.create_scalar_function(SHOWN_KEY, -1, flags, |key| {
         let parts: Vec<String> =
@@ -81,7 +83,8 @@ pub(crate) fn add_functions(connection: &Connection) -> rusqlite::Result<()> {
     })
 }
 
-/// SQL for the text that names a row by its key, which is given as SQL, column by column.
+/// SQL for the text that names a row by its key, which is given as SQL, column by column; NULL if any
+/// of them is.
 pub(crate) fn key_text(key: &[String]) -> String {
     format!("{KEY_TEXT}({})", key.join(", "))
 }

@@ -213,7 +213,7 @@ impl SqliteTarget {
         &self.catalog.tables[loading.streams[stream].table].references[number]
     }
 
-    /// Whether the rows that orphans lack can be made: other rows than sessions would be empty, and
+    /// Whether the rows that orphans lack can be made: of some tables they would be empty, and
     /// a row that is made has the key that is asked for.
     fn can_adopt(&self, loading: &Loading, left: &Left) -> bool {
         let reference = self.reference(loading, left.stream, left.check);
@@ -406,7 +406,7 @@ impl SqliteTarget {
             kept.defaulted(WHOLE_ROW, &row.get::<_, String>(1)?);
             Ok(SidecarEntry { row: 0, key: row.get(0)?, text: kept.text() })
         };
-        let cannot = |e| failed(Code::Target, "cannot make the sessions that rows refer to", e);
+        let cannot = |e| failed(Code::Target, "cannot make the rows that orphans refer to", e);
         let adopted = (self.connection.prepare(&sql))
             .and_then(|mut insert| insert.query_map([], made)?.collect())
             .map_err(cannot)?;

@@ -397,6 +397,21 @@ fn what_a_table_lacks_comes_back_to_its_row_by_a_composite_key() {
 }
 
 #[test]
+fn a_row_without_a_key_has_no_entry_of_a_key_spelled_null() {
+    let ddl = "CREATE TABLE place (a TEXT, b TEXT, t TEXT, PRIMARY KEY (a, b))";
+    let tables = Tables::new("null_key", ddl, &[("place", "side", &["a", "b"])]);
+    let source = tables.file("a.db", "INSERT INTO place VALUES ('NULL', 'NULL', 'text')");
+    let target = tables.new_file("b.db");
+    fill(&target, "CREATE TABLE place (a TEXT, b TEXT, PRIMARY KEY (a, b))");
+    tables.again(&tables.export(&source), &target, &["--on-missing-column=fold"]);
+    fill(&target, "INSERT INTO place VALUES (NULL, NULL), (NULL, 'NULL')");
+    let back = tables.new_file("c.db");
+    tables.create(&tables.export(&target), &back, &[]);
+    let rows = ask(&back, "SELECT a IS NULL, b IS NULL, t FROM place ORDER BY 1, 2");
+    assert_eq!(rows, "0|0|text\n1|0|\n1|1|");
+}
+
+#[test]
 fn a_column_may_be_called_as_the_number_of_a_row() {
     let ddl = "CREATE TABLE hides (rowid TEXT, n INT, PRIMARY KEY (rowid, n))";
     let tables = Tables::new("hidden_rowid", ddl, &[("hides", "side", &["rowid", "n"])]);
