@@ -72,7 +72,10 @@ pub(crate) fn add_functions(connection: &Connection) -> rusqlite::Result<()> {
         | FunctionFlags::SQLITE_DETERMINISTIC
         | FunctionFlags::SQLITE_DIRECTONLY;
     connection.create_scalar_function(KEY_TEXT, -1, flags, |key| {
-        Ok(crate::identity::key_text((0..key.len()).map(|n| from_sqlite(key.get_raw(n)))))
+        let parts = || (0..key.len()).map(|n| from_sqlite(key.get_raw(n)));
+        // a key with a NULL names no row, not one whose key is the text NULL
+        let whole = parts().all(|part| part != Value::Null);
+        Ok(whole.then(|| crate::identity::key_text(parts())))
     })?;
     connection.create_scalar_function(SHOWN_KEY, -1, flags, |key| {
         let parts: Vec<String> =
