@@ -1008,7 +1008,7 @@ fn what_is_kept_beside_a_row_is_never_replaced_by_another_import() {
     desk.shift(&first, &server.url(), &["--on-unrepresentable=adapt"]).success();
     desk.shift(&other, &server.url(), KEEP)
         .fails_with(11)
-        .stderr_has("keeps another original of \"data\"");
+        .stderr_has("stores another original of \"data\"");
     assert_eq!(kept(), before);
 }
 
