@@ -6,7 +6,6 @@ mod changes;
 mod clock_skew;
 pub mod convert;
 mod duplicates;
-pub mod event_type;
 mod existing_keys;
 pub mod key_map;
 mod keys;
@@ -14,6 +13,7 @@ mod originals;
 mod refusals;
 mod row;
 mod unloaded;
+pub mod vocabulary;
 pub mod worker;
 
 use std::sync::Arc;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::archive_row::ArchiveRow;
 use super::changes::Subject;
 use super::convert::Refusal;
-use super::event_type;
+use super::vocabulary;
 use crate::error::{Code, Error, Result};
 use crate::load::rejects::RejectReason;
 use crate::load::{OnProblem, Problem, SAMPLES};
@@ -35,7 +35,7 @@ impl Remedy {
     fn flags(self) -> &'static str {
         match self {
             Remedy::AssumeZone => "--assume-tz",
-            Remedy::MapVocabulary => event_type::FLAG,
+            Remedy::MapVocabulary => vocabulary::FLAG,
             Remedy::MissingColumn => "--on-missing-column=fold, =add or =drop",
             Remedy::MissingTable => "--on-missing-column=fold or =drop",
             Remedy::Adapt => "--on-unrepresentable=adapt, =preserve or =reject",
@@ -269,7 +269,7 @@ fn hint(remedy: Option<Remedy>, zone: Option<&str>) -> String {
         (Some(Remedy::AssumeZone), None) => "say in which time zone these times were written: \
              --assume-tz ZONE, for example --assume-tz Europe/Berlin"
             .into(),
-        (Some(Remedy::MapVocabulary), _) => event_type::HINT.into(),
+        (Some(Remedy::MapVocabulary), _) => vocabulary::HINT.into(),
         (Some(Remedy::Adapt), _) => "--on-unrepresentable=adapt loads the nearest value that the \
              target holds and counts it, =preserve stores the original in the sidecar table, \
              =reject leaves the row out and writes it to --rejects FILE"

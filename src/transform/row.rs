@@ -3,10 +3,10 @@
 use super::archive_row::ArchiveRow;
 use super::changes::{ChangeKind, Subject};
 use super::convert::{Nearest, Refusal, adapt, convert};
-use super::event_type;
 use super::key_map::MappedKey;
 use super::keys::Mapping;
 use super::refusals::Remedy;
+use super::vocabulary;
 use super::{TargetRows, Transformer};
 use crate::catalog::{Affinity, CheckConstraint, ColumnType};
 use crate::error::Result;
@@ -330,7 +330,7 @@ impl Transformer {
         {
             let hook = self.hook(row, name);
             let name = String::from_utf8_lossy(name);
-            let nearest = event_type::nearest(&name, hook.as_deref(), allowed)?;
+            let nearest = vocabulary::nearest(&name, hook.as_deref(), allowed)?;
             return Some(Instead::Value(Value::Text(nearest.as_bytes())));
         }
         adapt(&mut self.scanner, column, row.zone_rule(column), value).map(Instead::Nearest)
@@ -367,20 +367,20 @@ impl Transformer {
     ) -> Option<&'static str> {
         let (EventTypes::Upstream, Value::Text(text)) = (types, value) else { return None };
         let hook = self.hook(row, text);
-        event_type::upstream(std::str::from_utf8(text).ok()?, hook.as_deref())
+        vocabulary::upstream(std::str::from_utf8(text).ok()?, hook.as_deref())
     }
 
     /// The hook that a row came from, where its word asks for it.
     fn hook(&mut self, row: ArchiveRow<'_>, word: &[u8]) -> Option<String> {
-        if !event_type::asks_for_hook(word) {
+        if !vocabulary::asks_for_hook(word) {
             return None;
         }
-        if let Some(hook) = row.text(event_type::HOOK) {
+        if let Some(hook) = row.text(vocabulary::HOOK) {
             return Some(String::from_utf8_lossy(hook).into_owned());
         }
-        event_type::PAYLOADS.into_iter().find_map(|name| {
+        vocabulary::PAYLOADS.into_iter().find_map(|name| {
             let payload = row.text(name)?;
-            let place = member(&mut self.scanner, payload, event_type::HOOK)?;
+            let place = member(&mut self.scanner, payload, vocabulary::HOOK)?;
             serde_json::from_slice(&payload[place.value]).ok()
         })
     }
