@@ -64,8 +64,8 @@ fn tokens(sql: &str) -> Vec<Token> {
         let end = |found: Option<usize>, behind: usize| found.map_or(rest.len(), |n| n + behind);
         let next = if rest.starts_with("--") {
             end(rest.find('\n'), 1)
-        } else if rest.starts_with("/*") {
-            end(rest[2..].find("*/"), 4)
+        } else if let Some(comment) = rest.strip_prefix("/*") {
+            end(comment.find("*/"), 4)
         } else if let Some(close) = closing_quote(first).filter(|_| !begins_array(rest, &tokens)) {
             let (text, next) = between_quotes(rest, first, close, false);
             tokens.push(if first == '\'' { Token::Text(text) } else { Token::Quoted(text) });

@@ -147,7 +147,7 @@ mod tests {
     fn a_stream_without_a_table_goes_where_the_user_says() {
         let side = stream("tool_events", &[("id", Kind::Text), ("tool_name", Kind::Text)]);
         let policy = |policy| {
-            let plan = planned(&[side.clone()], &target(), options(policy));
+            let plan = planned(std::slice::from_ref(&side), &target(), options(policy));
             let unmapped = plan.streams[0].unmapped().unwrap();
             (unmapped.policy, unmapped.original_columns().count(), plan.keeps_columns())
         };

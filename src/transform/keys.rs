@@ -1,6 +1,7 @@
 //! Ids of an archive to ids of a target, with what a mapped id means for its row.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -67,8 +68,8 @@ impl KeyMapper {
     pub fn new(plan: Arc<Plan>) -> Result<KeyMapper> {
         let mut maps = BTreeMap::new();
         for ids in plan.tables().flat_map(|(_, t)| &t.columns).filter_map(|c| c.ids.as_ref()) {
-            if !maps.contains_key(&ids.table) {
-                maps.insert(ids.table, KeyMap::new()?);
+            if let Entry::Vacant(vacant) = maps.entry(ids.table) {
+                vacant.insert(KeyMap::new()?);
             }
         }
         let referenced = |s: &crate::plan::StreamPlan| {

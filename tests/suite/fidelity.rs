@@ -479,6 +479,35 @@ fn a_second_import_that_preserves_changes_nothing() {
 }
 
 #[test]
+fn recreated_tables_inherit_no_originals() {
+    let scratch = Scratch::new("recreated");
+    let texts = scratch.sqlite("texts.db", HOOKS, &good());
+    let zoned = session(1) + &event(11, 1, "stop");
+    let instants = postgres(UPSTREAM, "recreated_from", "");
+    scratch.shift(&scratch.sqlite("zoned.db", HOOKS, &zoned), &instants.url(), KEEP).success();
+    instants.psql(
+        "UPDATE chronicle_sessions SET end_time = 'infinity'; DROP SCHEMA chronicle_dump CASCADE",
+    );
+    let archive = scratch.export(&instants.url());
+
+    let server = postgres(UPSTREAM, "recreated", "");
+    scratch.shift(&texts, &server.url(), KEEP).success();
+    server.psql("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
+    server.apply_file(fixture(UPSTREAM));
+    import(&archive, &server.url(), KEEP).success();
+    let again = scratch.export(&server.url());
+    for stream in ["sessions", "events"] {
+        assert_eq!(records(&again, stream), records(&archive, stream));
+    }
+
+    let file = scratch.sqlite("target.db", HOOKS, "");
+    scratch.shift(&instants.url(), &file, KEEP).success();
+    fill(&file, "DELETE FROM events; DELETE FROM sessions");
+    scratch.shift(&texts, &file, KEEP).success();
+    assert_same_rows(&sqlite_dump(&file), &sqlite_dump(&texts));
+}
+
+#[test]
 fn what_is_kept_beside_the_rows_is_for_the_owner_alone() {
     let desk = Scratch::new("private_residue");
     let source = desk.sqlite("source.db", HOOKS, &good());

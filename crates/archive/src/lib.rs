@@ -7,7 +7,7 @@
 //! # Reading
 //!
 //! An [`ArchiveReader`] fills a [`Batch`] with the rows of one chunk at a time; the batch is used again. This lists the
-//! sessions of an archive:
+//! tasks of an archive:
 //!
 //! ```no_run
 //! use std::fs::File;
@@ -15,12 +15,12 @@
 //! use chronicle_archive::{ArchiveReader, Batch, Limits, show};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let mut reader = ArchiveReader::open(File::open("chronicle.ndjson.zst")?, Limits::default())?;
-//! let sessions = reader.stream("sessions").ok_or("no stream sessions")?;
-//! let id = reader.streams()[sessions].column("id").ok_or("no column id")?;
+//! let mut reader = ArchiveReader::open(File::open("tasks.ndjson.zst")?, Limits::default())?;
+//! let tasks = reader.stream("tasks").ok_or("no stream tasks")?;
+//! let id = reader.streams()[tasks].column("id").ok_or("no column id")?;
 //! let mut batch = Batch::default();
 //! while reader.next_batch(&mut batch)? {
-//!     if batch.stream() == sessions {
+//!     if batch.stream() == tasks {
 //!         for row in 0..batch.rows() {
 //!             println!("{}", show(batch.value(row, id)));
 //!         }
@@ -42,8 +42,8 @@
 //! };
 //!
 //! # fn main() -> chronicle_archive::Result<()> {
-//! let columns = vec![Column::new("id", Kind::Text), Column::new("prompts", Kind::Int)];
-//! let streams = vec![Stream::new("sessions", columns)];
+//! let columns = vec![Column::new("id", Kind::Text), Column::new("steps", Kind::Int)];
+//! let streams = vec![Stream::new("tasks", columns)];
 //! let origin = Origin { backend: "sqlite".into(), ..Origin::default() };
 //! let header = Header::new(origin, &streams, CHUNK_TARGET);
 //! let mut writer = ArchiveWriter::create(Vec::new(), &header, streams, WriterOptions::default())?;

@@ -62,9 +62,6 @@ impl PgTarget {
         let types: Vec<ColumnType> = stream.columns.iter().map(|c| c.ty.clone()).collect();
         let casts = types.iter().any(|ty| matches!(ty, ColumnType::Cast(_)));
         let empty = self.is_empty(&table.name).await?;
-        if empty && self.purpose == Purpose::Load {
-            self.delete_entries(&table.name).await?;
-        }
         let (waits, must_wait) = self.waits(plan, number)?;
         let checks = self.purpose == Purpose::Check;
         let rejects = plan.options.on_unrepresentable == OnUnrepresentable::Reject;

@@ -121,6 +121,7 @@ impl PgTarget {
             self.lock().await?;
             self.silence_triggers().await?;
             self.check_at_once().await?;
+            self.forget_gone_rows(&plan).await?;
         }
         for (_, stream) in plan.tables() {
             self.add_columns(stream).await?;

@@ -145,11 +145,23 @@ impl PgTarget {
         self.run("cannot note what defaults have put into the rows", &sql).await
     }
 
-    /// Deletes the entries of rows that are no longer there.
-    pub(super) async fn delete_entries(&self, table: &str) -> Result<()> {
+    /// Deletes what our own tables say of tables without rows: those rows are gone, perhaps with the
+    /// whole table.
+    pub(super) async fn forget_gone_rows(&self, plan: &Plan) -> Result<()> {
         let Some(own) = self.own_tables().await? else { return Ok(()) };
-        let sql = format!("DELETE FROM {} r WHERE {}", own.sidecar, own.belongs("r", table));
-        self.run("cannot delete the entries of rows that are gone", &sql).await
+        for (_, stream) in plan.tables() {
+            let table = &self.catalog.tables[stream.table].name;
+            if !self.is_empty(table).await? {
+                continue;
+            }
+            let gone = own.belongs("r", table);
+            let sql = format!(
+                "DELETE FROM {} r WHERE {gone}; DELETE FROM {} r WHERE {gone}",
+                own.sidecar, own.columns
+            );
+            self.run("cannot delete the entries of rows that are gone", &sql).await?;
+        }
+        Ok(())
     }
 
     /// Brings staged entries into the sidecar table. Rows that have no table and are there already stay

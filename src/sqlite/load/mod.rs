@@ -18,7 +18,7 @@ use self::keys::Keys;
 use self::references::ReferenceCheck;
 use self::row::{IncomingRow, Inserted, insert_sql};
 use self::schema::{blocker, describe};
-use self::sidecar::{note_columns, store};
+use self::sidecar::{forget_gone_rows, note_columns, store};
 use super::catalog::SqliteCatalog;
 use super::new_file::NewFile;
 use super::snapshot::{Head, connect, harden, resolve, scratch};
@@ -238,6 +238,9 @@ impl SqliteTarget {
             false => None,
         };
         let any = ask(&format!("SELECT EXISTS (SELECT 1 FROM {name})"))? == Some(1);
+        if !any {
+            forget_gone_rows(&self.connection, &stream.table_name)?;
+        }
         let shared = plan.tables().any(|(n, s)| n != number && s.table == stream.table);
         // rows that are made for orphans come into the table, too
         let alone = !any && !shared && plan.options.orphans != Some(OnOrphans::Adopt);

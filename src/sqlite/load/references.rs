@@ -168,6 +168,9 @@ pub(super) fn refers(table: &CatalogTable, parent: &CatalogTable, reference: &Re
     same.join(" AND ")
 }
 
+/// A check of one reference: the number of its stream in the plan, and which of the stream's checks it is.
+pub(super) type CheckPlace = (usize, usize);
+
 /// The rows of a stream that refer to nothing by one reference.
 struct Left {
     /// The number of the stream in the plan.
@@ -183,7 +186,7 @@ impl SqliteTarget {
     pub(super) fn settle_references(
         &self,
         loading: &mut Loading,
-    ) -> Result<(Vec<Orphans>, Vec<(usize, usize)>)> {
+    ) -> Result<(Vec<Orphans>, Vec<CheckPlace>)> {
         let mut left = self.left(loading)?;
         let mut adopting = Vec::new();
         match loading.plan.options.orphans {

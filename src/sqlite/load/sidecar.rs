@@ -83,6 +83,18 @@ pub(super) fn note_columns(connection: &Connection, plan: &Plan) -> rusqlite::Re
     Ok(())
 }
 
+/// Deletes what our own tables say of a table without rows: those rows are gone, perhaps with the whole
+/// table.
+pub(super) fn forget_gone_rows(connection: &Connection, table: &str) -> rusqlite::Result<()> {
+    let exists = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?)";
+    for own in [SIDECAR, COLUMNS] {
+        if connection.query_row(exists, [own], |row| row.get(0))? {
+            connection.execute(&format!("DELETE FROM {own} WHERE table_name = ?"), [table])?;
+        }
+    }
+    Ok(())
+}
+
 /// Joins what is stored beside a row that is there already with what comes with it again; true if
 /// nothing was stored before.
 pub(super) fn join_entry(
