@@ -504,7 +504,7 @@ fn recreated_tables_inherit_no_originals() {
     scratch.shift(&instants.url(), &file, KEEP).success();
     fill(&file, "DELETE FROM events; DELETE FROM sessions");
     scratch.shift(&texts, &file, KEEP).success();
-    assert_same_rows(&sqlite_dump(&file), &sqlite_dump(&texts));
+    assert_same_rows(&sqlite_dump(Path::new(&file)), &sqlite_dump(Path::new(&texts)));
 }
 
 #[test]
