@@ -84,7 +84,8 @@ impl Manifest {
         }
     }
 
-    /// The manifest line with its LF; `bookmarks` as [`Bookmarks::to_json`] writes them.
+    /// The manifest line with its LF; `bookmarks` as
+    /// [`Bookmarks::to_json`](crate::control::Bookmarks::to_json) writes them.
     pub fn to_line(&self, bookmarks: &str) -> Result<String> {
         state_line(&to_json(self)?, bookmarks)
     }
