@@ -27,7 +27,7 @@ impl Backend {
     /// A type that holds every value of a kind without change.
     pub fn type_for(self, kind: Kind) -> ColumnType {
         match (self, kind) {
-            (Backend::Sqlite, Kind::Int | Kind::Bool) => ColumnType::Sqlite(Affinity::Numeric),
+            (Backend::Sqlite, Kind::Int | Kind::Bool) => ColumnType::Sqlite(Affinity::Integer),
             (Backend::Sqlite, Kind::Real) => ColumnType::Sqlite(Affinity::Real),
             (Backend::Sqlite, Kind::Bytes) => ColumnType::Sqlite(Affinity::Blob),
             (Backend::Sqlite, _) => ColumnType::Sqlite(Affinity::Text),

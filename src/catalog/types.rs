@@ -5,6 +5,8 @@
 pub enum Affinity {
     /// Numbers become text.
     Text,
+    /// As numeric; the column is declared to hold integers.
+    Integer,
     /// Text that looks like a number becomes one, reals without a fraction become integers.
     Numeric,
     /// Text that looks like a number becomes one, integers become reals.
@@ -45,6 +47,7 @@ impl ColumnType {
     pub fn name(&self) -> String {
         match self {
             ColumnType::Sqlite(Affinity::Text) => "SQLite text".into(),
+            ColumnType::Sqlite(Affinity::Integer) => "SQLite integer".into(),
             ColumnType::Sqlite(Affinity::Numeric) => "SQLite numeric".into(),
             ColumnType::Sqlite(Affinity::Real) => "SQLite real".into(),
             ColumnType::Sqlite(Affinity::Blob) => "SQLite".into(),

@@ -240,7 +240,7 @@ impl Joiner<'_> {
             |stream: &Stream| matches!(stream.key[..], [k] if stream.columns[k].kind == Kind::Int);
         let numbered = matches!(
             table.columns[key].ty,
-            ColumnType::Int(_) | ColumnType::Sqlite(Affinity::Numeric)
+            ColumnType::Int(_) | ColumnType::Sqlite(Affinity::Integer)
         );
         let own = origin_column(word);
         match (self.origin.backend == word, number(stream) == numbered) {
@@ -335,7 +335,7 @@ impl Joiner<'_> {
     fn ids(&self, table: &CatalogTable, place: usize, kind: Kind) -> Option<Ids> {
         let rule = match table.columns[place].ty {
             ColumnType::Uuid if kind != Kind::Uuid => IdRule::Uuid,
-            ColumnType::Int(_) | ColumnType::Sqlite(Affinity::Numeric) if kind != Kind::Int => {
+            ColumnType::Int(_) | ColumnType::Sqlite(Affinity::Integer) if kind != Kind::Int => {
                 IdRule::Integer
             }
             _ => IdRule::Keep,

@@ -344,7 +344,7 @@ pub fn affinity(declared: &str) -> Affinity {
     let declared = declared.to_ascii_uppercase();
     let has = |word: &str| declared.contains(word);
     if has("INT") {
-        Affinity::Numeric
+        Affinity::Integer
     } else if has("CHAR") || has("CLOB") || has("TEXT") {
         Affinity::Text
     } else if has("BLOB") || declared.is_empty() {
@@ -371,7 +371,7 @@ pub fn kind(declared: &str) -> Kind {
         return Kind::Text;
     }
     match affinity(declared) {
-        Affinity::Numeric if has("INT") => Kind::Int,
+        Affinity::Integer => Kind::Int,
         Affinity::Numeric | Affinity::Real => Kind::Real,
         Affinity::Blob if has("BLOB") => Kind::Bytes,
         Affinity::Blob | Affinity::Text => Kind::Text,
@@ -387,7 +387,7 @@ mod tests {
         for (declared, expected, holds) in [
             ("TEXT", Affinity::Text, Kind::Text),
             ("TIMESTAMP", Affinity::Numeric, Kind::Text),
-            ("INTEGER", Affinity::Numeric, Kind::Int),
+            ("INTEGER", Affinity::Integer, Kind::Int),
             ("BOOLEAN", Affinity::Numeric, Kind::Int),
             ("REAL", Affinity::Real, Kind::Real),
             ("BLOB", Affinity::Blob, Kind::Bytes),
@@ -395,7 +395,7 @@ mod tests {
             ("JSON", Affinity::Numeric, Kind::Json),
             ("DECIMAL(10,2)", Affinity::Numeric, Kind::Real),
             ("VARCHAR(10)", Affinity::Text, Kind::Text),
-            ("FLOATING POINT", Affinity::Numeric, Kind::Int),
+            ("FLOATING POINT", Affinity::Integer, Kind::Int),
         ] {
             assert_eq!((affinity(declared), kind(declared)), (expected, holds), "{declared}");
         }

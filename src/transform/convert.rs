@@ -188,11 +188,15 @@ fn to_sqlite<'v>(
         (Affinity::Text, foreign @ (Value::Int(_) | Value::Real(_))) => {
             refuse(format!("{} would become text", class(foreign)))
         }
-        (Affinity::Numeric, Value::Real(v)) if v.trunc() == v && v.abs() < TWO_TO_THE_63 => {
+        (Affinity::Numeric | Affinity::Integer, Value::Real(v))
+            if v.trunc() == v && v.abs() < TWO_TO_THE_63 =>
+        {
             refuse("a real number without a fraction would become an integer")
         }
         (Affinity::Real, Value::Int(_)) => refuse("an integer would become a real number"),
-        (Affinity::Numeric | Affinity::Real, Value::Text(text)) if looks_numeric(text) => {
+        (Affinity::Numeric | Affinity::Integer | Affinity::Real, Value::Text(text))
+            if looks_numeric(text) =>
+        {
             refuse("a text that looks like a number would become one")
         }
         _ => Ok(held),

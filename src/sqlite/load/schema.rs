@@ -26,7 +26,8 @@ impl SqliteTarget {
                 continue;
             }
             let ty = match column.ty {
-                ColumnType::Sqlite(Affinity::Numeric) => "INTEGER",
+                ColumnType::Sqlite(Affinity::Integer) => "INTEGER",
+                ColumnType::Sqlite(Affinity::Numeric) => "NUMERIC",
                 ColumnType::Sqlite(Affinity::Real) => "REAL",
                 ColumnType::Sqlite(Affinity::Blob) => "BLOB",
                 _ => "TEXT",
