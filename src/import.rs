@@ -7,7 +7,9 @@ use crate::archive_input::ArchiveInput;
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::load::rejects::{RejectReason, Rejects};
-use crate::load::{ImportStats, OnProblem, Problem, Problems, Rejected, RowPlace, Rows, Target};
+use crate::load::{
+    ImportStats, Loading, OnProblem, Problem, Problems, Rejected, RowPlace, Rows, Target,
+};
 use crate::plan::{Plan, key_of, plan};
 use crate::policy::{OnUnrepresentable, PlanOptions};
 use crate::progress::Progress;
@@ -54,42 +56,63 @@ pub struct Imported {
 /// A damaged or cut archive, a row or value that the target refuses, or a stop.
 pub async fn import(
     archive_input: ArchiveInput,
-    mut target: Box<dyn Target>,
+    target: Box<dyn Target>,
     options: ImportOptions,
     rejects: Option<File>,
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<Imported> {
-    let loaded = load(archive_input, target.as_mut(), &options, rejects, progress, cancel).await;
-    let mut imported = match loaded {
-        Ok(loaded) => loaded,
+    let prepared = prepare(archive_input, target.as_ref(), &options, rejects, cancel).await;
+    let prepared = match prepared {
+        Ok(prepared) => prepared,
         Err(error) => {
             target.abort().await;
             return Err(error);
         }
     };
-    imported.committed = target.keeps_rows();
-    // from here on a stop comes too late: a commit is not interrupted
-    target.commit().await?;
-    Ok(imported)
+    let plan = Arc::clone(&prepared.import.plan);
+    let mut loading = target.begin(plan, cancel.clone()).await?;
+    match load(prepared, loading.as_mut(), &options, progress, cancel).await {
+        Ok(mut imported) => {
+            imported.committed = loading.keeps_rows();
+            // from here on a stop comes too late: a commit is not interrupted
+            loading.commit().await?;
+            Ok(imported)
+        }
+        Err(error) => {
+            loading.abort().await;
+            Err(error)
+        }
+    }
 }
 
-async fn load(
+/// An import whose first rows have come.
+struct Prepared {
+    archive_input: ArchiveInput,
+    /// The first rows.
+    batch: Batch,
+    /// The end of an archive without rows.
+    empty: Option<Sealed>,
+    transformer: Transformer,
+    import: Import,
+}
+
+/// Plans an import and waits for the first rows: a slow sender keeps nobody waiting for our locks.
+async fn prepare(
     mut archive_input: ArchiveInput,
-    target: &mut dyn Target,
+    target: &dyn Target,
     options: &ImportOptions,
     rejects: Option<File>,
-    progress: &Progress,
     cancel: &Cancel,
-) -> Result<Imported> {
+) -> Result<Prepared> {
     let origin = &archive_input.header.source;
     let plan = Arc::new(plan(origin, &archive_input.streams, target.catalog(), options.plan)?);
     let rejects = rejects
         .map(|file| Rejects::start(file, &archive_input.header, &archive_input.streams))
         .transpose()?;
     let on_problem = target.on_problem();
-    let mut transformer = Transformer::new(Arc::clone(&plan), on_problem)?;
-    let mut loading = Loading {
+    let transformer = Transformer::new(Arc::clone(&plan), on_problem)?;
+    let import = Import {
         rejects,
         rejected: Problems::default(),
         rejected_rows: vec![0; plan.streams.len()],
@@ -97,23 +120,29 @@ async fn load(
         on_problem,
         plan,
     };
-    // the first rows before the transaction: a slow sender keeps nobody waiting for our locks
-    let mut first = Batch::default();
-    let empty = cancel.or(archive_input.next(&mut first)).await?;
-    cancel.or(target.begin(Arc::clone(&loading.plan))).await?;
-    cancel.or(load_existing_keys(transformer.keys(), target)).await?;
+    let mut batch = Batch::default();
+    let empty = cancel.or(archive_input.next(&mut batch)).await?;
+    Ok(Prepared { archive_input, batch, empty, transformer, import })
+}
+
+/// Loads all rows; nothing of them is visible yet.
+async fn load(
+    prepared: Prepared,
+    loading: &mut dyn Loading,
+    options: &ImportOptions,
+    progress: &Progress,
+    cancel: &Cancel,
+) -> Result<Imported> {
+    let Prepared { archive_input, batch, empty, mut transformer, mut import } = prepared;
+    cancel.or(load_existing_keys(transformer.keys(), loading)).await?;
     let End { transformer, sealed } = match empty {
         Some(sealed) => End { transformer, sealed },
         None => {
-            let mut worker = TransformWorker::start(
-                archive_input,
-                first,
-                transformer,
-                &loading.plan,
-                on_problem,
-            )?;
+            let (plan, on_problem) = (&import.plan, import.on_problem);
+            let mut worker =
+                TransformWorker::start(archive_input, batch, transformer, plan, on_problem)?;
             while let Some(mut batch) = cancel.or(async { Ok(worker.next().await) }).await? {
-                let rejected = cancel.or(loading.write(target, &mut batch)).await?;
+                let rejected = cancel.or(import.write(loading, &mut batch)).await?;
                 progress.add_rows(batch.rows);
                 worker.done(batch, rejected);
             }
@@ -130,12 +159,12 @@ async fn load(
             ),
         ));
     }
-    let outcome = cancel.or(target.finalize()).await?;
-    loading.finish(&transformer, outcome, sealed)
+    let outcome = cancel.or(loading.finalize()).await?;
+    import.finish(&transformer, outcome, sealed)
 }
 
 /// The state of an import while rows are loaded.
-struct Loading {
+struct Import {
     plan: Arc<Plan>,
     rejects: Option<Rejects>,
     rejected: Problems,
@@ -146,11 +175,11 @@ struct Loading {
     on_problem: OnProblem,
 }
 
-impl Loading {
+impl Import {
     /// Loads a batch; gives the rows of the archive's batch that the target has rejected.
     async fn write(
         &mut self,
-        target: &mut dyn Target,
+        loading: &mut dyn Loading,
         load_batch: &mut LoadBatch,
     ) -> Result<Vec<usize>> {
         let LoadBatch { batch, target: rows, .. } = &*load_batch;
@@ -163,16 +192,16 @@ impl Loading {
             whole_rows: &rows.whole_rows,
             also_whole: &rows.also_whole,
         };
-        let refused = target.write_rows(&rows).await?;
+        let refused = loading.write_rows(&rows).await?;
         self.redundant_rows[batch.stream()] += load_batch.target.redundant_rows;
-        self.set_aside(target, load_batch, refused)
+        self.set_aside(loading, load_batch, refused)
     }
 
     /// Decides about the rows that are not loaded: those that no value was found for, and those
     /// that the target refused by a rule of its own.
     fn set_aside(
         &mut self,
-        into: &mut dyn Target,
+        loading: &mut dyn Loading,
         load_batch: &mut LoadBatch,
         refused: Vec<Rejected>,
     ) -> Result<Vec<usize>> {
@@ -187,7 +216,10 @@ impl Loading {
             if !rejects || cause.is_conflict() {
                 let number = batch.first_row() + row as u64;
                 let table = stream.table_name();
-                into.report(&RowPlace { stream: stream.name(), table, number, key: &key }, &cause)?;
+                loading.report(
+                    &RowPlace { stream: stream.name(), table, number, key: &key },
+                    &cause,
+                )?;
             }
             // where another row is in the way, what refers to this one finds that one
             if !cause.is_conflict() {

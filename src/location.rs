@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use crate::cancel::Cancel;
 use crate::catalog::Backend;
 use crate::error::{Code, Error, Result};
-use crate::load::{Target, TargetOptions};
+use crate::load::{Preflight, Target, TargetOptions};
 use crate::postgres::conninfo::{ConnInfo, read_password_file};
-use crate::postgres::load::PgTarget;
+use crate::postgres::load::{PgRehearsal, PgTarget};
 use crate::postgres::source::PgSource;
-use crate::source::{Source, SourceOptions};
+use crate::source::{Restored, Source, SourceOptions};
 use crate::sqlite::load::SqliteTarget;
 use crate::sqlite::source::SqliteSource;
 use chronicle_archive::show_path;
@@ -78,11 +78,13 @@ impl Location {
     ) -> Result<Box<dyn Source>> {
         match self {
             Location::Sqlite(path) => {
-                let source = SqliteSource::open(path, &options, cancel);
-                Ok(Box::new(source.map_err(|e| e.about(path.display()))?))
+                let opened = SqliteSource::open(path, &options, cancel);
+                let (source, recipes) = opened.map_err(|e| e.about(path.display()))?;
+                Ok(Restored::new(Box::new(source), recipes))
             }
             Location::Postgres(info) => {
-                Ok(Box::new(cancel.or(PgSource::open(info, &options)).await?))
+                let (source, recipes) = cancel.or(PgSource::open(info, &options)).await?;
+                Ok(Restored::new(Box::new(source), recipes))
             }
         }
     }
@@ -99,7 +101,7 @@ impl Location {
         match self {
             Location::Sqlite(path) => {
                 let target = match &options.create {
-                    Some(layout) => SqliteTarget::create(path, layout, options, cancel),
+                    Some(layout) => SqliteTarget::create(path, layout, cancel),
                     None => SqliteTarget::open(path, options, cancel),
                 };
                 Ok(Box::new(target.map_err(|e| e.about(path.display()))?))
@@ -108,6 +110,31 @@ impl Location {
                 Ok(Box::new(cancel.or(PgTarget::open(info, options)).await?))
             }
         }
+    }
+
+    /// Opens the database to find out what would stop an import: nothing is locked, nothing stays.
+    ///
+    /// # Errors
+    /// As [`open_target`](Location::open_target).
+    pub async fn open_preflight(
+        &self,
+        options: &TargetOptions,
+        cancel: &Cancel,
+    ) -> Result<Preflight> {
+        let target: Box<dyn Target> = match self {
+            Location::Sqlite(path) => {
+                let target = match &options.create {
+                    Some(layout) => SqliteTarget::would_create(path, layout, cancel),
+                    None => SqliteTarget::open_copy(path, options, cancel),
+                };
+                Box::new(target.map_err(|e| e.about(path.display()))?)
+            }
+            Location::Postgres(info) => {
+                let target = cancel.or(PgTarget::open(info, options)).await?;
+                Box::new(PgRehearsal::new(target))
+            }
+        };
+        Ok(Preflight::new(target))
     }
 
     /// The kind of this database.

@@ -11,7 +11,7 @@ use crate::cancel::Cancel;
 use crate::diff::{CompareOptions, Compared, ComparedStream, compare};
 use crate::error::{Code, Error, Result};
 use crate::layout::{self, Layout};
-use crate::load::{Purpose, TargetOptions};
+use crate::load::{Target, TargetOptions};
 use crate::location::Location;
 use crate::progress::Progress;
 use crate::source::SourceOptions;
@@ -44,7 +44,7 @@ pub(super) async fn against(
     let mut loaded = plan(args, location, archive_input, cancel).await?;
     let reading = SourceOptions {
         sorted: true,
-        as_they_stand: true,
+        as_stored: true,
         layout: layout_of(args, location)?,
         ..SourceOptions::default()
     };
@@ -85,15 +85,15 @@ async fn plan(
     cancel: &Cancel,
 ) -> Result<AsLoaded> {
     let layout = layout_of(args, location)?;
-    let opening = TargetOptions { purpose: Purpose::Check, layout, ..TargetOptions::default() };
-    let opened = location.open_target(&opening, cancel).await;
+    let opening = TargetOptions { layout, ..TargetOptions::default() };
+    let opened = location.open_preflight(&opening, cancel).await;
     let mut target = opened.map_err(|e| match e.code() {
         Code::NotFound => e.hint("--against takes a database that is there"),
         _ => e,
     })?;
     let options = args.plan.options()?;
-    let loaded = AsLoaded::new(archive_input, target.as_mut(), options, cancel).await;
-    target.abort().await;
+    let loaded = AsLoaded::new(archive_input, &mut target, options, cancel).await;
+    Box::new(target).abort().await;
     loaded
 }
 

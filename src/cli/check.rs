@@ -16,7 +16,7 @@ use crate::error::{Code, Error, Result};
 use crate::export::{ExportOptions, export};
 use crate::import::{ImportOptions, Imported, import};
 use crate::layout;
-use crate::load::{Preflight, Problem, Purpose};
+use crate::load::Problem;
 use crate::location::{Environment, Location};
 use crate::profile::{Profile, survey};
 use crate::progress::Progress;
@@ -159,8 +159,8 @@ async fn read(
         return Ok(Checked { sealed, source: None, surveyed: Some(surveyed), imported: None });
     };
     let options = ImportOptions { plan: args.plan.options()?, ..ImportOptions::default() };
-    let opening = opening(&args.target, location, Purpose::Check)?;
-    let target = Box::new(Preflight::new(location.open_target(&opening, cancel).await?));
+    let opening = opening(&args.target, location)?;
+    let target = Box::new(location.open_preflight(&opening, cancel).await?);
     let imported = import(archive_input, target, options, None, progress, cancel).await?;
     let sealed = imported.sealed.clone();
     Ok(Checked { sealed, source: None, surveyed: None, imported: Some(imported) })

@@ -36,7 +36,7 @@ pub(super) async fn run(
     let reading = SourceOptions {
         sorted: !args.unsorted,
         reproducible: args.reproducible,
-        as_they_stand: false,
+        as_stored: false,
         layout,
     };
     let source = location.open_source(reading, cancel).await?;

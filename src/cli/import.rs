@@ -18,7 +18,7 @@ use crate::catalog::Backend;
 use crate::error::{Code, Error, Result};
 use crate::import::{ImportOptions, Imported, import};
 use crate::layout::{self};
-use crate::load::{DryRun, Purpose, StreamStats, Target, TargetOptions};
+use crate::load::{DryRun, StreamStats, Target, TargetOptions};
 use crate::location::{Environment, Location};
 use crate::plan::{Fate, Plan};
 use crate::policy::{OnOrphans, OnUnrepresentable};
@@ -41,10 +41,8 @@ pub(super) async fn run(
     let location = Location::parse(&args.to, args.password_file.as_deref(), environment)?;
     let rejects = rejects(args)?;
     // who only tries keeps no reader out
-    let opening = TargetOptions {
-        readers_go_on: args.dry_run,
-        ..opening(&args.target, &location, Purpose::Load)?
-    };
+    let opening =
+        TargetOptions { readers_go_on: args.dry_run, ..opening(&args.target, &location)? };
     let progress = Progress::default();
     let input = open_archive(args.archive.as_deref(), &progress)?;
     let watch = report.watch(&progress);
@@ -76,11 +74,7 @@ pub(super) async fn run(
 }
 
 /// The layouts that `--create` and `--layout` name.
-pub(super) fn opening(
-    args: &TargetArgs,
-    location: &Location,
-    purpose: Purpose,
-) -> Result<TargetOptions> {
+pub(super) fn opening(args: &TargetArgs, location: &Location) -> Result<TargetOptions> {
     let backend = location.backend();
     let layout = args.layout.as_deref().map(|text| layout::pick(text, backend)).transpose()?;
     let create = match (&args.create, &layout) {
@@ -99,7 +93,7 @@ pub(super) fn opening(
         return Err(Error::new(Code::Usage, "--toast-compression is for Postgres alone")
             .hint("leave it out: SQLite does not compress rows"));
     }
-    Ok(TargetOptions { create, layout, purpose, compression, readers_go_on: false })
+    Ok(TargetOptions { create, layout, compression, readers_go_on: false })
 }
 
 fn options(args: &ImportArgs) -> Result<ImportOptions> {

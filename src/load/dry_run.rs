@@ -5,7 +5,8 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use uuid::Uuid;
 
-use super::{ExistingKey, ImportStats, KeysOf, Rejected, Rows, Target};
+use super::{ExistingKey, ExistingKeys, ImportStats, KeysOf, Loading, Rejected, Rows, Target};
+use crate::cancel::Cancel;
 use crate::catalog::Catalog;
 use crate::error::Result;
 use crate::plan::Plan;
@@ -20,15 +21,10 @@ impl DryRun {
     }
 }
 
-impl Target for DryRun {
-    fn catalog(&self) -> &Catalog {
-        self.0.catalog()
-    }
+/// A transaction that is never committed.
+struct Uncommitted(Box<dyn Loading>);
 
-    fn begin(&mut self, plan: Arc<Plan>) -> BoxFuture<'_, Result<()>> {
-        self.0.begin(plan)
-    }
-
+impl ExistingKeys for DryRun {
     fn existing_keys<'a>(
         &'a mut self,
         ids: &'a KeysOf,
@@ -44,6 +40,51 @@ impl Target for DryRun {
     ) -> BoxFuture<'a, Result<Vec<(String, Uuid)>>> {
         self.0.existing_uuid_spellings(table, origin)
     }
+}
+
+impl Target for DryRun {
+    fn catalog(&self) -> &Catalog {
+        self.0.catalog()
+    }
+
+    fn begin(
+        self: Box<Self>,
+        plan: Arc<Plan>,
+        cancel: Cancel,
+    ) -> BoxFuture<'static, Result<Box<dyn Loading>>> {
+        Box::pin(async move {
+            let loading = self.0.begin(plan, cancel).await?;
+            Ok(Box::new(Uncommitted(loading)) as Box<dyn Loading>)
+        })
+    }
+
+    fn abort(self: Box<Self>) -> BoxFuture<'static, ()> {
+        self.0.abort()
+    }
+}
+
+impl ExistingKeys for Uncommitted {
+    fn existing_keys<'a>(
+        &'a mut self,
+        ids: &'a KeysOf,
+        after: Option<i64>,
+    ) -> BoxFuture<'a, Result<Vec<ExistingKey>>> {
+        self.0.existing_keys(ids, after)
+    }
+
+    fn existing_uuid_spellings<'a>(
+        &'a mut self,
+        table: usize,
+        origin: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Vec<(String, Uuid)>>> {
+        self.0.existing_uuid_spellings(table, origin)
+    }
+}
+
+impl Loading for Uncommitted {
+    fn keeps_rows(&self) -> bool {
+        false
+    }
 
     fn write_rows<'a>(&'a mut self, rows: &'a Rows<'a>) -> BoxFuture<'a, Result<Vec<Rejected>>> {
         self.0.write_rows(rows)
@@ -51,10 +92,6 @@ impl Target for DryRun {
 
     fn finalize(&mut self) -> BoxFuture<'_, Result<ImportStats>> {
         self.0.finalize()
-    }
-
-    fn keeps_rows(&self) -> bool {
-        false
     }
 
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<()>> {

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use uuid::Uuid;
 
+use crate::cancel::Cancel;
 use crate::catalog::Catalog;
 use crate::error::Result;
 use crate::layout::Layout;
@@ -35,23 +36,10 @@ pub struct TargetOptions {
     pub create: Option<Layout>,
     /// The layout that the tables must have; without it they are recognised.
     pub layout: Option<Layout>,
-    /// Whether what is written is isolated from everybody else.
-    pub purpose: Purpose,
     /// How Postgres compresses the large values of the rows; as its settings say without it.
     pub compression: Option<Compression>,
     /// Whether others may read empty tables, too, while rows come; else their indexes may be made later.
     pub readers_go_on: bool,
-}
-
-/// How a target takes rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Purpose {
-    /// To keep them.
-    #[default]
-    Load,
-    /// To find everything that is wrong with them, in a place of their own: nothing is locked, nothing
-    /// stays. For a [`Preflight`].
-    Check,
 }
 
 /// Rows on their way into one table.
@@ -107,33 +95,8 @@ impl std::fmt::Display for RowPlace<'_> {
     }
 }
 
-/// A database that takes rows in one transaction. Dropping it uncommitted leaves the database as
-/// it was.
-pub trait Target: Send {
-    /// What is known of the database.
-    fn catalog(&self) -> &Catalog;
-
-    /// What happens to what would stop an import.
-    fn on_problem(&self) -> OnProblem {
-        OnProblem::Stop
-    }
-
-    /// Takes the report of a row that stops an import.
-    ///
-    /// # Errors
-    /// The error of the row, unless problems are collected.
-    fn report(&mut self, row: &RowPlace<'_>, cause: &Cause) -> Result<()> {
-        Err(cause.error(&row.to_string()))
-    }
-
-    /// Whether a commit makes the rows visible.
-    fn keeps_rows(&self) -> bool {
-        true
-    }
-
-    /// Starts the transaction for a plan.
-    fn begin(&mut self, plan: Arc<Plan>) -> BoxFuture<'_, Result<()>>;
-
+/// The ids that a target's rows have.
+pub trait ExistingKeys: Send {
     /// The next ids behind `after` that a table has now, in their order, with those that they were where
     /// their rows came from; at most [`EXISTING_KEYS_PER_CALL`], and none when there are no more. Of ids
     /// that refer to other rows only those with a former one in the sidecar.
@@ -151,6 +114,43 @@ pub trait Target: Send {
         _origin: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Vec<(String, Uuid)>>> {
         Box::pin(async { Ok(Vec::new()) })
+    }
+}
+
+/// A database that rows can be loaded into, as it was found.
+pub trait Target: ExistingKeys {
+    /// What is known of the database.
+    fn catalog(&self) -> &Catalog;
+
+    /// What happens to what would stop an import.
+    fn on_problem(&self) -> OnProblem {
+        OnProblem::Stop
+    }
+
+    /// Starts the transaction for a plan. If it fails or is stopped, nothing of it is left.
+    fn begin(
+        self: Box<Self>,
+        plan: Arc<Plan>,
+        cancel: Cancel,
+    ) -> BoxFuture<'static, Result<Box<dyn Loading>>>;
+
+    /// Lets go of the database, which is as it was.
+    fn abort(self: Box<Self>) -> BoxFuture<'static, ()>;
+}
+
+/// A transaction that takes rows. Dropping it uncommitted leaves the database as it was.
+pub trait Loading: ExistingKeys {
+    /// Takes the report of a row that stops an import.
+    ///
+    /// # Errors
+    /// The error of the row, unless problems are collected.
+    fn report(&mut self, row: &RowPlace<'_>, cause: &Cause) -> Result<()> {
+        Err(cause.error(&row.to_string()))
+    }
+
+    /// Whether a commit makes the rows visible.
+    fn keeps_rows(&self) -> bool {
+        true
     }
 
     /// Loads rows. A row that is there already with the same content is skipped, one with other

@@ -6,50 +6,38 @@ use futures::future::BoxFuture;
 use uuid::Uuid;
 
 use super::{
-    Cause, ExistingKey, ImportStats, KeysOf, OnProblem, Problems, Rejected, RowPlace, Rows, Target,
+    Cause, DryRun, ExistingKey, ExistingKeys, ImportStats, KeysOf, Loading, OnProblem, Problems,
+    Rejected, RowPlace, Rows, Target,
 };
+use crate::cancel::Cancel;
 use crate::catalog::Catalog;
 use crate::error::Result;
 use crate::plan::Plan;
 
 /// A target for a check: nothing stops it, and nothing stays.
-pub struct Preflight {
-    target: Box<dyn Target>,
-    problems: Problems,
-}
+pub struct Preflight(DryRun);
 
 impl Preflight {
     /// A target that collects what would stop an import into another one, which isolates what is
     /// written from everybody else.
     pub fn new(target: Box<dyn Target>) -> Preflight {
-        Preflight { target, problems: Problems::default() }
+        Preflight(DryRun::new(target))
     }
 }
 
-impl Target for Preflight {
-    fn catalog(&self) -> &Catalog {
-        self.target.catalog()
-    }
+/// A transaction that notes what would stop an import.
+struct Collecting {
+    loading: Box<dyn Loading>,
+    problems: Problems,
+}
 
-    fn on_problem(&self) -> OnProblem {
-        OnProblem::Collect
-    }
-
-    fn report(&mut self, row: &RowPlace<'_>, cause: &Cause) -> Result<()> {
-        self.problems.rejected(row, cause);
-        Ok(())
-    }
-
-    fn begin(&mut self, plan: Arc<Plan>) -> BoxFuture<'_, Result<()>> {
-        self.target.begin(plan)
-    }
-
+impl ExistingKeys for Preflight {
     fn existing_keys<'a>(
         &'a mut self,
         ids: &'a KeysOf,
         after: Option<i64>,
     ) -> BoxFuture<'a, Result<Vec<ExistingKey>>> {
-        self.target.existing_keys(ids, after)
+        self.0.existing_keys(ids, after)
     }
 
     fn existing_uuid_spellings<'a>(
@@ -57,33 +45,81 @@ impl Target for Preflight {
         table: usize,
         origin: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Vec<(String, Uuid)>>> {
-        self.target.existing_uuid_spellings(table, origin)
+        self.0.existing_uuid_spellings(table, origin)
+    }
+}
+
+impl Target for Preflight {
+    fn catalog(&self) -> &Catalog {
+        self.0.catalog()
+    }
+
+    fn on_problem(&self) -> OnProblem {
+        OnProblem::Collect
+    }
+
+    fn begin(
+        self: Box<Self>,
+        plan: Arc<Plan>,
+        cancel: Cancel,
+    ) -> BoxFuture<'static, Result<Box<dyn Loading>>> {
+        Box::pin(async move {
+            let loading = Box::new(self.0).begin(plan, cancel).await?;
+            let collecting = Collecting { loading, problems: Problems::default() };
+            Ok(Box::new(collecting) as Box<dyn Loading>)
+        })
+    }
+
+    fn abort(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::new(self.0).abort()
+    }
+}
+
+impl ExistingKeys for Collecting {
+    fn existing_keys<'a>(
+        &'a mut self,
+        ids: &'a KeysOf,
+        after: Option<i64>,
+    ) -> BoxFuture<'a, Result<Vec<ExistingKey>>> {
+        self.loading.existing_keys(ids, after)
+    }
+
+    fn existing_uuid_spellings<'a>(
+        &'a mut self,
+        table: usize,
+        origin: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Vec<(String, Uuid)>>> {
+        self.loading.existing_uuid_spellings(table, origin)
+    }
+}
+
+impl Loading for Collecting {
+    fn report(&mut self, row: &RowPlace<'_>, cause: &Cause) -> Result<()> {
+        self.problems.rejected(row, cause);
+        Ok(())
+    }
+
+    fn keeps_rows(&self) -> bool {
+        self.loading.keeps_rows()
     }
 
     fn write_rows<'a>(&'a mut self, rows: &'a Rows<'a>) -> BoxFuture<'a, Result<Vec<Rejected>>> {
-        self.target.write_rows(rows)
+        self.loading.write_rows(rows)
     }
 
     fn finalize(&mut self) -> BoxFuture<'_, Result<ImportStats>> {
         Box::pin(async move {
-            let mut stats = self.target.finalize().await?;
+            let mut stats = self.loading.finalize().await?;
             stats.problems.splice(0..0, self.problems.all());
             Ok(stats)
         })
     }
 
-    fn keeps_rows(&self) -> bool {
-        false
-    }
-
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<()>> {
-        Box::pin(async move {
-            self.target.abort().await;
-            Ok(())
-        })
+        self.loading.commit()
     }
 
     fn abort(self: Box<Self>) -> BoxFuture<'static, ()> {
-        self.target.abort()
+        self.loading.abort()
     }
 }

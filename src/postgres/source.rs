@@ -18,8 +18,8 @@ use crate::error::{Code, Error, Result};
 use crate::identity::instance_of;
 use crate::layout::LayoutStream;
 use crate::sidecar::{
-    DEFAULT, OriginalColumn, Restorer, UNMAPPED_PREFIX, WHOLE_ROW, default_columns, unmapped,
-    with_sidecar,
+    DEFAULT, OriginalColumn, Recipe, Restorer, UNMAPPED_PREFIX, Unmapped, WHOLE_ROW,
+    default_columns, unmapped, with_sidecar,
 };
 use crate::source::{ORPHANS_NAMED, Orphans, Source, SourceOptions};
 use chronicle_archive::{Batch, Kind, Origin, Stream, TimeText, show_text};
@@ -38,8 +38,6 @@ pub struct PgSource {
     expected_rows: u64,
     running: Option<Running>,
     next: usize,
-    /// Rows as the server sends them, before what was kept beside them is given back.
-    raw: Batch,
 }
 
 /// What is read with the rows of a table.
@@ -47,10 +45,9 @@ pub struct PgSource {
 enum Entries<'a> {
     /// Nothing is there.
     None,
-    /// The entries that rows are restored from; rows that fail a condition are left out.
-    Restored(&'a OwnTables, Option<&'a str>),
-    /// The entries as a column of their own; NULL if there are no tables of ours.
-    Column(Option<&'a OwnTables>),
+    /// Entries as a column of their own, NULL if there are no tables of ours; rows that fail a condition are
+    /// left out.
+    Column(Option<&'a OwnTables>, Option<&'a str>),
 }
 
 /// How a table is read.
@@ -60,7 +57,6 @@ struct TableCopy {
     rows: String,
     sql: String,
     fields: Vec<Field>,
-    restorer: Option<Restorer>,
 }
 
 /// The COPY of a table.
@@ -72,11 +68,14 @@ struct Running {
 }
 
 impl PgSource {
-    /// Connects and starts the snapshot.
+    /// Connects and starts the snapshot: rows as they are stored, and how those of each stream are restored.
     ///
     /// # Errors
     /// If the server cannot be reached, or its tables are of no known layout.
-    pub async fn open(info: &ConnInfo, options: &SourceOptions) -> Result<PgSource> {
+    pub async fn open(
+        info: &ConnInfo,
+        options: &SourceOptions,
+    ) -> Result<(PgSource, Vec<Option<Recipe>>)> {
         let connection = Connection::open(info).await?;
         let settings = connection.settings();
         let begin = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {settings}");
@@ -85,7 +84,8 @@ impl PgSource {
             PgCatalog::read(&connection, info.schema.as_deref(), options.layout.as_ref()).await?;
         let mut notices = info.notices();
         notices.extend(others(&catalog));
-        let (mut streams, mut tables, mut expected_rows) = (Vec::new(), Vec::new(), 0);
+        let (mut streams, mut tables, mut recipes) = (Vec::new(), Vec::new(), Vec::new());
+        let mut expected_rows = 0;
         for described in &catalog.layout.streams {
             let Some(table) = catalog.table(described) else { continue };
             for column in &table.computed {
@@ -96,36 +96,31 @@ impl PgSource {
             }
             let stream = describe(described, table, options.sorted)?;
             expected_rows += table.rows;
-            if options.as_they_stand {
-                let own = own_tables(&connection, &catalog, &mut notices).await?;
-                let entries = Entries::Column(own.as_ref());
-                tables.push(TableCopy::new(&catalog, table, &stream, entries));
-                streams.push(with_sidecar(stream));
-                continue;
-            }
             let own = own_tables(&connection, &catalog, &mut notices).await?;
             let found = match &own {
-                Some(own) => restorable(&connection, &catalog, own, described, &stream).await?,
-                None => None,
-            };
-            let entries = match (&own, &found) {
-                (Some(own), Some(found)) => Entries::Restored(own, found.only.as_deref()),
-                _ => Entries::None,
-            };
-            let mut copy = TableCopy::new(&catalog, table, &stream, entries);
-            let stream = match found {
-                None => stream,
-                Some(Restorable { was, restorer, .. }) => {
-                    copy.restorer = Some(restorer);
-                    was
+                Some(own) if !options.as_stored => {
+                    restorable(&connection, &catalog, own, described, &stream).await?
                 }
+                _ => None,
             };
-            tables.push(copy);
-            streams.push(stream);
+            let only = found.as_ref().and_then(|(_, only)| only.as_deref());
+            let entries = match (own.as_ref(), options.as_stored || found.is_some()) {
+                (own, true) => Entries::Column(own, only),
+                (_, false) => Entries::None,
+            };
+            tables.push(TableCopy::new(&catalog, table, &stream, entries));
+            streams.push(match entries {
+                Entries::Column(..) => with_sidecar(stream),
+                Entries::None => stream,
+            });
+            recipes.push(found.map(|(recipe, _)| recipe));
         }
-        for (stream, copy) in unmapped_streams(&connection, &catalog, &mut notices).await? {
+        for (Unmapped { stored, recipe }, copy) in
+            unmapped_streams(&connection, &catalog, &mut notices).await?
+        {
             tables.push(copy);
-            streams.push(stream);
+            streams.push(stored);
+            recipes.push(Some(recipe));
         }
         let version = connection.version;
         let instance = match options.reproducible {
@@ -141,7 +136,7 @@ impl PgSource {
             instance,
             ..Origin::default()
         };
-        Ok(PgSource {
+        let source = PgSource {
             connection,
             catalog,
             origin,
@@ -151,8 +146,8 @@ impl PgSource {
             expected_rows,
             running: None,
             next: 0,
-            raw: Batch::default(),
-        })
+        };
+        Ok((source, recipes))
     }
 
     async fn fill(&mut self, batch: &mut Batch) -> Result<bool> {
@@ -161,13 +156,9 @@ impl PgSource {
                 Some(running) => running,
                 None => self.start_next().await?,
             };
-            let table = &mut self.tables[running.table];
-            let out = match table.restorer {
-                Some(_) => &mut self.raw,
-                None => &mut *batch,
-            };
-            out.start(running.table, table.fields.len(), running.rows + 1);
-            while !running.reader.ended() && out.size() < BATCH_BYTES {
+            let table = &self.tables[running.table];
+            batch.start(running.table, table.fields.len(), running.rows + 1);
+            while !running.reader.ended() && batch.size() < BATCH_BYTES {
                 match running.stream.next().await {
                     Some(Ok(bytes)) => running.reader.feed(&bytes),
                     Some(Err(e)) => {
@@ -176,11 +167,7 @@ impl PgSource {
                     }
                     None => break,
                 }
-                running.reader.read(&table.fields, out)?;
-            }
-            if let Some(restorer) = &mut table.restorer {
-                batch.start(running.table, restorer.width(), running.rows + 1);
-                (0..self.raw.rows()).for_each(|row| restorer.restore(&self.raw, row, batch));
+                running.reader.read(&table.fields, batch)?;
             }
             running.rows += batch.rows() as u64;
             if !running.reader.ended() && batch.rows() > 0 {
@@ -259,12 +246,11 @@ impl TableCopy {
         let mut from = format!("{} t WHERE true", catalog.full_name(&table.name));
         match entries {
             Entries::None => {}
-            Entries::Column(None) => {
+            Entries::Column(None, _) => {
                 columns.push("NULL::text".into());
                 fields.push(Field::Text);
             }
-            Entries::Column(Some(own)) | Entries::Restored(own, _) => {
-                let only = if let Entries::Restored(_, only) = entries { only } else { None };
+            Entries::Column(Some(own), only) => {
                 columns.push("r.entry".into());
                 fields.push(Field::Text);
                 from = with_entries(catalog, own, stream, only);
@@ -287,29 +273,19 @@ impl TableCopy {
             rows: from,
             sql: format!("COPY ({sql}) TO STDOUT (FORMAT binary)"),
             fields,
-            restorer: None,
         }
     }
 }
 
-/// What rows of a table are restored to.
-struct Restorable {
-    /// The stream as it was where they came from.
-    was: Stream,
-    /// What makes its rows.
-    restorer: Restorer,
-    /// SQL that is true for the rows that came from there, if not all did.
-    only: Option<String>,
-}
-
-/// What was noted of the rows of a table when they were loaded, if anything was.
+/// How the rows of a table are restored, if anything is stored of them; with SQL that is true for those that came from
+/// elsewhere, if not all did.
 async fn restorable(
     connection: &Connection,
     catalog: &PgCatalog,
     own: &OwnTables,
     described: &LayoutStream,
     stream: &Stream,
-) -> Result<Option<Restorable>> {
+) -> Result<Option<(Recipe, Option<String>)>> {
     let ask = async |sql: &str| -> Result<bool> {
         let answer = connection.read(Code::Source, OWN, sql, |row| row.boolean()).await?;
         Ok(answer == [true])
@@ -328,7 +304,7 @@ async fn restorable(
     let made = format!("r.entry::json #>> ARRAY['{WHOLE_ROW}', '{DEFAULT}']");
     let only = ask(&whole).await?.then(|| format!("{made} IS DISTINCT FROM {}", row_text("t")));
     let rows = with_entries(catalog, own, stream, only.as_deref());
-    let mut unmade = Vec::new();
+    let mut fillers = Vec::new();
     let table = catalog.table(described);
     let has_default = |name: &str| {
         table.is_some_and(|t| t.columns.iter().any(|c| c.name == name && c.has_default))
@@ -341,12 +317,12 @@ async fn restorable(
             quoted(&column.physical)
         );
         if ask(&sql).await? {
-            unmade.push(column.name.clone());
+            fillers.push(column.name.clone());
         }
     }
-    let (was, restorer) =
-        Restorer::new(stream, &original_columns, described.fold.as_deref(), &unmade);
-    Ok(Some(Restorable { was, restorer, only }))
+    let (original, restorer) =
+        Restorer::new(stream, &original_columns, described.fold.as_deref(), &fillers);
+    Ok(Some((Recipe { original, restorer }, only)))
 }
 
 /// What we were about to read when it failed.
@@ -408,7 +384,7 @@ async fn unmapped_streams(
     connection: &Connection,
     catalog: &PgCatalog,
     notices: &mut Vec<String>,
-) -> Result<Vec<(Stream, TableCopy)>> {
+) -> Result<Vec<(Unmapped, TableCopy)>> {
     let Some(own) = own_tables(connection, catalog, notices).await? else {
         return Ok(Vec::new());
     };
@@ -421,8 +397,8 @@ async fn unmapped_streams(
     let mut found = Vec::new();
     for name in connection.read(Code::Source, OWN, &sql, |row| row.text()).await? {
         let original_columns = original_columns(connection, &own, &name).await?;
-        let Some((stream, restorer)) = unmapped(&name, &original_columns) else { continue };
-        if catalog.layout.streams.iter().any(|s| s.name == stream.name) {
+        let Some(unmapped) = unmapped(&name, &original_columns) else { continue };
+        if catalog.layout.streams.iter().any(|s| s.name == unmapped.stored.name) {
             continue;
         }
         let sql = format!(
@@ -431,9 +407,8 @@ async fn unmapped_streams(
             own.sidecar,
             own.belongs("r", &name)
         );
-        let (name, fields) = (stream.table.clone(), vec![Field::Text]);
-        let (rows, restorer) = (String::new(), Some(restorer));
-        found.push((stream, TableCopy { name, rows, sql, fields, restorer }));
+        let (name, fields) = (unmapped.stored.table.clone(), vec![Field::Text]);
+        found.push((unmapped, TableCopy { name, rows: String::new(), sql, fields }));
     }
     Ok(found)
 }

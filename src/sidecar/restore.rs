@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::value::{LOADED, Tagged, parse, push_as, push_tagged};
-use super::{ALSO_WHOLE, DEFAULT, Fingerprint, OriginalColumn, RESERVED_KEY, UNMAPPED_PREFIX};
+use super::{
+    ALSO_WHOLE, DEFAULT, Fingerprint, OriginalColumn, RESERVED_KEY, UNMAPPED_PREFIX, with_sidecar,
+};
 use chronicle_archive::json::{Scanner, member};
 use chronicle_archive::time::{Instant, offset_at};
 use chronicle_archive::{Batch, Column, Kind, Stream, TimeText, Value};
@@ -194,11 +196,24 @@ impl Restorer {
     }
 }
 
-/// The stream whose rows are stored whole, and what restores them; None if no columns of it are known.
-pub fn unmapped(
-    table_name: &str,
-    original_columns: &[OriginalColumn],
-) -> Option<(Stream, Restorer)> {
+/// How the stored rows of a stream become those that were loaded.
+pub struct Recipe {
+    /// The stream as it was where its rows came from.
+    pub original: Stream,
+    /// What makes its rows of stored ones, which have their entry of the sidecar as their last column.
+    pub restorer: Restorer,
+}
+
+/// A stream whose rows are stored whole.
+pub struct Unmapped {
+    /// As it is stored: entries alone.
+    pub stored: Stream,
+    /// How its rows are restored.
+    pub recipe: Recipe,
+}
+
+/// The stream whose rows are stored whole under this name; None if no columns of it are known.
+pub fn unmapped(table_name: &str, original_columns: &[OriginalColumn]) -> Option<Unmapped> {
     let name = table_name.strip_prefix(UNMAPPED_PREFIX)?;
     let none = Stream {
         name: name.to_owned(),
@@ -207,15 +222,16 @@ pub fn unmapped(
         key: Vec::new(),
         order: Vec::new(),
     };
-    let (mut stream, restorer) = Restorer::new(&none, original_columns, None, &[]);
+    let (mut original, restorer) = Restorer::new(&none, original_columns, None, &[]);
     let known = crate::layout::known_stream(name);
     let key = known.map_or_else(|| vec!["id".to_owned()], |stream| stream.key.clone());
-    stream.key = key.iter().filter_map(|name| stream.column(name)).collect();
-    if stream.key.is_empty() {
-        stream.key.push(0);
+    original.key = key.iter().filter_map(|name| original.column(name)).collect();
+    if original.key.is_empty() {
+        original.key.push(0);
     }
-    (!stream.columns.is_empty() && chronicle_archive::is_stream_name(name))
-        .then_some((stream, restorer))
+    let known = !original.columns.is_empty() && chronicle_archive::is_stream_name(name);
+    let stored = with_sidecar(none);
+    known.then_some(Unmapped { stored, recipe: Recipe { original, restorer } })
 }
 
 /// Whether a value is still the default, of which the database's own text is stored.

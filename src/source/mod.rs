@@ -1,5 +1,9 @@
 //! The near end of the line: what every database that is exported offers.
 
+mod restored;
+
+pub use restored::Restored;
+
 use futures::future::BoxFuture;
 
 use crate::error::{Code, Error, Result};
@@ -16,9 +20,10 @@ pub struct SourceOptions {
     pub reproducible: bool,
     /// The layout that the tables must have; without it they are recognised.
     pub layout: Option<Layout>,
-    /// Whether rows come as they stand in their tables: what is kept beside them is not given back
-    /// but is one more text column, the last one, called as [its table](crate::sidecar::SIDECAR).
-    pub as_they_stand: bool,
+    /// Whether rows come as their tables store them: originals are not put back, and every row has its
+    /// entry of the sidecar as one more text column, the last one, named like
+    /// [its table](crate::sidecar::SIDECAR).
+    pub as_stored: bool,
 }
 
 /// Rows that refer to rows which are not there.

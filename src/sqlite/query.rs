@@ -9,7 +9,6 @@ use tokio::sync::mpsc;
 use super::catalog::SqliteTable;
 use super::{failed, from_sqlite, quoted};
 use crate::error::{Code, Result};
-use crate::sidecar::Restorer;
 use chronicle_archive::{Batch, Stream};
 
 /// A batch is handed over when it holds this many bytes: few enough to stay in a processor's cache.
@@ -26,15 +25,13 @@ pub(super) struct Query {
     pub(super) table: String,
     /// Its rows `t`, as SQL that ends in a condition.
     pub(super) rows: String,
-    /// The columns that are read, as SQL, and how many of them a batch holds as they are.
+    /// The columns that are read, as SQL, and how many they are.
     pub(super) columns: String,
     pub(super) width: usize,
     /// What orders the rows, as SQL; nothing if they come in any order.
     pub(super) order: Vec<String>,
     /// Where the first of these is among the columns.
     pub(super) leader: Option<usize>,
-    /// Makes what the rows were of what they are and of what is read behind them.
-    pub(super) restorer: Option<Restorer>,
 }
 
 impl Query {
@@ -54,26 +51,25 @@ impl Query {
         if let (Some(rowid), false) = (table.rowid(), order.is_empty()) {
             order.push(format!("t.{}", quoted(rowid)));
         }
-        let (width, leader) = (columns.len(), stream.order.first().copied());
-        let columns =
-            columns.iter().map(String::as_str).chain(behind).collect::<Vec<_>>().join(", ");
-        Query { table: table.name.clone(), rows, columns, width, order, leader, restorer: None }
+        let leader = stream.order.first().copied();
+        let columns: Vec<&str> = columns.iter().map(String::as_str).chain(behind).collect();
+        let (width, columns) = (columns.len(), columns.join(", "));
+        Query { table: table.name.clone(), rows, columns, width, order, leader }
     }
 
     /// Reads the table to its end; false if nobody wants the rest.
     pub(super) fn run(
-        &mut self,
+        &self,
         connection: &Connection,
         stream: usize,
         output: &Output,
     ) -> Result<bool> {
-        let table = self.table.clone();
         self.read(connection, stream, output)
-            .map_err(|e| failed(Code::Source, format!("cannot read {table}"), e))
+            .map_err(|e| failed(Code::Source, format!("cannot read {}", self.table), e))
     }
 
     fn read(
-        &mut self,
+        &self,
         connection: &Connection,
         stream: usize,
         output: &Output,
@@ -83,7 +79,7 @@ impl Query {
         let (first, others) = self.order.split_at(self.order.len().min(1));
         let (by_first, tied) =
             (self.sql("", first), self.sql(&format!(" AND {} = ?1", first.join("")), others));
-        let mut rows = Rows::new(self.width, self.restorer.as_mut(), stream, output);
+        let mut rows = Rows::new(self.width, stream, output);
         let goes_on = match leader {
             None => rows.read(connection, &all, [])?,
             Some(leader) => rows.read_by(connection, leader, &by_first, &tied)?,
@@ -99,8 +95,7 @@ impl Query {
     /// The first column of the order, if an index has the rows in its order and it holds text alone,
     /// so that rows with equal values are seen by their bytes.
     fn leader_by_index(&self, connection: &Connection) -> rusqlite::Result<Option<usize>> {
-        let (Some(leader), Some(first), None) = (self.leader, self.order.first(), &self.restorer)
-        else {
+        let (Some(leader), Some(first)) = (self.leader, self.order.first()) else {
             return Ok(None);
         };
         let plan = format!("EXPLAIN QUERY PLAN {}", self.sql("", std::slice::from_ref(first)));
@@ -119,28 +114,17 @@ impl Query {
 
 /// The rows that are read, batch by batch.
 struct Rows<'a> {
-    /// The columns that are read, but for what a restorer takes.
     width: usize,
-    /// The columns that are handed over.
-    made: usize,
-    restorer: Option<&'a mut Restorer>,
     output: &'a Output,
-    raw: Batch,
     batch: Batch,
     next_row: u64,
 }
 
 impl<'a> Rows<'a> {
-    fn new(
-        width: usize,
-        restorer: Option<&'a mut Restorer>,
-        stream: usize,
-        output: &'a Output,
-    ) -> Rows<'a> {
-        let made = restorer.as_ref().map_or(width, |r| r.width());
-        let (raw, mut batch) = (Batch::default(), output.used.try_recv().unwrap_or_default());
-        batch.start(stream, made, 1);
-        Rows { width, made, restorer, output, raw, batch, next_row: 1 }
+    fn new(width: usize, stream: usize, output: &'a Output) -> Rows<'a> {
+        let mut batch = output.used.try_recv().unwrap_or_default();
+        batch.start(stream, width, 1);
+        Rows { width, output, batch, next_row: 1 }
     }
 
     /// Reads everything that a query finds; false if nobody wants the rest.
@@ -197,13 +181,8 @@ impl<'a> Rows<'a> {
     }
 
     fn push(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
-        match &mut self.restorer {
-            None => push(row, self.width, &mut self.batch)?,
-            Some(restorer) => {
-                self.raw.start(self.batch.stream(), self.width + 1, self.next_row);
-                push(row, self.width + 1, &mut self.raw)?;
-                restorer.restore(&self.raw, 0, &mut self.batch);
-            }
+        for n in 0..self.width {
+            self.batch.push(from_sqlite(row.get_ref(n)?));
         }
         self.next_row += 1;
         Ok(())
@@ -221,7 +200,7 @@ impl<'a> Rows<'a> {
             return true;
         }
         let mut fresh = self.output.used.try_recv().unwrap_or_default();
-        fresh.start(self.batch.stream(), self.made, self.next_row);
+        fresh.start(self.batch.stream(), self.width, self.next_row);
         self.output.to_us.blocking_send(std::mem::replace(&mut self.batch, fresh)).is_ok()
     }
 
@@ -229,9 +208,4 @@ impl<'a> Rows<'a> {
     fn end(self) -> bool {
         self.batch.rows() == 0 || self.output.to_us.blocking_send(self.batch).is_ok()
     }
-}
-
-/// Appends the values of a row.
-fn push(row: &Row<'_>, width: usize, batch: &mut Batch) -> rusqlite::Result<()> {
-    (0..width).try_for_each(|n| row.get_ref(n).map(|value| batch.push(from_sqlite(value))))
 }

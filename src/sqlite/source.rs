@@ -20,8 +20,8 @@ use crate::error::{Code, Error, Result};
 use crate::identity::instance_of;
 use crate::layout::{Layout, LayoutStream};
 use crate::sidecar::{
-    COLUMNS, DEFAULT, OriginalColumn, Restorer, SIDECAR, UNMAPPED_PREFIX, WHOLE_ROW,
-    default_columns, unmapped, with_sidecar,
+    COLUMNS, DEFAULT, OriginalColumn, Recipe, Restorer, SIDECAR, UNMAPPED_PREFIX, Unmapped,
+    WHOLE_ROW, default_columns, unmapped, with_sidecar,
 };
 use crate::source::{ORPHANS_NAMED, Orphans, Source, SourceOptions};
 use chronicle_archive::Origin;
@@ -43,54 +43,38 @@ pub struct SqliteSource {
 }
 
 impl SqliteSource {
-    /// Opens a snapshot of a file and starts to read it.
+    /// Opens a snapshot of a file and starts to read it: its rows as they are stored, and how those of
+    /// each stream are restored.
     ///
     /// # Errors
     /// If the file cannot be opened or its tables are of no known layout.
-    pub fn open(path: &Path, options: &SourceOptions, cancel: &Cancel) -> Result<SqliteSource> {
+    pub fn open(
+        path: &Path,
+        options: &SourceOptions,
+        cancel: &Cancel,
+    ) -> Result<(SqliteSource, Vec<Option<Recipe>>)> {
         let Snapshot { connection, notice } = snapshot::open(path, cancel)?;
         let catalog = SqliteCatalog::read(&connection, options.layout.as_ref())?;
         let mut notices: Vec<String> = notice.into_iter().collect();
         let read = |e| failed(Code::Source, "cannot read the database", e);
         notices.extend(left_out(&connection, &catalog).map_err(read)?);
-        let mut streams = Vec::new();
-        let mut queries = Vec::new();
+        let mut tables = Vec::new();
         let mut expected_rows = 0;
         for described in &catalog.layout.streams {
             let Some(table) = catalog.table(described) else { continue };
             let stream = describe(&connection, described, table, options.sorted)?;
-            let all = || format!("{} AS t WHERE true", quoted(&table.name));
-            if options.as_they_stand {
-                let stored = connection.table_exists(None, SIDECAR).map_err(read)?;
-                let (rows, behind) =
-                    if stored { (beside(&stream, None), "r.entry") } else { (all(), "NULL") };
-                let mut query = Query::new(&stream, table, rows, Some(behind));
-                query.width += 1;
-                queries.push(query);
-                expected_rows += count(&connection, &table.name).map_err(read)?;
-                streams.push(with_sidecar(stream));
-                continue;
-            }
-            let restorable = sidecar_of(&connection, described, table, &stream).map_err(read)?;
-            let (stream, query) = match restorable {
-                None => {
-                    let query = Query::new(&stream, table, all(), None);
-                    (stream, query)
-                }
-                Some(Restorable { original, restorer, only }) => {
-                    let rows = beside(&stream, only.as_deref());
-                    let mut query = Query::new(&stream, table, rows, Some("r.entry"));
-                    query.restorer = Some(restorer);
-                    (original, query)
-                }
-            };
-            queries.push(query);
             expected_rows += count(&connection, &table.name).map_err(read)?;
-            streams.push(stream);
+            tables.push(match options.as_stored {
+                true => stored(&connection, stream, table).map_err(read)?,
+                false => restorable(&connection, described, stream, table).map_err(read)?,
+            });
         }
-        for (stream, query) in unmapped_streams(&connection, &catalog.layout).map_err(read)? {
-            queries.push(query);
+        tables.extend(unmapped_streams(&connection, &catalog.layout).map_err(read)?);
+        let (mut streams, mut queries, mut recipes) = (Vec::new(), Vec::new(), Vec::new());
+        for Reading { stream, query, recipe } in tables {
             streams.push(stream);
+            queries.push(query);
+            recipes.push(recipe);
         }
         let origin = origin(path, &catalog.layout, options.reproducible);
         let (to_us, batches) = mpsc::channel(BATCHES_AHEAD);
@@ -100,7 +84,7 @@ impl SqliteSource {
         let reader = std::thread::Builder::new()
             .name("sqlite".into())
             .spawn(move || {
-                for (n, query) in queries.iter_mut().enumerate() {
+                for (n, query) in queries.iter().enumerate() {
                     if !query.run(&connection, n, &output)? {
                         return Ok(Vec::new());
                     }
@@ -108,7 +92,7 @@ impl SqliteSource {
                 orphans(&connection, &catalog, &read_streams, &queries)
             })
             .map_err(|e| Error::new(Code::Internal, "cannot start a thread").because(e))?;
-        Ok(SqliteSource {
+        let source = SqliteSource {
             origin,
             streams,
             notices,
@@ -117,7 +101,8 @@ impl SqliteSource {
             used,
             reader: Some(reader),
             orphans: Vec::new(),
-        })
+        };
+        Ok((source, recipes))
     }
 
     /// Waits for the thread, which has ended or is about to.
@@ -254,11 +239,36 @@ fn left_out(connection: &Connection, catalog: &SqliteCatalog) -> rusqlite::Resul
     Ok(said)
 }
 
-/// The streams that had no table when they were loaded: their rows are in our own.
-fn unmapped_streams(
+/// How a stream is read.
+struct Reading {
+    /// The stream as it is stored.
+    stream: Stream,
+    query: Query,
+    /// How its rows are restored, if anything is stored of them.
+    recipe: Option<Recipe>,
+}
+
+/// The reading of a table with the entries of its rows.
+fn stored(
     connection: &Connection,
-    layout: &Layout,
-) -> rusqlite::Result<Vec<(Stream, Query)>> {
+    stream: Stream,
+    table: &SqliteTable,
+) -> rusqlite::Result<Reading> {
+    let (rows, entry) = match connection.table_exists(None, SIDECAR)? {
+        true => (with_entries(&stream, None), "r.entry"),
+        false => (all_rows(table), "NULL"),
+    };
+    let query = Query::new(&stream, table, rows, Some(entry));
+    Ok(Reading { stream: with_sidecar(stream), query, recipe: None })
+}
+
+/// All rows `t` of a table, as SQL that ends in a condition.
+fn all_rows(table: &SqliteTable) -> String {
+    format!("{} AS t WHERE true", quoted(&table.name))
+}
+
+/// The streams that had no table when they were loaded: their rows are in our own.
+fn unmapped_streams(connection: &Connection, layout: &Layout) -> rusqlite::Result<Vec<Reading>> {
     if !connection.table_exists(None, SIDECAR)? || !connection.table_exists(None, COLUMNS)? {
         return Ok(Vec::new());
     }
@@ -271,21 +281,21 @@ fn unmapped_streams(
     for name in names {
         let name = name?;
         let original_columns = original_columns(connection, &name)?;
-        let Some((stream, restorer)) = unmapped(&name, &original_columns) else { continue };
-        if layout.streams.iter().any(|s| s.name == stream.name) {
+        let Some(Unmapped { stored, recipe }) = unmapped(&name, &original_columns) else {
+            continue;
+        };
+        if layout.streams.iter().any(|s| s.name == stored.name) {
             continue;
         }
-        let rows = format!("{SIDECAR} WHERE table_name = {}", literal(&name));
         let query = Query {
-            table: stream.table.clone(),
-            rows,
+            table: stored.table.clone(),
+            rows: format!("{SIDECAR} WHERE table_name = {}", literal(&name)),
             columns: "entry".into(),
-            width: 0,
+            width: 1,
             order: vec!["key".into()],
             leader: None,
-            restorer: Some(restorer),
         };
-        found.push((stream, query));
+        found.push(Reading { stream: stored, query, recipe: Some(recipe) });
     }
     Ok(found)
 }
@@ -323,51 +333,47 @@ fn original_column(row: &rusqlite::Row<'_>) -> rusqlite::Result<OriginalColumn> 
     })
 }
 
-/// How the rows of a table become those that were loaded into it.
-struct Restorable {
-    /// The stream as it was where they came from.
-    original: Stream,
-    /// What makes its rows.
-    restorer: Restorer,
-    /// SQL that is true for the rows that came from there, if not all did.
-    only: Option<String>,
-}
-
-/// How the rows of a table become those that were loaded, if the sidecar table says anything of them.
-fn sidecar_of(
+/// The reading of a table whose rows are restored, if the sidecar table says anything of them.
+fn restorable(
     connection: &Connection,
     described: &LayoutStream,
-    own: &SqliteTable,
-    stream: &Stream,
-) -> rusqlite::Result<Option<Restorable>> {
+    stream: Stream,
+    table: &SqliteTable,
+) -> rusqlite::Result<Reading> {
+    let plain = |stream: Stream| {
+        let query = Query::new(&stream, table, all_rows(table), None);
+        Ok(Reading { stream, query, recipe: None })
+    };
     if !connection.table_exists(None, SIDECAR)? || !connection.table_exists(None, COLUMNS)? {
-        return Ok(None);
+        return plain(stream);
     }
-    let table = literal(&stream.table);
+    let name = literal(&stream.table);
     let original_columns = original_columns(connection, &stream.table)?;
-    let any = format!("SELECT EXISTS (SELECT 1 FROM {SIDECAR} WHERE table_name = {table})");
+    let any = format!("SELECT EXISTS (SELECT 1 FROM {SIDECAR} WHERE table_name = {name})");
     if original_columns.is_empty() && !connection.query_row(&any, [], |row| row.get(0))? {
-        return Ok(None);
+        return plain(stream);
     }
-    let only = not_made_here(connection, stream)?;
-    let rows = beside(stream, only.as_deref());
-    let mut unmade = Vec::new();
-    let has_default = |name: &str| own.columns.iter().any(|c| c.name == name && c.has_default);
-    for column in default_columns(described, stream, &original_columns, has_default) {
+    let only = not_made_here(connection, &stream)?;
+    let rows = with_entries(&stream, only.as_deref());
+    let mut fillers = Vec::new();
+    let has_default = |name: &str| table.columns.iter().any(|c| c.name == name && c.has_default);
+    for column in default_columns(described, &stream, &original_columns, has_default) {
         let name = quoted(&column.physical);
-        let made = literal(&format!("$.{}.{DEFAULT}", quoted(&column.name)));
-        let made = format!("json_extract(r.entry, {made})");
+        let default = literal(&format!("$.{}.{DEFAULT}", quoted(&column.name)));
+        let default = format!("json_extract(r.entry, {default})");
         let sql = format!(
-            "SELECT NOT EXISTS (SELECT 1 FROM {rows} AND {made} IS NOT CAST(t.{name} AS TEXT)) \
-                AND EXISTS (SELECT 1 FROM {rows} AND {made} IS NOT NULL)",
+            "SELECT NOT EXISTS (SELECT 1 FROM {rows} AND {default} IS NOT CAST(t.{name} AS TEXT)) \
+                AND EXISTS (SELECT 1 FROM {rows} AND {default} IS NOT NULL)",
         );
         if connection.query_row(&sql, [], |row| row.get(0))? {
-            unmade.push(column.name.clone());
+            fillers.push(column.name.clone());
         }
     }
     let (original, restorer) =
-        Restorer::new(stream, &original_columns, described.fold.as_deref(), &unmade);
-    Ok(Some(Restorable { original, restorer, only }))
+        Restorer::new(&stream, &original_columns, described.fold.as_deref(), &fillers);
+    let query = Query::new(&stream, table, rows, Some("r.entry"));
+    let recipe = Some(Recipe { original, restorer });
+    Ok(Reading { stream: with_sidecar(stream), query, recipe })
 }
 
 /// SQL that is true for all rows but those that an import made and nobody has edited since; None if
@@ -384,9 +390,8 @@ fn not_made_here(connection: &Connection, stream: &Stream) -> rusqlite::Result<O
     Ok(any.then(|| format!("{made} IS NOT {row}")))
 }
 
-/// The rows `t` of a table for which a condition is true, with what is stored beside them, `r`, as SQL
-/// that ends in a condition.
-fn beside(stream: &Stream, only: Option<&str>) -> String {
+/// The rows `t` of a table for which a condition is true, with their entries `r`, as SQL that ends in a condition.
+fn with_entries(stream: &Stream, only: Option<&str>) -> String {
     let key: Vec<String> = (stream.key.iter())
         .map(|k| format!("t.{}", quoted(&stream.columns[*k].physical)))
         .collect();

@@ -2,7 +2,7 @@
 
 use super::keys::KeyMapper;
 use crate::error::Result;
-use crate::load::{KeysOf, Target};
+use crate::load::{ExistingKeys, KeysOf};
 use crate::plan::{ColumnPlan, IdRule, Ids, Plan};
 use crate::sidecar::{NAMELESS, kept_reference};
 
@@ -10,7 +10,7 @@ use crate::sidecar::{NAMELESS, kept_reference};
 ///
 /// # Errors
 /// If the target or the temporary file cannot be read.
-pub async fn load_existing_keys(keys: &mut KeyMapper, target: &mut dyn Target) -> Result<()> {
+pub async fn load_existing_keys(keys: &mut KeyMapper, target: &mut dyn ExistingKeys) -> Result<()> {
     for (table, of) in numbered(keys.plan()) {
         let mut last = None;
         loop {

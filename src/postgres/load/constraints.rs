@@ -1,8 +1,9 @@
 //! The CHECK constraints of a table that only the server can apply: rows that break them are taken out again, with their
 //! keys; and texts that the server cannot read as the type of a key.
 
+use super::PgTarget;
 use super::copy::{NUMBER, with_hint};
-use super::{PgTarget, not_begun, table_plan};
+use super::loading::{PgLoading, no_table};
 use crate::catalog::ColumnType;
 use crate::error::{Code, Error, Result};
 use crate::load::{Cause, Rejected, Rows};
@@ -10,7 +11,7 @@ use crate::plan::TablePlan;
 use crate::postgres::catalog::TableCheck;
 use crate::postgres::quoted;
 
-impl PgTarget {
+impl PgLoading {
     /// Takes the rows back out of the staging table that break a constraint which only the server knows.
     pub(super) async fn ask_checks(
         &mut self,
@@ -19,17 +20,17 @@ impl PgTarget {
         first: i64,
     ) -> Result<Vec<Rejected>> {
         let mut refused: Vec<Rejected> = Vec::new();
-        for check in self.unforeseen(stream) {
-            let current = self.loading()?.current.as_ref();
+        for check in self.db.unforeseen(stream) {
+            let current = self.current.as_ref();
             let Some(load) = current.filter(|l| l.numbered) else { break };
-            let place = load.place(&self.found, &stream.table_name);
+            let place = load.place(&self.db.found, &stream.table_name);
             for number in self.broken(stream, &check, &place, first).await? {
-                let row = usize::try_from(number - first).map_err(|_| not_begun())?;
+                let row = usize::try_from(number - first).map_err(|_| no_table())?;
                 let (name, condition) = (check.name.clone(), check.condition.clone());
                 refused.push(Rejected { row, cause: Cause::Check { name, condition } });
             }
         }
-        if let Some(load) = self.loading_mut()?.current.as_mut() {
+        if let Some(load) = self.current.as_mut() {
             refused.iter().for_each(|r| load.sums.take(rows.rows, r.row));
             load.rows -= refused.len() as u64;
         }
@@ -47,13 +48,13 @@ impl PgTarget {
     ) -> Result<Vec<i64>> {
         let (what, condition) = ("cannot apply the CHECK constraints", &check.condition);
         let columns: Vec<(&String, Option<&str>)> =
-            check.columns.iter().map(|c| (c, self.cast_of(stream, c))).collect();
+            check.columns.iter().map(|c| (c, self.db.cast_of(stream, c))).collect();
         if columns.iter().all(|(_, cast)| cast.is_none()) {
             let sql = format!(
                 "DELETE FROM {place} WHERE {NUMBER} >= {first} AND NOT ({condition}) \
                  RETURNING {NUMBER}"
             );
-            return self.connection.read(Code::Target, what, &sql, |row| row.parsed()).await;
+            return self.db.connection.read(Code::Target, what, &sql, |row| row.parsed()).await;
         }
         let columns: Vec<String> =
             columns.iter().map(|(name, cast)| as_cast("s", name, *cast)).collect();
@@ -63,17 +64,43 @@ impl PgTarget {
              RETURNING {NUMBER}",
             columns.join(", ")
         );
-        self.run("cannot set a savepoint", "SAVEPOINT checks").await?;
-        match self.connection.read(Code::Target, what, &sql, |row| row.parsed()).await {
+        self.db.run("cannot set a savepoint", "SAVEPOINT checks").await?;
+        match self.db.connection.read(Code::Target, what, &sql, |row| row.parsed()).await {
             Ok(broken) => Ok(broken),
             Err(_) => {
                 // a text that cannot be cast at all is refused when the rows go into their table
-                self.run("cannot go back to a savepoint", "ROLLBACK TO SAVEPOINT checks").await?;
+                self.db
+                    .run("cannot go back to a savepoint", "ROLLBACK TO SAVEPOINT checks")
+                    .await?;
                 Ok(Vec::new())
             }
         }
     }
 
+    /// The error of a staged text of the key, or of a column that refers to another row, which the server
+    /// cannot read as the type of its column: without it rows cannot be compared.
+    pub(super) async fn unreadable(&self, load: usize) -> Result<Option<Error>> {
+        let load = &self.done[load];
+        let stream = PgLoading::table_plan(&self.plan, load.stream)?;
+        let table = &self.db.catalog.tables[stream.table];
+        let refers = table.references.iter().flat_map(|r| &r.columns);
+        for column in table.key.iter().chain(refers).map(|n| &table.columns[*n]) {
+            let cast = self.db.cast_of(stream, &column.physical);
+            let (Some(ty), Some(staging)) = (cast, &load.staging) else { continue };
+            let sql =
+                format!("SELECT count(s.{}::{ty}) FROM {staging} s", quoted(&column.physical));
+            self.db.run("cannot set a savepoint", "SAVEPOINT types").await?;
+            let Err(e) = self.db.connection.client.batch_execute(&sql).await else { continue };
+            self.db.run("cannot go back to a savepoint", "ROLLBACK TO SAVEPOINT types").await?;
+            let what = format!("{}: column \"{}\" ({ty} in the target)", table.name, column.name);
+            let error = self.db.connection.failed(Code::Value, what, e);
+            return Ok(Some(with_hint(Code::Value, error)));
+        }
+        Ok(None)
+    }
+}
+
+impl PgTarget {
     /// The type that a column's staged texts are cast into, if they are.
     pub(super) fn cast_of<'a>(&self, stream: &'a TablePlan, physical: &str) -> Option<&'a str> {
         let table = &self.catalog.tables[stream.table];
@@ -96,27 +123,13 @@ impl PgTarget {
         self.found.checks.iter().filter(asked).cloned().collect()
     }
 
-    /// The error of a staged text of the key, or of a column that refers to another row, which the server
-    /// cannot read as the type of its column: without it rows cannot be compared.
-    pub(super) async fn unreadable(&self, load: usize) -> Result<Option<Error>> {
-        let loading = self.loading()?;
-        let load = &loading.done[load];
-        let stream = table_plan(&loading.plan, load.stream)?;
+    /// Whether all these columns of the table are written.
+    pub(super) fn writes(&self, stream: &TablePlan, columns: &[String]) -> bool {
         let table = &self.catalog.tables[stream.table];
-        let refers = table.references.iter().flat_map(|r| &r.columns);
-        for column in table.key.iter().chain(refers).map(|n| &table.columns[*n]) {
-            let cast = self.cast_of(stream, &column.physical);
-            let (Some(ty), Some(staging)) = (cast, &load.staging) else { continue };
-            let sql =
-                format!("SELECT count(s.{}::{ty}) FROM {staging} s", quoted(&column.physical));
-            self.run("cannot set a savepoint", "SAVEPOINT types").await?;
-            let Err(e) = self.connection.client.batch_execute(&sql).await else { continue };
-            self.run("cannot go back to a savepoint", "ROLLBACK TO SAVEPOINT types").await?;
-            let what = format!("{}: column \"{}\" ({ty} in the target)", table.name, column.name);
-            let error = self.connection.failed(Code::Value, what, e);
-            return Ok(Some(with_hint(Code::Value, error)));
-        }
-        Ok(None)
+        let is_it = |name: &String| {
+            stream.columns.iter().any(|c| table.columns[c.target].physical == *name)
+        };
+        columns.iter().all(is_it)
     }
 }
 

@@ -6,12 +6,13 @@ use futures::{SinkExt, pin_mut};
 use tokio_postgres::Statement;
 use tokio_postgres::error::SqlState;
 
-use super::{PgTarget, not_begun, table_plan};
+use super::PgTarget;
+use super::loading::{PgLoading, no_table};
 use crate::catalog::ColumnType;
 use crate::error::{Code, Error, Result};
+use crate::load::Rows;
 use crate::load::bench_skip::{Step, skips};
 use crate::load::row_sketch::RowSketch;
-use crate::load::{Purpose, Rows};
 use crate::plan::{Plan, TablePlan, key_of};
 use crate::policy::OnOrphans;
 use crate::policy::OnUnrepresentable;
@@ -22,14 +23,14 @@ use crate::postgres::{copy_codec, quoted};
 use crate::source::ENFORCED;
 use chronicle_archive::show_text;
 
-impl PgTarget {
+impl PgLoading {
     /// Sends rows by one COPY; returns the number of the first.
     pub(super) async fn send(&mut self, stream: &TablePlan, rows: &Rows<'_>) -> Result<i64> {
-        let loading = self.loading.as_mut().ok_or_else(not_begun)?;
-        let Some(load) = &mut loading.current else { return Err(not_begun()) };
-        let refused = |e| refused(&self.info, stream, rows, &e);
+        let Some(load) = &mut self.current else { return Err(no_table()) };
+        let refused = |e| refused(&self.db.info, stream, rows, &e);
         let first = i64::try_from(load.rows).unwrap_or(i64::MAX);
-        let sink = self.connection.client.copy_in::<_, Bytes>(&load.copy).await.map_err(refused)?;
+        let sink =
+            self.db.connection.client.copy_in::<_, Bytes>(&load.copy).await.map_err(refused)?;
         pin_mut!(sink);
         let mut buffer = BytesMut::with_capacity(MESSAGE + (64 << 10));
         copy_codec::start(&mut buffer);
@@ -54,25 +55,25 @@ impl PgTarget {
         plan: &Plan,
         number: usize,
         stream: &TablePlan,
-    ) -> Result<Load> {
-        let table = &self.catalog.tables[stream.table];
-        let full = self.found.full_name(&table.name);
+    ) -> Result<StreamLoad> {
+        let table = &self.db.catalog.tables[stream.table];
+        let full = self.db.found.full_name(&table.name);
         let physical = |n: usize| quoted(&table.columns[n].physical);
         let mut columns: Vec<String> = stream.columns.iter().map(|c| physical(c.target)).collect();
         let types: Vec<ColumnType> = stream.columns.iter().map(|c| c.ty.clone()).collect();
         let casts = types.iter().any(|ty| matches!(ty, ColumnType::Cast(_)));
-        let empty = self.is_empty(&table.name).await?;
+        let empty = self.db.is_empty(&table.name).await?;
         let (waits, must_wait) = self.waits(plan, number)?;
-        let checks = self.purpose == Purpose::Check;
+        let checks = self.rehearses();
         let rejects = plan.options.on_unrepresentable == OnUnrepresentable::Reject;
-        let numbered = (checks || rejects) && !self.unforeseen(stream).is_empty();
+        let numbered = (checks || rejects) && !self.db.unforeseen(stream).is_empty();
         let takes_back = !table.references.is_empty()
             && matches!(plan.options.orphans, Some(OnOrphans::Skip | OnOrphans::Adopt));
         let direct = empty || skips(Step::Conflicts);
         let direct = direct && !casts && !checks && !numbered && !takes_back && !must_wait;
         let staging = match direct {
             true => None,
-            false => Some(self.stage(number, stream, numbered).await?),
+            false => Some(self.db.stage(number, stream, numbered).await?),
         };
         if numbered {
             columns.push(NUMBER.into());
@@ -82,11 +83,11 @@ impl PgTarget {
             staging.as_deref().unwrap_or(&full),
             columns.join(", ")
         );
-        let copy = self.connection.client.prepare(&sql).await.map_err(|e| {
-            self.connection.failed(Code::Target, format!("cannot write {}", table.name), e)
+        let copy = self.db.connection.client.prepare(&sql).await.map_err(|e| {
+            self.db.connection.failed(Code::Target, format!("cannot write {}", table.name), e)
         })?;
         let sums = RowSketch::new(types.clone(), stream.key.clone());
-        Ok(Load {
+        Ok(StreamLoad {
             stream: number,
             staging,
             waits,
@@ -104,8 +105,8 @@ impl PgTarget {
     /// others of their table, to those of a later stream, or to those that wait themselves. And whether
     /// the server would refuse them until then.
     fn waits(&self, plan: &Plan, number: usize) -> Result<(bool, bool)> {
-        let table = table_plan(plan, number)?.table;
-        let done = &self.loading()?.done;
+        let table = PgLoading::table_plan(plan, number)?.table;
+        let done = &self.done;
         let goes_into =
             |n: usize, table: usize| plan.streams[n].table().is_some_and(|s| s.table == table);
         let waiting = |table: usize| {
@@ -116,12 +117,14 @@ impl PgTarget {
             let mut later = number + 1..plan.streams.len();
             parent == table || waiting(parent) || later.any(|n| goes_into(n, parent))
         };
-        let references = &self.catalog.tables[table].references;
+        let references = &self.db.catalog.tables[table].references;
         let waits = waiting(table) || references.iter().any(|r| late(r.table));
         let enforced = references.iter().any(|r| r.enforced && late(r.table));
-        Ok((waits, enforced && !self.as_replica))
+        Ok((waits, enforced && !self.db.as_replica))
     }
+}
 
+impl PgTarget {
     /// Makes the staging table of a stream.
     pub(super) async fn stage(
         &self,
@@ -158,7 +161,7 @@ impl PgTarget {
 pub(super) const MESSAGE: usize = 256 << 10;
 
 /// The loading of one stream.
-pub(super) struct Load {
+pub(super) struct StreamLoad {
     pub(super) stream: usize,
     /// The staging table, or none if rows go straight into the table.
     pub(super) staging: Option<String>,
@@ -177,7 +180,7 @@ pub(super) struct Load {
     pub(super) sums: RowSketch,
 }
 
-impl Load {
+impl StreamLoad {
     /// The table that the rows of this stream stand in.
     pub(super) fn place(&self, found: &PgCatalog, table: &str) -> String {
         self.staging.clone().unwrap_or_else(|| found.full_name(table))

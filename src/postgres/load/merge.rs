@@ -5,6 +5,7 @@ use tokio_postgres::error::SqlState;
 use super::PgTarget;
 use super::copy::{is_about_a_value, with_hint};
 use super::keys::{Alias, Key};
+use super::loading::PgLoading;
 use super::sidecar::STAGED_DEFAULTS;
 use crate::catalog::{CatalogTable, ColumnType};
 use crate::error::{Code, Error, Result};
@@ -19,7 +20,7 @@ pub(super) const STAGED: Alias<'_> = Alias::Staged("s");
 
 /// Bringing what was staged for one table into it: equal rows are skipped, different ones refused.
 pub(super) struct Merge<'a> {
-    pub(super) target: &'a PgTarget,
+    pub(super) loading: &'a PgLoading,
     pub(super) stream: &'a TablePlan,
     pub(super) table: &'a CatalogTable,
     /// The staging table's full name.
@@ -48,7 +49,7 @@ pub(super) async fn merge(merges: &[Merge<'_>]) -> Result<Vec<u64>> {
 /// Brings the rows of several tables over that are not there yet.
 async fn insert_together(merges: &[Merge<'_>]) -> Result<Vec<u64>> {
     let Some(first) = merges.first() else { return Ok(Vec::new()) };
-    let insert = |(n, merge): (usize, &Merge<'_>)| match merge.target.defaults(merge.stream) {
+    let insert = |(n, merge): (usize, &Merge<'_>)| match merge.loading.defaults(merge.stream) {
         None => format!("new_{n} AS ({} RETURNING 1)", merge.insert_sql(&merge.full())),
         Some(defaults) => format!(
             "filled_{n} AS ({} RETURNING {defaults}), \
@@ -60,7 +61,7 @@ async fn insert_together(merges: &[Merge<'_>]) -> Result<Vec<u64>> {
     let counts: Vec<String> =
         (0..merges.len()).map(|n| format!("(SELECT count(*) FROM new_{n})")).collect();
     let sql = format!("WITH {} SELECT {}", inserts.join(", "), counts.join(", "));
-    let target = first.target;
+    let target = first.db();
     target.run("cannot set a savepoint", "SAVEPOINT merge").await?;
     match target.connection.client.query_typed(&sql, &[]).await {
         Ok(rows) => {
@@ -78,8 +79,12 @@ async fn insert_together(merges: &[Merge<'_>]) -> Result<Vec<u64>> {
 }
 
 impl Merge<'_> {
+    pub(super) fn db(&self) -> &PgTarget {
+        &self.loading.db
+    }
+
     pub(super) fn full(&self) -> String {
-        self.target.found.full_name(&self.table.name)
+        self.db().found.full_name(&self.table.name)
     }
 
     fn name(&self, column: usize) -> String {
@@ -135,7 +140,7 @@ impl Merge<'_> {
         read: impl Fn(&mut crate::postgres::fields::Fields) -> Result<T>,
     ) -> Result<Vec<T>> {
         let what = format!("cannot compare with {}", self.table.name);
-        self.target.connection.read(Code::Target, &what, sql, read).await
+        self.db().connection.read(Code::Target, &what, sql, read).await
     }
 
     fn conflict(&self, key: &str, what: &str) -> Error {
@@ -239,14 +244,14 @@ impl Merge<'_> {
     /// Brings the staged rows that are not in the table into `place`.
     pub(super) async fn insert(&self, place: &str) -> Result<u64> {
         let mut sql = self.insert_sql(place);
-        if let Some(defaults) = self.target.defaults(self.stream) {
+        if let Some(defaults) = self.loading.defaults(self.stream) {
             sql = format!(
                 "WITH new AS ({sql} RETURNING {defaults}) \
                  INSERT INTO {STAGED_DEFAULTS} SELECT * FROM new"
             );
         }
-        self.target.run("cannot set a savepoint", "SAVEPOINT merge").await?;
-        match self.target.connection.client.execute_typed(&sql, &[]).await {
+        self.db().run("cannot set a savepoint", "SAVEPOINT merge").await?;
+        match self.db().connection.client.execute_typed(&sql, &[]).await {
             Ok(rows) => Ok(rows),
             Err(e) => Err(self.explain(e).await),
         }
@@ -264,10 +269,10 @@ impl Merge<'_> {
             Some(s) if is_about_a_value(s) => Code::Value,
             _ => Code::Target,
         };
-        let error = with_hint(code, failed(&self.target.info, code, what, &e));
+        let error = with_hint(code, failed(&self.db().info, code, what, &e));
         let Some(constraint) = constraint else { return error };
         // only behind the savepoint does the server answer questions again
-        if self.target.run("cannot go back", "ROLLBACK TO SAVEPOINT merge").await.is_err() {
+        if self.db().run("cannot go back", "ROLLBACK TO SAVEPOINT merge").await.is_err() {
             return error;
         }
         let better = match code {
@@ -333,9 +338,9 @@ impl Merge<'_> {
 
     /// The error of the staged rows that violate a foreign key.
     async fn orphaned(&self, constraint: &str) -> Option<Error> {
-        let mut keys = self.target.found.foreign_keys.iter();
+        let mut keys = self.db().found.foreign_keys.iter();
         let key = keys.find(|k| k.table == self.table.name && k.name == constraint)?;
-        self.target.violated(self.stream, key, self.staging).await
+        self.loading.violated(self.stream, key, self.staging).await
     }
 
     /// The first staged row that violates a CHECK constraint of the table.

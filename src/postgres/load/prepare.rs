@@ -1,15 +1,13 @@
 //! What is done to a target's tables before rows come and after: making them, the rights of this role, the lock that
 //! keeps other writers out, columns that are added, triggers that must not fire.
 
-use std::sync::Arc;
-
 use super::PgTarget;
 use super::copy::type_name;
-use super::not_begun;
+use crate::catalog::CatalogColumn;
 use crate::error::{Code, Error, Result};
 use crate::layout::Layout;
-use crate::load::{Problems, Purpose};
-use crate::plan::TablePlan;
+use crate::load::Problems;
+use crate::plan::{Plan, TablePlan};
 use crate::policy::{Compression, Policy};
 use crate::postgres::catalog::{PgCatalog, PgTable, Trigger, triggers};
 use crate::postgres::connection::Connection;
@@ -19,8 +17,7 @@ use chronicle_archive::show_text;
 
 impl PgTarget {
     /// Finds for a check what would keep this role from loading, and which rules are not for it.
-    pub(super) async fn look(&mut self) -> Result<()> {
-        let plan = self.loading.as_ref().map(|l| Arc::clone(&l.plan)).ok_or_else(not_begun)?;
+    pub(super) async fn look(&mut self, plan: &Plan) -> Result<Problems> {
         let as_replica = self.try_run("SET LOCAL session_replication_role = replica").await?;
         let found = self.found.tables.iter();
         let tables: Vec<&PgTable> =
@@ -57,10 +54,7 @@ impl PgTarget {
             }
         }
         self.notices.extend(notices);
-        if let Some(loading) = &mut self.loading {
-            problems.all().into_iter().for_each(|p| loading.problems.push(p));
-        }
-        Ok(())
+        Ok(problems)
     }
 
     /// What this role may do with a table.
@@ -107,14 +101,10 @@ impl PgTarget {
         Ok(())
     }
 
-    /// Gives the table the columns that the plan adds; for a check they stand only in the staging
-    /// table.
-    pub(super) async fn add_columns(&mut self, stream: &TablePlan) -> Result<()> {
-        for column in &stream.added {
-            if self.catalog.tables[stream.table].columns.contains(column) {
-                continue;
-            }
-            if self.purpose == Purpose::Load {
+    /// Gives the tables the columns that the plan adds.
+    pub(super) async fn add_columns(&mut self, plan: &Plan) -> Result<()> {
+        for (_, stream) in plan.tables() {
+            for column in self.expect_columns(stream) {
                 let sql = format!(
                     "ALTER TABLE {} ADD COLUMN {} {}",
                     self.found.full_name(&stream.table_name),
@@ -123,9 +113,17 @@ impl PgTarget {
                 );
                 self.run("cannot add a column", &sql).await?;
             }
-            self.catalog.tables[stream.table].columns.push(column.clone());
         }
         Ok(())
+    }
+
+    /// Enters the columns that the plan adds to a table into the catalog; returns those that it lacked.
+    pub(super) fn expect_columns(&mut self, stream: &TablePlan) -> Vec<CatalogColumn> {
+        let columns = &mut self.catalog.tables[stream.table].columns;
+        let lacking = stream.added.iter().filter(|c| !columns.contains(c));
+        let lacking: Vec<CatalogColumn> = lacking.cloned().collect();
+        columns.extend(lacking.iter().cloned());
+        lacking
     }
 
     /// Keeps Chronicle's own triggers from changing what is loaded.

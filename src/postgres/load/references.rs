@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use super::copy::StreamLoad;
 use super::keys::{key_names, same_as_type};
+use super::loading::PgLoading;
 use super::sidecar::STAGED_ENTRIES;
-use super::{Load, PgTarget, table_plan};
 use crate::catalog::{CatalogTable, ColumnType, Reference};
 use crate::error::{Code, Error, Result};
 use crate::load::bench_skip::{Step, skips};
-use crate::load::{Problems, Purpose};
 use crate::plan::TablePlan;
 use crate::policy::{OnOrphans, OnUnrepresentable};
 use crate::postgres::catalog::ForeignKey;
@@ -25,7 +25,7 @@ struct Place<'a> {
     staged: Option<&'a TablePlan>,
 }
 
-impl PgTarget {
+impl PgLoading {
     /// Applies the policy for orphans to staged rows. Rows that refer to rows which are left out are
     /// orphans, too, so this is repeated until none is left out any more.
     pub(super) async fn apply_orphan_policy(&mut self, loads: &[usize]) -> Result<()> {
@@ -34,7 +34,7 @@ impl PgTarget {
             for load in loads {
                 skipped += self.apply_orphan_policy_once(*load).await?;
             }
-            let done = self.loading()?.done.iter();
+            let done = self.done.iter();
             let together = done.enumerate().any(|(n, l)| loads.contains(&n) && l.waits);
             if skipped == 0 || !together {
                 return Ok(());
@@ -44,29 +44,26 @@ impl PgTarget {
 
     /// Applies the policy for orphans to the rows of one load; gives the number of those left out.
     async fn apply_orphan_policy_once(&mut self, load: usize) -> Result<u64> {
-        let plan = Arc::clone(&self.loading()?.plan);
-        let (wanted, number) = (plan.options.orphans, self.loading()?.done[load].stream);
-        let (stream, mut skipped) = (table_plan(&plan, number)?, 0);
-        for reference in self.catalog.tables[stream.table].references.clone() {
-            let Some(staging) = self.loading()?.done[load].staging.clone() else { break };
+        let plan = Arc::clone(&self.plan);
+        let (wanted, number) = (plan.options.orphans, self.done[load].stream);
+        let (stream, mut skipped) = (PgLoading::table_plan(&plan, number)?, 0);
+        for reference in self.db.catalog.tables[stream.table].references.clone() {
+            let Some(staging) = self.done[load].staging.clone() else { break };
             let left = self.orphans_in(&staging, stream, true, &reference).await?;
             let Some(left) = left else { continue };
             let refused = reference.enforced || wanted == Some(OnOrphans::Fail);
             match wanted {
                 Some(OnOrphans::Skip) => {
                     let rows = self.skip(stream, &reference, load, &staging).await?;
-                    self.loading_mut()?.loaded[number].orphans_skipped += rows;
+                    self.loaded[number].orphans_skipped += rows;
                     skipped += rows;
                 }
                 Some(OnOrphans::Adopt) if self.adopts(&reference) => {
                     let rows = self.adopt(stream, &reference, &staging).await?;
-                    self.loading_mut()?.loaded[number].adopted_rows += rows;
-                }
-                _ if refused && self.purpose == Purpose::Load => {
-                    return Err(left.refused(reference.enforced));
+                    self.loaded[number].adopted_rows += rows;
                 }
                 _ if refused => {
-                    self.loading_mut()?.problems.orphans(&left);
+                    self.refuse_orphans(&left, reference.enforced)?;
                     continue;
                 }
                 _ => {}
@@ -78,7 +75,7 @@ impl PgTarget {
 
     /// Notes orphans together with those that were found before by the same reference.
     fn note_orphans(&mut self, left: Orphans) -> Result<()> {
-        let orphans = &mut self.loading_mut()?.orphans;
+        let orphans = &mut self.orphans;
         let same = |o: &&mut Orphans| o.stream == left.stream && o.column == left.column;
         match orphans.iter_mut().find(same) {
             None => orphans.push(left),
@@ -93,7 +90,7 @@ impl PgTarget {
 
     /// Whether a row can be created for this reference: only where it says the whole key of the row.
     fn adopts(&self, reference: &Reference) -> bool {
-        let parent = &self.catalog.tables[reference.table];
+        let parent = &self.db.catalog.tables[reference.table];
         let is_key = parent.key.iter().all(|k| reference.parent_columns.contains(k));
         parent.adoptable && is_key && parent.key.len() == reference.parent_columns.len()
     }
@@ -110,24 +107,24 @@ impl PgTarget {
         let Some(condition) = self.orphan_condition(stream, true, reference) else {
             return Ok(0);
         };
-        let of = &mut self.loading_mut()?.done[load];
+        let of = &mut self.done[load];
         let (types, fresh) = (of.types.clone(), of.sums.another());
         let mut sums = std::mem::replace(&mut of.sums, fresh);
         let from = format!("{staging} c WHERE {condition}");
-        self.each_row(stream, &types, &from, "c", |batch, row| sums.take(batch, row)).await?;
-        if self.loading()?.sidecar.is_some() {
+        self.db.each_row(stream, &types, &from, "c", |batch, row| sums.take(batch, row)).await?;
+        if self.sidecar().is_some() {
             let sql = format!(
                 "DELETE FROM {STAGED_ENTRIES} r USING {staging} c \
                   WHERE r.table_name = {} AND r.key = {} AND {condition}",
                 literal(&stream.table_name),
-                self.key(stream).text("c")
+                self.db.key(stream).text("c")
             );
-            self.run(WHAT, &sql).await?;
+            self.db.run(WHAT, &sql).await?;
         }
         let sql = format!("DELETE FROM {staging} c WHERE {condition}");
-        let rows = self.connection.client.execute_typed(&sql, &[]).await;
-        let rows = rows.map_err(|e| self.connection.failed(Code::Target, WHAT, e))?;
-        let load = &mut self.loading_mut()?.done[load];
+        let rows = self.db.connection.client.execute_typed(&sql, &[]).await;
+        let rows = rows.map_err(|e| self.db.connection.failed(Code::Target, WHAT, e))?;
+        let load = &mut self.done[load];
         load.sums = sums;
         load.rows -= rows;
         Ok(rows)
@@ -138,8 +135,8 @@ impl PgTarget {
         let Some(condition) = self.orphan_condition(stream, true, reference) else {
             return Ok(0);
         };
-        let table = &self.catalog.tables[stream.table];
-        let parent = &self.catalog.tables[reference.table];
+        let table = &self.db.catalog.tables[stream.table];
+        let parent = &self.db.catalog.tables[reference.table];
         let place = Place { name: staging.to_owned(), staged: Some(stream) };
         let refers: Vec<String> = (reference.columns.iter())
             .map(|n| self.value(&place, "c", &table.columns[*n].physical))
@@ -168,24 +165,24 @@ impl PgTarget {
         let (names, values): (Vec<String>, Vec<String>) = columns.into_iter().unzip();
         let sql = format!(
             "INSERT INTO {} AS p ({}) SELECT {} FROM {staging} c WHERE {condition} GROUP BY {}",
-            self.found.full_name(&parent.name),
+            self.db.found.full_name(&parent.name),
             names.join(", "),
             values.join(", "),
             refers.join(", ")
         );
         let sql = self.noting_adopted(reference.table, sql)?;
-        let adopted = self.connection.client.execute_typed(&sql, &[]).await;
+        let adopted = self.db.connection.client.execute_typed(&sql, &[]).await;
         adopted.map_err(|e| {
             let what = "cannot create the rows that others refer to";
-            self.connection.failed(Code::Target, what, e)
+            self.db.connection.failed(Code::Target, what, e)
         })
     }
 
     /// SQL that creates rows and, where originals are preserved, notes that an import has created them.
     fn noting_adopted(&self, parent: usize, insert: String) -> Result<String> {
-        let (loading, parent) = (self.loading()?, &self.catalog.tables[parent]);
-        let preserves = loading.plan.options.on_unrepresentable == OnUnrepresentable::Preserve;
-        let Some(sidecar) = loading.sidecar.as_ref().filter(|_| preserves) else {
+        let parent = &self.db.catalog.tables[parent];
+        let preserves = self.plan.options.on_unrepresentable == OnUnrepresentable::Preserve;
+        let Some(sidecar) = self.sidecar().filter(|_| preserves) else {
             return Ok(insert);
         };
         let own = &sidecar.tables;
@@ -205,13 +202,12 @@ impl PgTarget {
 
     /// Checks the references of rows that went straight into their tables.
     pub(super) async fn check_direct(&mut self) -> Result<()> {
-        let loading = self.loading()?;
-        let (plan, mut found) = (Arc::clone(&loading.plan), Vec::new());
-        for load in loading.done.iter().filter(|l| l.staging.is_none()) {
-            let stream = table_plan(&plan, load.stream)?;
-            let table = &self.catalog.tables[stream.table];
+        let (plan, mut found) = (Arc::clone(&self.plan), Vec::new());
+        for load in self.done.iter().filter(|l| l.staging.is_none()) {
+            let stream = PgLoading::table_plan(&plan, load.stream)?;
+            let table = &self.db.catalog.tables[stream.table];
             for reference in &table.references {
-                let place = self.found.full_name(&table.name);
+                let place = self.db.found.full_name(&table.name);
                 let left = self.orphans_in(&place, stream, false, reference).await?;
                 let Some(left) = left else { continue };
                 if reference.enforced || plan.options.orphans == Some(OnOrphans::Fail) {
@@ -226,27 +222,22 @@ impl PgTarget {
     /// Checks the foreign keys to tables that no layout knows of: while triggers are silenced the server
     /// does not check them itself.
     pub(super) async fn check_foreign_keys(&mut self) -> Result<()> {
-        let (loading, mut problems) = (self.loading()?, Problems::default());
-        for load in loading.done.iter().filter(|l| !l.unreadable) {
-            let stream = table_plan(&loading.plan, load.stream)?;
-            let table = &self.catalog.tables[stream.table];
-            for key in self.found.foreign_keys.iter().filter(|k| k.table == table.name) {
-                let known = self.found.reference(&self.catalog.tables, key).is_some();
-                if known || !self.writes(stream, &key.columns) {
+        let (plan, mut violated) = (Arc::clone(&self.plan), Vec::new());
+        for load in self.done.iter().filter(|l| !l.unreadable) {
+            let stream = PgLoading::table_plan(&plan, load.stream)?;
+            let table = &self.db.catalog.tables[stream.table];
+            for key in self.db.found.foreign_keys.iter().filter(|k| k.table == table.name) {
+                let known = self.db.found.reference(&self.db.catalog.tables, key).is_some();
+                if known || !self.db.writes(stream, &key.columns) {
                     continue;
                 }
-                let checked = self.check_foreign_key(stream, key, load).await;
-                match (checked, self.purpose) {
-                    (Err(e), Purpose::Check) if e.code() == Code::Orphan => {
-                        problems.refused(&stream.stream, &e);
-                    }
-                    (checked, _) => checked?,
+                match self.check_foreign_key(stream, key, load).await {
+                    Err(e) if e.code() == Code::Orphan => violated.push((&stream.stream, e)),
+                    checked => checked?,
                 }
             }
         }
-        let loading = self.loading_mut()?;
-        problems.all().into_iter().for_each(|p| loading.problems.push(p));
-        Ok(())
+        violated.into_iter().try_for_each(|(stream, error)| self.refuse(stream, error))
     }
 
     /// Checks a foreign key of the rows of a load.
@@ -254,10 +245,10 @@ impl PgTarget {
         &self,
         stream: &TablePlan,
         key: &ForeignKey,
-        load: &Load,
+        load: &StreamLoad,
     ) -> Result<()> {
         let place = Place {
-            name: load.place(&self.found, &key.table),
+            name: load.place(&self.db.found, &key.table),
             staged: load.staging.as_ref().map(|_| stream),
         };
         let own = key.columns.iter().map(|c| self.value(&place, "c", c)).collect::<Vec<_>>();
@@ -272,7 +263,7 @@ impl PgTarget {
             refers_to_nothing(&own, &nowhere, key.match_full)
         );
         let what = "cannot check the references";
-        let counts = self.connection.read(Code::Target, what, &sql, |row| row.text()).await?;
+        let counts = self.db.connection.read(Code::Target, what, &sql, |row| row.text()).await?;
         let Some(count) = counts.first() else { return Ok(()) };
         Err(Error::new(
             Code::Orphan,
@@ -294,12 +285,11 @@ impl PgTarget {
         key: &ForeignKey,
         staging: &str,
     ) -> Option<Error> {
-        if let Some(reference) = self.found.reference(&self.catalog.tables, key) {
+        if let Some(reference) = self.db.found.reference(&self.db.catalog.tables, key) {
             let left = self.orphans_in(staging, stream, true, &reference).await;
             return Some(left.ok()??.refused(true));
         }
-        let loading = self.loading().ok()?;
-        let load = loading.done.iter().find(|l| l.staging.as_deref() == Some(staging))?;
+        let load = self.done.iter().find(|l| l.staging.as_deref() == Some(staging))?;
         self.check_foreign_key(stream, key, load).await.err()
     }
 
@@ -311,14 +301,14 @@ impl PgTarget {
         staged: bool,
         reference: &Reference,
     ) -> Option<String> {
-        let table = &self.catalog.tables[stream.table];
-        let parent = &self.catalog.tables[reference.table];
+        let table = &self.db.catalog.tables[stream.table];
+        let parent = &self.db.catalog.tables[reference.table];
         let names = |columns: &[usize], of: &CatalogTable| -> Vec<String> {
             columns.iter().map(|n| of.columns[*n].physical.clone()).collect()
         };
         let own = names(&reference.columns, table);
         let parent_columns = names(&reference.parent_columns, parent);
-        if !self.writes(stream, &own) {
+        if !self.db.writes(stream, &own) {
             return None;
         }
         let place = Place { name: String::new(), staged: staged.then_some(stream) };
@@ -341,23 +331,23 @@ impl PgTarget {
             .map(|p| format!("NOT EXISTS (SELECT 1 FROM {} p WHERE {})", p.name, same(p)))
             .collect();
         let is_it = |key: &&ForeignKey| {
-            let same = self.found.reference(&self.catalog.tables, key);
+            let same = self.db.found.reference(&self.db.catalog.tables, key);
             key.table == table.name && same.as_ref() == Some(reference)
         };
-        let match_full = self.found.foreign_keys.iter().find(is_it).is_some_and(|k| k.match_full);
+        let match_full =
+            self.db.found.foreign_keys.iter().find(is_it).is_some_and(|k| k.match_full);
         Some(refers_to_nothing(&values, &nowhere.join(" AND "), match_full))
     }
 
     /// Where rows of a table are: in it, and where they are staged and not yet merged, which for a check
     /// they never are.
     fn places(&self, table: usize, columns: &[String]) -> Vec<Place<'_>> {
-        let full = self.found.full_name(&self.catalog.tables[table].name);
+        let full = self.db.found.full_name(&self.db.catalog.tables[table].name);
         let mut places = vec![Place { name: full, staged: None }];
-        let Some(loading) = &self.loading else { return places };
-        for load in loading.done.iter().filter(|l| !l.merged && !l.unreadable) {
-            let Some(stream) = loading.plan.streams[load.stream].table() else { continue };
+        for load in self.done.iter().filter(|l| !l.merged && !l.unreadable) {
+            let Some(stream) = self.plan.streams[load.stream].table() else { continue };
             if let (Some(staging), true) = (&load.staging, stream.table == table)
-                && self.writes(stream, columns)
+                && self.db.writes(stream, columns)
             {
                 places.push(Place { name: staging.clone(), staged: Some(stream) });
             }
@@ -365,19 +355,10 @@ impl PgTarget {
         places
     }
 
-    /// Whether all these columns of the table are written.
-    pub(super) fn writes(&self, stream: &TablePlan, columns: &[String]) -> bool {
-        let table = &self.catalog.tables[stream.table];
-        let is_it = |name: &String| {
-            stream.columns.iter().any(|c| table.columns[c.target].physical == *name)
-        };
-        columns.iter().all(is_it)
-    }
-
     /// A column of rows at a place, as SQL, with the type that it has in its table.
     fn value(&self, place: &Place<'_>, alias: &str, physical: &str) -> String {
         let name = quoted(physical);
-        match place.staged.and_then(|stream| self.cast_of(stream, physical)) {
+        match place.staged.and_then(|stream| self.db.cast_of(stream, physical)) {
             Some(ty) => format!("{alias}.{name}::{ty}"),
             None => format!("{alias}.{name}"),
         }
@@ -387,7 +368,7 @@ impl PgTarget {
     /// server does it. Nothing where both have that of their types.
     fn collation(&self, own: (&str, &str), parent: (&str, &str)) -> String {
         let of = |(table, column): (&str, &str)| {
-            let table = self.found.tables.iter().find(|t| t.name == table)?;
+            let table = self.db.found.tables.iter().find(|t| t.name == table)?;
             table.columns.iter().find(|c| c.name == column)?.collation.clone()
         };
         match (of(own), of(parent)) {
@@ -411,16 +392,16 @@ impl PgTarget {
         let Some(condition) = self.orphan_condition(stream, staged, reference) else {
             return Ok(None);
         };
-        let table = &self.catalog.tables[stream.table];
+        let table = &self.db.catalog.tables[stream.table];
         let columns: Vec<_> = reference.columns.iter().map(|n| &table.columns[*n]).collect();
         let refers: Vec<String> = columns.iter().map(|c| quoted(&c.physical)).collect();
         let sql = format!(
             "SELECT {}, {}, count(*) OVER () FROM {place} c WHERE {condition} LIMIT {ORPHANS_NAMED}",
-            self.key(stream).text("c"),
+            self.db.key(stream).text("c"),
             key_text(&refers, "c")
         );
         let what = "cannot check the references";
-        let read = self.connection.read(Code::Target, what, &sql, |row| {
+        let read = self.db.connection.read(Code::Target, what, &sql, |row| {
             let key = row.optional()?.unwrap_or_else(|| "NULL".into());
             Ok(((key, row.text()?), row.parsed::<u64>()?))
         });

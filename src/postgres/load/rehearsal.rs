@@ -1,12 +1,20 @@
 //! What a check finds out about staged rows: all that a merge would refuse, and what only the server can say, tried in a
 //! copy of the table.
 
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use uuid::Uuid;
+
+use super::PgTarget;
 use super::copy::type_name;
+use super::loading::{Mode, PgLoading};
 use super::merge::{Merge, STAGED, STORED};
-use crate::catalog::ColumnType;
+use crate::cancel::Cancel;
+use crate::catalog::{Catalog, ColumnType};
 use crate::error::{Code, Error, Result};
-use crate::load::{Problem, Problems};
-use crate::plan::ColumnPlan;
+use crate::load::{ExistingKey, ExistingKeys, KeysOf, Loading, Problem, Problems, Target};
+use crate::plan::{ColumnPlan, Plan};
 use crate::postgres::catalog::TableCheck;
 use crate::postgres::{literal, quoted};
 use crate::source::ORPHANS_NAMED;
@@ -21,6 +29,77 @@ struct Unique {
     foreseen: bool,
     /// SQL that creates it for the copy.
     definition: String,
+}
+
+/// A Postgres database for a check: rows are staged, no table is locked or changed.
+pub struct PgRehearsal(PgTarget);
+
+impl PgRehearsal {
+    /// A target that rehearses what another one does.
+    pub fn new(target: PgTarget) -> PgRehearsal {
+        PgRehearsal(target)
+    }
+}
+
+impl ExistingKeys for PgRehearsal {
+    fn existing_keys<'a>(
+        &'a mut self,
+        ids: &'a KeysOf,
+        after: Option<i64>,
+    ) -> BoxFuture<'a, Result<Vec<ExistingKey>>> {
+        self.0.existing_keys(ids, after)
+    }
+
+    fn existing_uuid_spellings<'a>(
+        &'a mut self,
+        table: usize,
+        origin: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Vec<(String, Uuid)>>> {
+        self.0.existing_uuid_spellings(table, origin)
+    }
+}
+
+impl Target for PgRehearsal {
+    fn catalog(&self) -> &Catalog {
+        self.0.catalog()
+    }
+
+    fn begin(
+        self: Box<Self>,
+        plan: Arc<Plan>,
+        cancel: Cancel,
+    ) -> BoxFuture<'static, Result<Box<dyn Loading>>> {
+        let PgRehearsal(mut target) = *self;
+        Box::pin(async move {
+            plan.tables().for_each(|(_, stream)| drop(target.expect_columns(stream)));
+            let problems = cancel.or(target.look(&plan)).await;
+            target.into_loading(plan, problems.map(Mode::Rehearse)).await
+        })
+    }
+
+    fn abort(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::new(self.0).abort()
+    }
+}
+
+impl PgLoading {
+    /// Notes what a merge of staged streams would refuse; returns the rows of each.
+    pub(super) async fn rehearse(&mut self, plan: &Plan, loads: &[usize]) -> Result<Vec<u64>> {
+        for load in loads {
+            let mut found = Vec::new();
+            for merge in self.merges(plan, &[*load])? {
+                let clean = match &self.mode {
+                    Mode::Load { .. } => true,
+                    Mode::Rehearse(problems) => !problems.has(&merge.stream.stream),
+                };
+                found.extend(merge.problems(clean).await?);
+            }
+            if let Mode::Rehearse(problems) = &mut self.mode {
+                found.into_iter().for_each(|problem| problems.push(problem));
+            }
+        }
+        Ok(loads.iter().map(|load| self.done[*load].rows).collect())
+    }
 }
 
 impl Merge<'_> {
@@ -82,24 +161,24 @@ impl Merge<'_> {
     /// their table that is taken back again. It names the first thing, as to an import.
     async fn rehearse(&self, unique: &[Unique]) -> Result<Option<Error>> {
         let casts = self.stream.columns.iter().any(|c| matches!(c.ty, ColumnType::Cast(_)));
-        let unwritten = |check: &TableCheck| !self.target.writes(self.stream, &check.columns);
+        let unwritten = |check: &TableCheck| !self.db().writes(self.stream, &check.columns);
         if !casts && unique.is_empty() && !self.checks().any(unwritten) {
             return Ok(None);
         }
-        self.target.run("cannot set a savepoint", "SAVEPOINT rehearsal").await?;
+        self.db().run("cannot set a savepoint", "SAVEPOINT rehearsal").await?;
         self.make_copy(unique).await?;
         let refused = match self.insert(COPY).await {
             Ok(_) => self.refuse_respelled(COPY).await.err(),
             Err(e) => Some(e),
         };
-        self.target.run("cannot go back", "ROLLBACK TO SAVEPOINT rehearsal").await?;
+        self.db().run("cannot go back", "ROLLBACK TO SAVEPOINT rehearsal").await?;
         Ok(refused)
     }
 
     /// Makes a copy of the table with its constraints, and with its rows as far as new ones can clash with
     /// them.
     async fn make_copy(&self, unique: &[Unique]) -> Result<()> {
-        let found = &self.target.found;
+        let found = &self.db().found;
         let full = self.full();
         let mut sql = format!(
             "CREATE TEMPORARY TABLE chronicle_dump_rehearsal \
@@ -130,7 +209,7 @@ impl Merge<'_> {
             ));
         }
         unique.iter().for_each(|unique| sql.push_str(&format!("{};", unique.definition)));
-        self.target.run("cannot make a copy of the table to check with", &sql).await
+        self.db().run("cannot make a copy of the table to check with", &sql).await
     }
 
     /// The columns that the server numbers, as SQL writes them.
@@ -147,12 +226,12 @@ impl Merge<'_> {
     }
 
     fn checks(&self) -> impl Iterator<Item = &TableCheck> {
-        self.target.found.checks.iter().filter(|check| check.table == self.table.name)
+        self.db().found.checks.iter().filter(|check| check.table == self.table.name)
     }
 
     /// Whether some of these columns are staged as texts.
     fn casts(&self, columns: &[String]) -> bool {
-        columns.iter().any(|name| self.target.cast_of(self.stream, name).is_some())
+        columns.iter().any(|name| self.db().cast_of(self.stream, name).is_some())
     }
 
     fn is_added(&self, column: &ColumnPlan) -> bool {
@@ -180,7 +259,7 @@ impl Merge<'_> {
         );
         self.read(&sql, |row| {
             let (columns, plain) = (row.texts()?, row.boolean()?);
-            let written = self.target.writes(self.stream, &columns);
+            let written = self.db().writes(self.stream, &columns);
             let foreseen = plain && written && !self.casts(&columns);
             Ok(Unique { columns, foreseen, definition: row.text()? })
         })

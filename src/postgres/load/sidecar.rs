@@ -6,11 +6,12 @@ use bytes::{Bytes, BytesMut};
 use futures::{SinkExt, pin_mut};
 use tokio_postgres::Statement;
 
+use super::PgTarget;
 use super::copy::MESSAGE;
-use super::{Loading, PgTarget};
+use super::loading::{Mode, PgLoading};
 use crate::catalog::ColumnType;
 use crate::error::{Code, Result};
-use crate::load::{Purpose, Rejected, Rows};
+use crate::load::{Rejected, Rows};
 use crate::plan::{Plan, StreamPlan, TablePlan};
 use crate::policy::OnUnrepresentable;
 use crate::postgres::own_tables::OwnTables;
@@ -68,6 +69,27 @@ impl PgTarget {
         Ok(SidecarCopy { copy, tables })
     }
 
+    /// Deletes what our own tables say of tables without rows: those rows are gone, perhaps with the
+    /// whole table.
+    pub(super) async fn forget_gone_rows(&self, plan: &Plan) -> Result<()> {
+        let Some(own) = self.own_tables().await? else { return Ok(()) };
+        for (_, stream) in plan.tables() {
+            let table = &self.catalog.tables[stream.table].name;
+            if !self.is_empty(table).await? {
+                continue;
+            }
+            let gone = own.belongs("r", table);
+            let sql = format!(
+                "DELETE FROM {} r WHERE {gone}; DELETE FROM {} r WHERE {gone}",
+                own.sidecar, own.columns
+            );
+            self.run("cannot delete the entries of rows that are gone", &sql).await?;
+        }
+        Ok(())
+    }
+}
+
+impl PgLoading {
     /// Stages the entries of rows, and rows that are stored whole.
     pub(super) async fn stage_entries(
         &mut self,
@@ -76,17 +98,16 @@ impl PgTarget {
         refused: &[Rejected],
     ) -> Result<()> {
         let none = rows.sidecar.is_empty() && rows.whole_rows.is_empty();
-        if (none && rows.also_whole.is_empty()) || self.purpose == Purpose::Check {
+        if (none && rows.also_whole.is_empty()) || self.rehearses() {
             return Ok(());
         }
-        if let Some(Loading { sidecar: None, plan, .. }) = &self.loading {
+        if let Mode::Load { sidecar: none @ None, .. } = &mut self.mode {
             // only now: without entries there are no tables of ours
-            let sidecar = self.start_sidecar(plan).await?;
-            self.loading_mut()?.sidecar = Some(sidecar);
+            *none = Some(self.db.start_sidecar(&self.plan).await?);
         }
-        let Some(SidecarCopy { copy, .. }) = &self.loading()?.sidecar else { return Ok(()) };
-        let cannot = |e| self.connection.failed(Code::Target, "cannot stage entries", e);
-        let sink = self.connection.client.copy_in::<_, Bytes>(copy).await.map_err(cannot)?;
+        let Some(SidecarCopy { copy, .. }) = self.sidecar() else { return Ok(()) };
+        let cannot = |e| self.db.connection.failed(Code::Target, "cannot stage entries", e);
+        let sink = self.db.connection.client.copy_in::<_, Bytes>(copy).await.map_err(cannot)?;
         pin_mut!(sink);
         let text = ColumnType::Text(None);
         let types = [text.clone(), text.clone(), text, ColumnType::Bool];
@@ -119,19 +140,19 @@ impl PgTarget {
     /// SQL for the key of a row `t` that is new in its table and for what the table's defaults have
     /// put into it, in the form of an entry; `None` if nothing of it is noted.
     pub(super) fn defaults(&self, stream: &TablePlan) -> Option<String> {
-        let loading = self.loading.as_ref().filter(|l| l.sidecar.is_some())?;
-        let table = &self.catalog.tables[stream.table];
+        self.sidecar()?;
+        let table = &self.db.catalog.tables[stream.table];
         let values: Vec<String> = (table.columns.iter())
             .filter(|c| c.has_default && stream.defaulted.contains(&c.name))
             .map(|c| format!("({}, t.{}::text)", literal(&c.name), quoted(&c.physical)))
             .collect();
-        let preserves = loading.plan.options.on_unrepresentable == OnUnrepresentable::Preserve;
+        let preserves = self.plan.options.on_unrepresentable == OnUnrepresentable::Preserve;
         (preserves && !values.is_empty()).then(|| {
             format!(
                 "{}, {}, (SELECT json_object_agg(name, json_build_object('{DEFAULT}', value))::text \
                    FROM (VALUES {}) AS d (name, value) WHERE value IS NOT NULL)",
                 literal(&stream.table_name),
-                self.key(stream).text("t"),
+                self.db.key(stream).text("t"),
                 values.join(", ")
             )
         })
@@ -140,35 +161,16 @@ impl PgTarget {
     /// Notes what defaults have put into the rows of a table that was empty before.
     pub(super) async fn note_defaults(&self, stream: &TablePlan) -> Result<()> {
         let Some(defaults) = self.defaults(stream) else { return Ok(()) };
-        let full = self.found.full_name(&stream.table_name);
+        let full = self.db.found.full_name(&stream.table_name);
         let sql = format!("INSERT INTO {STAGED_DEFAULTS} SELECT {defaults} FROM {full} t");
-        self.run("cannot note what defaults have put into the rows", &sql).await
-    }
-
-    /// Deletes what our own tables say of tables without rows: those rows are gone, perhaps with the
-    /// whole table.
-    pub(super) async fn forget_gone_rows(&self, plan: &Plan) -> Result<()> {
-        let Some(own) = self.own_tables().await? else { return Ok(()) };
-        for (_, stream) in plan.tables() {
-            let table = &self.catalog.tables[stream.table].name;
-            if !self.is_empty(table).await? {
-                continue;
-            }
-            let gone = own.belongs("r", table);
-            let sql = format!(
-                "DELETE FROM {} r WHERE {gone}; DELETE FROM {} r WHERE {gone}",
-                own.sidecar, own.columns
-            );
-            self.run("cannot delete the entries of rows that are gone", &sql).await?;
-        }
-        Ok(())
+        self.db.run("cannot note what defaults have put into the rows", &sql).await
     }
 
     /// Brings staged entries into the sidecar table. Rows that have no table and are there already stay
     /// as they are, as in a table.
     pub(super) async fn store_entries(&mut self) -> Result<()> {
         const WHAT: &str = "cannot store the entries of rows";
-        let Some(SidecarCopy { tables, .. }) = &self.loading()?.sidecar else { return Ok(()) };
+        let Some(SidecarCopy { tables, .. }) = self.sidecar() else { return Ok(()) };
         let own = tables.clone();
         self.count_new_whole_rows(&own).await?;
         let sql = format!(
@@ -181,6 +183,7 @@ impl PgTarget {
             own.of_schema("r")
         );
         let read = self
+            .db
             .connection
             .read(Code::Target, WHAT, &sql, |row| Ok((row.text()?, row.text()?, row.text()?)));
         if let Some((table, key, column)) = read.await?.first() {
@@ -200,13 +203,12 @@ impl PgTarget {
             own.sidecar,
             own.schema_name()
         );
-        self.run(WHAT, &sql).await
+        self.db.run(WHAT, &sql).await
     }
 
     /// Counts which of the rows that were stored whole, and not loaded, are new.
     async fn count_new_whole_rows(&mut self, own: &OwnTables) -> Result<()> {
-        let Some(loading) = &mut self.loading else { return Ok(()) };
-        let plan = Arc::clone(&loading.plan);
+        let plan = Arc::clone(&self.plan);
         for (number, stream) in plan.streams.iter().enumerate() {
             let Some(unmapped) = stream.unmapped() else { continue };
             let sql = format!(
@@ -218,11 +220,11 @@ impl PgTarget {
                 own.belongs("r", &unmapped.table_name)
             );
             let what = "cannot count the entries that are new";
-            let read = self.connection.read(Code::Target, what, &sql, |row| row.parsed::<u64>());
+            let read = self.db.connection.read(Code::Target, what, &sql, |row| row.parsed::<u64>());
             for new in read.await? {
-                let all = std::mem::take(&mut loading.whole_rows[number]);
-                loading.loaded[number].inserted_rows += new;
-                loading.loaded[number].skipped_rows += all.saturating_sub(new);
+                let all = std::mem::take(&mut self.whole_rows[number]);
+                self.loaded[number].inserted_rows += new;
+                self.loaded[number].skipped_rows += all.saturating_sub(new);
             }
         }
         Ok(())
@@ -230,8 +232,7 @@ impl PgTarget {
 
     /// Counts the rows that were stored whole and for which nobody asked whether they are new.
     pub(super) fn count_whole_rows(&mut self) {
-        let Some(loading) = &mut self.loading else { return };
-        for (loaded, rows) in loading.loaded.iter_mut().zip(&mut loading.whole_rows) {
+        for (loaded, rows) in self.loaded.iter_mut().zip(&mut self.whole_rows) {
             loaded.inserted_rows += std::mem::take(rows);
         }
     }

@@ -3,7 +3,7 @@
 use futures::{StreamExt, pin_mut};
 
 use super::PgTarget;
-use super::copy::Load;
+use super::copy::StreamLoad;
 use super::keys::Alias;
 use crate::catalog::ColumnType;
 use crate::error::{Code, Result};
@@ -63,7 +63,7 @@ impl PgTarget {
     }
 
     /// Compares what stands in the table with what was sent.
-    pub(super) async fn verify_load(&self, stream: &TablePlan, load: &Load) -> Result<()> {
+    pub(super) async fn verify_load(&self, stream: &TablePlan, load: &StreamLoad) -> Result<()> {
         if skips(Step::Readback) {
             return Ok(());
         }

@@ -2,23 +2,24 @@
 //! name only when it is whole.
 
 mod keys;
+mod loading;
 mod references;
 mod row;
 mod schema;
 mod sidecar;
 mod verify;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use rusqlite::{Connection, OpenFlags};
 
 use self::keys::Keys;
+use self::loading::{Progress, SqliteLoading};
 use self::references::ReferenceCheck;
-use self::row::{IncomingRow, Inserted, insert_sql};
 use self::schema::{blocker, describe};
-use self::sidecar::{forget_gone_rows, note_columns, store};
+use self::sidecar::{forget_gone_rows, note_columns};
 use super::catalog::SqliteCatalog;
 use super::new_file::NewFile;
 use super::snapshot::{Head, connect, harden, resolve, scratch};
@@ -30,12 +31,10 @@ use crate::error::{Code, Error, Result};
 use crate::layout::Layout;
 use crate::load::row_sketch::RowSketch;
 use crate::load::{
-    ExistingKey, ImportStats, KeysOf, Problems, Purpose, Rejected, Rows, StreamStats, Target,
-    TargetOptions,
+    ExistingKey, ExistingKeys, KeysOf, Loading, Problems, StreamStats, Target, TargetOptions,
 };
 use crate::plan::{Plan, TablePlan};
 use crate::policy::OnOrphans;
-use crate::policy::OnUnrepresentable;
 use chronicle_archive::show_path;
 
 /// SQLite's page cache in KiB: enough that the indexes of some hundred thousand rows stay in it.
@@ -50,128 +49,97 @@ pub struct SqliteTarget {
     catalog: Catalog,
     /// Of every table of the catalog, what tells its rows apart.
     keys: Vec<Keys>,
-    purpose: Purpose,
-    loading: Option<Loading>,
     shown: String,
-    /// Found by a check: why the file cannot be written.
+    /// Of a private copy that a check writes to.
+    rehearsal: Option<Rehearsal>,
+}
+
+/// What is known of the file that a private copy is in place of.
+struct Rehearsal {
+    /// Why it could not be written.
     blocker: Option<String>,
 }
 
-/// What is known between batches.
-struct Loading {
-    plan: Arc<Plan>,
-    streams: Vec<Progress>,
-    problems: Problems,
-    /// Whether our own tables are there.
-    sidecar: bool,
-}
-
-/// What is known of one stream.
-struct Progress {
-    /// The table of its rows, if they have one.
-    table: usize,
-    loaded: StreamStats,
-    /// The highest rowid before this import.
-    last_rowid: Option<i64>,
-    /// The sums of the rows that were inserted.
-    sketch: RowSketch,
-    /// The temporary table of the places of these rows; none if the table holds no others.
-    places: Option<String>,
-    /// SQL that notes a place there.
-    note_place: Option<String>,
-    /// The references of its rows.
-    references: Vec<ReferenceCheck>,
-}
-
-impl Progress {
-    /// The progress of a stream that has no table.
-    fn unmapped(stream: &str) -> Progress {
-        Progress {
-            table: 0,
-            loaded: StreamStats { stream: stream.to_owned(), ..StreamStats::default() },
-            last_rowid: None,
-            sketch: RowSketch::new(Vec::new(), Vec::new()),
-            places: None,
-            note_place: None,
-            references: Vec::new(),
-        }
-    }
-}
-
 impl SqliteTarget {
-    /// Opens an existing file; for a check, a private copy of it.
+    /// Opens an existing file.
     ///
     /// # Errors
     /// If there is none, it cannot be written, or its tables are of no known layout.
     pub fn open(path: &Path, options: &TargetOptions, cancel: &Cancel) -> Result<SqliteTarget> {
-        if !path.exists() {
-            return Err(Error::new(
-                Code::NotFound,
-                format!("{}: no such file", show_path(path.display())),
-            )
-            .hint("--create makes a new database in the layout of Chronicle's hooks"));
-        }
-        let shown = show_path(path.display());
-        let path = resolve(path)?;
-        if Head::read(&path)?.empty {
-            return Err(Error::new(Code::Layout, "the file is empty, not a Chronicle database")
-                .hint("remove it and say --create"));
-        }
-        let cannot = |e| failed(Code::Connect, "cannot open the database", e);
-        let mut connection = match options.purpose {
-            Purpose::Load => connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(cannot)?,
-            Purpose::Check => scratch(&path, cancel)?,
-        };
-        prepare(&mut connection, cancel).map_err(cannot)?;
-        let layout = options.layout.as_ref();
-        let mut target = SqliteTarget::over(connection, None, layout, shown, options)?;
-        if options.purpose == Purpose::Check {
-            target.blocker = blocker(&path);
-        }
-        target.catalog.instance = instance(&path);
-        Ok(target)
+        let file = existing(path)?;
+        let connection = connect(&file, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(cannot_open)?;
+        SqliteTarget::over_existing(connection, path, &file, options, cancel)
     }
 
-    /// Makes a new file in a layout, under a name of its own until it is whole; for a check, in no
-    /// file at all.
+    /// Opens a private copy of an existing file, for a check.
     ///
     /// # Errors
-    /// If the file exists, or its directory cannot be written.
-    pub fn create(
+    /// As [`open`](SqliteTarget::open), but of a file that cannot be written an import is told.
+    pub fn open_copy(
         path: &Path,
-        layout: &Layout,
         options: &TargetOptions,
         cancel: &Cancel,
     ) -> Result<SqliteTarget> {
-        let ddl = layout.required_ddl()?;
-        let file = match options.purpose {
-            Purpose::Load => Some(NewFile::reserve(path)?),
-            Purpose::Check => NewFile::would_be(path).map(|()| None)?,
-        };
-        let made = match &file {
-            Some(file) => connect(&file.partial, OpenFlags::SQLITE_OPEN_READ_WRITE),
-            // SQLite's name for a temporary database of one's own
-            None => Connection::open(""),
-        };
-        let connection = made
-            .and_then(|mut c| {
-                // nobody else knows the file: if we fail it is removed, so it needs no journal
-                c.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")?;
-                c.execute_batch(ddl)?;
-                prepare(&mut c, cancel)?;
-                Ok(c)
-            })
-            .map_err(|e| failed(Code::Target, "cannot create the database", e))?;
-        SqliteTarget::over(connection, file, Some(layout), show_path(path.display()), options)
+        let file = existing(path)?;
+        let copy = scratch(&file, cancel)?;
+        let target = SqliteTarget::over_existing(copy, path, &file, options, cancel)?;
+        Ok(SqliteTarget { rehearsal: Some(Rehearsal { blocker: blocker(&file) }), ..target })
     }
 
-    fn over(
-        connection: Connection,
-        created: Option<NewFile>,
-        forced: Option<&Layout>,
-        shown: String,
+    /// Makes a new file in a layout, under a name of its own until it is whole.
+    ///
+    /// # Errors
+    /// If the file exists, or its directory cannot be written.
+    pub fn create(path: &Path, layout: &Layout, cancel: &Cancel) -> Result<SqliteTarget> {
+        let file = NewFile::reserve(path)?;
+        let connection = connect(&file.partial, OpenFlags::SQLITE_OPEN_READ_WRITE);
+        let target = SqliteTarget::over_new(connection, path, layout, cancel)?;
+        Ok(SqliteTarget { created: Some(file), ..target })
+    }
+
+    /// Makes the tables of a layout in no file at all, for a check.
+    ///
+    /// # Errors
+    /// If the file exists, or its directory cannot be written.
+    pub fn would_create(path: &Path, layout: &Layout, cancel: &Cancel) -> Result<SqliteTarget> {
+        NewFile::would_be(path)?;
+        // SQLite's name for a temporary database of one's own
+        let target = SqliteTarget::over_new(Connection::open(""), path, layout, cancel)?;
+        Ok(SqliteTarget { rehearsal: Some(Rehearsal { blocker: None }), ..target })
+    }
+
+    fn over_existing(
+        mut connection: Connection,
+        path: &Path,
+        file: &Path,
         options: &TargetOptions,
+        cancel: &Cancel,
     ) -> Result<SqliteTarget> {
+        prepare(&mut connection, cancel).map_err(cannot_open)?;
+        let mut target = SqliteTarget::over(connection, options.layout.as_ref(), path)?;
+        target.catalog.instance = instance(file);
+        Ok(target)
+    }
+
+    fn over_new(
+        opened: rusqlite::Result<Connection>,
+        path: &Path,
+        layout: &Layout,
+        cancel: &Cancel,
+    ) -> Result<SqliteTarget> {
+        let ddl = layout.required_ddl()?;
+        let made = opened.and_then(|mut c| {
+            // nobody else knows the file: if we fail it is removed, so it needs no journal
+            c.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")?;
+            c.execute_batch(ddl)?;
+            prepare(&mut c, cancel)?;
+            Ok(c)
+        });
+        let connection = made.map_err(|e| failed(Code::Target, "cannot create the database", e))?;
+        SqliteTarget::over(connection, Some(layout), path)
+    }
+
+    fn over(connection: Connection, forced: Option<&Layout>, path: &Path) -> Result<SqliteTarget> {
         let found = SqliteCatalog::read(&connection, forced)?;
         let catalog = describe(&connection, &found)?;
         let mut keys = Vec::new();
@@ -181,20 +149,18 @@ impl SqliteTarget {
                 table.ok_or_else(|| Error::new(Code::Internal, "a table without columns"))?;
             keys.push(Keys::of(table, described)?);
         }
-        let purpose = options.purpose;
         Ok(SqliteTarget {
             connection,
-            created,
+            created: None,
             catalog,
             keys,
-            purpose,
-            loading: None,
-            shown,
-            blocker: None,
+            shown: show_path(path.display()),
+            rehearsal: None,
         })
     }
 
-    fn begin_now(&mut self, plan: Arc<Plan>) -> Result<()> {
+    /// Starts the transaction, and prepares the tables for rows.
+    fn begin_now(mut self, plan: Arc<Plan>) -> Result<SqliteLoading> {
         let cannot = |e| failed(Code::Target, "cannot start to write", e);
         self.connection.execute_batch("BEGIN IMMEDIATE").map_err(cannot)?;
         let mut streams = Vec::new();
@@ -208,20 +174,19 @@ impl SqliteTarget {
             self.add_columns(stream).map_err(cannot)?;
             streams.push(self.begin_stream(&plan, number, stream).map_err(cannot)?);
         }
-        let sidecar = self.purpose == Purpose::Load && plan.keeps_columns();
+        let sidecar = plan.keeps_columns();
         if sidecar {
             note_columns(&self.connection, &plan).map_err(cannot)?;
         }
-        let mut problems = Problems::default();
-        if let (Some(reason), Some(stream)) = (&self.blocker, plan.streams.first()) {
-            problems.blocker(
-                stream.name(),
-                reason,
-                "make it writable, or import into another file",
-            );
-        }
-        self.loading = Some(Loading { plan, streams, problems, sidecar });
-        Ok(())
+        let problems = self.rehearsal.as_ref().map(|rehearsal| {
+            let mut problems = Problems::default();
+            if let (Some(reason), Some(stream)) = (&rehearsal.blocker, plan.streams.first()) {
+                let remedy = "make it writable, or import into another file";
+                problems.blocker(stream.name(), reason, remedy);
+            }
+            problems
+        });
+        Ok(SqliteLoading { db: self, plan, streams, problems, sidecar })
     }
 
     /// Prepares the loading of a stream that has a table.
@@ -266,97 +231,15 @@ impl SqliteTarget {
             references: ReferenceCheck::all(number, stream, &self.catalog, keys),
         })
     }
+}
 
-    fn write(&mut self, rows: &Rows<'_>) -> Result<Vec<Rejected>> {
-        let loading = self.loading.as_mut().ok_or_else(not_begun)?;
-        let plan = Arc::clone(&loading.plan);
-        let planned = plan.streams.get(rows.stream).ok_or_else(not_begun)?;
-        let refused = match planned.table() {
-            Some(stream) => self.write_table(stream, rows)?,
-            None => Vec::new(),
-        };
-        if let Some(unmapped) = planned.unmapped() {
-            self.write_whole(unmapped, rows, &refused)?;
-        }
-        Ok(refused)
-    }
-
-    fn write_table(&mut self, stream: &TablePlan, rows: &Rows<'_>) -> Result<Vec<Rejected>> {
-        let loading = self.loading.as_mut().ok_or_else(not_begun)?;
-        let (table, keys) = (&self.catalog.tables[stream.table], &self.keys[stream.table]);
-        let progress = &mut loading.streams[rows.stream];
-        let mut insert = (self.connection.prepare_cached(&insert_sql(stream, table, keys)))
-            .map_err(|e| failed(Code::Target, format!("cannot write {}", table.name), e))?;
-        let (mut rejected, mut present) = (Vec::new(), Vec::new());
-        for row in 0..rows.rows.rows() {
-            let incoming =
-                IncomingRow { connection: &self.connection, stream, table, keys, rows, row };
-            let known = incoming.key_is_null() && incoming.was_there_before(progress.last_rowid)?;
-            let inserted = match known {
-                true => Inserted::UniqueValueTaken,
-                false => incoming.insert(&mut insert)?,
-            };
-            let cause = match inserted {
-                Inserted::At(place) => {
-                    progress.loaded.inserted_rows += 1;
-                    progress.sketch.add(rows.rows, row);
-                    incoming.note_loaded(progress.note_place.as_deref(), &place)?;
-                    incoming.check_references(&mut progress.references, &place)?;
-                    continue;
-                }
-                Inserted::Rejected(cause) => Some(cause),
-                Inserted::UniqueValueTaken if known => None,
-                Inserted::UniqueValueTaken => incoming.compare()?,
-            };
-            match cause {
-                Some(cause) => rejected.push(Rejected { row, cause }),
-                None => {
-                    progress.loaded.skipped_rows += 1;
-                    present.push(row);
-                }
-            }
-        }
-        drop(insert);
-        self.store_sidecar(&stream.table_name, rows, &rejected, &present)?;
-        Ok(rejected)
-    }
-
-    fn finalize_now(&mut self) -> Result<ImportStats> {
-        let mut loading = self.loading.take().ok_or_else(not_begun)?;
-        let (orphans, adopting) = self.settle_references(&mut loading)?;
-        // what is made for them was never loaded, so it comes after the reading back
-        self.verify_load(&loading)?;
-        let plan = Arc::clone(&loading.plan);
-        let preserves = plan.options.on_unrepresentable == OnUnrepresentable::Preserve;
-        let cannot = |e| failed(Code::Target, "cannot check the references", e);
-        for (stream, check) in adopting {
-            let (parent, adopted) = self.adopt(&loading, stream, check)?;
-            loading.streams[stream].loaded.adopted_rows += adopted.len() as u64;
-            if loading.sidecar && preserves {
-                store(&self.connection, parent, adopted.iter()).map_err(cannot)?;
-            }
-        }
-        Ok(ImportStats {
-            loaded: loading.streams.iter().map(|s| s.loaded.clone()).collect(),
-            orphans,
-            problems: loading.problems.all(),
-            notices: self.triggers(&plan).map_err(cannot)?,
-        })
-    }
-
-    fn commit_now(self) -> Result<()> {
-        self.connection.execute_batch("COMMIT").map_err(|e| {
-            failed(Code::Target, format!("{}: cannot commit, nothing was changed", self.shown), e)
-        })?;
-        match self.created {
-            None => Ok(()),
-            Some(file) => {
-                self.connection
-                    .close()
-                    .map_err(|(_, e)| failed(Code::Target, "cannot close the new file", e))?;
-                file.publish()
-            }
-        }
+impl ExistingKeys for SqliteTarget {
+    fn existing_keys<'a>(
+        &'a mut self,
+        ids: &'a KeysOf,
+        after: Option<i64>,
+    ) -> BoxFuture<'a, Result<Vec<ExistingKey>>> {
+        Box::pin(async move { self.existing_keys_now(ids, after) })
     }
 }
 
@@ -365,34 +248,37 @@ impl Target for SqliteTarget {
         &self.catalog
     }
 
-    fn begin(&mut self, plan: Arc<Plan>) -> BoxFuture<'_, Result<()>> {
-        Box::pin(async move { self.begin_now(plan) })
-    }
-
-    fn existing_keys<'a>(
-        &'a mut self,
-        ids: &'a KeysOf,
-        after: Option<i64>,
-    ) -> BoxFuture<'a, Result<Vec<ExistingKey>>> {
-        Box::pin(async move { self.existing_keys_now(ids, after) })
-    }
-
-    fn write_rows<'a>(&'a mut self, rows: &'a Rows<'a>) -> BoxFuture<'a, Result<Vec<Rejected>>> {
-        Box::pin(async move { self.write(rows) })
-    }
-
-    fn finalize(&mut self) -> BoxFuture<'_, Result<ImportStats>> {
-        Box::pin(async move { self.finalize_now() })
-    }
-
-    fn commit(self: Box<Self>) -> BoxFuture<'static, Result<()>> {
-        Box::pin(async move { self.commit_now() })
+    fn begin(
+        self: Box<Self>,
+        plan: Arc<Plan>,
+        _: Cancel,
+    ) -> BoxFuture<'static, Result<Box<dyn Loading>>> {
+        Box::pin(async move { Ok(Box::new(self.begin_now(plan)?) as Box<dyn Loading>) })
     }
 
     fn abort(self: Box<Self>) -> BoxFuture<'static, ()> {
-        // closing the connection rolls back, dropping the new file removes it
+        // dropping a new file removes it
         Box::pin(async move { drop(self) })
     }
+}
+
+/// The existing file that a path leads to.
+fn existing(path: &Path) -> Result<PathBuf> {
+    if !path.exists() {
+        let shown = show_path(path.display());
+        return Err(Error::new(Code::NotFound, format!("{shown}: no such file"))
+            .hint("--create makes a new database in the layout of Chronicle's hooks"));
+    }
+    let file = resolve(path)?;
+    if Head::read(&file)?.empty {
+        return Err(Error::new(Code::Layout, "the file is empty, not a Chronicle database")
+            .hint("remove it and say --create"));
+    }
+    Ok(file)
+}
+
+fn cannot_open(e: rusqlite::Error) -> Error {
+    failed(Code::Connect, "cannot open the database", e)
 }
 
 /// Prepares a connection for loading: nothing of the schema acts by itself.
@@ -404,8 +290,4 @@ fn prepare(connection: &mut Connection, cancel: &Cancel) -> rusqlite::Result<()>
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     let stop = cancel.clone();
     connection.progress_handler(10_000, Some(move || stop.is_set()))
-}
-
-fn not_begun() -> Error {
-    Error::new(Code::Internal, "rows before the transaction has begun")
 }

@@ -6,11 +6,10 @@ use rusqlite::types::Value as SqlValue;
 use rusqlite::{Connection, params_from_iter};
 
 use super::keys::Keys;
+use super::loading::SqliteLoading;
 use super::row::Bound;
-use super::{Loading, SqliteTarget};
 use crate::catalog::{Catalog, CatalogTable, Reference};
 use crate::error::{Code, Error, Result};
-use crate::load::Purpose;
 use crate::plan::TablePlan;
 use crate::policy::OnOrphans;
 use crate::sidecar::{SIDECAR, SidecarEntry, SidecarValues, WHOLE_ROW};
@@ -180,27 +179,24 @@ struct Left {
     orphans: Orphans,
 }
 
-impl SqliteTarget {
+impl SqliteLoading {
     /// Decides about the rows that refer to nothing, now that all rows are there. Returns what was
     /// found, and which references are to be given their rows.
-    pub(super) fn settle_references(
-        &self,
-        loading: &mut Loading,
-    ) -> Result<(Vec<Orphans>, Vec<CheckPlace>)> {
-        let mut left = self.left(loading)?;
+    pub(super) fn settle_references(&mut self) -> Result<(Vec<Orphans>, Vec<CheckPlace>)> {
+        let mut left = self.left()?;
         let mut adopting = Vec::new();
-        match loading.plan.options.orphans {
-            Some(OnOrphans::Fail) if self.purpose == Purpose::Load => {
-                if let Some(first) = left.first() {
-                    return Err(first.orphans.refused(false));
+        match self.plan.options.orphans {
+            Some(OnOrphans::Fail) => {
+                for left in &left {
+                    match &mut self.problems {
+                        Some(problems) => problems.orphans(&left.orphans),
+                        None => return Err(left.orphans.refused(false)),
+                    }
                 }
             }
-            Some(OnOrphans::Fail) => {
-                left.iter().for_each(|left| loading.problems.orphans(&left.orphans));
-            }
-            Some(OnOrphans::Skip) => self.skip_all(loading, &mut left)?,
+            Some(OnOrphans::Skip) => self.skip_all(&mut left)?,
             Some(OnOrphans::Adopt) => {
-                let adopts = left.iter().filter(|left| self.can_adopt(loading, left));
+                let adopts = left.iter().filter(|left| self.can_adopt(left));
                 adopting.extend(adopts.map(|left| (left.stream, left.check)));
             }
             // at rest SQLite enforces nothing, and Chronicle's own files hold orphans: keep them
@@ -211,43 +207,44 @@ impl SqliteTarget {
     }
 
     /// The reference that a check is about.
-    fn reference(&self, loading: &Loading, stream: usize, check: usize) -> &Reference {
-        let number = loading.streams[stream].references[check].number;
-        &self.catalog.tables[loading.streams[stream].table].references[number]
+    fn reference(&self, stream: usize, check: usize) -> &Reference {
+        let number = self.streams[stream].references[check].number;
+        &self.db.catalog.tables[self.streams[stream].table].references[number]
     }
 
     /// Whether the rows that orphans lack can be made: of some tables they would be empty, and
     /// a row that is made has the key that is asked for.
-    fn can_adopt(&self, loading: &Loading, left: &Left) -> bool {
-        let reference = self.reference(loading, left.stream, left.check);
-        let parent = &self.catalog.tables[reference.table];
+    fn can_adopt(&self, left: &Left) -> bool {
+        let reference = self.reference(left.stream, left.check);
+        let parent = &self.db.catalog.tables[reference.table];
         parent.adoptable && parent.key.iter().all(|k| reference.parent_columns.contains(k))
     }
 
     /// SQL for the rows `t` that were noted for a reference, `o`, and still refer to nothing.
-    fn pending_rows(&self, loading: &Loading, stream: usize, check: usize) -> String {
-        let reference = self.reference(loading, stream, check);
-        let table = loading.streams[stream].table;
-        let (child, parent) = (&self.catalog.tables[table], &self.catalog.tables[reference.table]);
+    fn pending_rows(&self, stream: usize, check: usize) -> String {
+        let reference = self.reference(stream, check);
+        let table = self.streams[stream].table;
+        let (child, parent) =
+            (&self.db.catalog.tables[table], &self.db.catalog.tables[reference.table]);
         format!(
             "FROM {} AS o CROSS JOIN {} AS t ON {} WHERE NOT EXISTS (SELECT 1 FROM {} AS p WHERE {})",
-            loading.streams[stream].references[check].pending,
+            self.streams[stream].references[check].pending,
             quoted(&child.name),
-            self.keys[table].is_at("t", "o"),
+            self.db.keys[table].is_at("t", "o"),
             quoted(&parent.name),
             refers(child, parent, reference)
         )
     }
 
     /// The rows that refer to nothing, by every reference that has such rows.
-    fn left(&self, loading: &Loading) -> Result<Vec<Left>> {
+    fn left(&self) -> Result<Vec<Left>> {
         let mut left = Vec::new();
-        for (stream, progress) in loading.streams.iter().enumerate() {
+        for (stream, progress) in self.streams.iter().enumerate() {
             for (check, _) in
                 progress.references.iter().enumerate().filter(|(_, c)| c.note.is_some())
             {
                 let found = self
-                    .orphans(loading, stream, check)
+                    .orphans(stream, check)
                     .map_err(|e| failed(Code::Target, "cannot check the references", e))?;
                 left.extend(found.map(|orphans| Left { stream, check, orphans }));
             }
@@ -255,25 +252,20 @@ impl SqliteTarget {
         Ok(left)
     }
 
-    fn orphans(
-        &self,
-        loading: &Loading,
-        stream: usize,
-        check: usize,
-    ) -> rusqlite::Result<Option<Orphans>> {
-        let from = self.pending_rows(loading, stream, check);
+    fn orphans(&self, stream: usize, check: usize) -> rusqlite::Result<Option<Orphans>> {
+        let from = self.pending_rows(stream, check);
         let rows: i64 =
-            self.connection.query_row(&format!("SELECT count(*) {from}"), [], |r| r.get(0))?;
+            self.db.connection.query_row(&format!("SELECT count(*) {from}"), [], |r| r.get(0))?;
         if rows == 0 {
             return Ok(None);
         }
-        let progress = &loading.streams[stream];
-        let columns = &self.reference(loading, stream, check).columns;
-        let column = |c: &usize| &self.catalog.tables[progress.table].columns[*c];
+        let progress = &self.streams[stream];
+        let columns = &self.reference(stream, check).columns;
+        let column = |c: &usize| &self.db.catalog.tables[progress.table].columns[*c];
         let refers: Vec<String> =
             columns.iter().map(|c| format!("t.{}", quoted(&column(c).physical))).collect();
         let sql = format!("SELECT o.key, {} {from} LIMIT {ORPHANS_NAMED}", refers.join(", "));
-        let mut statement = self.connection.prepare(&sql)?;
+        let mut statement = self.db.connection.prepare(&sql)?;
         let first = statement.query_map([], |row| {
             let part = |n: usize| Ok(show(from_sqlite(row.get_ref(n + 1)?)));
             let parent = (0..refers.len()).map(part).collect::<rusqlite::Result<Vec<String>>>()?;
@@ -289,18 +281,18 @@ impl SqliteTarget {
 
     /// Takes the rows out again that refer to nothing, and the rows that refer to those, until every
     /// row that is left refers to one that is there.
-    fn skip_all(&self, loading: &mut Loading, all: &mut Vec<Left>) -> Result<()> {
+    fn skip_all(&mut self, all: &mut Vec<Left>) -> Result<()> {
         let cannot = |e| failed(Code::Target, "cannot leave out rows that refer to nothing", e);
-        let mut round = self.left(loading)?;
+        let mut round = self.left()?;
         while !round.is_empty() {
             let mut shrunk = BTreeSet::new();
             for left in &round {
-                let rows = self.skip(loading, left.stream, left.check).map_err(cannot)?;
-                loading.streams[left.stream].loaded.orphans_skipped += rows;
-                shrunk.insert(loading.streams[left.stream].table);
+                let rows = self.skip(left.stream, left.check).map_err(cannot)?;
+                self.streams[left.stream].loaded.orphans_skipped += rows;
+                shrunk.insert(self.streams[left.stream].table);
             }
-            self.note_again(loading, &shrunk).map_err(cannot)?;
-            round = self.left(loading)?;
+            self.note_again(&shrunk).map_err(cannot)?;
+            round = self.left()?;
             for left in &round {
                 let same = |l: &&mut Left| (l.stream, l.check) == (left.stream, left.check);
                 match all.iter_mut().find(same) {
@@ -313,50 +305,50 @@ impl SqliteTarget {
     }
 
     /// Takes out the rows that refer to nothing by one reference.
-    fn skip(&self, loading: &mut Loading, stream: usize, check: usize) -> rusqlite::Result<u64> {
-        let plan = loading.plan.clone();
+    fn skip(&mut self, stream: usize, check: usize) -> rusqlite::Result<u64> {
+        let plan = self.plan.clone();
         let Some(planned) = plan.streams[stream].table() else { return Ok(0) };
-        let (table, keys) = (&self.catalog.tables[planned.table], &self.keys[planned.table]);
+        let (table, keys) = (&self.db.catalog.tables[planned.table], &self.db.keys[planned.table]);
         let name = quoted(&table.name);
         // by themselves first: what is deleted changes what else refers to nothing
-        self.connection.execute_batch(&format!(
+        self.db.connection.execute_batch(&format!(
             "CREATE TEMP TABLE removed AS SELECT {} {}",
             keys.places("t"),
-            self.pending_rows(loading, stream, check)
+            self.pending_rows(stream, check)
         ))?;
         let rows = format!("temp.removed AS o CROSS JOIN {name} AS t ON {}", keys.is_at("t", "o"));
-        let sketch = &mut loading.streams[stream].sketch;
-        self.each_row(planned, &rows, |batch| sketch.take(batch, 0))?;
-        if loading.sidecar {
+        let sketch = &mut self.streams[stream].sketch;
+        self.db.each_row(planned, &rows, |batch| sketch.take(batch, 0))?;
+        if self.sidecar {
             let sql = format!(
                 "DELETE FROM {SIDECAR} WHERE table_name = {} AND key IN (SELECT {} FROM {rows})",
                 literal(&table.name),
                 key_text(&keys.key("t"))
             );
-            self.connection.execute(&sql, [])?;
+            self.db.connection.execute(&sql, [])?;
         }
         let sql = format!("DELETE FROM {name} AS t WHERE {}", keys.is_among("t", "temp.removed"));
-        let removed = self.connection.execute(&sql, [])? as u64;
-        self.connection.execute_batch("DROP TABLE temp.removed")?;
-        loading.streams[stream].loaded.inserted_rows -= removed;
+        let removed = self.db.connection.execute(&sql, [])? as u64;
+        self.db.connection.execute_batch("DROP TABLE temp.removed")?;
+        self.streams[stream].loaded.inserted_rows -= removed;
         Ok(removed)
     }
 
     /// Notes the loaded rows that refer to nothing since rows of these tables were taken out.
-    fn note_again(&self, loading: &mut Loading, shrunk: &BTreeSet<usize>) -> rusqlite::Result<()> {
-        for stream in 0..loading.streams.len() {
-            for check in 0..loading.streams[stream].references.len() {
-                let reference = self.reference(loading, stream, check);
+    fn note_again(&mut self, shrunk: &BTreeSet<usize>) -> rusqlite::Result<()> {
+        for stream in 0..self.streams.len() {
+            for check in 0..self.streams[stream].references.len() {
+                let reference = self.reference(stream, check);
                 if !shrunk.contains(&reference.table) {
                     continue;
                 }
-                let number = loading.streams[stream].table;
-                let (table, keys) = (&self.catalog.tables[number], &self.keys[number]);
-                let parent = &self.catalog.tables[reference.table];
+                let number = self.streams[stream].table;
+                let (table, keys) = (&self.db.catalog.tables[number], &self.db.keys[number]);
+                let parent = &self.db.catalog.tables[reference.table];
                 let mut conditions: Vec<String> = (reference.columns.iter())
                     .map(|c| format!("t.{} IS NOT NULL", quoted(&table.columns[*c].physical)))
                     .collect();
-                if let Some(loaded) = &loading.streams[stream].places {
+                if let Some(loaded) = &self.streams[stream].places {
                     conditions.push(keys.is_among("t", loaded));
                 }
                 let sql = format!(
@@ -368,9 +360,9 @@ impl SqliteTarget {
                     quoted(&parent.name),
                     refers(table, parent, reference)
                 );
-                let check = &mut loading.streams[stream].references[check];
-                check.make_pending(&self.connection)?;
-                self.connection.execute_batch(&format!(
+                let check = &mut self.streams[stream].references[check];
+                check.make_pending(&self.db.connection)?;
+                self.db.connection.execute_batch(&format!(
                     "DELETE FROM {pending}; INSERT INTO {pending} {sql};",
                     pending = check.pending
                 ))?;
@@ -380,15 +372,10 @@ impl SqliteTarget {
     }
 
     /// Makes the rows that orphans refer to; returns their table, and what is to be stored beside each.
-    pub(super) fn adopt(
-        &self,
-        loading: &Loading,
-        stream: usize,
-        check: usize,
-    ) -> Result<(&str, Vec<SidecarEntry>)> {
-        let reference = self.reference(loading, stream, check);
-        let table = &self.catalog.tables[loading.streams[stream].table];
-        let parent = &self.catalog.tables[reference.table];
+    pub(super) fn adopt(&self, stream: usize, check: usize) -> Result<(usize, Vec<SidecarEntry>)> {
+        let reference = self.reference(stream, check);
+        let table = &self.db.catalog.tables[self.streams[stream].table];
+        let parent = &self.db.catalog.tables[reference.table];
         let columns = adopted_columns(table, parent, reference);
         let (names, values): (Vec<String>, Vec<String>) = columns.into_iter().unzip();
         let refers: Vec<String> = (reference.columns.iter())
@@ -399,9 +386,9 @@ impl SqliteTarget {
             quoted(&parent.name),
             names.join(", "),
             values.join(", "),
-            self.pending_rows(loading, stream, check),
+            self.pending_rows(stream, check),
             refers.join(", "),
-            key_text(&self.keys[reference.table].key("")),
+            key_text(&self.db.keys[reference.table].key("")),
             row_text("", parent.columns.iter().map(|c| &c.physical)),
         );
         let made = |row: &rusqlite::Row<'_>| {
@@ -410,11 +397,11 @@ impl SqliteTarget {
             Ok(SidecarEntry { row: 0, key: row.get(0)?, text: kept.text() })
         };
         let cannot = |e| failed(Code::Target, "cannot make the rows that orphans refer to", e);
-        let adopted = (self.connection.prepare(&sql))
+        let adopted = (self.db.connection.prepare(&sql))
             .and_then(|mut insert| insert.query_map([], made)?.collect())
             .map_err(cannot)?;
-        match self.orphans(loading, stream, check).map_err(cannot)? {
-            None => Ok((&parent.name, adopted)),
+        match self.orphans(stream, check).map_err(cannot)? {
+            None => Ok((reference.table, adopted)),
             Some(left) => Err(Error::new(
                 Code::Conflict,
                 format!(

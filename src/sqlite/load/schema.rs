@@ -11,7 +11,7 @@ use crate::catalog::{
 };
 use crate::error::{Code, Error, Result};
 use crate::layout::LayoutStream;
-use crate::load::{EXISTING_KEYS_PER_CALL, ExistingKey, KeysOf, Purpose};
+use crate::load::{EXISTING_KEYS_PER_CALL, ExistingKey, KeysOf};
 use crate::plan::{Plan, TablePlan};
 use crate::sidecar::{SIDECAR, original_id};
 use crate::sqlite::catalog::{SqliteCatalog, affinity};
@@ -93,10 +93,10 @@ impl SqliteTarget {
         rows().map_err(|e| failed(Code::Target, format!("cannot read {}", table.name), e))
     }
 
-    /// For a check, the triggers that an import will not fire.
+    /// The triggers that an import will not fire.
     pub(super) fn triggers(&self, plan: &Plan) -> rusqlite::Result<Vec<String>> {
         let mut said = Vec::new();
-        for stream in plan.streams.iter().filter(|_| self.purpose == Purpose::Check) {
+        for stream in &plan.streams {
             let sql = "SELECT group_concat(name, ', ') FROM sqlite_schema \
                         WHERE type = 'trigger' AND tbl_name = ? COLLATE NOCASE";
             let names: Option<String> =
@@ -210,15 +210,5 @@ pub(super) fn checks(
         [table],
         |row| row.get(0),
     )?;
-    let sql = sql.unwrap_or_default();
-    let conditions = sql.match_indices("CHECK").filter_map(|(at, word)| {
-        let rest = sql[at + word.len()..].trim_start();
-        let mut depth = 0_i32;
-        let end = rest.find(|c: char| {
-            depth += i32::from(c == '(') - i32::from(c == ')');
-            depth == 0
-        })?;
-        CheckConstraint::parse(rest.get(..=end)?)
-    });
-    Ok(conditions.collect())
+    Ok(sql.map_or_else(Vec::new, |sql| CheckConstraint::in_create_table(&sql)))
 }

@@ -2,14 +2,14 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::{SqliteTarget, not_begun};
+use super::loading::SqliteLoading;
 use crate::error::{Code, Result};
-use crate::load::{Purpose, Rejected, Rows};
+use crate::load::{Rejected, Rows};
 use crate::plan::{Plan, UnmappedPlan};
 use crate::sidecar::{COLUMNS, SIDECAR, SidecarEntry, joined, kept_otherwise};
 use crate::sqlite::{failed, time_text};
 
-impl SqliteTarget {
+impl SqliteLoading {
     /// Stores rows whole; those that are there already stay as they are, as in a table.
     pub(super) fn write_whole(
         &mut self,
@@ -17,20 +17,15 @@ impl SqliteTarget {
         rows: &Rows<'_>,
         refused: &[Rejected],
     ) -> Result<()> {
-        let loading = self.loading.as_mut().ok_or_else(not_begun)?;
-        let loaded = &mut loading.streams[rows.stream].loaded;
+        let loaded = &mut self.streams[rows.stream].loaded;
         let (all, mut new) = (rows.whole_rows.len() as u64, 0);
-        if self.purpose == Purpose::Check {
-            loaded.inserted_rows += all;
-            return Ok(());
-        }
         for entry in rows.whole_rows {
-            new += u64::from(join_entry(&self.connection, &unmapped.table_name, entry)?);
+            new += u64::from(join_entry(&self.db.connection, &unmapped.table_name, entry)?);
         }
         loaded.inserted_rows += new;
         loaded.skipped_rows += all.saturating_sub(new);
         for entry in rows.also_whole.iter().filter(|e| !refused.iter().any(|r| r.row == e.row)) {
-            join_entry(&self.connection, &unmapped.table_name, entry)?;
+            join_entry(&self.db.connection, &unmapped.table_name, entry)?;
         }
         Ok(())
     }
@@ -44,21 +39,20 @@ impl SqliteTarget {
         refused: &[Rejected],
         present: &[usize],
     ) -> Result<()> {
-        if self.purpose == Purpose::Check || rows.sidecar.is_empty() {
+        if rows.sidecar.is_empty() {
             return Ok(());
         }
-        let loading = self.loading.as_mut().ok_or_else(not_begun)?;
         let cannot = |e| failed(Code::Target, "cannot write the sidecar table", e);
-        if !loading.sidecar {
+        if !self.sidecar {
             // only now: a database that needs no table of ours gets none
-            note_columns(&self.connection, &loading.plan).map_err(cannot)?;
-            loading.sidecar = true;
+            note_columns(&self.db.connection, &self.plan).map_err(cannot)?;
+            self.sidecar = true;
         }
         let lost = |row: usize| refused.iter().any(|r| r.row == row);
         let new = rows.sidecar.iter().filter(|r| !lost(r.row) && !present.contains(&r.row));
-        store(&self.connection, name, new).map_err(cannot)?;
+        store(&self.db.connection, name, new).map_err(cannot)?;
         for entry in rows.sidecar.iter().filter(|r| present.contains(&r.row)) {
-            join_entry(&self.connection, name, entry)?;
+            join_entry(&self.db.connection, name, entry)?;
         }
         Ok(())
     }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Loading, SqliteTarget};
+use super::SqliteTarget;
+use super::loading::SqliteLoading;
 use crate::error::{Code, Result};
 use crate::load::bench_skip::{Step, skips};
 use crate::load::row_sketch::{differing, not_as_loaded};
@@ -33,17 +34,19 @@ impl SqliteTarget {
         }
         Ok(())
     }
+}
 
+impl SqliteLoading {
     /// Reads back what was loaded, and compares it with what the archive says.
-    pub(super) fn verify_load(&self, loading: &Loading) -> Result<()> {
+    pub(super) fn verify_load(&self) -> Result<()> {
         if skips(Step::Readback) {
             return Ok(());
         }
-        let plan = Arc::clone(&loading.plan);
+        let plan = Arc::clone(&self.plan);
         let cannot = |e| failed(Code::Target, "cannot read back what was loaded", e);
         for (number, stream) in plan.tables() {
-            let progress = &loading.streams[number];
-            let (name, keys) = (quoted(&stream.table_name), &self.keys[stream.table]);
+            let progress = &self.streams[number];
+            let (name, keys) = (quoted(&stream.table_name), &self.db.keys[stream.table]);
             let rows = match &progress.places {
                 None => format!("{name} AS t"),
                 Some(loaded) => {
@@ -51,17 +54,18 @@ impl SqliteTarget {
                 }
             };
             let mut found = progress.sketch.another();
-            self.each_row(stream, &rows, |batch| found.add(batch, 0)).map_err(cannot)?;
+            self.db.each_row(stream, &rows, |batch| found.add(batch, 0)).map_err(cannot)?;
             if !found.differs(&progress.sketch) {
                 continue;
             }
             let mut first = None;
-            self.each_row(stream, &rows, |batch| {
-                if first.is_none() {
-                    first = differing(stream, &mut found, &progress.sketch, batch, 0);
-                }
-            })
-            .map_err(cannot)?;
+            self.db
+                .each_row(stream, &rows, |batch| {
+                    if first.is_none() {
+                        first = differing(stream, &mut found, &progress.sketch, batch, 0);
+                    }
+                })
+                .map_err(cannot)?;
             return Err(not_as_loaded(stream, first, progress.sketch.rows(), found.rows()));
         }
         Ok(())

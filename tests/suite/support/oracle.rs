@@ -833,7 +833,7 @@ fn uncounted(fates: &Fates, report: &Json, skipped: u64) -> Vec<String> {
         let derived = report["notices"].as_array().is_some_and(|notices| {
             notices
                 .iter()
-                .any(|n| n.as_str().is_some_and(|n| n.contains(&name) && n.contains("anew")))
+                .any(|n| n.as_str().is_some_and(|n| n.contains(&name) && n.contains("recomputed")))
         });
         let (values, kept) =
             counted.get(&(stream.clone(), name.clone())).copied().unwrap_or((0, 0));

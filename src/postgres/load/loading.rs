@@ -1,0 +1,283 @@
+//! The transaction in which rows come into Postgres, from the first batch to the commit: every stream in its turn,
+//! then whatever had to wait for all rows.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use uuid::Uuid;
+
+use super::PgTarget;
+use super::copy::StreamLoad;
+use super::indexes::Index;
+use super::merge::{Merge, merge};
+use super::sidecar::SidecarCopy;
+use crate::error::{Code, Error, Result};
+use crate::load::{
+    ExistingKey, ExistingKeys, ImportStats, KeysOf, Loading, Problems, Rejected, Rows, StreamStats,
+};
+use crate::plan::{Plan, TablePlan};
+use crate::source::Orphans;
+
+/// A transaction that takes rows.
+pub(super) struct PgLoading {
+    pub(super) db: PgTarget,
+    pub(super) plan: Arc<Plan>,
+    pub(super) mode: Mode,
+    /// What was done to every stream.
+    pub(super) loaded: Vec<StreamStats>,
+    /// Of every stream, the rows that were stored whole and not loaded.
+    pub(super) whole_rows: Vec<u64>,
+    /// The stream whose rows come now.
+    pub(super) current: Option<StreamLoad>,
+    /// The streams whose rows have all come.
+    pub(super) done: Vec<StreamLoad>,
+    pub(super) orphans: Vec<Orphans>,
+}
+
+/// What becomes of the rows.
+pub(super) enum Mode {
+    /// They go into their tables.
+    Load {
+        /// The indexes that are created again behind the rows.
+        indexes: Vec<Index>,
+        /// Where entries of the sidecar table go, if there are any.
+        sidecar: Option<SidecarCopy>,
+    },
+    /// They stay staged, and what an import would refuse is noted.
+    Rehearse(Problems),
+}
+
+impl PgLoading {
+    pub(super) fn new(db: PgTarget, plan: Arc<Plan>, mode: Mode) -> PgLoading {
+        let stats = |stream: &str| StreamStats { stream: stream.to_owned(), ..Default::default() };
+        PgLoading {
+            db,
+            mode,
+            loaded: plan.streams.iter().map(|s| stats(s.name())).collect(),
+            whole_rows: vec![0; plan.streams.len()],
+            current: None,
+            done: Vec::new(),
+            orphans: Vec::new(),
+            plan,
+        }
+    }
+
+    pub(super) fn rehearses(&self) -> bool {
+        matches!(self.mode, Mode::Rehearse(_))
+    }
+
+    /// Where entries of the sidecar table go, if there were any.
+    pub(super) fn sidecar(&self) -> Option<&SidecarCopy> {
+        match &self.mode {
+            Mode::Load { sidecar, .. } => sidecar.as_ref(),
+            Mode::Rehearse(_) => None,
+        }
+    }
+
+    /// Stops a load with an error, which a rehearsal notes.
+    pub(super) fn refuse(&mut self, stream: &str, error: Error) -> Result<()> {
+        match &mut self.mode {
+            Mode::Load { .. } => Err(error),
+            Mode::Rehearse(problems) => {
+                problems.refused(stream, &error);
+                Ok(())
+            }
+        }
+    }
+
+    /// Stops a load because of orphans, which a rehearsal notes.
+    pub(super) fn refuse_orphans(&mut self, orphans: &Orphans, enforced: bool) -> Result<()> {
+        match &mut self.mode {
+            Mode::Load { .. } => Err(orphans.refused(enforced)),
+            Mode::Rehearse(problems) => {
+                problems.orphans(orphans);
+                Ok(())
+            }
+        }
+    }
+
+    /// How the rows of a stream go into a table.
+    pub(super) fn table_plan(plan: &Plan, stream: usize) -> Result<&TablePlan> {
+        plan.streams.get(stream).and_then(|s| s.table()).ok_or_else(no_table)
+    }
+
+    async fn write(&mut self, rows: &Rows<'_>) -> Result<Vec<Rejected>> {
+        let plan = Arc::clone(&self.plan);
+        let planned = plan.streams.get(rows.stream).ok_or_else(no_table)?;
+        let refused = match planned.table() {
+            Some(stream) => self.write_table(&plan, stream, rows).await?,
+            None => Vec::new(),
+        };
+        if planned.unmapped().is_some() {
+            self.whole_rows[rows.stream] += rows.whole_rows.len() as u64;
+        }
+        self.stage_entries(planned, rows, &refused).await?;
+        Ok(refused)
+    }
+
+    async fn write_table(
+        &mut self,
+        plan: &Plan,
+        stream: &TablePlan,
+        rows: &Rows<'_>,
+    ) -> Result<Vec<Rejected>> {
+        if self.current.as_ref().is_none_or(|load| load.stream != rows.stream) {
+            self.finish_stream().await?;
+            self.current = Some(self.start_stream(plan, rows.stream, stream).await?);
+        }
+        if rows.rows.rows() == 0 {
+            return Ok(Vec::new());
+        }
+        let first = self.send(stream, rows).await?;
+        self.ask_checks(stream, rows, first).await
+    }
+
+    /// Ends the loading of a stream: what was staged goes into its table, unless it has to wait for rows
+    /// that it may refer to.
+    async fn finish_stream(&mut self) -> Result<()> {
+        let Some(load) = self.current.take() else { return Ok(()) };
+        let (waits, number, rows) = (load.waits, load.stream, load.rows);
+        let staged = load.staging.is_some();
+        self.done.push(load);
+        let last = self.done.len() - 1;
+        if staged && waits {
+            return Ok(());
+        }
+        if staged {
+            return self.finish_loads(&[last]).await;
+        }
+        let plan = Arc::clone(&self.plan);
+        self.loaded[number].inserted_rows += rows;
+        let stream = PgLoading::table_plan(&plan, number)?;
+        self.note_defaults(stream).await?;
+        self.db.verify_load(stream, &self.done[last]).await
+    }
+
+    /// Ends the loading of staged streams: decides about orphans, merges the rows into their tables, or
+    /// finds for a check what would be refused, and verifies what is there then.
+    async fn finish_loads(&mut self, loads: &[usize]) -> Result<()> {
+        let plan = Arc::clone(&self.plan);
+        let mut readable = Vec::new();
+        for load in loads.iter().copied() {
+            match self.unreadable(load).await? {
+                None => readable.push(load),
+                Some(error) => {
+                    self.done[load].unreadable = true;
+                    self.refuse(plan.streams[self.done[load].stream].name(), error)?;
+                }
+            }
+        }
+        self.apply_orphan_policy(&readable).await?;
+        let inserted = match self.rehearses() {
+            false => merge(&self.merges(&plan, &readable)?).await?,
+            true => self.rehearse(&plan, &readable).await?,
+        };
+        for (load, inserted) in readable.into_iter().zip(inserted) {
+            let merged = !self.rehearses();
+            let done = &mut self.done[load];
+            done.merged = merged;
+            let stats = &mut self.loaded[done.stream];
+            stats.inserted_rows += inserted;
+            stats.skipped_rows += done.rows - inserted;
+            let done = &self.done[load];
+            self.db.verify_load(PgLoading::table_plan(&plan, done.stream)?, done).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn merges<'a>(&'a self, plan: &'a Plan, loads: &[usize]) -> Result<Vec<Merge<'a>>> {
+        let merge = |load: &usize| {
+            let load = &self.done[*load];
+            let stream = PgLoading::table_plan(plan, load.stream)?;
+            let (table, key) = (&self.db.catalog.tables[stream.table], self.db.key(stream));
+            let staging = load.staging.as_deref().ok_or_else(no_table)?;
+            Ok(Merge { loading: self, stream, table, staging, key })
+        };
+        loads.iter().map(merge).collect()
+    }
+
+    async fn finalize_now(&mut self) -> Result<ImportStats> {
+        self.finish_stream().await?;
+        let waiting = self.done.iter().enumerate();
+        let waiting: Vec<usize> =
+            waiting.filter(|(_, l)| l.waits && l.staging.is_some()).map(|(n, _)| n).collect();
+        if !waiting.is_empty() {
+            self.finish_loads(&waiting).await?;
+        }
+        self.check_foreign_keys().await?;
+        if !self.rehearses() {
+            self.finish_tables().await?;
+        }
+        self.count_whole_rows();
+        let problems = match &self.mode {
+            Mode::Load { .. } => Vec::new(),
+            Mode::Rehearse(problems) => problems.all(),
+        };
+        let (loaded, orphans) = (self.loaded.clone(), self.orphans.clone());
+        Ok(ImportStats { loaded, orphans, problems, notices: self.db.notices.clone() })
+    }
+
+    /// Does for all tables what had to wait for their rows, and undoes what kept them from acting.
+    async fn finish_tables(&mut self) -> Result<()> {
+        self.check_direct().await?;
+        self.store_entries().await?;
+        self.db.restore_triggers().await?;
+        let indexes = match &mut self.mode {
+            Mode::Load { indexes, .. } => std::mem::take(indexes),
+            Mode::Rehearse(_) => Vec::new(),
+        };
+        self.db.make_indexes(&indexes).await
+    }
+
+    async fn commit_now(self) -> Result<()> {
+        // sequences do not roll back, so they move only when nothing can fail any more
+        self.db.advance_sequences().await?;
+        self.db.connection.client.batch_execute("COMMIT").await.map_err(|e| {
+            let error = self.db.connection.failed(Code::Target, "the commit failed", e);
+            error.hint(
+                "if the connection was lost in this moment, the rows may be there: import again, \
+                 rows that are there already are skipped",
+            )
+        })
+    }
+}
+
+impl ExistingKeys for PgLoading {
+    fn existing_keys<'a>(
+        &'a mut self,
+        ids: &'a KeysOf,
+        after: Option<i64>,
+    ) -> BoxFuture<'a, Result<Vec<ExistingKey>>> {
+        self.db.existing_keys(ids, after)
+    }
+
+    fn existing_uuid_spellings<'a>(
+        &'a mut self,
+        table: usize,
+        origin: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Vec<(String, Uuid)>>> {
+        self.db.existing_uuid_spellings(table, origin)
+    }
+}
+
+impl Loading for PgLoading {
+    fn write_rows<'a>(&'a mut self, rows: &'a Rows<'a>) -> BoxFuture<'a, Result<Vec<Rejected>>> {
+        Box::pin(self.write(rows))
+    }
+
+    fn finalize(&mut self) -> BoxFuture<'_, Result<ImportStats>> {
+        Box::pin(self.finalize_now())
+    }
+
+    fn commit(self: Box<Self>) -> BoxFuture<'static, Result<()>> {
+        Box::pin(self.commit_now())
+    }
+
+    fn abort(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async move { self.db.connection.abort().await })
+    }
+}
+
+pub(super) fn no_table() -> Error {
+    Error::new(Code::Internal, "rows of a stream that has no table")
+}

@@ -1,0 +1,80 @@
+//! A source whose rows are given back as they were where they came from: the originals that the sidecar stores are put
+//! back into them.
+
+use futures::future::BoxFuture;
+
+use super::{Orphans, Source};
+use crate::error::Result;
+use crate::sidecar::Recipe;
+use chronicle_archive::{Batch, Origin, Stream};
+
+/// A source with its originals.
+pub struct Restored {
+    source: Box<dyn Source>,
+    recipes: Vec<Option<Recipe>>,
+    streams: Vec<Stream>,
+    /// How many rows of each stream were handed over.
+    rows: Vec<u64>,
+    stored: Batch,
+}
+
+impl Restored {
+    /// A source that restores what another one reads: for each of its streams a recipe, if anything is
+    /// stored of its rows.
+    pub fn new(source: Box<dyn Source>, recipes: Vec<Option<Recipe>>) -> Box<dyn Source> {
+        if recipes.iter().all(Option::is_none) {
+            return source;
+        }
+        let streams: Vec<Stream> = (source.streams().iter().zip(&recipes))
+            .map(|(stored, recipe)| recipe.as_ref().map_or(stored, |r| &r.original).clone())
+            .collect();
+        let rows = vec![0; streams.len()];
+        Box::new(Restored { source, recipes, streams, rows, stored: Batch::default() })
+    }
+
+    async fn fill(&mut self, batch: &mut Batch) -> Result<bool> {
+        loop {
+            if !self.source.next_batch(&mut self.stored).await? {
+                return Ok(false);
+            }
+            let stream = self.stored.stream();
+            let Some(Some(recipe)) = self.recipes.get_mut(stream) else {
+                std::mem::swap(batch, &mut self.stored);
+                return Ok(true);
+            };
+            batch.start(stream, recipe.restorer.width(), self.rows[stream] + 1);
+            (0..self.stored.rows())
+                .for_each(|row| recipe.restorer.restore(&self.stored, row, batch));
+            self.rows[stream] += batch.rows() as u64;
+            if batch.rows() > 0 {
+                return Ok(true);
+            }
+        }
+    }
+}
+
+impl Source for Restored {
+    fn origin(&self) -> &Origin {
+        self.source.origin()
+    }
+
+    fn streams(&self) -> &[Stream] {
+        &self.streams
+    }
+
+    fn notices(&self) -> &[String] {
+        self.source.notices()
+    }
+
+    fn expected_rows(&self) -> u64 {
+        self.source.expected_rows()
+    }
+
+    fn next_batch<'a>(&'a mut self, batch: &'a mut Batch) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(self.fill(batch))
+    }
+
+    fn close(self: Box<Self>) -> BoxFuture<'static, Result<Vec<Orphans>>> {
+        self.source.close()
+    }
+}
