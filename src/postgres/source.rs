@@ -18,7 +18,7 @@ use crate::error::{Code, Error, Result};
 use crate::identity::instance_of;
 use crate::layout::LayoutStream;
 use crate::sidecar::{
-    DEFAULT, OriginalColumn, Recipe, Restorer, UNMAPPED_PREFIX, Unmapped, WHOLE_ROW,
+    DEFAULT, OriginalColumn, Recipe, Restorer, UNMAPPED_PREFIX, UnmappedStream, WHOLE_ROW,
     default_columns, unmapped, with_sidecar,
 };
 use crate::source::{ORPHANS_NAMED, Orphans, Source, SourceOptions};
@@ -115,7 +115,7 @@ impl PgSource {
             });
             recipes.push(found.map(|(recipe, _)| recipe));
         }
-        for (Unmapped { stored, recipe }, copy) in
+        for (UnmappedStream { stored, recipe }, copy) in
             unmapped_streams(&connection, &catalog, &mut notices).await?
         {
             tables.push(copy);
@@ -384,7 +384,7 @@ async fn unmapped_streams(
     connection: &Connection,
     catalog: &PgCatalog,
     notices: &mut Vec<String>,
-) -> Result<Vec<(Unmapped, TableCopy)>> {
+) -> Result<Vec<(UnmappedStream, TableCopy)>> {
     let Some(own) = own_tables(connection, catalog, notices).await? else {
         return Ok(Vec::new());
     };

@@ -34,7 +34,7 @@ use crate::layout::LayoutStream;
 use chronicle_archive::{Column, Kind, Stream, TimeText, show_text};
 
 pub use fingerprint::Fingerprint;
-pub use restore::{Recipe, Restorer, Unmapped, unmapped};
+pub use restore::{Recipe, Restorer, UnmappedStream, unmapped};
 pub use value::{DEFAULT, SidecarValues};
 
 /// The table of what rows cannot hold.

@@ -205,7 +205,7 @@ pub struct Recipe {
 }
 
 /// A stream whose rows are stored whole.
-pub struct Unmapped {
+pub struct UnmappedStream {
     /// As it is stored: entries alone.
     pub stored: Stream,
     /// How its rows are restored.
@@ -213,7 +213,7 @@ pub struct Unmapped {
 }
 
 /// The stream whose rows are stored whole under this name; None if no columns of it are known.
-pub fn unmapped(table_name: &str, original_columns: &[OriginalColumn]) -> Option<Unmapped> {
+pub fn unmapped(table_name: &str, original_columns: &[OriginalColumn]) -> Option<UnmappedStream> {
     let name = table_name.strip_prefix(UNMAPPED_PREFIX)?;
     let none = Stream {
         name: name.to_owned(),
@@ -231,7 +231,7 @@ pub fn unmapped(table_name: &str, original_columns: &[OriginalColumn]) -> Option
     }
     let known = !original.columns.is_empty() && chronicle_archive::is_stream_name(name);
     let stored = with_sidecar(none);
-    known.then_some(Unmapped { stored, recipe: Recipe { original, restorer } })
+    known.then_some(UnmappedStream { stored, recipe: Recipe { original, restorer } })
 }
 
 /// Whether a value is still the default, of which the database's own text is stored.

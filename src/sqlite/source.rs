@@ -20,7 +20,7 @@ use crate::error::{Code, Error, Result};
 use crate::identity::instance_of;
 use crate::layout::{Layout, LayoutStream};
 use crate::sidecar::{
-    COLUMNS, DEFAULT, OriginalColumn, Recipe, Restorer, SIDECAR, UNMAPPED_PREFIX, Unmapped,
+    COLUMNS, DEFAULT, OriginalColumn, Recipe, Restorer, SIDECAR, UNMAPPED_PREFIX, UnmappedStream,
     WHOLE_ROW, default_columns, unmapped, with_sidecar,
 };
 use crate::source::{ORPHANS_NAMED, Orphans, Source, SourceOptions};
@@ -281,7 +281,7 @@ fn unmapped_streams(connection: &Connection, layout: &Layout) -> rusqlite::Resul
     for name in names {
         let name = name?;
         let original_columns = original_columns(connection, &name)?;
-        let Some(Unmapped { stored, recipe }) = unmapped(&name, &original_columns) else {
+        let Some(UnmappedStream { stored, recipe }) = unmapped(&name, &original_columns) else {
             continue;
         };
         if layout.streams.iter().any(|s| s.name == stored.name) {
