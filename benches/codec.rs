@@ -22,7 +22,7 @@ use chronicle_archive::{Batch, Column, Kind, Stream, TimeText, Value};
 use rusqlite::Connection;
 use sha2::{Digest, Sha256};
 
-#[path = "../tests/suite/support/generate.rs"]
+#[path = "../tests/suite/support/generate/mod.rs"]
 #[allow(dead_code, reason = "the tests use the rest")]
 mod generate;
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 
-#[path = "../tests/suite/support/generate.rs"]
+#[path = "../tests/suite/support/generate/mod.rs"]
 #[allow(dead_code, reason = "the tests use the rest")]
 mod generate;
 

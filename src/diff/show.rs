@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn other_values_are_shown_as_they_are_and_nothing_reaches_a_terminal_raw() {
+    fn shown_values_are_escaped_for_a_terminal() {
         let [a, b] = both((Value::Int(1500), b"15e2"), (Value::Blob(b"\x1b["), b"!blob G1s="));
         assert_eq!((a.as_str(), b.as_str()), ("1500", "x'1b5b'"));
         let [a, b] = both((Value::Null, b"null"), (Value::Text(b""), "\"\u{9b}31m\"".as_bytes()));

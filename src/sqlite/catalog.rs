@@ -383,7 +383,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn declared_types_have_the_affinity_and_kind_that_sqlite_documents() {
+    fn declared_types_have_the_affinity_sqlite_documents() {
         for (declared, expected, holds) in [
             ("TEXT", Affinity::Text, Kind::Text),
             ("TIMESTAMP", Affinity::Numeric, Kind::Text),

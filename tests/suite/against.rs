@@ -103,7 +103,7 @@ fn source(folder: &TempDir) -> PathBuf {
 const PRESERVE: [&str; 3] = ["--on-unrepresentable=preserve", "--assume-tz", "Europe/Berlin"];
 
 #[test]
-fn what_was_imported_is_found_by_the_same_options_in_every_kind_of_database() {
+fn imported_rows_are_verified_in_every_kind_of_database() {
     let folder = workdir("against");
     let archive = source(&folder);
     let zone = ["--assume-tz", "Europe/Berlin"];

@@ -220,7 +220,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(192))]
 
     #[test]
-    fn whatever_is_written_reads_back_and_everything_said_of_it_is_true(
+    fn whatever_is_written_reads_back(
         (streams, rows) in content(),
         target in chunk_target(),
         way in way(),
@@ -252,7 +252,7 @@ proptest! {
     }
 
     #[test]
-    fn the_digest_knows_rows_and_nothing_of_levels_threads_and_batches(
+    fn the_digest_depends_on_rows_alone(
         (streams, rows) in content(),
         target in chunk_target(),
         one in way(),
@@ -301,7 +301,7 @@ fn noise(len: usize) -> Vec<u8> {
 }
 
 #[test]
-fn a_row_of_10_mib_travels_alone_in_its_chunk_and_needs_no_large_window_at_any_level() {
+fn a_row_of_10_mib_has_its_own_chunk_and_a_small_window() {
     let streams = [letters("letters")];
     let long = noise(1 << 20).repeat(10);
     let rows = [vec![letter("a", b"x".to_vec()), letter("b", long), letter("c", b"y".to_vec())]];
@@ -317,7 +317,7 @@ fn a_row_of_10_mib_travels_alone_in_its_chunk_and_needs_no_large_window_at_any_l
 }
 
 #[test]
-fn a_row_of_64_mib_travels_and_one_byte_more_is_refused_naming_its_key() {
+fn a_row_of_64_mib_travels_and_a_larger_one_is_refused() {
     let streams = [letters("letters")];
     let frame =
         r#"{"type":"RECORD","stream":"letters","record":{"id":"k\n1","body":""}}"#.len() + 1;
@@ -355,7 +355,7 @@ fn a_key_that_is_too_long_for_a_bookmark_travels_all_the_same() {
 }
 
 #[test]
-fn a_null_where_the_schema_allows_none_is_refused_by_the_writer_and_not_by_the_reader() {
+fn a_forbidden_null_is_refused_by_the_writer_alone() {
     for (kind, value) in [
         (Kind::Text, Owned::Null),
         (Kind::Int, Owned::Null),
@@ -375,7 +375,7 @@ fn a_null_where_the_schema_allows_none_is_refused_by_the_writer_and_not_by_the_r
 }
 
 #[test]
-fn the_extent_of_a_stream_tells_its_times_as_the_records_hold_them() {
+fn the_extent_of_a_stream_has_the_times_of_its_records() {
     let mut stream = letters("letters");
     stream.columns[1].time_text = TimeText::Local;
     let streams = [stream];

@@ -261,7 +261,7 @@ fn one_stream_of_a_file_is_found_and_nothing_of_it_is_missing() {
 }
 
 #[test]
-fn a_cut_or_damaged_archive_shows_whole_chunks_and_then_the_error() {
+fn a_damaged_archive_shows_whole_chunks_then_the_error() {
     let archive = Archive::new("cat-cut");
     let (bytes, lines) = (archive.bytes(), archive.lines());
     let all: String = cat(&archive.path, &[]).success().text().to_owned();
@@ -302,7 +302,7 @@ fn a_reader_who_has_seen_enough_ends_it_quietly() {
 }
 
 #[test]
-fn every_reader_of_archives_opens_a_named_pipe_once_and_reads_it() {
+fn every_command_reads_an_archive_from_a_named_pipe() {
     let folder = workdir("named-pipe");
     let archive = folder.path().join("archive");
     Program::new(["export", "-o"]).arg(&archive).arg(fixture("sample-hooks.db")).run().success();

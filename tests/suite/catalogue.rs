@@ -416,7 +416,7 @@ fn in_words(fate: &Became, column: &str) -> String {
 }
 
 #[test]
-fn every_odd_value_is_kept_or_changed_or_refused_by_name_in_every_pair_of_layouts() {
+fn every_odd_value_is_accounted_for_in_every_pair_of_layouts() {
     let catalogue = catalogue();
     let sources: Vec<Source> = std::thread::scope(|scope| {
         let made = FROM.map(|layout| scope.spawn(|| Source::new(layout, &catalogue)));

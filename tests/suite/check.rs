@@ -183,7 +183,7 @@ fn all_problems_are_counted_with_their_first_keys() {
 }
 
 #[test]
-fn a_doubled_claude_session_id_is_found_in_both_kinds_of_database() {
+fn a_duplicate_claude_session_id_is_found_in_both_backends() {
     let folder = workdir("check_doubled");
     let archive = archive(&file(folder.path(), "source.db", GOOD));
     let there = GOOD
@@ -262,7 +262,7 @@ fn others_can_write_into_the_target_during_a_check() {
 }
 
 #[test]
-fn what_a_role_may_not_do_is_found_and_triggers_and_policies_are_named() {
+fn check_names_missing_rights_triggers_and_policies() {
     let folder = workdir("check_rights");
     let archive = archive(&file(folder.path(), "source.db", GOOD));
     let target = Cluster::get().database("check_rights");
@@ -359,7 +359,7 @@ fn what_only_the_server_can_refuse_is_found_by_a_check() {
 }
 
 #[test]
-fn a_rule_over_a_column_of_another_type_leaves_the_rows_out_that_break_it() {
+fn a_check_over_a_cast_column_rejects_the_rows_it_forbids() {
     let folder = workdir("check_cast_rule");
     let bad = format!("{GOOD} UPDATE events SET duration_ms = -3;");
     let archive = archive(&file(folder.path(), "source.db", &bad));
@@ -405,8 +405,8 @@ fn a_side_table_that_the_target_lacks_ends_a_check_as_an_import() {
 
 #[test]
 fn what_an_import_does_is_asked_only_of_a_target() {
-    let desk = Scratch::new("check_without_target");
-    let source = desk.sqlite("source.db", &["sqlite-hooks.sql"], "");
+    let scratch = Scratch::new("check_without_target");
+    let source = scratch.sqlite("source.db", &["sqlite-hooks.sql"], "");
     Program::new(["check", &source, "--orphans=skip"])
         .run()
         .fails_with(2)

@@ -103,23 +103,24 @@ fn json(text: &str) -> Json {
 
 #[test]
 fn nothing_but_the_archive_is_on_stdout() {
-    let desk = Scratch::new("stdout");
+    let scratch = Scratch::new("stdout");
     for more in [&[][..], &["--json"], &["-q"], &["-o", "-"], &["--row-digests"]] {
-        let output = Program::new(["export", path(&desk.database)]);
+        let output = Program::new(["export", path(&scratch.database)]);
         let output = more.iter().fold(output, |program, word| program.arg(*word)).run().success();
         let found = read(output.stdout.as_slice()).unwrap();
         assert_eq!(found.rows.iter().map(Vec::len).sum::<usize>(), 128, "{more:?}");
     }
-    let output = run(["export", path(&desk.database), "-o", path(&desk.path("b.zst"))]).success();
+    let output =
+        run(["export", path(&scratch.database), "-o", path(&scratch.path("b.zst"))]).success();
     assert!(output.stdout.is_empty(), "with -o nothing is on stdout");
     output.stderr_has("chronicle-dump export: 8 sessions, 120 events in ");
 }
 
 #[test]
 fn quiet_says_nothing() {
-    let desk = Scratch::new("quiet");
-    let (database, archive) = (path(&desk.database), path(&desk.archive));
-    let target = desk.path("new.db");
+    let scratch = Scratch::new("quiet");
+    let (database, archive) = (path(&scratch.database), path(&scratch.archive));
+    let target = scratch.path("new.db");
     for args in [
         &["export", database][..],
         &["import", archive, "--to", path(&target), "--create"],
@@ -130,7 +131,7 @@ fn quiet_says_nothing() {
         assert_eq!(output.stderr, "", "{args:?}");
     }
     // errors are told all the same
-    let output = run(["export", path(&desk.path("gone.db")), "-q"]).fails_with(7);
+    let output = run(["export", path(&scratch.path("gone.db")), "-q"]).fails_with(7);
     output.stderr_has("gone.db: no such file");
 }
 
@@ -162,12 +163,13 @@ fn in_a_terminal(args: &[&str]) -> (Option<i32>, String) {
 
 #[test]
 fn a_terminal_neither_gets_nor_gives_an_archive() {
-    let desk = Scratch::new("terminal");
-    let (code, said) = in_a_terminal(&["export", path(&desk.database)]);
+    let scratch = Scratch::new("terminal");
+    let (code, said) = in_a_terminal(&["export", path(&scratch.database)]);
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("an archive is not written to a terminal") && said.contains("hint: "));
     assert!(!said.contains("(\u{b5}/"), "no archive was written: {said:?}");
-    for args in [&["import", "--to", path(&desk.database)][..], &["verify", "-"], &["inspect", "-"]]
+    for args in
+        [&["import", "--to", path(&scratch.database)][..], &["verify", "-"], &["inspect", "-"]]
     {
         let (code, said) = in_a_terminal(args);
         assert_eq!(code, Some(2), "{args:?}: {said}");
@@ -177,7 +179,7 @@ fn a_terminal_neither_gets_nor_gives_an_archive() {
 
 #[test]
 fn control_characters_never_reach_the_terminal() {
-    let desk = Scratch::new("control");
+    let scratch = Scratch::new("control");
     let raw = |output: &Output, stdout: bool| {
         let stdout = if stdout { output.text() } else { "" };
         let odd = |c: char| c.is_control() && c != '\n';
@@ -185,8 +187,8 @@ fn control_characters_never_reach_the_terminal() {
         assert!(!stdout.contains(odd), "{stdout:?}");
     };
     let name = |rest: &str| format!("{CONTROL}\nforged{rest}").replace('/', "_");
-    let odd = |rest: &str| desk.path(&name(rest));
-    let database = desk.hooks_and(
+    let odd = |rest: &str| scratch.path(&name(rest));
+    let database = scratch.hooks_and(
         &name(".db"),
         &format!("CREATE TABLE \"{CONTROL}\" (id); INSERT INTO events (id, session_id, event_type, timestamp) \
                   VALUES ('{CONTROL}', '{CONTROL}', 'stop', 't')"),
@@ -198,7 +200,7 @@ fn control_characters_never_reach_the_terminal() {
     let foreign = odd("-foreign.db");
     let sql = format!("CREATE TABLE \"sessions{CONTROL}\" (id, \"{CONTROL}\")");
     Connection::open(&foreign).unwrap().execute_batch(&sql).unwrap();
-    let bare = desk.hooks_and(&name("-bare.db"), "");
+    let bare = scratch.hooks_and(&name("-bare.db"), "");
     let text = odd("-text.db");
     fs::write(&text, "text").unwrap();
     let (archive, new, gone) = (path(&archive), odd("-new.db"), odd("-gone"));
@@ -217,7 +219,7 @@ fn control_characters_never_reach_the_terminal() {
         (&["export", path(&text)], 7),
         (&["export", path(&foreign)], 9),
         (&["export", path(&database), "-o", path(&gone.join("x"))], 13),
-        (&["export", path(&database), "-o", path(desk.folder.path()), "--label", CONTROL], 2),
+        (&["export", path(&database), "-o", path(scratch.folder.path()), "--label", CONTROL], 2),
     ] {
         let output = Program::new(args.iter().copied()).run();
         raw(&output, true);
@@ -233,13 +235,13 @@ fn control_characters_never_reach_the_terminal() {
 
 #[test]
 fn every_result_is_one_json_object_if_wanted() {
-    let desk = Scratch::new("json");
-    let (database, archive) = (path(&desk.database), path(&desk.archive));
+    let scratch = Scratch::new("json");
+    let (database, archive) = (path(&scratch.database), path(&scratch.archive));
     let exported = json(&run(["export", database, "--json", "--quiet"]).success().stderr);
     assert_eq!(exported["command"], "export");
     assert_eq!(exported["rows"], serde_json::json!({"sessions": 8, "events": 120}));
     assert_eq!(exported["orphans"][0]["rows"], 1);
-    let target = desk.path("new.db");
+    let target = scratch.path("new.db");
     let args = ["import", archive, "--to", path(&target), "--create", "--json"];
     let imported = json(run(args).success().text());
     assert_eq!((&imported["command"], &imported["committed"]), (&"import".into(), &true.into()));
@@ -257,8 +259,8 @@ fn every_result_is_one_json_object_if_wanted() {
 
 #[test]
 fn an_error_is_a_json_object_too() {
-    let desk = Scratch::new("json-errors");
-    let gone = desk.path("gone");
+    let scratch = Scratch::new("json-errors");
+    let gone = scratch.path("gone");
     for command in ["export", "verify", "inspect"] {
         let output = run([command, path(&gone), "--json"]).fails_with(7);
         // where the result would be: of export on stderr, before the words for people
@@ -270,7 +272,7 @@ fn an_error_is_a_json_object_too() {
         assert_eq!(told["error"]["exit"], 7);
         assert!(told["error"]["message"].as_str().unwrap().contains(path(&gone)));
     }
-    let to = ["import", path(&desk.archive), "--to", path(&gone), "--json"];
+    let to = ["import", path(&scratch.archive), "--to", path(&gone), "--json"];
     let told = json(run(to).fails_with(7).text());
     assert_eq!(told["error"]["code"], "location.not_found");
     assert!(told["error"]["hint"].as_str().unwrap().contains("--create"));
@@ -280,18 +282,18 @@ fn an_error_is_a_json_object_too() {
 
 #[test]
 fn every_failure_has_its_exit_code_its_command_and_a_hint() {
-    let desk = Scratch::new("codes");
-    let (database, archive) = (path(&desk.database), path(&desk.archive));
-    let (gone, flipped, cut) = (desk.path("gone"), desk.flipped(), desk.cut());
-    let (text, tableless) = (desk.file("text", b"Dear diary,\n"), desk.without_table());
-    let foreign = desk.path("foreign.db");
+    let scratch = Scratch::new("codes");
+    let (database, archive) = (path(&scratch.database), path(&scratch.archive));
+    let (gone, flipped, cut) = (scratch.path("gone"), scratch.flipped(), scratch.cut());
+    let (text, tableless) = (scratch.file("text", b"Dear diary,\n"), scratch.without_table());
+    let foreign = scratch.path("foreign.db");
     Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE albums (id)").unwrap();
     let sessions = "INSERT INTO sessions (id) SELECT '938dada7-68a6-4cd9-bdd1-97b3482aa4e4'";
-    let other = desk.hooks_and("other.db", sessions);
-    let strange = desk.path("strange.db");
+    let other = scratch.hooks_and("other.db", sessions);
+    let strange = scratch.path("strange.db");
     sqlite_from(&EMPTY, &strange, "delete");
     let zeros = format!("sha256:{}", "0".repeat(64));
-    let new = desk.path("new.db");
+    let new = scratch.path("new.db");
     let (gone, new, other) = (path(&gone), path(&new), path(&other));
     for (args, code, hint) in [
         (&["export", "mysql://localhost/x"][..], 2, true),
@@ -313,7 +315,7 @@ fn every_failure_has_its_exit_code_its_command_and_a_hint() {
         (&["import", archive, "--to", path(&foreign)], 9, true),
         (&["import", archive, "--to", other], 11, true),
         (&["import", archive, "--to", path(&strange), "--orphans", "fail"], 12, true),
-        (&["export", database, "-o", path(&desk.path("no/such/folder"))], 13, false),
+        (&["export", database, "-o", path(&scratch.path("no/such/folder"))], 13, false),
     ] {
         let output = Program::new(args.iter().copied()).run().fails_with(code);
         let start = format!("chronicle-dump {}: ", args[0]);
@@ -340,11 +342,11 @@ fn every_failure_has_its_exit_code_its_command_and_a_hint() {
 
 #[test]
 fn a_value_that_the_target_cannot_hold_is_exit_code_10() {
-    let desk = Scratch::new("value");
+    let scratch = Scratch::new("value");
     let database = crate::support::cluster::Cluster::get().database("value refused");
     database.apply_file(crate::support::files::fixture("postgres-upstream.sql"));
     // the sample holds a payload with \u0000, which jsonb refuses
-    let args = ["import", path(&desk.archive), "--to", &database.url(), "--assume-tz", "UTC"];
+    let args = ["import", path(&scratch.archive), "--to", &database.url(), "--assume-tz", "UTC"];
     let output = run(args).fails_with(10).stderr_has("chronicle-dump import: ");
     output.stderr_has("hint: ");
     assert_eq!(database.psql("SELECT count(*) FROM chronicle_sessions"), "0");
@@ -353,41 +355,42 @@ fn a_value_that_the_target_cannot_hold_is_exit_code_10() {
 // ---- verify and inspect -----------------------------------------------------------------------
 
 #[test]
-fn verify_looks_at_every_archive_and_ends_with_the_code_of_the_broken_one() {
-    let desk = Scratch::new("three");
-    let second = desk.file("second.ndjson.zst", &desk.bytes());
-    for (broken, code) in [(desk.flipped(), 3), (desk.cut(), 4), (desk.without_table(), 6)] {
-        let args = ["verify", path(&desk.archive), path(&broken), path(&second)];
+fn verify_reads_every_archive_and_reports_the_broken_one() {
+    let scratch = Scratch::new("three");
+    let second = scratch.file("second.ndjson.zst", &scratch.bytes());
+    for (broken, code) in [(scratch.flipped(), 3), (scratch.cut(), 4), (scratch.without_table(), 6)]
+    {
+        let args = ["verify", path(&scratch.archive), path(&broken), path(&second)];
         let output = run(args).fails_with(code);
         let output = output.stderr_has(path(&broken));
-        let output =
-            output.stdout_has(&format!("{}: whole, 8 sessions, 120 events", path(&desk.archive)));
+        let output = output
+            .stdout_has(&format!("{}: whole, 8 sessions, 120 events", path(&scratch.archive)));
         output.stdout_has(&format!("{}: whole", path(&second)));
     }
     // damage counts more than a missing seek table, in either order
-    let (table, cut) = (desk.without_table(), desk.cut());
+    let (table, cut) = (scratch.without_table(), scratch.cut());
     run(["verify", path(&table), path(&cut)]).fails_with(4);
     run(["verify", path(&cut), path(&table)]).fails_with(4);
 }
 
 #[test]
 fn verify_and_inspect_read_a_pipe() {
-    let desk = Scratch::new("pipe");
-    let source = || Program::new(["export", path(&desk.database)]);
+    let scratch = Scratch::new("pipe");
+    let source = || Program::new(["export", path(&scratch.database)]);
     let (_, output) = pipe(source(), Program::new(["verify", "-"]));
     output.success().stdout_has("whole, 8 sessions, 120 events, sha256:");
     let (_, output) = pipe(source(), Program::new(["inspect", "-"]));
     output.success().stdout_has("120 events").stdout_has("every check passed");
-    Program::new(["verify", "-"]).stdin(desk.bytes()).run().success();
-    Program::new(["verify", "-"]).stdin_file(&desk.archive).run().success();
-    Program::new(["verify", "-"]).stdin(fs::read(desk.cut()).unwrap()).run().fails_with(4);
-    Program::new(["inspect", "-"]).stdin(fs::read(desk.flipped()).unwrap()).run().fails_with(3);
+    Program::new(["verify", "-"]).stdin(scratch.bytes()).run().success();
+    Program::new(["verify", "-"]).stdin_file(&scratch.archive).run().success();
+    Program::new(["verify", "-"]).stdin(fs::read(scratch.cut()).unwrap()).run().fails_with(4);
+    Program::new(["inspect", "-"]).stdin(fs::read(scratch.flipped()).unwrap()).run().fails_with(3);
 }
 
 #[test]
 fn inspect_reads_only_the_ends_and_says_so() {
-    let desk = Scratch::new("ends");
-    let (database, archive) = (desk.path("large.db"), desk.path("large.ndjson.zst"));
+    let scratch = Scratch::new("ends");
+    let (database, archive) = (scratch.path("large.db"), scratch.path("large.ndjson.zst"));
     hooks_database(&database, 50, 6_000, 3).unwrap();
     run(["export", path(&database), "-o", path(&archive)]).success();
     let mut bytes = fs::read(&archive).unwrap();
@@ -567,11 +570,12 @@ fn a_key_may_be_spelled_in_any_case() {
 
 #[cfg(not(feature = "bench"))]
 #[test]
-fn the_program_as_it_is_shipped_leaves_no_check_out_whoever_asks() {
-    let desk = Scratch::new("no-check-is-left-out");
-    let new = desk.path("new.db");
+fn the_shipped_program_skips_no_check() {
+    let scratch = Scratch::new("no-check-is-left-out");
+    let new = scratch.path("new.db");
     for steps in ["readback", "readback,conflicts,references", "anything"] {
-        let import = Program::new(["import", path(&desk.archive), "--to", path(&new), "--create"]);
+        let import =
+            Program::new(["import", path(&scratch.archive), "--to", path(&new), "--create"]);
         let import = import.env("CHRONICLE_DUMP_BENCH_SKIPS", steps).run();
         import
             .fails_with(2)
@@ -593,8 +597,8 @@ fn every_step_is_taken_in_the_program_as_it_is_shipped() {
 #[cfg(feature = "bench")]
 #[test]
 fn a_program_for_a_bench_refuses_steps_that_it_does_not_know() {
-    let desk = Scratch::new("unknown-step");
-    let verify = Program::new(["verify", path(&desk.archive)]);
+    let scratch = Scratch::new("unknown-step");
+    let verify = Program::new(["verify", path(&scratch.archive)]);
     let verify = verify.env("CHRONICLE_DUMP_BENCH_SKIPS", "readback,all").run();
     verify.fails_with(2).stderr_has("names a step that cannot be left out");
 }

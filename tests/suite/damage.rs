@@ -74,7 +74,7 @@ pub(crate) fn refused_archives() -> Vec<(String, Vec<u8>)> {
     a_cut_at_a_frame_border_tells_how_much_was_whole();
     chunks_that_are_not_where_they_were_written_are_refused();
     frames::frames_that_are_not_where_they_were_written_are_refused();
-    an_edited_chunk_breaks_the_chain_even_if_its_own_checkpoint_is_made_anew();
+    an_edited_chunk_with_a_new_checkpoint_breaks_the_chain();
     lines::control_lines_that_say_something_else_are_refused();
     lines::heads_that_say_something_else_are_refused();
     rows::rows_that_are_not_of_the_format_are_refused();
@@ -180,7 +180,7 @@ fn each_case(cases: usize, check: impl Fn(usize) + Sync) {
 }
 
 #[test]
-fn an_archive_cut_anywhere_before_its_end_is_truncated_and_says_so() {
+fn an_archive_cut_anywhere_is_reported_as_truncated() {
     assert_refused("nothing", b"", Code::NotAnArchive, "the input is empty");
     assert_cuts_are_truncated(&Small::new());
     assert_cuts_are_truncated(&Small::joined());
@@ -233,7 +233,7 @@ fn a_cut_at_a_frame_border_tells_how_much_was_whole() {
 }
 
 #[test]
-fn a_text_cut_at_a_line_border_and_compressed_again_is_no_archive() {
+fn a_text_cut_at_a_line_border_is_no_archive() {
     let small = Small::new();
     let borders = (1..small.text.len()).filter(|at| small.text[at - 1] == b'\n');
     for cut in borders {
@@ -270,7 +270,7 @@ fn is_harmless(small: &Small, damaged: &[u8], at: usize, what: &str) -> bool {
 }
 
 #[test]
-fn no_flipped_bit_makes_other_rows_and_hardly_any_goes_unnoticed() {
+fn no_flipped_bit_produces_other_rows() {
     let small = Small::new();
     let unnoticed = AtomicUsize::new(0);
     each_case(small.archive.len() * 8, |case| {
@@ -308,7 +308,7 @@ fn no_replaced_missing_or_added_byte_makes_other_rows() {
 }
 
 #[test]
-fn without_zstd_the_chain_alone_notices_every_bit_and_the_digest_those_of_the_manifest() {
+fn chain_and_digest_detect_every_bit_without_zstd() {
     let small = Small::new();
     let manifest = small.manifest();
     each_case(small.text.len() * 8, |case| {
@@ -405,7 +405,7 @@ fn chunks_that_are_not_where_they_were_written_are_refused() {
 }
 
 #[test]
-fn an_edited_chunk_breaks_the_chain_even_if_its_own_checkpoint_is_made_anew() {
+fn an_edited_chunk_with_a_new_checkpoint_breaks_the_chain() {
     let good = Hand::new().pieces();
     for chunk in 0..good.len() - 1 {
         let mut edited = Hand::new();

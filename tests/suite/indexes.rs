@@ -71,7 +71,7 @@ fn numbers(database: &Database, like: &str) -> String {
 }
 
 #[test]
-fn the_indexes_of_an_empty_table_are_made_again_exactly_as_they_were() {
+fn indexes_of_an_empty_table_are_rebuilt_exactly() {
     let (folder, database) = (workdir("indexes"), upstream("indexes"));
     database.psql(
         "CREATE INDEX moved_partial ON chronicle_events (tool_name DESC NULLS LAST, duration_ms) \
@@ -110,7 +110,7 @@ fn a_table_with_rows_keeps_its_indexes() {
 }
 
 #[test]
-fn an_empty_table_that_is_being_read_is_loaded_with_its_indexes_in_place() {
+fn an_empty_table_with_readers_keeps_its_indexes() {
     let (folder, database) = (workdir("indexes_read"), upstream("indexes_read"));
     let archive = archive(folder.path(), "Bash");
     let before = numbers(&database, "idx_chronicle_events%");
@@ -128,7 +128,7 @@ fn an_empty_table_that_is_being_read_is_loaded_with_its_indexes_in_place() {
 }
 
 #[test]
-fn a_role_that_could_not_make_indexes_again_does_not_take_them_away() {
+fn a_role_that_cannot_create_indexes_never_drops_them() {
     let (folder, database) = (workdir("indexes_role"), upstream("indexes_role"));
     database.psql_as(
         ADMIN,
@@ -196,7 +196,7 @@ fn a_dry_run_keeps_no_reader_out_and_leaves_no_statistics() {
 }
 
 #[test]
-fn who_reads_two_tables_in_any_order_waits_for_an_import_and_is_never_its_victim() {
+fn a_reader_of_two_tables_waits_and_is_never_a_victim() {
     let (folder, database) = (workdir("indexes_readers"), upstream("indexes_readers"));
     let path = folder.path().join("many.db");
     hooks_database(&path, 30_000, 2_000, 4).unwrap();

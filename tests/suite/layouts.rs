@@ -112,7 +112,7 @@ fn filled_sqlite<'a>(choice: &'a Choice, path: &Path) -> Vec<&'a str> {
 }
 
 #[test]
-fn every_sqlite_layout_is_recognised_as_itself_and_comes_back_whole() {
+fn every_sqlite_layout_is_recognised_and_comes_back() {
     for choice in choices(Backend::Sqlite) {
         let folder = workdir("layouts-sqlite");
         let (from, to) = (folder.path().join("from.db"), folder.path().join("to.db"));
@@ -143,7 +143,7 @@ const DEFAULTED: [(&str, &str); 7] = [
 ];
 
 #[test]
-fn what_the_defaults_of_postgres_put_beside_the_rows_of_a_file_does_not_come_back() {
+fn defaults_of_postgres_do_not_come_back_to_a_file() {
     let mut wrong = Vec::new();
     for (file, layout) in DEFAULTED {
         let choice = choices(Backend::Sqlite).into_iter().find(|c| c.name == file).unwrap();
@@ -215,7 +215,7 @@ fn postgres_values(database: &Database, tables: &[&str]) -> String {
 }
 
 #[test]
-fn every_postgres_layout_is_recognised_as_itself_and_comes_back_whole() {
+fn every_postgres_layout_is_recognised_and_comes_back() {
     for choice in choices(Backend::Postgres) {
         let folder = workdir("layouts-postgres");
         let from = Cluster::get().database(&format!("from {}", choice.name));
@@ -250,7 +250,7 @@ const FORK_ROWS: &str = "\
 const FORK_TABLES: [&str; 2] = ["cc_runs", "cc_steps"];
 
 #[test]
-fn a_made_up_fork_in_sqlite_works_with_the_layout_file_of_the_document_alone() {
+fn a_fork_in_sqlite_works_with_the_documents_layout_file() {
     let folder = workdir("fork-sqlite");
     let at = |name: &str| folder.path().join(name);
     fs::write(at("fork.toml"), block("toml")).unwrap();
@@ -310,7 +310,7 @@ fn check_diff_and_verify_take_the_layout_of_a_database_too() {
 }
 
 #[test]
-fn a_layout_file_that_names_a_column_which_is_not_there_is_refused_with_its_name() {
+fn a_layout_file_with_an_unknown_column_is_refused() {
     let folder = workdir("fork-wrong");
     let file = folder.path().join("fork.toml");
     for (right, wrong, told) in [
@@ -393,7 +393,7 @@ fn rows_that_are_kept_apart_are_there_already_the_second_time() {
 }
 
 #[test]
-fn a_made_up_fork_in_postgres_works_with_the_layout_file_of_the_document_alone() {
+fn a_fork_in_postgres_works_with_the_documents_layout_file() {
     let folder = workdir("fork-postgres");
     let file = folder.path().join("fork.toml");
     let text = block("toml").replace("backend = \"sqlite\"", "backend = \"postgres\"");
@@ -413,7 +413,7 @@ fn a_made_up_fork_in_postgres_works_with_the_layout_file_of_the_document_alone()
 }
 
 #[test]
-fn a_forced_layout_must_fit_and_a_wrong_name_is_answered_with_the_right_ones() {
+fn a_forced_layout_must_fit_and_a_wrong_name_lists_all() {
     let folder = workdir("forced");
     let path = folder.path().join("hooks.db");
     let hooks = layout::named("hooks", None).unwrap().layout;

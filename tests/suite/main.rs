@@ -35,3 +35,4 @@ mod snapshot;
 mod architecture;
 mod documents;
 mod help;
+mod test_files;

@@ -280,7 +280,7 @@ fn unchanged(
 }
 
 #[test]
-fn what_both_layouts_hold_is_the_same_and_the_report_explains_the_rest() {
+fn random_moves_keep_or_report_every_value() {
     let cases = std::env::var("MODEL_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(32);
     let config =
         Config { cases, failure_persistence: None, max_shrink_iters: 40, ..Config::default() };

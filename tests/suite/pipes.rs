@@ -112,7 +112,7 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_pipe_a_file_and_a_redirection_carry_the_same_rows_between_sqlite_files() {
+fn pipe_file_and_redirection_carry_the_same_rows() {
     let folder = workdir("sqlite-to-sqlite");
     let source = big_file(folder.path());
     let (first, second, third) = (
@@ -133,7 +133,7 @@ fn a_pipe_a_file_and_a_redirection_carry_the_same_rows_between_sqlite_files() {
 }
 
 #[test]
-fn a_pipe_carries_all_rows_into_postgres_between_servers_and_back() {
+fn a_pipe_carries_all_rows_between_servers_and_back() {
     let folder = workdir("through-postgres");
     let source = big_file(folder.path());
     let (one, two) = (postgres("pipe_one"), postgres("pipe_two"));
@@ -152,7 +152,7 @@ fn a_pipe_carries_all_rows_into_postgres_between_servers_and_back() {
 }
 
 #[test]
-fn a_killed_import_leaves_a_sqlite_file_as_it_was_in_either_journal_mode() {
+fn a_killed_import_leaves_a_sqlite_file_unchanged() {
     for mode in ["delete", "wal"] {
         let folder = workdir("killed-import");
         let target = folder.path().join("target.db");
@@ -168,7 +168,7 @@ fn a_killed_import_leaves_a_sqlite_file_as_it_was_in_either_journal_mode() {
 }
 
 #[test]
-fn a_killed_import_leaves_postgres_as_it_was_with_rows_and_without() {
+fn a_killed_import_leaves_postgres_unchanged() {
     for rows in [false, true] {
         let target = postgres("killed_import");
         if rows {
@@ -184,7 +184,7 @@ fn a_killed_import_leaves_postgres_as_it_was_with_rows_and_without() {
 }
 
 #[test]
-fn a_killed_create_leaves_no_file_of_that_name_and_does_not_hinder_the_next() {
+fn a_killed_create_leaves_no_file_and_can_be_repeated() {
     let folder = workdir("killed-create");
     let target = folder.path().join("new.db");
     let partial = folder.path().join("new.db.chronicle-dump-partial");
@@ -197,7 +197,7 @@ fn a_killed_create_leaves_no_file_of_that_name_and_does_not_hinder_the_next() {
 }
 
 #[test]
-fn an_export_killed_in_a_pipe_makes_the_import_refuse_and_leaves_nothing() {
+fn an_import_refuses_the_pipe_of_a_killed_export() {
     let folder = workdir("killed-export");
     let temporary = workdir("killed-export-temporary");
     let source = big_file(folder.path());
@@ -264,7 +264,7 @@ fn a_signal_stops_an_export_that_nobody_reads() {
 }
 
 #[test]
-fn a_file_gets_its_name_only_when_it_is_whole_whatever_stops_the_export() {
+fn an_output_file_gets_its_name_only_when_complete() {
     let folder = workdir("stopped-file");
     let source = big_file(folder.path());
     let out = workdir("stopped-file-out");
@@ -440,7 +440,7 @@ fn a_stdin_without_an_archive_is_refused() {
 }
 
 #[test]
-fn of_two_imports_that_create_one_file_one_wins_and_the_other_says_so() {
+fn of_two_imports_that_create_one_file_one_wins() {
     let folder = workdir("two-creates");
     let target = folder.path().join("new.db");
     let (running, mut stdin) = half_fed(import(&target).arg("--create"));

@@ -83,7 +83,7 @@ fn both_readers_agree_on_the_archives_that_are_kept() {
 }
 
 #[test]
-fn both_readers_agree_on_archives_of_hostile_and_ordinary_databases() {
+fn both_readers_agree_on_hostile_and_ordinary_archives() {
     let folder = workdir("second-reader");
     let file = |name: &str| folder.path().join(name);
     hostile_hooks_database(&file("hostile.db"), 2600, 7).unwrap();
@@ -176,7 +176,7 @@ fn with(object: &str, key: &str, value: &str) -> String {
 }
 
 #[test]
-fn whatever_stands_in_a_row_both_readers_refuse_it_or_both_read_the_same() {
+fn both_readers_agree_on_every_row() {
     const PARTS: [&str; 36] = [
         "",
         "\"",
@@ -255,7 +255,7 @@ fn whatever_stands_in_a_row_both_readers_refuse_it_or_both_read_the_same() {
 /// Archives whose chunks are one frame each, as they were written at first, and the same rows in frames as they are
 /// written today: the borders of chunks, and so the digests, stay what they are.
 #[test]
-fn the_rows_of_archives_that_are_kept_are_written_in_the_same_frames() {
+fn rows_of_golden_archives_are_written_in_equal_frames() {
     let folder = Path::new(ROOT).join("fixtures/archives");
     for name in ["empty", "hooks", "hostile", "postgres"] {
         let joined = folder.join(format!("{name}.ndjson.zst"));
@@ -290,7 +290,7 @@ fn the_second_reader_is_short() {
 }
 
 #[test]
-fn the_archives_that_are_kept_have_their_digests_and_can_be_loaded() {
+fn golden_archives_keep_their_digests_and_load() {
     let told = fs::read_to_string(Path::new(ROOT).join("fixtures/archives/digests.txt")).unwrap();
     let folder = workdir("kept");
     let mut found = String::new();

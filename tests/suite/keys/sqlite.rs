@@ -156,7 +156,7 @@ fn another_row_of_the_same_composite_key_is_a_conflict() {
 }
 
 #[test]
-fn a_composite_key_that_is_not_unique_is_refused_by_all_its_columns() {
+fn a_composite_key_that_is_not_unique_is_refused() {
     let tables = Tables::new(
         "not_unique",
         "CREATE TABLE place (a TEXT, b INTEGER, t TEXT); \
@@ -341,7 +341,7 @@ fn the_index_of_a_key_says_how_it_is_compared() {
 }
 
 #[test]
-fn a_taken_unique_value_names_the_row_that_has_it_by_its_whole_key() {
+fn a_taken_unique_value_names_the_whole_key_of_its_row() {
     let ddl = format!("{COMPOSITE}; CREATE UNIQUE INDEX by_t ON place (t COLLATE NOCASE)");
     let tables = Tables::new("taken", &ddl, &[("place", "side", &["a", "b"])]);
     let archive = tables.export(&tables.file("a.db", PLACES));

@@ -16,7 +16,7 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
-    /// A desk for a test.
+    /// A scratch for a test.
     pub(crate) fn new(test_name: &str) -> Scratch {
         Scratch { folder: workdir(test_name) }
     }

@@ -1,0 +1,91 @@
+//! What a SQLite file keeps of an import, and what it does not.
+
+use super::*;
+
+#[test]
+fn triggers_of_a_sqlite_file_do_not_fire() {
+    let folder = workdir("sqlite_triggers");
+    let made = |name: &str| {
+        let path = folder.path().join(name);
+        sqlite_from(&["sqlite-server.sql"], &path, "wal");
+        path
+    };
+    let (source, target) = (made("source.db"), made("target.db"));
+    let rows = good()
+        .replace("INTO sessions", "INTO chronicle_sessions")
+        .replace("INTO events", "INTO chronicle_events")
+        .replace("timestamp, data,", "timestamp, metadata,");
+    fill(
+        &source,
+        &(rows
+            + "DROP TRIGGER trigger_sessions_updated_at; \
+               UPDATE chronicle_sessions SET event_count = 70, updated_at = '2001-01-01 00:00:00'; \
+               UPDATE chronicle_events SET metadata = '{\"session_termination\": true}';"),
+    );
+    let archive = folder.path().join("archive.ndjson.zst");
+    Program::new(["export".as_ref(), source.as_os_str(), "-o".as_ref(), archive.as_os_str()])
+        .run()
+        .success();
+    import(&archive, target.to_str().expect("a path in UTF-8"), &[]).success();
+    assert_same_rows(&sqlite_dump(&source), &sqlite_dump(&target));
+    let triggers: u32 = Connection::open(&target)
+        .and_then(|database| {
+            let count = "SELECT count(*) FROM sqlite_schema WHERE type = 'trigger'";
+            database.query_row(count, [], |row| row.get(0))
+        })
+        .expect("the triggers");
+    assert_eq!(triggers, 3);
+}
+
+#[test]
+fn autoincrement_goes_on_behind_the_largest_loaded_number() {
+    let store = Backend::Sqlite.make("autoincrement");
+    let numbered = "DROP TABLE events; CREATE TABLE events (id INTEGER PRIMARY KEY AUTOINCREMENT, \
+        session_id TEXT, event_type TEXT, timestamp TEXT, data TEXT);";
+    let add = |id: u32| {
+        format!(
+            "INSERT INTO events VALUES ({id}, '{}', 'stop', '2025-08-19T10:00:00Z', '{{}}');",
+            self::id(1)
+        )
+    };
+    store.run(numbered);
+    let archive = store.archive(&(numbered.to_owned() + &session(1, "cs-1") + &add(5) + &add(9)));
+    let next = || {
+        let Place::File(path) = &store.place else { panic!("a file") };
+        let database = Connection::open(path).expect("the target");
+        let sql = "INSERT INTO events (session_id) VALUES (NULL) RETURNING id";
+        database.query_row(sql, [], |row| row.get::<_, u32>(0)).expect("the next number")
+    };
+    store.import(&archive, &[]).success();
+    assert_eq!(next(), 10);
+    store.run("DELETE FROM events WHERE id = 10");
+    store.import(&archive, &[]).success();
+    assert_eq!(next(), 11);
+}
+
+#[test]
+fn a_new_file_replaces_none_and_is_for_its_owner_alone() {
+    let store = Backend::Sqlite.nothing("new_file");
+    let archive = store.archive(&good());
+    store.import(&archive, &["--create"]).success();
+    let Place::File(path) = &store.place else { panic!("a file") };
+    let mode = fs::metadata(path).expect("the new file").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let before = fs::read(path).expect("the new file");
+    store
+        .import(&archive, &["--create"])
+        .fails_with(2)
+        .stderr_has("exists already")
+        .stderr_has("hint: leave --create out");
+    assert!(before == fs::read(path).expect("the file"), "the file was changed");
+}
+
+#[test]
+fn tables_that_are_there_are_not_created_again() {
+    let store = Backend::Postgres.make("tables_there");
+    store
+        .import(&store.archive(&good()), &["--create"])
+        .fails_with(2)
+        .stderr_has("the schema public has Chronicle's tables already");
+    assert_eq!(store.dump(), Vec::<String>::new());
+}
