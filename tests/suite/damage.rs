@@ -79,7 +79,7 @@ pub(crate) fn refused_archives() -> Vec<(String, Vec<u8>)> {
     lines::heads_that_say_something_else_are_refused();
     rows::rows_that_are_not_of_the_format_are_refused();
     rows::an_exact_value_that_is_not_what_the_record_shows_is_refused();
-    rows::streams_follow_each_other_in_the_order_of_the_header_and_never_resume();
+    rows::streams_come_in_the_order_of_the_header_and_never_resume();
     rows::a_stream_of_an_unknown_kind_is_verified_and_not_decoded();
     frames::frames_that_are_not_of_the_format_are_refused();
     frames::a_frame_is_a_chunk_and_nothing_else();

@@ -19,6 +19,7 @@ mod check;
 mod cli_output;
 mod contract;
 mod diff;
+mod discover;
 mod fidelity;
 mod identity;
 mod indexes;

@@ -172,7 +172,7 @@ pub(super) fn an_offset_that_is_none_of_a_local_time_is_refused() {
 }
 
 #[test]
-pub(super) fn streams_follow_each_other_in_the_order_of_the_header_and_never_resume() {
+pub(super) fn streams_come_in_the_order_of_the_header_and_never_resume() {
     let good = Hand::new();
     for order in [&[1, 0][..], &[0, 1, 0], &[1, 2, 0], &[1, 0, 2]] {
         let chunks = order.iter().map(|n| good.chunks[*n].clone()).collect();
