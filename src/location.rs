@@ -80,11 +80,11 @@ impl Location {
             Location::Sqlite(path) => {
                 let opened = SqliteSource::open(path, &options, cancel);
                 let (source, recipes) = opened.map_err(|e| e.about(path.display()))?;
-                Ok(Restored::new(Box::new(source), recipes))
+                Ok(Restored::wrap(Box::new(source), recipes))
             }
             Location::Postgres(info) => {
                 let (source, recipes) = cancel.or(PgSource::open(info, &options)).await?;
-                Ok(Restored::new(Box::new(source), recipes))
+                Ok(Restored::wrap(Box::new(source), recipes))
             }
         }
     }

@@ -21,7 +21,7 @@ pub struct Restored {
 impl Restored {
     /// A source that restores what another one reads: for each of its streams a recipe, if anything is
     /// stored of its rows.
-    pub fn new(source: Box<dyn Source>, recipes: Vec<Option<Recipe>>) -> Box<dyn Source> {
+    pub fn wrap(source: Box<dyn Source>, recipes: Vec<Option<Recipe>>) -> Box<dyn Source> {
         if recipes.iter().all(Option::is_none) {
             return source;
         }
