@@ -46,5 +46,5 @@ impl Cancel {
 
 /// The error of everything that was stopped.
 pub fn cancelled() -> Error {
-    Error::new(Code::Cancelled, "stopped; nothing was changed")
+    Error::new(Code::Cancelled, "interrupted; nothing was changed")
 }

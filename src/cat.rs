@@ -51,7 +51,7 @@ pub struct Printed {
     /// The rows printed of each stream wanted.
     pub rows: Vec<(String, u64)>,
     /// The rows left out because their time cannot be read.
-    pub timeless: u64,
+    pub unreadable_times: u64,
     /// The archive digest, if the archive was read and checked as a whole.
     pub digest: Option<String>,
 }
@@ -62,7 +62,7 @@ pub struct Printed {
 /// If the text is neither.
 pub fn parse_time(text: &str) -> Result<Instant> {
     read_time(text.as_bytes(), ZoneRule::Utc).ok_or_else(|| {
-        Error::new(Code::Usage, format!("{}: this is no time", show_text(text)))
+        Error::new(Code::Usage, format!("{}: not a time", show_text(text)))
             .hint("give a date, or a date and time: 2025-08-19 or 2025-08-19T12:00:00+02:00")
     })
 }
@@ -155,13 +155,13 @@ pub fn cat<R: std::io::Read>(
     }
     flush(&mut buffer, out)?;
     let last = streams.iter().rposition(Option::is_some).unwrap_or(0);
-    let (mut batch, mut timeless) = (Batch::default(), 0);
+    let (mut batch, mut unreadable_times) = (Batch::default(), 0);
     while reader.next_batch(&mut batch)? {
         if partial && batch.stream() > last {
             break;
         }
         if let Some(printer) = &mut streams[batch.stream()] {
-            timeless += printer.print(&batch, options, &mut buffer);
+            unreadable_times += printer.print(&batch, options, &mut buffer);
             flush(&mut buffer, out)?;
         }
         progress.add_rows(batch.rows());
@@ -173,7 +173,11 @@ pub fn cat<R: std::io::Read>(
         flush(&mut buffer, out)?;
     }
     let rows = streams.into_iter().flatten().map(|p| (p.stream.name, p.rows)).collect();
-    Ok(Printed { rows, timeless, digest: reader.sealed().map(|sealed| sealed.digest.clone()) })
+    Ok(Printed {
+        rows,
+        unreadable_times,
+        digest: reader.sealed().map(|sealed| sealed.digest.clone()),
+    })
 }
 
 fn flush(buffer: &mut Vec<u8>, out: &mut dyn Write) -> Result<()> {
@@ -212,7 +216,7 @@ fn wanted<R: std::io::Read>(
             }
             let printer = Printer::new(stream.clone());
             if options.has_times() && printer.time.is_none() {
-                let message = format!("{} has no column of times", stream.name);
+                let message = format!("{} has no time column", stream.name);
                 return Err(Error::new(Code::Usage, message).hint(
                     "leave out --since and --until, or choose another stream with --stream",
                 ));
@@ -277,13 +281,13 @@ impl Printer {
 
     /// Prints those rows of a chunk that are wanted; returns how many were left out for want of a time.
     fn print(&mut self, batch: &Batch, options: &CatOptions, out: &mut Vec<u8>) -> u64 {
-        let (mut timeless, mut strings) = (0, Vec::new());
+        let (mut unreadable_times, mut strings) = (0, Vec::new());
         let mut lines = batch.adopted().split_inclusive(|byte| *byte == b'\n');
         for (row, line) in lines.by_ref().take(batch.rows()).enumerate() {
             if options.has_times() {
                 match self.time.and_then(|column| instant(batch, row, column)) {
                     None => {
-                        timeless += 1;
+                        unreadable_times += 1;
                         continue;
                     }
                     Some(at) if options.since.is_some_and(|since| at < since) => continue,
@@ -303,7 +307,7 @@ impl Printer {
         if options.form == Form::Singer {
             lines.for_each(|checkpoint| out.extend_from_slice(checkpoint));
         }
-        timeless
+        unreadable_times
     }
 
     /// Prints a RECORD line in the form that was asked for.

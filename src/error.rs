@@ -146,8 +146,8 @@ impl Code {
             2 => "the command line cannot be understood",
             3 => "not an archive, a damaged one, or one of a newer version",
             4 => "the archive ends before its manifest",
-            5 => "the archive is whole but is not the expected one",
-            6 => "the archive is whole; only its seek table is damaged or missing",
+            5 => "the archive is complete but not the expected one",
+            6 => "the archive is complete; only its seek table is damaged or missing",
             7 => "a database or file was not found or could not be opened",
             8 => "reading the source or writing the target failed",
             9 => "the tables are of no known layout, or the archive does not fit them",
@@ -301,7 +301,7 @@ fn hint_of(kind: ErrorKind) -> Option<&'static str> {
             "two archives in one file are not one archive: import them one after the other"
         }
         ErrorKind::Truncated => {
-            "it was cut on its way or is still being written; fetch or make it again"
+            "it was cut in transit or is still being written; fetch or export it again"
         }
         ErrorKind::Unsupported => "install a newer chronicle-dump",
         _ => return None,

@@ -35,7 +35,7 @@ pub struct Imported {
     /// The plan it followed.
     pub plan: Arc<Plan>,
     /// What was done.
-    pub outcome: ImportStats,
+    pub stats: ImportStats,
     /// The values that are not in the target as they are in the archive.
     pub changes: Vec<Change>,
     /// What would stop an import, found by a check.
@@ -153,14 +153,14 @@ async fn load(
         return Err(Error::new(
             Code::DigestMismatch,
             format!(
-                "the archive is whole, but it is sha256:{}, not the expected sha256:{expected}; \
-                 nothing was changed",
+                "the archive is complete, but its digest is sha256:{}, not the expected \
+                 sha256:{expected}; nothing was changed",
                 sealed.digest
             ),
         ));
     }
-    let outcome = cancel.or(loading.finalize()).await?;
-    import.finish(&transformer, outcome, sealed)
+    let stats = cancel.or(loading.finalize()).await?;
+    import.finish(&transformer, stats, sealed)
 }
 
 /// The state of an import while rows are loaded.
@@ -249,21 +249,19 @@ impl Import {
     fn finish(
         self,
         transformer: &Transformer,
-        mut outcome: ImportStats,
+        mut stats: ImportStats,
         sealed: Sealed,
     ) -> Result<Imported> {
-        for (loaded, rows) in outcome.loaded.iter_mut().zip(&self.rejected_rows) {
+        for (loaded, rows) in stats.streams.iter_mut().zip(&self.rejected_rows) {
             loaded.rejected_rows = *rows;
         }
-        for (loaded, rows) in outcome.loaded.iter_mut().zip(&self.redundant_rows) {
+        for (loaded, rows) in stats.streams.iter_mut().zip(&self.redundant_rows) {
             loaded.skipped_rows += rows;
         }
-        outcome.notices.extend(transformer.shifted());
-        outcome
-            .notices
-            .extend(transformer.clock().filter(|_| self.on_problem == OnProblem::Collect));
+        stats.notices.extend(transformer.shifted());
+        stats.notices.extend(transformer.clock().filter(|_| self.on_problem == OnProblem::Collect));
         let mut problems = transformer.problems();
-        problems.append(&mut outcome.problems);
+        problems.append(&mut stats.problems);
         // as an import would meet them
         problems.sort_by_key(|p| {
             let stream = self.plan.streams.iter().position(|s| s.name() == p.stream);
@@ -281,7 +279,7 @@ impl Import {
             committed: false,
             changes: transformer.changes(),
             plan: self.plan,
-            outcome,
+            stats,
             problems,
             rejected: self.rejected.all(),
             rejects,

@@ -55,7 +55,7 @@ impl Location {
                 // a file may be called anything, if it is there
                 Some(scheme) if !Path::new(text).exists() => Err(Error::new(
                     Code::Usage,
-                    format!("{scheme}:// names no database that chronicle-dump knows"),
+                    format!("{scheme}:// is not a kind of database that chronicle-dump knows"),
                 )
                 .hint("give a path, sqlite:PATH or postgresql://user@host/database")),
                 _ => Ok(Location::Sqlite(text.into())),

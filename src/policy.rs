@@ -59,7 +59,7 @@ impl OnUnrepresentable {
 /// How to handle columns that the target lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnMissingColumn {
-    /// Stop the import, unless the column can be recomputed from the rest.
+    /// Stop the import, unless the column can be recomputed.
     #[default]
     Fail,
     /// Store the values under one key of the row's JSON column, or in the sidecar table.
@@ -72,7 +72,7 @@ pub enum OnMissingColumn {
 
 impl Policy for OnMissingColumn {
     const WORDS: &'static [(Self, &'static str, &'static str)] = &[
-        (Self::Fail, "fail", "Stop the import, unless the column can be recomputed from the rest"),
+        (Self::Fail, "fail", "Stop the import, unless the column can be recomputed"),
         (
             Self::Fold,
             "fold",

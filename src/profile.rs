@@ -1,5 +1,5 @@
-//! What an archive holds, seen by reading all of it: rows, times, and the values that no JSON shows
-//! as they are.
+//! What an archive holds, found by reading all of it: rows, times, and the values that plain JSON
+//! cannot express.
 
 use std::collections::BTreeMap;
 
@@ -8,40 +8,40 @@ use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::progress::Progress;
 use chronicle_archive::Sealed;
-use chronicle_archive::codec::nonportable;
+use chronicle_archive::codec;
 use chronicle_archive::json::Scanner;
 use chronicle_archive::{Batch, show};
 
-/// Values that travel beside their records.
+/// Values of one class that plain JSON cannot express: the archive stores them outside their records.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Odd {
+pub struct NonportableValues {
     /// The stream.
     pub stream: String,
     /// The column.
     pub column: String,
-    /// What they are: `text64` is text that is not UTF-8, `json` is no portable JSON object, the
+    /// What they are: `text64` is text that is not UTF-8, `json` is not a portable JSON object, the
     /// others are of a class that the column does not declare.
     pub class: &'static str,
     /// How many values.
     pub values: u64,
     /// The key of the first row.
-    pub first: String,
+    pub first_key: String,
 }
 
-/// What was seen.
+/// What was found.
 #[derive(Debug)]
 pub struct Profile {
     /// What is known of the archive.
     pub sealed: Sealed,
-    /// The values that travel beside their records.
-    pub odd: Vec<Odd>,
+    /// The values that plain JSON cannot express.
+    pub nonportable: Vec<NonportableValues>,
 }
 
 /// Reads an archive to its end.
 ///
 /// # Errors
 /// A damaged or cut archive, or a stop.
-pub async fn survey(
+pub async fn profile(
     archive_input: &mut ArchiveInput,
     progress: &Progress,
     cancel: &Cancel,
@@ -58,7 +58,7 @@ pub async fn survey(
             for (n, column) in stream.columns.iter().enumerate() {
                 let key = stream.key.contains(&n);
                 let value = batch.value(row, n);
-                if let Some(class) = nonportable(&mut scanner, column.kind, key, value) {
+                if let Some(class) = codec::nonportable(&mut scanner, column.kind, key, value) {
                     let first = || {
                         let key = stream.key.iter().map(|k| show(batch.value(row, *k)));
                         (0, key.collect::<Vec<_>>().join(", "))
@@ -69,12 +69,13 @@ pub async fn survey(
         }
         progress.add_rows(batch.rows());
     };
-    let odd = found.into_iter().map(|((stream, column, class), (values, first))| Odd {
-        stream: archive_input.streams[stream].name.clone(),
-        column: archive_input.streams[stream].columns[column].name.clone(),
-        class,
-        values,
-        first,
-    });
-    Ok(Profile { sealed, odd: odd.collect() })
+    let nonportable =
+        found.into_iter().map(|((stream, column, class), (values, first_key))| NonportableValues {
+            stream: archive_input.streams[stream].name.clone(),
+            column: archive_input.streams[stream].columns[column].name.clone(),
+            class,
+            values,
+            first_key,
+        });
+    Ok(Profile { sealed, nonportable: nonportable.collect() })
 }

@@ -108,7 +108,7 @@ impl Spill {
 }
 
 fn unusable(cause: rusqlite::Error) -> Error {
-    failed(Code::Output, "the temporary file for rows that wait cannot be used", cause)
+    failed(Code::Output, "the temporary file cannot be used", cause)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Code, Error, Result};
 use crate::location::Environment;
 use crate::sqlite::probe;
-use chronicle_archive::show_path;
+use chronicle_archive::{show_count, show_path};
 
 /// The hooks' own settings, relative to the home directory.
 const SETTINGS: &str = ".claude/hooks/chronicle/.env";
@@ -51,7 +51,7 @@ pub fn discover(environment: &Environment<'_>) -> Result<Found> {
         ([], Some(first)) => Ok(first.clone()),
         ([], None) => Err(Error::new(
             Code::NotFound,
-            "no Chronicle database was found in the places where Chronicle keeps it",
+            "no Chronicle database found where Chronicle keeps it",
         )
         .hint(format!(
             "name it: chronicle-dump export PATH, or a postgresql:// URL; looked at ${VARIABLE}, \
@@ -72,7 +72,7 @@ pub fn discover(environment: &Environment<'_>) -> Result<Found> {
 
 impl Found {
     fn line(&self) -> String {
-        let rows = self.rows.map_or("rows unknown".into(), |n| format!("{n} rows"));
+        let rows = self.rows.map_or("rows unknown".into(), |n| show_count(n, "rows"));
         format!("  {} ({rows}; {})", show_path(self.path.display()), self.why)
     }
 }

@@ -10,7 +10,7 @@ use super::policy_args::{PlanArgs, TargetArgs};
 #[derive(Debug, Parser)]
 #[command(name = "chronicle-dump", version, after_long_help = EXIT_CODES)]
 pub struct Args {
-    /// Say nothing but errors
+    /// Print only errors
     #[arg(long, short, global = true)]
     pub quiet: bool,
 
@@ -18,7 +18,7 @@ pub struct Args {
     #[arg(long, global = true)]
     pub json: bool,
 
-    /// What to do
+    /// The command
     #[command(subcommand)]
     pub command: Command,
 }
@@ -31,8 +31,8 @@ Exit codes:
   2    the command line cannot be understood
   3    not an archive, a damaged one, or one of a newer version
   4    the archive ends before its manifest
-  5    the archive is whole but is not the expected one
-  6    the archive is whole; only its seek table is damaged or missing
+  5    the archive is complete but not the expected one
+  6    the archive is complete; only its seek table is damaged or missing
   7    a database or file was not found or could not be opened
   8    reading the source or writing the target failed
   9    the tables are of no known layout, or the archive does not fit them
@@ -48,7 +48,7 @@ Exit codes:
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Write everything a database holds into one archive, on stdout or into a file
+    /// Write everything in a database to one archive, on stdout or in a file
     Export(ExportArgs),
     /// Load an archive into a database: all of it or nothing
     Import(ImportArgs),
@@ -56,7 +56,7 @@ pub enum Command {
     Check(CheckArgs),
     /// Read archives from the first to the last byte and check everything
     Verify(VerifyArgs),
-    /// Show what an archive holds, from its ends alone where that is possible
+    /// Show what an archive contains, without reading all of it where possible
     Inspect(InspectArgs),
     /// Print an archive's rows as JSON, one on each line
     Cat(CatArgs),
@@ -107,10 +107,10 @@ impl Command {
 #[derive(Debug, clap::Args)]
 pub struct ExportArgs {
     /// The database: a .db file, sqlite:PATH, a postgresql:// URL or a libpq key=value string;
-    /// without it, the file is looked for where Chronicle keeps it
+    /// without it, Chronicle's own file is used
     pub source: Option<String>,
 
-    /// Write into FILE instead of stdout; it gets its name only when it is whole
+    /// Write to FILE instead of stdout; it gets its name only when it is complete
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
@@ -122,12 +122,12 @@ pub struct ExportArgs {
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub threads: Option<u16>,
 
-    /// Read rows in the order of the disk: a little faster, but the same data may give another
+    /// Read rows in the order of the disk: a little faster, but the same data may give a different
     /// digest
     #[arg(long)]
     pub unsorted: bool,
 
-    /// No clock, no random id, nothing of this machine: the same data give the same bytes
+    /// No clock, no random id, nothing about this machine: the same data give the same bytes
     #[arg(long, conflicts_with = "unsorted")]
     pub reproducible: bool,
 
@@ -161,19 +161,19 @@ pub struct ImportArgs {
     #[arg(long, value_name = "TARGET")]
     pub to: String,
 
-    /// Which layout the target has
+    /// The layout of the target
     #[command(flatten)]
     pub target: TargetArgs,
 
-    /// Do everything but commit, and show the plan
+    /// Do everything except the commit, and show the plan
     #[arg(long)]
     pub dry_run: bool,
 
-    /// What becomes of values, columns and ids
+    /// How to handle values, columns and ids
     #[command(flatten)]
     pub plan: PlanArgs,
 
-    /// Where the rows go that --on-unrepresentable=reject leaves out: an archive of their own
+    /// Where to write the rows that --on-unrepresentable=reject leaves out, as an archive
     #[arg(long, value_name = "FILE")]
     pub rejects: Option<PathBuf>,
 
@@ -206,11 +206,11 @@ pub struct CheckArgs {
     #[arg(long, value_name = "FILE")]
     pub from_layout: Option<String>,
 
-    /// Which layout the target has
+    /// The layout of the target
     #[command(flatten)]
     pub target: TargetArgs,
 
-    /// What becomes of values, columns and ids
+    /// How to handle values, columns and ids
     #[command(flatten)]
     pub plan: PlanArgs,
 
@@ -234,7 +234,7 @@ pub struct VerifyArgs {
     #[arg(long)]
     pub row_digests: bool,
 
-    /// Also look whether every row is in this database as an import with the same options would have
+    /// Also check that every row is in this database as an import with the same options would have
     /// loaded it; exit code 15 if not
     #[arg(long, value_name = "DATABASE")]
     pub against: Option<String>,
@@ -248,7 +248,7 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "N", default_value_t = 100, requires = "against")]
     pub limit: u64,
 
-    /// What an import makes of values, columns and ids
+    /// How an import handles values, columns and ids
     #[command(flatten)]
     pub plan: PlanArgs,
 
@@ -266,12 +266,12 @@ pub struct InspectArgs {
 
 /// What `cat` prints, below its options.
 const CAT: &str = "\
-Each row is one line: {\"stream\":\"events\",\"record\":{...}}, or with --stream the record alone. Of
-what JSON cannot hold (an infinite time, a text with NUL characters, ...) the record shows the
-nearest portable value; import loads the exact one.
+Each row is one line: {\"stream\":\"events\",\"record\":{...}}, or with --stream the record alone. For
+a value that JSON cannot express (an infinite time, a text with NUL characters, ...) the record shows
+the nearest portable value; import loads the exact one.
 
-A row is printed only after its chunk was verified. With --stream, a file is read only where that
-stream stands in it; each chunk is still checked, but not the chain of the whole archive. A pipe is
+A row is printed only after its chunk was verified. With --stream, only that part of a file
+is read; each chunk is still checked, but not the chain of the whole archive. A pipe is
 always read and checked to its end.
 
 A Singer stream ends with the manifest's STATE line only if the whole archive was read.";

@@ -17,7 +17,7 @@ use crate::progress::Progress;
 use crate::source::SourceOptions;
 use crate::verify::Verified;
 use chronicle_archive::Limits;
-use chronicle_archive::show_text;
+use chronicle_archive::{show_count, show_text};
 
 /// What came of it.
 pub(super) struct Against {
@@ -88,7 +88,7 @@ async fn plan(
     let opening = TargetOptions { layout, ..TargetOptions::default() };
     let opened = location.open_preflight(&opening, cancel).await;
     let mut target = opened.map_err(|e| match e.code() {
-        Code::NotFound => e.hint("--against takes a database that is there"),
+        Code::NotFound => e.hint("--against takes an existing database"),
         _ => e,
     })?;
     let options = args.plan.options()?;
@@ -105,17 +105,18 @@ impl Against {
             let left_out = self.told.left_out(&stream.stream);
             if left_out > 0 && self.told.limit > 0 {
                 report.result(&format!(
-                    "… {}: {left_out} more differences, --limit N shows N",
-                    stream.stream
+                    "… {}: {}, --limit N shows N",
+                    stream.stream,
+                    show_count(left_out, "more differences")
                 ))?;
             }
         }
         for (n, stream) in self.compared.streams.iter().enumerate() {
             report.result(&self.line(n, stream))?;
         }
-        let holds = self.compared.b_holds_a();
-        let verdict = if holds { "holds every row" } else { "does not hold every row" };
-        report.result(&format!("{} {verdict} as it is loaded", self.database))?;
+        let matches = self.compared.b_holds_a();
+        let verdict = if matches { "every row matches" } else { "rows are missing or changed" };
+        report.result(&format!("{}: {verdict}", self.database))?;
         Ok(self.exit())
     }
 
@@ -130,7 +131,7 @@ impl Against {
 
     /// What came of a stream, in one line.
     fn line(&self, number: usize, stream: &ComparedStream) -> String {
-        let mut parts = vec![format!("{} as loaded", stream.equal_rows)];
+        let mut parts = vec![format!("{} match", show_count(stream.equal_rows, "rows"))];
         if stream.changed_rows > 0 {
             let columns: Vec<String> = (stream.changed_columns.iter())
                 .map(|(name, rows)| format!("{rows} in {}", show_text(name)))
@@ -140,7 +141,7 @@ impl Against {
         for (rows, what) in [
             (stream.only_a_rows, "missing"),
             (stream.only_b_rows, "only in the database"),
-            (self.left_out(number), "that an import leaves out"),
+            (self.left_out(number), "left out by an import"),
         ] {
             if rows > 0 {
                 parts.push(format!("{rows} {what}"));
@@ -160,7 +161,7 @@ impl Against {
                 "equal_rows": s.equal_rows,
                 "changed_rows": s.changed_rows,
                 "missing_rows": s.only_a_rows,
-                "more_rows": s.only_b_rows,
+                "extra_rows": s.only_b_rows,
                 "left_out_rows": self.left_out(n),
                 "changed_columns": changed,
                 "differences": self.told.kept.remove(&s.stream).unwrap_or_default(),
@@ -168,7 +169,7 @@ impl Against {
         }
         json!({
             "database": self.database,
-            "holds": self.compared.b_holds_a(),
+            "matches": self.compared.b_holds_a(),
             "streams": streams,
             "notices": self.notices,
         })

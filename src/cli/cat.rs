@@ -5,14 +5,14 @@ use serde_json::json;
 use super::args::CatArgs;
 use super::aside;
 use super::export::rows_object;
-use super::import::{Input, open};
+use super::import::{Input, archive_name, open};
 use super::report::Report;
 use crate::cancel::Cancel;
 use crate::cat::{CatOptions, Form, Printed, cat, open_at, parse_time};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use chronicle_archive::read::reader::shown_digest;
-use chronicle_archive::show_path;
+use chronicle_archive::show_count;
 use chronicle_archive::{ArchiveReader, Limits};
 
 pub(super) async fn run(args: &CatArgs, report: &Report, cancel: &Cancel) -> Result<u8> {
@@ -27,7 +27,7 @@ pub(super) async fn run(args: &CatArgs, report: &Report, cancel: &Cancel) -> Res
         json_as_string: args.json_as_string,
     };
     let progress = Progress::default();
-    let about = |e: Error| e.about(args.archive.display());
+    let about = |e: Error| e.about(archive_name(&args.archive));
     let input = open(Some(&args.archive), &progress)?;
     let (asked, counted, stop) = (options.clone(), progress.clone(), cancel.clone());
     let printed =
@@ -61,11 +61,11 @@ fn print(
 
 /// What there is to know of the rows on stdout, on stderr.
 fn say(args: &CatArgs, options: &CatOptions, printed: &Printed, report: &Report) -> Result<()> {
-    let shown = show_path(args.archive.display());
-    if printed.timeless > 0 {
+    let shown = archive_name(&args.archive);
+    if printed.unreadable_times > 0 {
         report.notice(&format!(
-            "{shown}: rows left out because their time cannot be read: {}",
-            printed.timeless
+            "{shown}: {} left out because their time cannot be read",
+            show_count(printed.unreadable_times, "rows")
         ));
     }
     if let (None, Some(stream)) = (&printed.digest, &options.stream) {
@@ -79,7 +79,7 @@ fn say(args: &CatArgs, options: &CatOptions, printed: &Printed, report: &Report)
             "command": "cat",
             "archive": args.archive.display().to_string(),
             "rows": rows_object(&printed.rows),
-            "timeless_rows": printed.timeless,
+            "unreadable_time_rows": printed.unreadable_times,
             "digest": printed.digest.as_deref().map(shown_digest),
         }))?;
     }

@@ -4,11 +4,12 @@ use std::io::{PipeWriter, Read};
 use std::path::Path;
 use std::time::Instant;
 
+use indicatif::HumanBytes;
 use serde_json::json;
 
 use super::args::CheckArgs;
 use super::export::{rows_object, rows_text};
-use super::import::{notices, open_archive, opening, plan_lines, say_change};
+use super::import::{archive_name, notices, open_archive, opening, plan_lines, say_change};
 use super::report::Report;
 use crate::archive_input::ArchiveInput;
 use crate::cancel::Cancel;
@@ -18,10 +19,10 @@ use crate::import::{ImportOptions, Imported, import};
 use crate::layout;
 use crate::load::Problem;
 use crate::location::{Environment, Location};
-use crate::profile::{Profile, survey};
+use crate::profile::{Profile, profile};
 use crate::progress::Progress;
 use crate::source::{Orphans, Source, SourceOptions};
-use chronicle_archive::show_path;
+use chronicle_archive::show_count;
 use chronicle_archive::{Limits, Sealed, WriterOptions};
 
 /// What is looked at.
@@ -40,7 +41,7 @@ pub(super) async fn run(
     let what = what(args, environment)?;
     let asks = !args.plan.is_default() || args.target.create.is_some();
     if args.to.is_none() && (asks || args.target.toast_compression.is_some()) {
-        return Err(Error::new(Code::Usage, "what an import does is of use only with --to")
+        return Err(Error::new(Code::Usage, "import options need --to")
             .hint("name the database that would be imported into: --to TARGET"));
     }
     let target = (args.to.as_deref())
@@ -85,7 +86,7 @@ struct Checked {
     sealed: Sealed,
     /// Of a source that is a database: what it says of itself.
     source: Option<(Vec<String>, Vec<Orphans>)>,
-    surveyed: Option<Profile>,
+    profile: Option<Profile>,
     imported: Option<Imported>,
 }
 
@@ -100,7 +101,7 @@ async fn check(
     match what {
         What::Archive(path) => {
             let input = open_archive(Some(path), progress)?;
-            let name = show_path(path.display());
+            let name = archive_name(path);
             read(args, name, input, target, progress, cancel).await
         }
         What::Database(location) => {
@@ -154,16 +155,16 @@ async fn read(
     let mut archive_input =
         ArchiveInput::open(name, input, Limits::default(), progress, cancel).await?;
     let Some(location) = target else {
-        let surveyed = survey(&mut archive_input, progress, cancel).await?;
-        let sealed = surveyed.sealed.clone();
-        return Ok(Checked { sealed, source: None, surveyed: Some(surveyed), imported: None });
+        let profile = profile(&mut archive_input, progress, cancel).await?;
+        let sealed = profile.sealed.clone();
+        return Ok(Checked { sealed, source: None, profile: Some(profile), imported: None });
     };
     let options = ImportOptions { plan: args.plan.options()?, ..ImportOptions::default() };
     let opening = opening(&args.target, location)?;
     let target = Box::new(location.open_preflight(&opening, cancel).await?);
     let imported = import(archive_input, target, options, None, progress, cancel).await?;
     let sealed = imported.sealed.clone();
-    Ok(Checked { sealed, source: None, surveyed: None, imported: Some(imported) })
+    Ok(Checked { sealed, source: None, profile: None, imported: Some(imported) })
 }
 
 impl Checked {
@@ -183,22 +184,28 @@ impl Checked {
             plan_lines(&imported.plan).iter().chain(&told).for_each(|line| report.notice(line));
             all.extend(told);
             imported.changes.iter().for_each(|change| say_change(change, report));
-            for orphans in &imported.outcome.orphans {
+            for orphans in &imported.stats.orphans {
                 report.notice(&orphans.sentence());
             }
         }
-        for odd in self.surveyed.iter().flat_map(|s| &s.odd) {
+        for found in self.profile.iter().flat_map(|profile| &profile.nonportable) {
             report.notice(&format!(
-                "{}: column \"{}\": {} values of class {} have no plain JSON, the first in the row \
-                 with key {}",
-                odd.stream, odd.column, odd.values, odd.class, odd.first
+                "{}: column \"{}\": {} of class {} that plain JSON cannot express, the first in the \
+                 row with key {}",
+                found.stream,
+                found.column,
+                show_count(found.values, "values"),
+                found.class,
+                found.first_key
             ));
         }
         let rejected = self.imported.as_ref().map_or(&[][..], |imported| &imported.rejected);
         for left_out in rejected {
             report.notice(&format!(
-                "{}: {} rows would be left out: {}",
-                left_out.stream, left_out.rows, left_out.reason
+                "{}: {} would be left out: {}",
+                left_out.stream,
+                show_count(left_out.rows, "rows"),
+                left_out.reason
             ));
         }
         let done = if rejected.is_empty() { 0 } else { Code::Rejected.exit() };
@@ -208,14 +215,14 @@ impl Checked {
         } else {
             self.say_problems(report)?;
             let rows = rows_text(&self.sealed.manifest.rows);
-            let size = self.sealed.file_bytes;
+            let size = HumanBytes(self.sealed.file_bytes);
             let verdict = match (target, self.problems().len()) {
-                (None, _) => "readable".to_owned(),
+                (None, _) => "OK".to_owned(),
                 (Some(target), 0) => format!("an import into {target} would succeed"),
-                (Some(target), 1) => format!("one problem stops an import into {target}"),
+                (Some(target), 1) => format!("1 problem stops an import into {target}"),
                 (Some(target), n) => format!("{n} problems stop an import into {target}"),
             };
-            report.result(&format!("{verdict}: {rows}, an archive of {size} bytes"))?;
+            report.result(&format!("{verdict}: {rows} (about {size} as an archive)"))?;
         }
         Ok(exit)
     }
@@ -226,9 +233,10 @@ impl Checked {
             let rows = match problem.rows {
                 0 => String::new(),
                 rows => format!(
-                    " ({rows} rows: {}{})",
-                    problem.first.join(", "),
-                    if rows > problem.first.len() as u64 { ", …" } else { "" }
+                    " ({}: {}{})",
+                    show_count(rows, "rows"),
+                    problem.samples.join(", "),
+                    if rows > problem.samples.len() as u64 { ", …" } else { "" }
                 ),
             };
             report.result(&format!(
@@ -238,7 +246,7 @@ impl Checked {
                 problem.reason,
             ))?;
             if let Some(remedy) = &problem.remedy {
-                report.result(&format!("  settled by {remedy}"))?;
+                report.result(&format!("  fix: {remedy}"))?;
             }
         }
         Ok(())
@@ -269,8 +277,8 @@ impl Checked {
             "problems": self.problems(),
             "rejected": imported.map(|i| &i.rejected),
             "changes": imported.map(|i| &i.changes),
-            "orphans": imported.map_or(source_orphans, |i| &i.outcome.orphans),
-            "odd": self.surveyed.as_ref().map(|s| &s.odd),
+            "orphans": imported.map_or(source_orphans, |i| &i.stats.orphans),
+            "nonportable": self.profile.as_ref().map(|profile| &profile.nonportable),
             "notices": notices,
             "seconds": started.elapsed().as_secs_f64(),
         })

@@ -23,7 +23,7 @@ use crate::policy::AssumeZone;
 use crate::progress::Progress;
 use crate::source::SourceOptions;
 use chronicle_archive::Limits;
-use chronicle_archive::{show_path, show_text};
+use chronicle_archive::{show_count, show_path, show_text};
 
 pub(super) async fn run(
     args: &DiffArgs,
@@ -278,8 +278,9 @@ fn say(
         let left_out = told.left_out(&stream.stream);
         if left_out > 0 && told.limit > 0 {
             report.result(&format!(
-                "… {}: {left_out} more differences, --limit N shows N",
-                stream.stream
+                "… {}: {}, --limit N shows N",
+                stream.stream,
+                show_count(left_out, "more differences")
             ))?;
         }
     }
@@ -345,8 +346,8 @@ fn notices(compared: &Compared) -> Vec<String> {
         }
         if !s.zoneless_columns.is_empty() {
             notices.push(format!(
-                "{}: {} has local times without a zone: say in which zone they were written, for \
-                 example --assume-tz Europe/Berlin",
+                "{}: {} has local times without a zone: name it, for example --assume-tz \
+                 Europe/Berlin",
                 s.stream,
                 names(&s.zoneless_columns)
             ));

@@ -21,7 +21,7 @@ use crate::progress::Progress;
 use crate::source::SourceOptions;
 use chronicle_archive::WriterOptions;
 use chronicle_archive::read::reader::shown_digest;
-use chronicle_archive::show_path;
+use chronicle_archive::{show_count, show_path};
 
 pub(super) async fn run(
     args: &ExportArgs,
@@ -54,9 +54,12 @@ pub(super) async fn run(
     Ok(0)
 }
 
-/// Names the output in an error of writing it.
+/// Names the output in an error of writing it; an export that is stopped leaves no file behind.
 fn at_output(error: Error, path: Option<&Path>) -> Error {
     match path {
+        Some(_) if error.code() == Code::Cancelled => {
+            Error::new(Code::Cancelled, "interrupted; no file was written")
+        }
         Some(path) if error.code() == Code::Output => error.about(path.display()),
         _ => error,
     }
@@ -67,7 +70,7 @@ fn source(args: &ExportArgs, env: &Environment<'_>, report: &Report) -> Result<L
         return Location::parse(text, args.password_file.as_deref(), env);
     }
     let found = discover(env)?;
-    report.notice(&format!("taking {} ({})", show_path(found.path.display()), found.why));
+    report.notice(&format!("using {} ({})", show_path(found.path.display()), found.why));
     Ok(Location::Sqlite(found.path))
 }
 
@@ -97,7 +100,7 @@ fn say(
 ) -> Result<()> {
     let manifest = &exported.written.manifest;
     for orphans in &exported.orphans {
-        report.notice(&format!("{} (exported all the same)", orphans.sentence()));
+        report.notice(&format!("{}; exported anyway", orphans.sentence()));
     }
     if report.is_json() {
         return report.result_json(&json!({
@@ -114,9 +117,9 @@ fn say(
         }));
     }
     report.result(&format!(
-        "{} in {} bytes, {}",
+        "{} in {}, {}",
         rows_text(&manifest.rows),
-        exported.written.compressed_bytes,
+        show_count(exported.written.compressed_bytes, "bytes"),
         shown_digest(&exported.written.digest)
     ))
 }
@@ -131,7 +134,7 @@ pub(super) fn rows_object(rows: &[(String, u64)]) -> serde_json::Value {
 
 /// Rows per stream in words.
 pub(super) fn rows_text(rows: &[(String, u64)]) -> String {
-    rows.iter().map(|(name, rows)| format!("{rows} {name}")).collect::<Vec<_>>().join(", ")
+    rows.iter().map(|(name, rows)| show_count(*rows, name)).collect::<Vec<_>>().join(", ")
 }
 
 /// Where an archive goes.
@@ -140,7 +143,7 @@ pub(super) struct Output {
     place: Place,
 }
 
-/// What is left to do when the archive is whole.
+/// What is left to do when the archive is complete.
 pub(super) enum Place {
     /// Nothing: stdout, a pipe, a device.
     Stream,
@@ -221,7 +224,7 @@ fn refuse_database(path: &Path, option: &str) -> Result<()> {
         return Err(Error::new(
             Code::Usage,
             format!(
-                "{option}: {} is a SQLite database, it is not replaced",
+                "{option}: {} is a SQLite database and is not replaced",
                 show_path(path.display())
             ),
         )

@@ -27,8 +27,8 @@ use crate::progress::Progress;
 use crate::source::Orphans;
 use crate::transform::{Change, ChangeKind};
 use chronicle_archive::read::reader::{parse_digest, shown_digest};
-use chronicle_archive::show_path;
 use chronicle_archive::{Index, Limits};
+use chronicle_archive::{show_count, show_path};
 
 pub(super) async fn run(
     args: &ImportArgs,
@@ -48,7 +48,7 @@ pub(super) async fn run(
     let watch = report.watch(&progress);
     let (rejected_rows, rejects) = rejects.map(Output::split).unzip();
     let loaded = async {
-        let name = args.archive.as_deref().map_or("stdin".into(), |p| show_path(p.display()));
+        let name = args.archive.as_deref().map_or("stdin".into(), archive_name);
         let archive_input =
             ArchiveInput::open(name, input, Limits::default(), &progress, cancel).await?;
         let archive_id = archive_input.header.archive_id.clone();
@@ -82,15 +82,15 @@ pub(super) fn opening(args: &TargetArgs, location: &Location) -> Result<TargetOp
         (Some(None), Some(layout)) => Some(layout.clone()),
         (Some(name), None) => Some(layout::created(name.as_deref(), backend)?),
         (Some(Some(_)), Some(_)) => {
-            return Err(Error::new(Code::Usage, "--create=LAYOUT and --layout are two layouts")
+            return Err(Error::new(Code::Usage, "--create=LAYOUT and --layout both name a layout")
                 .hint(
-                    "leave out one of them; --create --layout FILE makes the layout of the file",
+                    "leave out one of them; --create --layout FILE creates the layout of the file",
                 ));
         }
     };
     let compression = args.toast_compression;
     if compression.is_some() && backend == Backend::Sqlite {
-        return Err(Error::new(Code::Usage, "--toast-compression is for Postgres alone")
+        return Err(Error::new(Code::Usage, "--toast-compression works with Postgres only")
             .hint("leave it out: SQLite does not compress rows"));
     }
     Ok(TargetOptions { create, layout, compression, readers_go_on: false })
@@ -113,12 +113,12 @@ fn rejects(args: &ImportArgs) -> Result<Option<Output>> {
         }
         (None, true) => Err(Error::new(
             Code::Usage,
-            "--on-unrepresentable=reject leaves rows out: say where they go",
+            "--on-unrepresentable=reject needs a file for the rows that it leaves out",
         )
-        .hint("--rejects FILE, an archive that can be looked at, mended and imported")),
+        .hint("add --rejects FILE: an archive that can be inspected, corrected and imported")),
         (Some(_), false) => Err(Error::new(
             Code::Usage,
-            "--rejects is for --on-unrepresentable=reject: nothing else leaves rows out",
+            "--rejects needs --on-unrepresentable=reject: nothing else leaves rows out",
         )),
         (None, false) => Ok(None),
     }
@@ -131,16 +131,24 @@ fn refuse_existing(path: &Path) -> Result<()> {
         return Ok(());
     }
     let shown = show_path(path.display());
-    Err(Error::new(Code::Usage, format!("--rejects: {shown} is there, it is not replaced"))
+    Err(Error::new(Code::Usage, format!("--rejects: {shown} exists already and is not replaced"))
         .hint("name another file for the rows that are left out"))
 }
 
 /// The digest behind `--expect`.
 pub(super) fn expected_digest(text: &str) -> Result<String> {
     parse_digest(text).ok_or_else(|| {
-        Error::new(Code::Usage, "--expect: this is no digest")
+        Error::new(Code::Usage, "--expect: not a digest")
             .hint("give sha256: and 64 hexadecimal digits, as export and verify print them")
     })
+}
+
+/// The name of an archive in messages.
+pub(super) fn archive_name(path: &Path) -> String {
+    match path == Path::new("-") {
+        true => "stdin".into(),
+        false => show_path(path.display()),
+    }
 }
 
 /// Opens an archive's file or stdin.
@@ -200,7 +208,7 @@ fn say(
     started: Instant,
     report: &Report,
 ) -> Result<()> {
-    let outcome = &imported.outcome;
+    let stats = &imported.stats;
     let notices = notices(imported);
     if args.dry_run {
         for line in plan_lines(&imported.plan) {
@@ -208,9 +216,9 @@ fn say(
         }
     }
     notices.iter().for_each(|n| report.notice(n));
-    for orphans in &outcome.orphans {
+    for orphans in &stats.orphans {
         report.notice(&format!(
-            "{} ({})",
+            "{}; {}",
             orphans.sentence(),
             orphans_fate(args, imported, orphans)
         ));
@@ -218,12 +226,12 @@ fn say(
     imported.changes.iter().for_each(|change| say_change(change, report));
     for rejected in &imported.rejected {
         report.warning(&format!(
-            "{}{}: {} (rows left out: {}, the first with key {})",
+            "{}{}: {} ({} left out, the first with key {})",
             rejected.stream,
             rejected.column.as_ref().map_or_else(String::new, |c| format!(": column \"{c}\"")),
             rejected.reason,
-            rejected.rows,
-            rejected.first.first().map_or("", String::as_str)
+            show_count(rejected.rows, "rows"),
+            rejected.samples.first().map_or("", String::as_str)
         ));
     }
     if let Some(warning) = index_warning(imported.sealed.index) {
@@ -236,19 +244,19 @@ fn say(
             "committed": imported.committed,
             "archive_id": archive_id,
             "digest": shown_digest(&imported.sealed.digest),
-            "streams": outcome.loaded,
+            "streams": stats.streams,
             "changes": imported.changes,
             "rejected": imported.rejected,
-            "orphans": outcome.orphans,
+            "orphans": stats.orphans,
             "notices": notices,
             "seconds": started.elapsed().as_secs_f64(),
         }));
     }
-    let streams: Vec<String> = outcome.loaded.iter().map(loaded_text).collect();
+    let streams: Vec<String> = stats.streams.iter().map(loaded_text).collect();
     let (verb, after) = if imported.committed {
         ("imported", "")
     } else {
-        ("would import", "; a dry run, nothing was changed")
+        ("would import", "; dry run, nothing was changed")
     };
     report.result(&format!(
         "{verb} {} into {location} from {}{after}",
@@ -261,52 +269,56 @@ fn say(
 fn loaded_text(loaded: &StreamStats) -> String {
     let mut more = Vec::new();
     if loaded.skipped_rows > 0 {
-        more.push(format!("{} more were there already", loaded.skipped_rows));
+        more.push(format!("{} existed already", loaded.skipped_rows));
     }
-    if loaded.orphans_skipped > 0 {
-        more.push(format!("{} without a session left out", loaded.orphans_skipped));
+    if loaded.skipped_orphans > 0 {
+        more.push(format!("{} left out", show_count(loaded.skipped_orphans, "orphans")));
     }
     if loaded.rejected_rows > 0 {
         more.push(format!("{} rejected", loaded.rejected_rows));
     }
     if loaded.adopted_rows > 0 {
-        more.push(format!("{} sessions made for them", loaded.adopted_rows));
+        more.push(format!("{} created for orphans", show_count(loaded.adopted_rows, "sessions")));
     }
     let more = if more.is_empty() { String::new() } else { format!(" ({})", more.join(", ")) };
-    format!("{} {}{more}", loaded.inserted_rows, loaded.stream)
+    format!("{}{more}", show_count(loaded.inserted_rows, &loaded.stream))
 }
 
 fn orphans_fate(args: &ImportArgs, imported: &Imported, orphans: &Orphans) -> &'static str {
-    let loaded = imported.outcome.loaded.iter().find(|l| l.stream == orphans.stream);
+    let loaded = imported.stats.streams.iter().find(|l| l.stream == orphans.stream);
     // sessions are made, rows of other tables are not
     let adopts = loaded.is_some_and(|l| l.adopted_rows > 0);
     let asked = args.plan.orphans.filter(|o| adopts || !matches!(o, OnOrphans::Adopt));
     match (asked, imported.committed) {
         (Some(OnOrphans::Skip), true) => "left out",
         (Some(OnOrphans::Skip), false) => "would be left out",
-        (Some(OnOrphans::Adopt), true) => "loaded, with sessions made for them",
-        (Some(OnOrphans::Adopt), false) => "would be loaded, with sessions made for them",
-        (_, true) => "loaded all the same",
-        (_, false) => "would be loaded all the same",
+        (Some(OnOrphans::Adopt), true) => "loaded, with sessions created for them",
+        (Some(OnOrphans::Adopt), false) => "would be loaded, with sessions created for them",
+        (_, true) => "loaded anyway",
+        (_, false) => "would be loaded anyway",
     }
 }
 
 /// Says what was done to values: a loss or a change as a warning, what is kept as a notice.
 pub(super) fn say_change(change: &Change, report: &Report) {
-    let done = match change.what {
+    let done = match change.kind {
         ChangeKind::Adapted => "adapted",
-        ChangeKind::Preserved => "adapted, the originals are kept beside them",
+        ChangeKind::Preserved => "adapted, originals stored in the sidecar table",
         ChangeKind::Mapped => "mapped",
         ChangeKind::Remapped => "remapped",
-        ChangeKind::Defaulted => "made",
-        ChangeKind::Folded => "kept with their rows",
+        ChangeKind::Defaulted => "filled in",
+        ChangeKind::Folded => "stored with their rows",
         ChangeKind::Dropped => "lost",
     };
     let text = format!(
-        "{}: column \"{}\": {} (values {done}: {}, the first in the row with key {})",
-        change.stream, change.column, change.reason, change.values, change.first
+        "{}: column \"{}\": {} ({} {done}, the first in the row with key {})",
+        change.stream,
+        change.column,
+        change.reason,
+        show_count(change.values, "values"),
+        change.first_key
     );
-    match change.what {
+    match change.kind {
         ChangeKind::Adapted | ChangeKind::Dropped => report.warning(&text),
         _ => report.notice(&text),
     }
@@ -327,7 +339,7 @@ pub(super) fn plan_lines(plan: &Plan) -> Vec<String> {
 
 /// What the plan left out, and what the target said.
 pub(super) fn notices(imported: &Imported) -> Vec<String> {
-    let mut notices = imported.outcome.notices.clone();
+    let mut notices = imported.stats.notices.clone();
     for (_, stream) in imported.plan.tables() {
         let derived: Vec<&str> = (stream.unplaced.iter())
             .filter(|m| m.fate == Fate::Derived)
@@ -335,16 +347,16 @@ pub(super) fn notices(imported: &Imported) -> Vec<String> {
             .collect();
         if !derived.is_empty() {
             notices.push(format!(
-                "{}: {} has no column for {}, which can be recomputed from the rest: left out",
+                "{}: left out {}: not in {}, can be recomputed",
                 stream.stream,
-                stream.table_name,
-                derived.join(", ")
+                derived.join(", "),
+                stream.table_name
             ));
         }
         if !stream.added.is_empty() {
             let added: Vec<&str> = stream.added.iter().map(|a| a.physical.as_str()).collect();
             notices.push(format!(
-                "{}: {} gets the columns {}",
+                "{}: added to {}: {}",
                 stream.stream,
                 stream.table_name,
                 added.join(", ")
@@ -352,7 +364,7 @@ pub(super) fn notices(imported: &Imported) -> Vec<String> {
         }
         if !stream.defaulted.is_empty() {
             notices.push(format!(
-                "{}: the archive lacks {}: the target's defaults apply",
+                "{}: not in the archive: {}; the target's defaults are used",
                 stream.stream,
                 stream.defaulted.join(", ")
             ));
@@ -365,7 +377,7 @@ pub(super) fn notices(imported: &Imported) -> Vec<String> {
 pub(super) fn index_warning(index: Index) -> Option<&'static str> {
     match index {
         Index::Good | Index::None => None,
-        Index::Missing => Some("the archive is whole, but its seek table is missing"),
-        Index::Damaged => Some("the archive is whole, but its seek table is damaged"),
+        Index::Missing => Some("the archive is complete, but its seek table is missing"),
+        Index::Damaged => Some("the archive is complete, but its seek table is damaged"),
     }
 }

@@ -8,20 +8,21 @@ use serde_json::json;
 
 use super::args::InspectArgs;
 use super::aside;
-use super::import::{Input, open};
+use super::import::{Input, archive_name, open};
 use super::report::Report;
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
+use crate::load::rejects::REJECTED_FROM;
 use crate::progress::Progress;
 use crate::verify::{Inspected, inspect, verify};
 use chronicle_archive::read::reader::shown_digest;
 use chronicle_archive::{Extent, Limits};
-use chronicle_archive::{show_path, show_text};
+use chronicle_archive::{show_count, show_text};
 
 pub(super) async fn run(args: &InspectArgs, report: &Report, cancel: &Cancel) -> Result<u8> {
     let path = args.archive.as_path();
     let (inspected, verified) =
-        look(path, report, cancel).await.map_err(|e| e.about(path.display()))?;
+        look(path, report, cancel).await.map_err(|e| e.about(archive_name(path)))?;
     if report.is_json() {
         report.result_json(&as_json(path, &inspected, verified))?;
     } else {
@@ -84,8 +85,8 @@ fn as_json(path: &Path, inspected: &Inspected, verified: bool) -> serde_json::Va
                 "rows": rows,
                 "chunks": extent.as_ref().map(|e| e.chunks),
                 "bytes": extent.as_ref().map(|e| e.bytes),
-                "first": extent.as_ref().and_then(|e| e.first.clone()),
-                "last": extent.as_ref().and_then(|e| e.last.clone()),
+                "earliest": extent.as_ref().and_then(|e| e.first.clone()),
+                "latest": extent.as_ref().and_then(|e| e.last.clone()),
                 "columns": stream.columns.iter()
                     .map(|c| (c.name.clone(), json!(c.kind.word())))
                     .collect::<serde_json::Map<_, _>>(),
@@ -116,16 +117,16 @@ fn as_text(path: &Path, inspected: &Inspected, verified: bool) -> String {
     let Inspected { header, manifest, .. } = inspected;
     let source = &header.source;
     let mut lines = vec![format!(
-        "{}: {} of {}",
-        show_path(path.display()),
+        "{}: {} ({} uncompressed)",
+        archive_name(path),
         HumanBytes(inspected.file_bytes),
         HumanBytes(manifest.bytes)
     )];
-    let mut line = |name: &str, text: String| lines.push(format!("  {name:<9} {text}"));
+    let mut line = |name: &str, text: String| lines.push(format!("  {name:<11} {text}"));
     line("digest", shown_digest(&inspected.digest));
     line("id", show_text(&header.archive_id));
-    let created = header.created_at.as_deref().unwrap_or("at no time said (reproducible)");
-    line("made", format!("{} by {}", show_text(created), show_text(&header.writer)));
+    let created = header.created_at.as_deref().unwrap_or("no time (reproducible)");
+    line("created", format!("{} by {}", show_text(created), show_text(&header.writer)));
     let from = [
         Some(source.backend.as_str()),
         source.layout.as_deref(),
@@ -137,21 +138,24 @@ fn as_text(path: &Path, inspected: &Inspected, verified: bool) -> String {
     let from: Vec<String> = from.into_iter().flatten().map(show_text).collect();
     line("from", from.join(", "));
     if let Some(instance) = &source.instance {
-        line("database", show_text(instance));
+        line("source id", show_text(instance));
     }
     let consistency = manifest.consistency.as_ref().unwrap_or(&header.consistency);
     line(
-        "moment",
+        "consistency",
         match consistency.as_str() {
-            "snapshot" => "one consistent snapshot".into(),
-            other => format!("not one consistent snapshot ({})", show_text(other)),
+            "snapshot" => "snapshot".into(),
+            other => format!("{}, not a snapshot", show_text(other)),
         },
     );
     for (name, value) in header.filters.iter().flatten() {
-        line("only", format!("{} {}", show_text(name), show_text(value)));
+        match name.as_str() {
+            REJECTED_FROM => line("rejects of", show_text(value)),
+            _ => line("only", format!("{} {}", show_text(name), show_text(value))),
+        }
     }
     for (stream, rows) in &manifest.rows {
-        let mut text = format!("{rows} {stream}");
+        let mut text = show_count(*rows, stream);
         if let Some(extent) = extent(inspected, stream) {
             text.push_str(&format!(", {}", HumanBytes(extent.bytes)));
             // the least and the greatest text; words such as `now` say no time
@@ -164,9 +168,9 @@ fn as_text(path: &Path, inspected: &Inspected, verified: bool) -> String {
         line("holds", text);
     }
     let checked = if verified {
-        "all of it was read and every check passed"
+        "read completely, every check passed"
     } else {
-        "only its ends were read; `chronicle-dump verify` reads it all"
+        "only head and manifest were read; `chronicle-dump verify` reads everything"
     };
     line("checked", checked.into());
     lines.join("\n")

@@ -8,23 +8,23 @@ use crate::policy::{
     PlanOptions, Policy,
 };
 
-/// What becomes of values, columns and ids, the same for every command that plans an import.
+/// How to handle values, columns and ids, the same for every command that plans an import.
 #[derive(Debug, clap::Args)]
 pub struct PlanArgs {
-    /// What becomes of rows that refer to missing rows [default: fail where the target enforces
+    /// How to handle rows that refer to missing rows [default: fail where the target enforces
     /// the reference, else keep]
     #[arg(long, value_parser = words::<OnOrphans>())]
     pub orphans: Option<OnOrphans>,
 
-    /// What becomes of values that the target cannot hold
+    /// How to handle values that the target cannot store
     #[arg(long, value_parser = words::<OnUnrepresentable>(), default_value = "fail")]
     pub on_unrepresentable: OnUnrepresentable,
 
-    /// What becomes of columns that the target lacks
+    /// How to handle columns that the target lacks
     #[arg(long, value_parser = words::<OnMissingColumn>(), default_value = "fail")]
     pub on_missing_column: OnMissingColumn,
 
-    /// What becomes of the types of events
+    /// How to handle the types of events
     #[arg(long, value_parser = words::<EventTypes>(), default_value = "keep")]
     pub event_types: EventTypes,
 
@@ -33,8 +33,8 @@ pub struct PlanArgs {
     #[arg(long, value_name = "ZONE")]
     pub assume_tz: Option<String>,
 
-    /// The database that the archive's ids are of, as a UUID: ids that are no UUIDs become UUIDs
-    /// made from it [default: as the archive says]
+    /// The database that the archive's ids belong to, as a UUID; ids that are not UUIDs get a UUID
+    /// derived from both [default: the one in the archive's header]
     #[arg(long, value_name = "UUID")]
     pub instance: Option<uuid::Uuid>,
 }
@@ -44,7 +44,7 @@ fn words<P: Policy>() -> impl TypedValueParser<Value = P> {
     let possible =
         |(_, word, help): &(P, &'static str, &'static str)| PossibleValue::new(*word).help(*help);
     PossibleValuesParser::new(P::WORDS.iter().map(possible))
-        .try_map(|word| P::from_word(&word).ok_or("no such word"))
+        .try_map(|word| P::from_word(&word).ok_or("no such choice"))
 }
 
 impl PlanArgs {
@@ -75,10 +75,10 @@ impl PlanArgs {
     }
 }
 
-/// Which layout a target has or gets.
+/// The layout that a target has or gets.
 #[derive(Debug, clap::Args)]
 pub struct TargetArgs {
-    /// Make a new SQLite file in the hooks' layout, or Chronicle's own tables in Postgres; or make
+    /// Create a new SQLite file in the hooks' layout, or Chronicle's own tables in Postgres; or
     /// another layout that `schema` lists
     #[arg(long, value_name = "LAYOUT", num_args = 0..=1, require_equals = true)]
     pub create: Option<Option<String>>,

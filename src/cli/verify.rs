@@ -8,7 +8,7 @@ use super::args::VerifyArgs;
 use super::aside;
 use super::audit::{Against, against};
 use super::export::{rows_object, rows_text};
-use super::import::{expected_digest, index_warning, open_archive};
+use super::import::{archive_name, expected_digest, index_warning, open_archive};
 use super::report::Report;
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
@@ -16,8 +16,8 @@ use crate::location::{Environment, Location};
 use crate::progress::Progress;
 use crate::verify::{Verified, verify};
 use chronicle_archive::read::reader::shown_digest;
+use chronicle_archive::show_text;
 use chronicle_archive::{Index, Limits};
-use chronicle_archive::{show_path, show_text};
 
 pub(super) async fn run(
     args: &VerifyArgs,
@@ -27,11 +27,11 @@ pub(super) async fn run(
 ) -> Result<u8> {
     let expected = args.expect.as_deref().map(expected_digest).transpose()?;
     if expected.is_some() && args.archives.len() > 1 {
-        return Err(Error::new(Code::Usage, "--expect is for one archive")
+        return Err(Error::new(Code::Usage, "--expect works with one archive only")
             .hint("verify the archives one by one"));
     }
     if args.against.is_none() && !args.plan.is_default() {
-        return Err(Error::new(Code::Usage, "what an import does is of use only with --against")
+        return Err(Error::new(Code::Usage, "import options need --against")
             .hint("name the database that the archive was imported into: --against DATABASE"));
     }
     let database = (args.against.as_deref())
@@ -44,7 +44,7 @@ pub(super) async fn run(
             Ok(code) => worst = worse(worst, code),
             Err(e) if matches!(e.code(), Code::Cancelled | Code::BrokenPipe) => return Err(e),
             Err(e) => {
-                let e = e.about(path.display());
+                let e = e.about(archive_name(path));
                 report.error(&e);
                 worst = worse(worst, e.code().exit());
             }
@@ -76,7 +76,7 @@ async fn one(
     let watch = report.watch(&progress);
     let (verified, mut compared) = match database {
         Some(database) => {
-            let name = show_path(path.display());
+            let name = archive_name(path);
             let both = against(args, database, name, input, &progress, report, cancel).await?;
             (both.0, Some(both.1))
         }
@@ -91,9 +91,9 @@ async fn one(
     if expected.is_some_and(|expected| expected != verified.sealed.digest) {
         return Err(Error::new(
             Code::DigestMismatch,
-            format!("the archive is whole, but it is {digest}, not the expected one"),
+            format!("the archive is complete, but its digest is {digest}, not the expected one"),
         )
-        .hint("this is another archive, or the digest belongs to another one"));
+        .hint("check that the digest belongs to this archive"));
     }
     say(path, &verified, &digest, compared.as_mut(), report)?;
     if let Some((stream, kind)) = verified.undecoded.first() {
@@ -114,7 +114,7 @@ async fn one(
     };
     match index_warning(verified.sealed.index) {
         Some(warning) => {
-            report.warning(&format!("{}: {warning}", show_path(path.display())));
+            report.warning(&format!("{}: {warning}", archive_name(path)));
             Ok(worse(differs, Code::IndexDamaged.exit()))
         }
         None => Ok(differs),
@@ -154,8 +154,8 @@ fn say(
             },
         }));
     }
-    let shown = show_path(path.display());
-    report.result(&format!("{shown}: whole, {}, {digest}", rows_text(&manifest.rows)))?;
+    let shown = archive_name(path);
+    report.result(&format!("{shown}: OK, {}, {digest}", rows_text(&manifest.rows)))?;
     for (stream, digest) in &verified.row_digests {
         report.result(&format!("{shown}: rows of {stream}: lrd1:{digest}"))?;
     }

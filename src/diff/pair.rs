@@ -218,10 +218,8 @@ fn zone_rule(zones: [Option<&str>; 2], assume: AssumeZone) -> Result<[ZoneRule; 
             let [a, b] = zones.map(|zone| zone.and_then(parse_zone));
             match (a.or(b), b.or(a)) {
                 (Some(a), Some(b)) => Ok([a, b]),
-                _ => {
-                    Err(Error::new(Code::Plan, "neither side says in which time zone it was made")
-                        .hint("name the zone: --assume-tz Europe/Berlin"))
-                }
+                _ => Err(Error::new(Code::Plan, "neither side names its time zone")
+                    .hint("name the zone: --assume-tz Europe/Berlin")),
             }
         }
     }
@@ -311,7 +309,11 @@ fn check_ignored(streams: [&[Stream]; 2], ignore: &[String]) -> Result<()> {
         if let Some(stream) = streams.into_iter().flatten().find(is_key) {
             return Err(Error::new(
                 Code::Usage,
-                format!("--ignore: \"{shown}\" is the key of {}, by which rows meet", stream.name),
+                format!(
+                    "--ignore: \"{shown}\" is the key of {}, by which rows are \
+                     matched",
+                    stream.name
+                ),
             )
             .hint("name another column"));
         }

@@ -212,7 +212,7 @@ fn read(path: &Path) -> Result<Layout> {
     let shown = show_path(path.display());
     let text = text_of(path)?;
     let mut layout: Layout = toml::from_str(&text).map_err(|e| {
-        Error::new(Code::Layout, format!("--layout: {shown} is no layout"))
+        Error::new(Code::Layout, format!("--layout: {shown} is not a layout"))
             .because(e)
             .hint("schemas/layouts/README.md describes these files, with an example")
     })?;
@@ -244,14 +244,14 @@ fn check(layout: &Layout) -> std::result::Result<(), String> {
             return Err(format!("\"{name}\" cannot be the name of a stream"));
         }
         if before.iter().any(|s| s.name == *name || s.table == stream.table) {
-            return Err(format!("the stream {name} or its table stands there twice"));
+            return Err(format!("the stream {name} or its table occurs twice"));
         }
         if stream.key.is_empty() || stream.order.is_empty() {
             return Err(format!("the stream {name} needs a key and an order"));
         }
         let is_there = |parent: &String| before.iter().any(|s| s.name == *parent);
         if let Some(parent) = stream.references.values().find(|parent| !is_there(parent)) {
-            return Err(format!("{name} refers to {parent}, which is no stream before it"));
+            return Err(format!("{name} refers to {parent}, which is not an earlier stream"));
         }
         check_columns(stream)?;
     }
@@ -291,7 +291,8 @@ fn check_columns(stream: &LayoutStream) -> std::result::Result<(), String> {
     match named.into_iter().find(|(_, column)| !is_there(column)) {
         None => Ok(()),
         Some((word, column)) => Err(format!(
-            "{name}: {word} names the column \"{column}\", which neither columns nor requires speaks of"
+            "{name}: {word} names the column \"{column}\", which neither `columns` nor `requires` \
+             lists"
         )),
     }
 }

@@ -126,7 +126,7 @@ pub struct LayoutColumn {
     pub kind: Option<Kind>,
     /// That it holds instants as text, and what they mean without a zone.
     pub instant: Option<Zoneless>,
-    /// That it can be made anew from the rest, so that a target may lack it.
+    /// That it can be recomputed, so that a target may lack it.
     #[serde(default)]
     pub derived: bool,
     /// The logical column whose text stands here when an archive lacks this one and the table
@@ -211,7 +211,7 @@ impl LayoutStream {
         self.role.0 == SESSIONS
     }
 
-    /// Whether a logical column can be made anew from the rest.
+    /// Whether a logical column can be recomputed.
     pub fn is_derived(&self, logical: &str) -> bool {
         self.columns.iter().any(|c| c.name == logical && c.derived)
     }
@@ -270,9 +270,9 @@ impl Layout {
     pub fn required_ddl(&self) -> Result<&str> {
         self.ddl().ok_or_else(|| {
             let what =
-                format!("--create cannot make the layout {}: its file has no ddl", self.name);
+                format!("--create cannot create the layout {}: its file has no ddl", self.name);
             Error::new(Code::Usage, what)
-                .hint("name the file with its CREATE statements there: ddl = \"FILE.sql\"")
+                .hint("name the file with its CREATE statements: ddl = \"FILE.sql\"")
         })
     }
 

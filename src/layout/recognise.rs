@@ -47,7 +47,7 @@ pub fn fit(backend: Backend, tables: &[Table], forced: Option<&Layout>) -> Resul
             Code::Layout,
             format!("the tables do not fit the layout {}: {}", layout.name, misfits.join("; ")),
         )
-        .hint("take another --layout, or leave it out to have the tables recognised"));
+        .hint("use another --layout, or leave it out to have the tables recognised"));
     }
     let layouts = all(backend)?;
     let fitting = layouts.iter().filter(|layout| misfits(layout, &tables).is_empty());
@@ -104,7 +104,11 @@ fn misfits_of(stream: &LayoutStream, tables: &[Table]) -> Vec<String> {
     }
     if !extra.is_empty() {
         let (word, names) = (column(extra.len()), quoted(extra));
-        found.push(format!("table {} has {word} {names}, which do not belong there", stream.table));
+        found.push(format!(
+            "table {} has {word} {names}, which this layout does not \
+             have",
+            stream.table
+        ));
     }
     found
 }
@@ -154,7 +158,7 @@ fn unknown(layouts: &[&Layout], tables: &[Table]) -> Error {
     let mut found = match (real.len(), related.is_empty()) {
         (0, _) => "it has no tables".to_owned(),
         (n, true) => {
-            format!("none of its {n} tables is called after sessions or events: {}", shown(&real))
+            format!("none of its {n} tables is named like sessions or events: {}", shown(&real))
         }
         (_, false) => format!("found {}", shown(&related)),
     };
@@ -163,7 +167,7 @@ fn unknown(layouts: &[&Layout], tables: &[Table]) -> Error {
         let misfits = misfits(nearest, tables).join("; ");
         found.push_str(&format!("; nearest: {} ({}): {misfits}", nearest.title, nearest.name));
     }
-    Error::new(Code::Layout, format!("this is no Chronicle database: {found}")).hint(
+    Error::new(Code::Layout, format!("not a Chronicle database: {found}")).hint(
         "`chronicle-dump schema` lists the layouts that are known; --layout FILE supplies another, \
          schemas/layouts/README.md describes such files",
     )

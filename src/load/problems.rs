@@ -18,8 +18,8 @@ pub struct Problem {
     /// How many rows.
     pub rows: u64,
     /// The keys of the first ones.
-    pub first: Vec<String>,
-    /// What settles it.
+    pub samples: Vec<String>,
+    /// The option that solves it.
     pub remedy: Option<String>,
 }
 
@@ -61,8 +61,8 @@ impl Problems {
         };
         if let Some(problem) = self.0.iter_mut().find(same) {
             problem.rows += 1;
-            if problem.first.len() < SAMPLES {
-                problem.first.push(key.to_owned());
+            if problem.samples.len() < SAMPLES {
+                problem.samples.push(key.to_owned());
             }
             return;
         }
@@ -72,7 +72,7 @@ impl Problems {
             column,
             reason: reason.to_owned(),
             rows: 1,
-            first: vec![key.to_owned()],
+            samples: vec![key.to_owned()],
             remedy: error.next_step().map(str::to_owned),
         });
     }
@@ -85,7 +85,7 @@ impl Problems {
             column: None,
             reason: reason.into(),
             rows: 0,
-            first: Vec::new(),
+            samples: Vec::new(),
             remedy: Some(remedy.to_owned()),
         });
     }
@@ -98,7 +98,7 @@ impl Problems {
             column: None,
             reason: error.full(),
             rows: 0,
-            first: Vec::new(),
+            samples: Vec::new(),
             remedy: error.next_step().map(str::to_owned),
         });
     }
@@ -120,9 +120,9 @@ impl Problems {
             code: Code::Orphan.word(),
             stream: orphans.stream.clone(),
             column: Some(orphans.column.clone()),
-            reason: "it refers to what is neither in the archive nor in the target".into(),
+            reason: "it refers to a row that is neither in the archive nor in the target".into(),
             rows: orphans.rows,
-            first: orphans.first.iter().map(|(key, _)| key.clone()).collect(),
+            samples: orphans.samples.iter().map(|(key, _)| key.clone()).collect(),
             remedy: Some("--orphans=skip, =adopt, or =keep where the target allows it".into()),
         });
     }
@@ -147,7 +147,7 @@ mod tests {
             problems.rejected(&row, &cause);
         }
         let all = problems.all();
-        assert_eq!((all.len(), all[0].rows, all[0].first.len()), (1, 7, SAMPLES));
+        assert_eq!((all.len(), all[0].rows, all[0].samples.len()), (1, 7, SAMPLES));
         assert_eq!(all[0].reason, cause.reason());
         assert_eq!(all[0].remedy.as_deref(), Some(cause.hint()));
     }

@@ -64,19 +64,19 @@ impl Cause {
     pub fn reason(&self) -> String {
         match self {
             Cause::Check { name, condition } => format!(
-                "the rule {} of the target refuses it: {}",
+                "the target's CHECK {} refuses it: {}",
                 show_text(name),
                 show_text(condition)
             ),
             Cause::Database(message) => format!("the target refuses it: {message}"),
-            Cause::KeyIsNoInteger => "the key is no integer".into(),
+            Cause::KeyIsNoInteger => "the key is not an integer".into(),
             Cause::Differs { column } => format!(
                 "the target has this row already, with another value in \"{}\"",
                 show_text(column)
             ),
             Cause::SpelledOtherwise { column, there, here } => format!(
                 "the target has a row whose key is the same to the database, but spelled \
-                 differently: \"{}\" is \"{there}\" there and \"{here}\" here",
+                 differently: \"{}\" is \"{there}\" in the target and \"{here}\" in the archive",
                 show_text(column)
             ),
             Cause::Taken { columns, by: Some(key) } => format!(
@@ -93,11 +93,11 @@ impl Cause {
         match self {
             Cause::Check { .. } => "--on-unrepresentable=reject leaves such rows out",
             Cause::Database(_) | Cause::KeyIsNoInteger => {
-                "mend the value in the source and export again, or leave such rows out: \
+                "correct the value in the source and export again, or leave such rows out: \
                  --on-unrepresentable=reject"
             }
             Cause::Differs { .. } | Cause::SpelledOtherwise { .. } | Cause::Taken { .. } => {
-                "import into an empty database, or remove that row from the target first"
+                "compare the two rows with `chronicle-dump diff`, or import into an empty database"
             }
         }
     }
@@ -116,7 +116,7 @@ mod tests {
     fn a_cause_is_told_with_its_place_and_what_to_do() {
         let check = Cause::Check { name: "positive".into(), condition: "(n > 0)".into() };
         let error = check.error("notes: row 3 (key 7)");
-        let expected = "notes: row 3 (key 7): the rule positive of the target refuses it: (n > 0)";
+        let expected = "notes: row 3 (key 7): the target's CHECK positive refuses it: (n > 0)";
         assert_eq!((error.code(), error.full().as_str()), (Code::Value, expected));
         assert!(error.next_step().unwrap().contains("=reject"));
     }

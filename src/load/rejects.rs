@@ -8,6 +8,9 @@ use crate::error::{Code, Error, Result};
 use chronicle_archive::{ArchiveWriter, Header, WriterOptions, Written};
 use chronicle_archive::{Batch, Stream};
 
+/// The filter in the header of an archive of rejected rows: the id of the archive that they come from.
+pub const REJECTED_FROM: &str = "rejected_from";
+
 /// Why a row is left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RejectReason {
@@ -41,7 +44,7 @@ impl Rejects {
         own.archive_id = uuid::Uuid::new_v4().to_string();
         let now = chrono::Utc::now();
         own.created_at = Some(now.to_rfc3339_opts(chrono::SecondsFormat::Micros, true));
-        own.filters = Some([("rejected_from".to_owned(), header.archive_id.clone())].into());
+        own.filters = Some([(REJECTED_FROM.to_owned(), header.archive_id.clone())].into());
         let options = WriterOptions { threads: 1, ..WriterOptions::default() };
         let writer = ArchiveWriter::create(file, &own, streams, options)?;
         Ok(Rejects { writer, rows: 0 })

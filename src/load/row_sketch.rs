@@ -15,6 +15,7 @@ use crate::error::{Code, Error};
 use crate::load::bench_skip::{Step, skips};
 use crate::plan::TablePlan;
 use chronicle_archive::json::JsonHash;
+use chronicle_archive::show_count;
 use chronicle_archive::{Batch, Value, show};
 
 const TABLES: usize = 3;
@@ -169,13 +170,13 @@ pub fn not_as_loaded(
             let columns: Vec<String> = (columns.into_iter())
                 .map(|(name, value)| format!("\"{name}\" reads {value}"))
                 .collect();
-            format!("row with key {key} is not what was loaded: {}", columns.join(", "))
+            format!("row with key {key} differs from what was loaded: {}", columns.join(", "))
         }
-        None => format!("{loaded} rows were loaded and {found} are there"),
+        None => format!("{} loaded, {found} found", show_count(loaded, "rows")),
     };
     Error::new(Code::Readback, format!("{}: {what}; nothing was changed", stream.table_name)).hint(
-        "the target changes what it is given: its column may be narrower than the value, or a rule \
-         may act on it; import into a table without it",
+        "the target changed the value: its column may be too narrow, or a rule may rewrite it; \
+         import into a table without that",
     )
 }
 

@@ -13,7 +13,7 @@ pub struct StreamStats {
     /// Rows that were there already with the same content.
     pub skipped_rows: u64,
     /// Rows that were left out because they refer to nothing.
-    pub orphans_skipped: u64,
+    pub skipped_orphans: u64,
     /// Rows that were left out because of their values.
     pub rejected_rows: u64,
     /// Rows that were created for rows which refer to nothing.
@@ -24,7 +24,7 @@ pub struct StreamStats {
 #[derive(Debug, Clone, Default)]
 pub struct ImportStats {
     /// Per stream, in the order of the plan.
-    pub loaded: Vec<StreamStats>,
+    pub streams: Vec<StreamStats>,
     /// The rows that refer to rows which are not there.
     pub orphans: Vec<Orphans>,
     /// What would stop an import, found by a check.

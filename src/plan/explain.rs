@@ -3,11 +3,12 @@
 use super::fit::converts;
 use super::{ColumnPlan, ColumnSource, Fate, IdRule, StreamPlan, TablePlan, Unmapped};
 use crate::policy::EventTypes;
+use chronicle_archive::show_count;
 
 /// Why a row of a stream without a table has no place.
 pub(super) const NO_TABLE: &str = "the target has no table for it";
 /// Why a row of a stream that shares a table has no place.
-const DUPLICATE: &str = "a row whose key another stream brings into the same table, too";
+const DUPLICATE: &str = "duplicates of rows that another stream loads into the same table";
 
 impl StreamPlan {
     /// The plan of every column that is not copied unchanged, in words; one line counts the others.
@@ -16,7 +17,7 @@ impl StreamPlan {
             StreamPlan::Table(plan) => plan.lines(),
             StreamPlan::Unmapped(plan) => {
                 let fate = match plan.policy {
-                    Unmapped::Fail => "any row of it stops the import",
+                    Unmapped::Fail => "any row stops the import",
                     Unmapped::Drop => "its rows are lost",
                     Unmapped::Sidecar => "its rows are stored in the sidecar table",
                 };
@@ -30,16 +31,16 @@ impl TablePlan {
     fn lines(&self) -> Vec<String> {
         let mut lines: Vec<String> = self.columns.iter().filter_map(ColumnPlan::line).collect();
         let direct = self.columns.len() - lines.len();
-        lines.insert(0, format!("{direct} columns as they are"));
+        lines.insert(0, format!("{} copied unchanged", show_count(direct as u64, "columns")));
         for column in &self.unplaced {
             let fate = match column.fate {
-                Fate::Derived => "left out: it can be recomputed from the rest",
+                Fate::Derived => "left out: it can be recomputed",
                 Fate::Refused => {
                     "any value in it stops the import: the target has no column for it"
                 }
                 Fate::Dropped => "lost: the target has no column for it",
-                Fate::Folded => "kept with its row: the target has no column for it",
-                Fate::Sidecar => "kept with its row",
+                Fate::Folded => "stored in the row's JSON: the target has no column for it",
+                Fate::Sidecar => "stored in the sidecar table",
             };
             lines.push(format!("{}: {fate}", column.name));
         }
@@ -47,7 +48,7 @@ impl TablePlan {
         lines.extend(
             self.defaulted
                 .iter()
-                .map(|name| format!("{name}: the archive lacks it, the target's default applies")),
+                .map(|name| format!("{name}: not in the archive; the target's default is used")),
         );
         if let Some(duplicates) = &self.duplicates {
             let fate = match duplicates.policy {
@@ -65,16 +66,16 @@ impl ColumnPlan {
     /// How the column is filled, in words; None if its values are copied unchanged.
     fn line(&self) -> Option<String> {
         let how = match (&self.source, self.ids.as_ref().map(|ids| ids.rule)) {
-            (ColumnSource::TextOf(_), _) => "made from another column".into(),
+            (ColumnSource::TextOf(_), _) => "copied from another column".into(),
             (ColumnSource::Text(text), _) => format!("always \"{text}\""),
             (ColumnSource::Column(_), Some(IdRule::Uuid)) => {
-                format!("{} to uuid; an id that is no UUID gets a derived one", self.kind.word())
+                format!("{} to uuid; other ids get a UUID derived from them", self.kind.word())
             }
             (ColumnSource::Column(_), Some(IdRule::Integer)) => {
                 format!("{} to numbers", self.kind.word())
             }
             (ColumnSource::Column(_), _) if self.vocabulary == Some(EventTypes::Upstream) => {
-                "old types become those of today".into()
+                "old types become today's".into()
             }
             (ColumnSource::Column(_), _) if converts(self.kind, &self.ty) => {
                 format!("{} to {}", self.kind.word(), self.ty.name())

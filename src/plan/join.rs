@@ -71,7 +71,7 @@ fn zone(origin: &Origin, assume: AssumeZone) -> Result<ZoneRule> {
         AssumeZone::Refuse => Ok(ZoneRule::Refuse),
         AssumeZone::Zone(zone) => Ok(zone),
         AssumeZone::Archive => origin.time_zone.as_deref().and_then(parse_zone).ok_or_else(|| {
-            Error::new(Code::Plan, "the archive does not say in which time zone it was made")
+            Error::new(Code::Plan, "the archive does not name its time zone")
                 .hint("name the zone: --assume-tz Europe/Berlin")
         }),
     }
@@ -445,7 +445,14 @@ mod tests {
         assert_eq!(columns[1].ids.as_ref().map(|i| i.of.as_str()), Some("sessions"));
         let lines = plan.streams[0].lines();
         assert!(lines.contains(&"start_time: text to timestamptz".into()), "{lines:?}");
-        assert!(lines.contains(&"claude_session_id: made from another column".into()), "{lines:?}");
+        assert!(
+            lines.contains(
+                &"claude_session_id: copied from another \
+             column"
+                    .into()
+            ),
+            "{lines:?}"
+        );
     }
 
     #[test]

@@ -11,7 +11,7 @@ use chronicle_archive::{Column, Stream};
 /// What happens to a column of the archive that the target lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// It is left out: it can be recomputed from the rest.
+    /// It is left out: it can be recomputed.
     Derived,
     /// The first value in it stops the import; where there is none, nothing is lost.
     Refused,
@@ -56,7 +56,7 @@ impl Unmapped {
     }
 }
 
-/// Whether any layout says that a column can be recomputed from the rest.
+/// Whether any layout says that a column can be recomputed.
 pub fn derived(stream: &Stream, column: &Column) -> bool {
     known_streams().any(|s| s.name == stream.name && s.is_derived(&column.name))
 }

@@ -172,7 +172,7 @@ fn hint_for(state: &SqlState, message: &str) -> Option<&'static str> {
         }
         SqlState::DISK_FULL => "the server's disk is full; nothing was changed",
         SqlState::LOCK_NOT_AVAILABLE => {
-            "somebody else holds a lock on Chronicle's tables; try again when it is gone"
+            "another session holds a lock on Chronicle's tables; try again when it is released"
         }
         SqlState::QUERY_CANCELED => "the server stopped the statement; nothing was changed",
         SqlState::TOO_MANY_CONNECTIONS => "the server has no connection left; try again later",
@@ -199,6 +199,10 @@ fn login_failed(info: &ConnInfo, e: tokio_postgres::Error) -> Error {
         };
     }
     let said = info.scrub(&chain(&e));
+    if said.contains("bytes remaining on stream") {
+        let message = format!("{place}: the server closed the connection, or it is not PostgreSQL");
+        return Error::new(Code::Connect, message).hint("check host and port");
+    }
     let error = Error::new(Code::Connect, format!("{place}: cannot connect: {said}"));
     if said.contains("password missing") || said.contains("invalid configuration") {
         return error.hint(

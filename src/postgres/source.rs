@@ -339,8 +339,7 @@ async fn own_tables(
     if found.readable {
         return Ok(Some(found));
     }
-    let told = "this role may not read the sidecar table, where originals were stored when the \
-                rows were loaded: they are exported as they are in their tables";
+    let told = "this role may not read the sidecar table: originals stored there are not restored";
     if !notices.iter().any(|n| n == told) {
         notices.push(told.into());
     }
@@ -543,8 +542,8 @@ impl PgSource {
             let key = row.optional()?.unwrap_or_else(|| "NULL".into());
             Ok(((key, row.text()?), row.parsed::<u64>()?))
         });
-        let (first, counts): (Vec<_>, Vec<u64>) = read.await?.into_iter().unzip();
+        let (samples, counts): (Vec<_>, Vec<u64>) = read.await?.into_iter().unzip();
         let Some(rows) = counts.first().copied() else { return Ok(None) };
-        Ok(Some(Orphans { stream: child.name.clone(), column: column.to_owned(), rows, first }))
+        Ok(Some(Orphans { stream: child.name.clone(), column: column.to_owned(), rows, samples }))
     }
 }

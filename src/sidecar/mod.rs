@@ -85,13 +85,13 @@ pub fn kept_otherwise(table: &str, key: &str, column: &str) -> Error {
     Error::new(
         Code::Conflict,
         format!(
-            "{table}: row with key {}: the target has this row already, and stores another original \
-             of \"{}\" in its sidecar",
+            "{table}: row with key {}: the target has this row already, with another original of \
+             \"{}\" in the sidecar table",
             show_text(key),
             show_text(column)
         ),
     )
-    .hint(format!("import into an empty database, or remove that row from {SIDECAR} first"))
+    .hint(format!("import into an empty database"))
 }
 
 /// The name under which the UUID of a row without an id is stored where ids are numbers.

@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 use crate::error::{Code, Error, Result};
 use crate::layout::Layout;
 use chronicle_archive::Origin;
+use chronicle_archive::show_count;
 use chronicle_archive::{Batch, Stream};
 
 /// How a source is read.
@@ -36,22 +37,21 @@ pub struct Orphans {
     /// How many rows.
     pub rows: u64,
     /// The first few: the row's key and what it refers to.
-    pub first: Vec<(String, String)>,
+    pub samples: Vec<(String, String)>,
 }
 
 impl Orphans {
     /// What is wrong, with the first few rows.
     pub fn sentence(&self) -> String {
-        let first: Vec<String> =
-            self.first.iter().map(|(key, parent)| format!("{key} -> {parent}")).collect();
-        let more = if self.rows > first.len() as u64 { ", …" } else { "" };
-        let (rows, refer) = if self.rows == 1 { ("row", "refers") } else { ("rows", "refer") };
+        let samples: Vec<String> =
+            self.samples.iter().map(|(key, parent)| format!("{key} -> {parent}")).collect();
+        let more = if self.rows > samples.len() as u64 { ", …" } else { "" };
         format!(
-            "{}: {} {rows} {refer} by \"{}\" to what is not there: {}{more}",
+            "{} in {}: \"{}\" refers to missing rows ({}{more})",
+            show_count(self.rows, "orphans"),
             self.stream,
-            self.rows,
             self.column,
-            first.join(", ")
+            samples.join(", ")
         )
     }
 
@@ -59,13 +59,13 @@ impl Orphans {
     pub fn refused(&self, enforced: bool) -> Error {
         let error = Error::new(
             Code::Orphan,
-            format!("{}; it is neither in the archive nor in the target", self.sentence()),
+            format!("{}; neither the archive nor the target has them", self.sentence()),
         );
         if enforced {
             error.hint(ENFORCED)
         } else {
             error.hint(
-                "--orphans=keep loads them and counts them, =skip leaves them out, =adopt makes the \
+                "--orphans=keep loads and counts them, =skip leaves them out, =adopt creates the \
                  sessions that they refer to",
             )
         }
@@ -73,9 +73,8 @@ impl Orphans {
 }
 
 /// What to do about a reference that the target enforces.
-pub const ENFORCED: &str = "the target enforces this reference, so such rows cannot be kept \
-    there: --orphans=skip leaves them out and counts them, --orphans=adopt makes the sessions that \
-    they refer to";
+pub const ENFORCED: &str = "the target enforces this reference, so orphans cannot be kept: \
+     --orphans=skip leaves them out and counts them, --orphans=adopt creates the sessions that they refer to";
 
 /// How many orphans are named; all are counted.
 pub const ORPHANS_NAMED: usize = 5;

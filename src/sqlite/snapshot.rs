@@ -51,7 +51,7 @@ pub fn open(path: &Path, cancel: &Cancel) -> Result<Snapshot> {
     let path = resolve(path)?;
     let head = Head::read(&path)?;
     let mut snapshot = if head.empty {
-        Err(Error::new(Code::Layout, "this is no Chronicle database: the file is empty"))
+        Err(Error::new(Code::Layout, "not a Chronicle database: the file is empty"))
     } else if head.wal {
         in_place(&path).or_else(|e| private_copy(&path, e, cancel))
     } else {
@@ -193,8 +193,7 @@ fn locked_copy(path: &Path, cancel: &Cancel) -> Result<Snapshot> {
         std::thread::sleep(Duration::from_millis(1));
     }
     let notice = format!(
-        "copied the file first, since readers of its journal mode block writers; the longest time \
-         without letting writers in was {} ms",
+        "reading from a temporary copy; writers were blocked for {} ms at most",
         longest.as_millis()
     );
     open_copy(directory, &place, notice)
@@ -275,8 +274,8 @@ fn private_copy(path: &Path, refused: rusqlite::Error, cancel: &Cancel) -> Resul
     let directory = private_directory()?;
     let copy = directory.path().join("copy.db");
     copy_unchanged(path, &copy, cancel)?;
-    let notice = "read a private copy, since the file could not be opened without writing beside \
-                  it (an unfinished transaction, or a directory that cannot be written)";
+    let notice = "reading from a temporary copy: the file has an unfinished transaction, or its \
+         directory cannot be written";
     open_copy(directory, &copy, notice.into())
 }
 
@@ -321,7 +320,7 @@ fn copy_unchanged(path: &Path, copy: &Path, cancel: &Cancel) -> Result<()> {
     }
     Err(Error::new(
         Code::Connect,
-        "the database is being written and cannot be locked: its directory is not writable for us",
+        "the database is being written and cannot be locked: its directory is not writable",
     )
     .hint("run as the user who owns the file, or try again when nobody writes"))
 }

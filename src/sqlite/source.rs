@@ -25,6 +25,7 @@ use crate::sidecar::{
 };
 use crate::source::{ORPHANS_NAMED, Orphans, Source, SourceOptions};
 use chronicle_archive::Origin;
+use chronicle_archive::show_count;
 use chronicle_archive::{Batch, Column, Kind, Stream, show_text};
 
 /// The batches that wait between the reading thread and the rest.
@@ -223,7 +224,11 @@ fn left_out(connection: &Connection, catalog: &SqliteCatalog) -> rusqlite::Resul
     let mut said = Vec::new();
     for table in catalog.others() {
         let rows = count(connection, &table.name)?;
-        said.push(format!("table {} is not exported ({rows} rows)", show_text(&table.name)));
+        said.push(format!(
+            "table {} is not exported ({})",
+            show_text(&table.name),
+            show_count(rows, "rows")
+        ));
     }
     for stream in &catalog.layout.streams {
         for column in catalog.table(stream).into_iter().flat_map(|t| &t.columns) {
@@ -404,7 +409,7 @@ fn with_entries(stream: &Stream, only: Option<&str>) -> String {
     )
 }
 
-/// Counts the rows whose parent is not there; they are exported all the same.
+/// Counts the rows whose parent is not there; they are exported anyway.
 fn orphans(
     connection: &Connection,
     catalog: &SqliteCatalog,
@@ -457,12 +462,12 @@ fn orphans_of(
     let sql =
         format!("SELECT {}, {} {from} LIMIT {ORPHANS_NAMED}", shown_key(&key), shown_key(&refers));
     let mut statement = connection.prepare(&sql)?;
-    let first = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let samples = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let names: Vec<String> = reference.columns.iter().map(|c| described.logical(c)).collect();
     Ok(Some(Orphans {
         stream: child.name.clone(),
         column: names.join(", "),
         rows: rows.unsigned_abs(),
-        first: first.collect::<rusqlite::Result<_>>()?,
+        samples: samples.collect::<rusqlite::Result<_>>()?,
     }))
 }

@@ -33,13 +33,13 @@ pub struct Change {
     /// The column.
     pub column: String,
     /// What was done.
-    pub what: ChangeKind,
+    pub kind: ChangeKind,
     /// Why.
     pub reason: String,
     /// How many values.
     pub values: u64,
     /// The key of the first row.
-    pub first: String,
+    pub first_key: String,
 }
 
 /// A part of a row, by its place in the plan of its stream.
@@ -107,16 +107,16 @@ impl ChangeLog {
                 let change = Change {
                     stream: planned.name().to_owned(),
                     column: subject.name(planned).to_owned(),
-                    what: *kind,
+                    kind: *kind,
                     reason: reason.to_string(),
                     values: *values,
-                    first: first.clone(),
+                    first_key: first.clone(),
                 };
                 (*stream, change)
             })
             .collect();
         changes.sort_by(|(n, a), (m, b)| {
-            (n, &a.column, a.what, &a.reason).cmp(&(m, &b.column, b.what, &b.reason))
+            (n, &a.column, a.kind, &a.reason).cmp(&(m, &b.column, b.kind, &b.reason))
         });
         changes.into_iter().map(|(_, change)| change).collect()
     }
@@ -138,7 +138,7 @@ mod tests {
             log.count_row(2, || key.to_owned());
         }
         let shown: Vec<_> = (log.all(&plan).into_iter())
-            .map(|c| (c.stream, c.column, c.what, c.reason, c.values, c.first))
+            .map(|c| (c.stream, c.column, c.kind, c.reason, c.values, c.first_key))
             .collect();
         let expected = |column: &str, kind, reason: &str| {
             ("notes".to_owned(), column.to_owned(), kind, reason.to_owned(), 2, "1".to_owned())

@@ -60,8 +60,7 @@ impl ClockSkew {
     pub(super) fn shifted(&self) -> Option<String> {
         (self.shifted > 0).then(|| {
             format!(
-                "events.created_at: {} of {} values are off by the zone once more, as some versions \
-                 of SQLite wrote them; they were copied unchanged",
+                "events.created_at: {} of {} values were shifted twice by SQLite; copied unchanged",
                 self.shifted, self.events
             )
         })

@@ -51,17 +51,25 @@ fn obeys(column: &ColumnPlan, value: Value<'_>) -> std::result::Result<(), Refus
             if !texts.iter().any(|t| t.as_bytes() == text) =>
         {
             let shown = show(value);
-            refuse(format!("\"{shown}\" is none of what the target allows: {}", texts.join(", ")))
+            refuse(format!(
+                "\"{shown}\" is not allowed by the target's CHECK (allowed: \
+                 {})",
+                texts.join(", ")
+            ))
         }
         (Some(CheckConstraint::OneOf(texts)), Value::Int(_) | Value::Real(_) | Value::Blob(_)) => {
             let texts = texts.join(", ");
-            refuse(format!("{} is none of what the target allows: {texts}", class(value)))
+            refuse(format!(
+                "{} is not allowed by the target's CHECK (allowed: \
+                 {texts})",
+                class(value)
+            ))
         }
         (Some(CheckConstraint::AtLeast(least)), Value::Int(v)) if v < *least => {
-            refuse(format!("{v} is below {least}, the least that the target allows"))
+            refuse(format!("{v} is below {least}, the minimum of the target's CHECK"))
         }
         (Some(CheckConstraint::AtLeast(least)), Value::Real(v)) if v < *least as f64 => {
-            refuse(format!("{v} is below {least}, the least that the target allows"))
+            refuse(format!("{v} is below {least}, the minimum of the target's CHECK"))
         }
         _ => Ok(()),
     }

@@ -161,7 +161,7 @@ impl Refusals {
         column: &str,
         why: &str,
     ) -> Result<()> {
-        let reason = format!("{why}: it says something else here");
+        let reason = format!("{why}: it has another value here");
         if self.collects() {
             let remedy = Some(Remedy::MissingColumn.flags());
             self.problem(row, Some(column.to_owned()), &reason, Code::Conflict, remedy);
@@ -200,7 +200,7 @@ impl Refusals {
                 column: column.clone(),
                 reason: reason.clone(),
                 rows: found.rows,
-                first: found.samples.clone(),
+                samples: found.samples.clone(),
                 remedy: found.remedy.map(str::to_owned),
             })
             .collect()
@@ -263,18 +263,18 @@ fn no_value(plan: &Plan, row: ArchiveRow<'_>, refused: &Refused) -> Error {
 fn hint(remedy: Option<Remedy>, zone: Option<&str>) -> String {
     match (remedy, zone) {
         (Some(Remedy::AssumeZone), Some(zone)) => format!(
-            "say in which time zone these times were written: --assume-tz ZONE; the archive \
-             was made on a machine in {zone}: --assume-tz archive"
+            "name the time zone of these times: --assume-tz ZONE; the archive was exported in \
+             {zone}: --assume-tz archive"
         ),
-        (Some(Remedy::AssumeZone), None) => "say in which time zone these times were written: \
-             --assume-tz ZONE, for example --assume-tz Europe/Berlin"
+        (Some(Remedy::AssumeZone), None) => "name the time zone of these times, for example \
+             --assume-tz Europe/Berlin"
             .into(),
         (Some(Remedy::MapVocabulary), _) => vocabulary::HINT.into(),
         (Some(Remedy::Adapt), _) => "--on-unrepresentable=adapt loads the nearest value that the \
              target holds and counts it, =preserve stores the original in the sidecar table, \
              =reject leaves the row out and writes it to --rejects FILE"
             .into(),
-        _ => "this value has no form that the column holds: --on-unrepresentable=reject leaves \
+        _ => "the column can hold no form of this value: --on-unrepresentable=reject leaves \
               the row out and writes it to --rejects FILE"
             .into(),
     }
@@ -331,7 +331,7 @@ mod tests {
     fn a_check_collects_what_would_stop_the_import() {
         let (settled, problems) = settle(OnProblem::Collect, OnUnrepresentable::Fail);
         assert_eq!(settled.unwrap().len(), 1);
-        assert_eq!((problems[0].rows, problems[0].first.as_slice()), (1, &["7".to_owned()][..]));
+        assert_eq!((problems[0].rows, problems[0].samples.as_slice()), (1, &["7".to_owned()][..]));
         assert!(problems[0].remedy.as_deref().unwrap().starts_with("--on-unrepresentable"));
     }
 }

@@ -177,8 +177,8 @@ impl Transformer {
     ) {
         let (column, subject) = (&plan.columns[n], Subject::Column(n));
         if mapping.spelled_otherwise {
-            let reason = "the row that it refers to spells this UUID otherwise: the reference \
-                          comes back in that spelling";
+            let reason = "the row that it refers to spells this UUID differently: the reference \
+                 comes back in that spelling";
             self.changes.note(subject, ChangeKind::Remapped, reason);
         }
         if mapping.same {
@@ -186,15 +186,13 @@ impl Transformer {
         }
         match self.adapts() {
             Some(kind) if ids.own && mapping.clashes => {
-                self.changes.note(subject, kind, format!("{CLASH}: a derived one is loaded"));
+                self.changes.note(subject, kind, format!("{CLASH}: one derived from it is loaded"));
             }
             _ if ids.own && !mapping.respelled => {
                 let reason = match key {
-                    MappedKey::Uuid(_) => "the id is no UUID: a derived one is loaded",
-                    MappedKey::Integer(_) => "the id is no integer: a number is loaded",
-                    MappedKey::Text(_) | MappedKey::Blob(_) => {
-                        "the row gets back the id it had before"
-                    }
+                    MappedKey::Uuid(_) => "the id is not a UUID: one derived from it is loaded",
+                    MappedKey::Integer(_) => "the id is not an integer: a number is loaded",
+                    MappedKey::Text(_) | MappedKey::Blob(_) => "the row gets back its original id",
                 };
                 self.changes.note(subject, ChangeKind::Remapped, reason);
             }
@@ -207,7 +205,7 @@ impl Transformer {
         if mapping.dangling {
             // or the number would be given to another row one day
             self.originals.missing(&kept_reference(&column.name), value);
-            let reason = "there is no row with this id: a number stands for it";
+            let reason = "no row has this id: it is replaced by a number";
             self.changes.note(subject, ChangeKind::Remapped, reason);
         }
         let wanted = ids.own && (self.originals.preserves() || !mapping.respelled);

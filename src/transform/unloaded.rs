@@ -100,7 +100,7 @@ impl UnloadedRows {
                 && self.spill.get(to.space, &self.name)?.is_some();
             if found {
                 let key: Vec<String> = to.columns.iter().map(|n| show(row.value(*n))).collect();
-                let reason = format!("{of} {} is not loaded either", key.join(", "));
+                let reason = format!("row {} of {of} was left out", key.join(", "));
                 missing.push(MissingParent { column: *first, reason });
             }
         }
@@ -174,7 +174,7 @@ mod tests {
         let member = row(1, &[Value::Int(7), Value::Int(3), Value::Null]);
         unloaded.note(ArchiveRow { source: &streams[1], batch: &member, row: 0 }).unwrap();
         let missing = at(&note, &mut unloaded).unwrap();
-        assert_eq!(missing.reason, "members 7, 3 is not loaded either");
+        assert_eq!(missing.reason, "row 7, 3 of members was left out");
         assert_eq!(missing.column, 1);
         let other = row(2, &[Value::Int(1), Value::Int(7), Value::Null, Value::Int(4)]);
         assert_eq!(at(&other, &mut unloaded), None, "another member of this account");
@@ -183,6 +183,6 @@ mod tests {
         let account = row(0, &[Value::Int(7), Value::Null]);
         unloaded.note(ArchiveRow { source: &streams[0], batch: &account, row: 0 }).unwrap();
         let missing = at(&note, &mut unloaded).unwrap();
-        assert_eq!(missing.reason, "accounts 7 is not loaded either");
+        assert_eq!(missing.reason, "row 7 of accounts was left out");
     }
 }

@@ -104,7 +104,7 @@ impl TransformWorker {
     }
 
     /// Reports which rows of the archive's batch the target has rejected, so that what refers to them
-    /// is not loaded either, and gives the buffers back.
+    /// was left out, and gives the buffers back.
     pub fn done(&self, load_batch: LoadBatch, rejected: Vec<usize>) {
         let LoadBatch { batch, target, .. } = load_batch;
         // the thread may have ended: it needs no more

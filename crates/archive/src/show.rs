@@ -23,7 +23,7 @@ pub fn show(value: Value<'_>) -> String {
             String::from_utf8_lossy(&text).into_owned()
         }
         Value::Text(bytes) => show_text(&String::from_utf8_lossy(bytes)),
-        Value::Blob(bytes) => format!("a blob of {} bytes", bytes.len()),
+        Value::Blob(bytes) => format!("a blob of {}", show_count(bytes.len() as u64, "bytes")),
     }
 }
 
@@ -42,9 +42,67 @@ pub fn show_text(text: &str) -> String {
     shown
 }
 
+/// A count with its noun for a message; `plural` is the noun's plural, such as the name of a stream.
+///
+/// ```
+/// use chronicle_archive::show_count;
+///
+/// assert_eq!(show_count(1, "sessions"), "1 session");
+/// assert_eq!(show_count(1225, "events"), "1,225 events");
+/// ```
+pub fn show_count(count: u64, plural: &str) -> String {
+    let digits = count.to_string();
+    let mut text = String::with_capacity(digits.len() * 2 + plural.len());
+    for (n, digit) in digits.chars().enumerate() {
+        if n > 0 && (digits.len() - n).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text.push(' ');
+    match count {
+        1 => text.push_str(&singular(plural)),
+        _ => text.push_str(plural),
+    }
+    text
+}
+
+/// The singular of an English noun in the plural; a word that is none stays the same.
+fn singular(plural: &str) -> String {
+    let ends = |endings: &[&str]| endings.iter().any(|ending| plural.ends_with(ending));
+    if let Some(stem) = plural.strip_suffix("ies") {
+        return format!("{stem}y");
+    }
+    let cut = match () {
+        () if ends(&["sses", "xes"]) => 2,
+        () if ends(&["ss", "us", "is"]) => 0,
+        () => usize::from(ends(&["s"])),
+    };
+    plural[..plural.len() - cut].to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counts_are_grouped_and_agree_with_their_noun() {
+        let shown = [
+            (0, "rows", "0 rows"),
+            (1, "rows", "1 row"),
+            (999, "rows", "999 rows"),
+            (1_000, "rows", "1,000 rows"),
+            (1_234_567, "tool_events", "1,234,567 tool_events"),
+            (1, "entries", "1 entry"),
+            (1, "addresses", "1 address"),
+            (1, "indexes", "1 index"),
+            (1, "project_context", "1 project_context"),
+            (1, "status", "1 status"),
+        ];
+        for (count, plural, expected) in shown {
+            assert_eq!(show_count(count, plural), expected);
+        }
+    }
 
     #[test]
     fn shown_text_is_short_and_has_no_control_characters() {

@@ -220,7 +220,7 @@ pub(super) fn refused(
     };
     let error = failed(info, code, what, e);
     match code {
-        Code::Conflict => error.hint("two rows of the archive cannot both be there"),
+        Code::Conflict => error.hint("two rows of the archive conflict with each other"),
         _ => with_hint(code, error),
     }
 }
@@ -234,7 +234,7 @@ pub(super) fn is_about_a_value(state: &SqlState) -> bool {
 pub(super) fn with_hint(code: Code, error: Error) -> Error {
     match code {
         Code::Value if error.next_step().is_none() => {
-            error.hint("mend the value in the source and export again; nothing was changed")
+            error.hint("correct the value in the source and export again; nothing was changed")
         }
         Code::Orphan => error.hint(ENFORCED),
         _ => error,

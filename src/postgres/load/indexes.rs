@@ -54,7 +54,7 @@ impl PgTarget {
             self.run("cannot go back to a savepoint", "ROLLBACK TO SAVEPOINT with_indexes").await?;
             return Ok(Vec::new());
         }
-        self.run("cannot take indexes away", &format!("RELEASE SAVEPOINT with_indexes; {drop}"))
+        self.run("cannot drop the indexes", &format!("RELEASE SAVEPOINT with_indexes; {drop}"))
             .await?;
         Ok(found)
     }
@@ -162,7 +162,7 @@ impl PgTarget {
             format!("; the longest row in it has key {}", show_text(&key))
         });
         let name = show_text(&index.name);
-        let what = format!("{}: index {name} cannot be made{longest}", table.name);
+        let what = format!("{}: index {name} cannot be rebuilt{longest}", table.name);
         let code = if value { Code::Value } else { Code::Target };
         let error = with_hint(code, self.connection.failed(code, what, e));
         match error.next_step() {

@@ -213,8 +213,8 @@ impl PgLoading {
             Mode::Load { .. } => Vec::new(),
             Mode::Rehearse(problems) => problems.all(),
         };
-        let (loaded, orphans) = (self.loaded.clone(), self.orphans.clone());
-        Ok(ImportStats { loaded, orphans, problems, notices: self.db.notices.clone() })
+        let (streams, orphans) = (self.loaded.clone(), self.orphans.clone());
+        Ok(ImportStats { streams, orphans, problems, notices: self.db.notices.clone() })
     }
 
     /// Does for all tables what had to wait for their rows, and undoes what kept them from acting.
@@ -235,8 +235,8 @@ impl PgLoading {
         self.db.connection.client.batch_execute("COMMIT").await.map_err(|e| {
             let error = self.db.connection.failed(Code::Target, "the commit failed", e);
             error.hint(
-                "if the connection was lost in this moment, the rows may be there: import again, \
-                 rows that are there already are skipped",
+                "if the connection was lost at that moment, the rows may have been committed: \
+                 import again, existing rows are skipped",
             )
         })
     }

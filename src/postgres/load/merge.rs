@@ -129,7 +129,7 @@ impl Merge<'_> {
                     quoted(becomes)
                 ),
             )
-            .hint("the column holds less than the value says: give it a wider type"));
+            .hint("the column cannot hold the whole value: widen its type before the import"));
         }
         Ok(())
     }
@@ -148,7 +148,7 @@ impl Merge<'_> {
             Code::Conflict,
             format!("{}: row with key {}: {what}", self.table.name, show_text(key)),
         )
-        .hint("import into an empty database, or remove that row from the target first")
+        .hint("compare the two rows with `chronicle-dump diff`, or import into an empty database")
     }
 
     /// SQL for the keys of staged rows that another staged row has, too, and how many there are.
@@ -166,7 +166,11 @@ impl Merge<'_> {
         let sql = format!("{} LIMIT 1", self.duplicates_sql());
         match self.read(&sql, |row| row.optional()).await?.into_iter().next() {
             None => Ok(()),
-            Some(key) => Err(self.conflict(&key.unwrap_or_default(), "the archive holds it twice")),
+            Some(key) => Err(self.conflict(
+                &key.unwrap_or_default(),
+                "the archive contains it \
+                 twice",
+            )),
         }
     }
 
@@ -201,8 +205,8 @@ impl Merge<'_> {
             .read(&sql, |row| Ok((row.optional()?.unwrap_or_default(), row.text()?, row.text()?)));
         let Some((key, column, rows)) = read.await?.into_iter().next() else { return Ok(()) };
         let what = format!(
-            "the target has this row already, with another value in \"{column}\" ({rows} rows \
-             differ)"
+            "the target has this row already, with another value in \"{column}\" (rows that \
+             differ: {rows})"
         );
         Err(self.conflict(&key, &what))
     }

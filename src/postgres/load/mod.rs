@@ -76,7 +76,7 @@ impl PgTarget {
                 return e;
             }
             let known = e.next_step().unwrap_or_default().to_owned();
-            e.hint(format!("--create makes Chronicle's tables there; {known}"))
+            e.hint(format!("--create creates Chronicle's tables; {known}"))
         })?;
         let name = instance(&connection, &found.schema).await?;
         Ok(PgTarget {

@@ -13,7 +13,7 @@ use crate::postgres::catalog::{PgCatalog, PgTable, Trigger, triggers};
 use crate::postgres::connection::Connection;
 use crate::postgres::conninfo::ConnInfo;
 use crate::postgres::{literal, quoted};
-use chronicle_archive::show_text;
+use chronicle_archive::{show_count, show_text};
 
 impl PgTarget {
     /// Finds for a check what would keep this role from loading, and which rules are not for it.
@@ -40,7 +40,7 @@ impl PgTarget {
                 }
             }
             if !own.is_empty() && !as_replica && !rights.owner {
-                let reason = format!("this role cannot switch off the triggers {}", own.join(", "));
+                let reason = format!("this role cannot disable the triggers {}", own.join(", "));
                 problems.blocker(&stream.stream, reason, "connect as the owner of the table");
             } else if !own.is_empty() {
                 let (table, names) = (&stream.table_name, own.join(", "));
@@ -48,8 +48,9 @@ impl PgTarget {
             }
             if rights.policies > 0 {
                 notices.push(format!(
-                    "{}: {} row level security policies, none of which applies to this role",
-                    stream.table_name, rights.policies
+                    "{}: {}, none of which applies to this role",
+                    stream.table_name,
+                    show_count(rights.policies, "row level security policies")
                 ));
             }
         }
@@ -95,8 +96,8 @@ impl PgTarget {
             catalog.tables.iter().filter(loaded).map(columns).collect()
         };
         if shape(&now) != shape(&self.found) {
-            return Err(Error::new(Code::Target, "the tables were changed while we looked")
-                .hint("nothing was changed by us; try again"));
+            return Err(Error::new(Code::Target, "the tables were changed while they were read")
+                .hint("nothing was changed; try again"));
         }
         Ok(())
     }
@@ -143,7 +144,7 @@ impl PgTarget {
                 quoted(&trigger.name)
             );
             let what = format!(
-                "the trigger {} of {} would change what is loaded and cannot be switched off",
+                "the trigger {} of {} would change what is loaded and cannot be disabled",
                 show_text(&trigger.name),
                 trigger.table
             );
@@ -151,8 +152,8 @@ impl PgTarget {
         }
         if !found.is_empty() {
             self.notices.push(format!(
-                "{} triggers of the target did not fire: rows are loaded as they are in the archive",
-                found.len()
+                "{} of the target did not fire: rows are loaded unchanged",
+                show_count(found.len() as u64, "triggers")
             ));
         }
         self.disabled = firing;
@@ -180,7 +181,7 @@ impl PgTarget {
                 self.found.full_name(&trigger.table),
                 quoted(&trigger.name)
             );
-            self.run("cannot switch a trigger on again", &sql).await?;
+            self.run("cannot enable a trigger again", &sql).await?;
         }
         Ok(())
     }
@@ -258,8 +259,8 @@ pub(super) async fn who_may_read(connection: &Connection) -> Result<Option<Strin
     let sql = "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = 'anon'";
     let rows = connection.rows(Code::Target, "cannot read the roles", sql).await?;
     Ok((!rows.is_empty()).then(|| {
-        "the new tables are as open as Chronicle's own schema makes them: who has the project's \
-         anon key can read and write them"
+        "the new tables are as open as in Chronicle's own schema: anyone with the project's anon \
+         key can read and write them"
             .into()
     }))
 }

@@ -55,7 +55,7 @@ impl PgLoading {
             match wanted {
                 Some(OnOrphans::Skip) => {
                     let rows = self.skip(stream, &reference, load, &staging).await?;
-                    self.loaded[number].orphans_skipped += rows;
+                    self.loaded[number].skipped_orphans += rows;
                     skipped += rows;
                 }
                 Some(OnOrphans::Adopt) if self.adopts(&reference) => {
@@ -81,8 +81,8 @@ impl PgLoading {
             None => orphans.push(left),
             Some(noted) => {
                 noted.rows += left.rows;
-                let room = ORPHANS_NAMED.saturating_sub(noted.first.len());
-                noted.first.extend(left.first.into_iter().take(room));
+                let room = ORPHANS_NAMED.saturating_sub(noted.samples.len());
+                noted.samples.extend(left.samples.into_iter().take(room));
             }
         }
         Ok(())
@@ -268,14 +268,14 @@ impl PgLoading {
         Err(Error::new(
             Code::Orphan,
             format!(
-                "{}: {count} rows violate the foreign key {}: {} is not in {}",
+                "{}: the foreign key {} is violated in {count} rows: {} is not in {}",
                 key.table,
                 show_text(&key.name),
                 key.columns.join(", "),
                 key.parent
             ),
         )
-        .hint("load what they refer to first, or remove them from the source"))
+        .hint("load the rows that they refer to first, or correct the references in the source"))
     }
 
     /// The error of staged rows that violate a foreign key.
@@ -405,11 +405,11 @@ impl PgLoading {
             let key = row.optional()?.unwrap_or_else(|| "NULL".into());
             Ok(((key, row.text()?), row.parsed::<u64>()?))
         });
-        let (first, counts): (Vec<_>, Vec<u64>) = read.await?.into_iter().unzip();
+        let (samples, counts): (Vec<_>, Vec<u64>) = read.await?.into_iter().unzip();
         let Some(rows) = counts.first().copied() else { return Ok(None) };
         let names: Vec<&str> = columns.iter().map(|c| c.name.as_str()).collect();
         let (stream, column) = (stream.stream.clone(), names.join(", "));
-        Ok(Some(Orphans { stream, column, rows, first }))
+        Ok(Some(Orphans { stream, column, rows, samples }))
     }
 }
 

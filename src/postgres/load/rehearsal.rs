@@ -106,7 +106,7 @@ impl Merge<'_> {
     /// Everything that a merge would refuse. Of rows that are `clean` so far the server is asked, too.
     pub(super) async fn problems(&self, clean: bool) -> Result<Vec<Problem>> {
         let (mut found, key) = (Vec::new(), self.key.text("s"));
-        let mut asked = vec![(self.duplicates_sql(), "the archive holds it twice".to_owned())];
+        let mut asked = vec![(self.duplicates_sql(), "the archive contains it twice".to_owned())];
         let differs: Vec<String> = (self.differences().into_iter())
             .filter(|(column, _)| !self.is_added(column))
             .map(|(_, differs)| differs)
@@ -135,16 +135,17 @@ impl Merge<'_> {
             let read = self.read(&sql, |row| {
                 Ok((row.optional()?.unwrap_or_else(|| "NULL".into()), row.parsed::<u64>()?))
             });
-            let (first, counts): (Vec<String>, Vec<u64>) = read.await?.into_iter().unzip();
+            let (samples, counts): (Vec<String>, Vec<u64>) = read.await?.into_iter().unzip();
             let Some(rows) = counts.first().copied() else { continue };
-            let hint = "import into an empty database, or remove these rows from the target first";
+            let hint = "compare the rows with `chronicle-dump diff`, or import into an empty \
+                 database";
             found.push(Problem {
                 code: Code::Conflict.word(),
                 stream: self.stream.stream.clone(),
                 column: None,
                 reason,
                 rows,
-                first,
+                samples,
                 remedy: Some(hint.into()),
             });
         }

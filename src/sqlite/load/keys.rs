@@ -132,8 +132,8 @@ impl Keys {
         Err(Error::new(
             Code::Plan,
             format!(
-                "{}: {columns} {are} not a unique key in this database, so rows that are there \
-                 already could not be recognised; nothing was changed",
+                "{}: {columns} {are} not a unique key in this database, so existing rows could \
+                 not be recognised; nothing was changed",
                 stream.table_name
             ),
         )

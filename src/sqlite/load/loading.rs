@@ -135,7 +135,7 @@ impl SqliteLoading {
             None => Vec::new(),
         };
         Ok(ImportStats {
-            loaded: self.streams.iter().map(|s| s.loaded.clone()).collect(),
+            streams: self.streams.iter().map(|s| s.loaded.clone()).collect(),
             orphans,
             problems: self.problems.as_ref().map_or_else(Vec::new, Problems::all),
             notices,

@@ -267,12 +267,12 @@ fn existing(path: &Path) -> Result<PathBuf> {
     if !path.exists() {
         let shown = show_path(path.display());
         return Err(Error::new(Code::NotFound, format!("{shown}: no such file"))
-            .hint("--create makes a new database in the layout of Chronicle's hooks"));
+            .hint("--create creates a new database in the layout of Chronicle's hooks"));
     }
     let file = resolve(path)?;
     if Head::read(&file)?.empty {
         return Err(Error::new(Code::Layout, "the file is empty, not a Chronicle database")
-            .hint("remove it and say --create"));
+            .hint("delete it and use --create"));
     }
     Ok(file)
 }

@@ -266,7 +266,7 @@ impl SqliteLoading {
             columns.iter().map(|c| format!("t.{}", quoted(&column(c).physical))).collect();
         let sql = format!("SELECT o.key, {} {from} LIMIT {ORPHANS_NAMED}", refers.join(", "));
         let mut statement = self.db.connection.prepare(&sql)?;
-        let first = statement.query_map([], |row| {
+        let samples = statement.query_map([], |row| {
             let part = |n: usize| Ok(show(from_sqlite(row.get_ref(n + 1)?)));
             let parent = (0..refers.len()).map(part).collect::<rusqlite::Result<Vec<String>>>()?;
             Ok((row.get(0)?, parent.join(", ")))
@@ -275,7 +275,7 @@ impl SqliteLoading {
             stream: progress.loaded.stream.clone(),
             column: columns.iter().map(|c| column(c).name.as_str()).collect::<Vec<_>>().join(", "),
             rows: rows.unsigned_abs(),
-            first: first.collect::<rusqlite::Result<_>>()?,
+            samples: samples.collect::<rusqlite::Result<_>>()?,
         }))
     }
 
@@ -288,7 +288,7 @@ impl SqliteLoading {
             let mut shrunk = BTreeSet::new();
             for left in &round {
                 let rows = self.skip(left.stream, left.check).map_err(cannot)?;
-                self.streams[left.stream].loaded.orphans_skipped += rows;
+                self.streams[left.stream].loaded.skipped_orphans += rows;
                 shrunk.insert(self.streams[left.stream].table);
             }
             self.note_again(&shrunk).map_err(cannot)?;
@@ -396,7 +396,7 @@ impl SqliteLoading {
             kept.defaulted(WHOLE_ROW, &row.get::<_, String>(1)?);
             Ok(SidecarEntry { row: 0, key: row.get(0)?, text: kept.text() })
         };
-        let cannot = |e| failed(Code::Target, "cannot make the rows that orphans refer to", e);
+        let cannot = |e| failed(Code::Target, "cannot create the rows that orphans refer to", e);
         let adopted = (self.db.connection.prepare(&sql))
             .and_then(|mut insert| insert.query_map([], made)?.collect())
             .map_err(cannot)?;
@@ -410,7 +410,7 @@ impl SqliteLoading {
                     show_text(&parent.name)
                 ),
             )
-            .hint("--orphans=keep loads the rows as they are, --orphans=skip leaves them out")),
+            .hint("--orphans=keep loads the rows unchanged, --orphans=skip leaves them out")),
         }
     }
 }

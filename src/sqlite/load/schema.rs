@@ -121,7 +121,13 @@ pub(super) fn blocker(path: &Path) -> Option<String> {
     }
     let directory = path.parent()?;
     let closed = directory.metadata().is_ok_and(|data| data.permissions().readonly());
-    closed.then(|| format!("{}: no journal can be made there", show_path(directory.display())))
+    closed.then(|| {
+        format!(
+            "{}: no journal can be created in its \
+         directory",
+            show_path(directory.display())
+        )
+    })
 }
 
 pub(super) fn describe(connection: &Connection, found: &SqliteCatalog) -> Result<Catalog> {

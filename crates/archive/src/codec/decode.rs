@@ -176,16 +176,18 @@ impl Decoder {
         let refused =
             JsonIssues::INVALID.union(JsonIssues::DUPLICATE).union(JsonIssues::NOT_OBJECT);
         if self.scanner.scan(side).intersects(refused) {
-            return Err(wrong(
-                "something else",
-                "one object with distinct names beside the record",
-            ));
+            return Err(wrong("something else", "one `chronicle` object with distinct names"));
         }
         let parsed: Side = serde_json::from_slice(side).map_err(|e| {
-            wrong("something else", "objects of texts, or true, beside the record").because(e)
+            wrong(
+                "something else",
+                "objects of texts, or true, in the `chronicle` \
+                 object",
+            )
+            .because(e)
         })?;
         for (name, tagged) in &parsed.exact {
-            let n = self.column_named(name, "an exact value of no column")?;
+            let n = self.column_named(name, "an exact value for an unknown column")?;
             let (1, Some((tag, text))) = (tagged.len(), tagged.iter().next()) else {
                 return Err(wrong("several exact values", "one").at(column_at(name)));
             };
@@ -201,16 +203,13 @@ impl Decoder {
             );
             let (start, end) = self.spans[n];
             if self.scratch != line[start..end] {
-                return Err(wrong(
-                    "a record value",
-                    "the portable form of the exact value beside it",
-                )
-                .at(column_at(name)));
+                return Err(wrong("a record value", "the portable form of its exact value")
+                    .at(column_at(name)));
             }
             batch.replace(first_cell + n, owned.value());
         }
         for (name, text) in &parsed.offsets {
-            let n = self.column_named(name, "an offset of no column")?;
+            let n = self.column_named(name, "an offset for an unknown column")?;
             let offset = self.offset(line, n, text).map_err(|e| e.at(column_at(name)))?;
             batch.set_offset(first_cell + n, offset);
         }
@@ -230,7 +229,11 @@ impl Decoder {
         let local = time.map(|time| read_text(time, ZoneRule::Refuse));
         match self.columns[n].time_text.is_time() && local == Some(Err(NotInstant::NoZone)) {
             true => Ok(offset),
-            false => Err(wrong("an offset of another value", "one of a time without a zone")),
+            false => Err(wrong(
+                "an offset for another kind of value",
+                "an offset for a time \
+                 without a zone",
+            )),
         }
     }
 

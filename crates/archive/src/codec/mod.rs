@@ -116,7 +116,7 @@ mod tests {
                 r#"{"exact":{"c2":{"json":"{\"n\":1e998}"}}}"#,
                 Some("column c2: found a record value, expected the portable form"),
             ),
-            (r#"{"exact":{"c3":{"text":"a"}}}"#, Some("an exact value of no column")),
+            (r#"{"exact":{"c3":{"text":"a"}}}"#, Some("an exact value for an unknown column")),
             (r#"{"exact":{"c2":{"jsonc":"{}"}}}"#, Some("the exact tag \"jsonc\" is not known")),
             (r#"{"offsets":{"c1":"+02:00"}}"#, Some("expected one of a time without a zone")),
             (r#"{"offsets":{},"offsets":{}}"#, Some("one object with distinct names")),

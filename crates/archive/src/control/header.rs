@@ -110,7 +110,7 @@ impl Header {
         let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
         let version = std::str::from_utf8(&rest[..digits]).unwrap_or("");
         if version.is_empty() {
-            return Err(damaged("the header's version is no number".into()));
+            return Err(damaged("the header's version is not a number".into()));
         }
         if version != VERSION.to_string() {
             return Err(unsupported(format!(

@@ -96,7 +96,7 @@ pub(super) fn parse_object<'a, T: Deserialize<'a>>(line: &'a [u8], what: &str) -
         return Err(damaged(format!("the {what} line names a key twice")));
     }
     serde_json::from_slice(text)
-        .map_err(|e| damaged(format!("the {what} line is not of the format")).because(e))
+        .map_err(|e| damaged(format!("the {what} line does not follow the format")).because(e))
 }
 
 pub(super) fn damaged(message: String) -> ArchiveError {

@@ -25,7 +25,7 @@ impl FrameHeader {
         if *magic != ZSTD_MAGIC {
             return Err(ArchiveError::new(
                 ErrorKind::Damaged,
-                "something else stands where the next zstd frame should start",
+                "no zstd frame where the next one should start",
             ));
         }
         Self::parse_descriptor(rest)

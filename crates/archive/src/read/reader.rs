@@ -18,6 +18,7 @@ pub use crate::read::frames::Limits;
 use crate::read::frames::{Container, Framing, foreign, truncated};
 use crate::read::prefetch::{DECODERS, Prefetch};
 use crate::seek_table;
+use crate::show::show_count;
 use crate::write::processors;
 
 /// The state of the seek table, which is a cache: wrong or missing, the data are whole.
@@ -99,7 +100,11 @@ impl<R: Read> Chunks<R> {
         match self {
             Chunks::Here(here) => Ok(&mut here.0),
             Chunks::End(Some(container)) => Ok(container),
-            _ => Err(ArchiveError::new(ErrorKind::Internal, "the archive is read no further")),
+            _ => Err(ArchiveError::new(
+                ErrorKind::Internal,
+                "the archive cannot be read any \
+                 further",
+            )),
         }
     }
 }
@@ -295,7 +300,11 @@ impl<R: Read> ArchiveReader<R> {
             }
             Control::Manifest(manifest) => {
                 if lines != 0 {
-                    return Err(damaged("the manifest does not stand alone").at(self.place()));
+                    return Err(damaged(
+                        "the manifest shares its frame with other \
+                         lines",
+                    )
+                    .at(self.place()));
                 }
                 rows.map_err(|fault| fault.error)?;
                 self.tail = batch.adopt(Vec::new());
@@ -341,7 +350,8 @@ impl<R: Read> ArchiveReader<R> {
         })?;
         if rows != checkpoint.rows || rows == 0 {
             return Err(damaged(format!(
-                "it holds {rows} rows and its checkpoint counts {}",
+                "it holds {}, but its checkpoint counts {}",
+                show_count(rows, "rows"),
                 checkpoint.rows
             ))
             .at(self.place()));
@@ -426,12 +436,13 @@ impl<R: Read> ArchiveReader<R> {
         format!("chunk {}", self.chunk)
     }
 
-    /// Adds to an error how much of the archive was whole before it.
+    /// Adds to an error how much of the archive was complete before it.
     fn tell_progress(&self, error: ArchiveError) -> ArchiveError {
         let rows: Vec<String> = (self.schema.streams.iter().zip(&self.rows))
-            .map(|(stream, rows)| format!("{rows} {}", stream.name))
+            .map(|(stream, rows)| show_count(*rows, &stream.name))
             .collect();
-        error.at(format_args!("after {} whole chunks ({})", self.chunk, rows.join(", ")))
+        let chunks = show_count(self.chunk, "complete chunks");
+        error.at(format_args!("after {chunks} ({})", rows.join(", ")))
     }
 }
 
@@ -448,7 +459,11 @@ fn check(
     } else if checkpoint.prev.as_deref() != prev {
         "the chain of checkpoints is broken".into()
     } else if checkpoint.bytes != bytes as u64 {
-        format!("it holds {bytes} bytes and its checkpoint counts {}", checkpoint.bytes)
+        format!(
+            "it holds {}, but its checkpoint counts {}",
+            show_count(bytes as u64, "bytes"),
+            checkpoint.bytes
+        )
     } else if checkpoint.sha256 != sha256 {
         "its bytes do not have the SHA-256 of its checkpoint".into()
     } else {

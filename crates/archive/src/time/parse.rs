@@ -30,8 +30,8 @@ impl fmt::Display for NotInstant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             NotInstant::NoZone => "a local time without a zone",
-            NotInstant::Gap => "a local time that the zone skips",
-            NotInstant::Overlap => "a local time that occurs twice in the zone",
+            NotInstant::Gap => "a local time that does not exist (clocks went forward)",
+            NotInstant::Overlap => "an ambiguous local time (clocks went back)",
             NotInstant::TooFine => "a time finer than microseconds",
             NotInstant::OutOfRange => "a time beyond the range of timestamptz",
             NotInstant::Unreadable => "not a date and time",
