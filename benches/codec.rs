@@ -1,4 +1,4 @@
-//! How fast the archive's parts are, each beside the least that the same bytes need: `cargo bench`.
+//! How fast the archive's parts are, each compared with the least that the same bytes need: `cargo bench`.
 //!
 //! A part and its limit run in turn on the same bytes of generated rows. Each tells what it found; what is wrong or
 //! changes from run to run fails, so that no wrong answer is ever called fast.
@@ -44,7 +44,7 @@ fn main() {
     let frames = compress(&lines);
     let spaced: Vec<Vec<u8>> = payloads.iter().map(|p| [b"\t", *p, b"\n "].concat()).collect();
     let spaced: Vec<&[u8]> = spaced.iter().map(Vec::as_slice).collect();
-    assert_eq!(meanings(&payloads), meanings(&spaced), "spelled otherwise they mean the same");
+    assert_eq!(meanings(&payloads), meanings(&spaced), "they mean the same in another spelling");
     print(&["part : the least that the same bytes need", "part", "limit", "time of part / limit"]);
     print(&["---", "---:", "---:", "---:"]);
     pair(
@@ -299,7 +299,7 @@ fn sha256(bytes: &[u8]) -> Vec<u8> {
     Sha256::digest(bytes).to_vec()
 }
 
-/// The sum of the hashes of what payloads mean; written anew by another program they mean the same.
+/// The sum of the hashes of what payloads mean; written again by another program they mean the same.
 fn meanings(payloads: &[&[u8]]) -> u64 {
     let mut meaning = JsonHash::default();
     payloads.iter().fold(0, |sum, payload| sum.wrapping_add(meaning.hash(payload)))

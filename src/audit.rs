@@ -1,8 +1,8 @@
-//! An archive against a database: whether every row is there as an import would have loaded it.
+//! An archive against a database: whether it has every row as an import would have loaded it.
 //!
 //! The archive's rows go through the plan and the shaper of an import, and meet the rows of the
 //! database as its tables hold them, with their sidecars. So a later change of any
-//! value is found, also one that an export would hide or spell otherwise.
+//! value is found, also one that an export would hide or spell differently.
 
 use std::sync::Arc;
 
@@ -203,7 +203,7 @@ impl AsLoaded {
         true
     }
 
-    /// Hands over rows of the archive's batch as they are.
+    /// Passes rows of the archive's batch on unchanged.
     fn rows_of_archive(&self, stream: usize, rows: impl Iterator<Item = usize>, out: &mut Batch) {
         let width = self.streams[stream].columns.len();
         out.start(stream, width, self.batch.first_row());
@@ -227,7 +227,7 @@ impl Side for AsLoaded {
     }
 }
 
-/// The stream that a plan makes, named as in the archive, with the columns of the target.
+/// The stream of a plan, named as in the archive, with the columns of the target.
 fn loaded_stream(plan: &StreamPlan, catalog: &Catalog) -> Stream {
     let StreamPlan::Table(plan) = plan else { return exactly(plan.name(), plan.source()) };
     let table = &catalog.tables[plan.table];
@@ -299,7 +299,7 @@ impl Parents {
         Ok(())
     }
 
-    /// Whether everything that a row refers to is there; then others can refer to the row.
+    /// Whether everything that a row refers to exists; then others can refer to the row.
     fn admit(&mut self, plan: &TablePlan, rows: &Batch, row: usize) -> Result<bool> {
         for reference in &plan.references {
             let is_it = |(table, columns): &(usize, Vec<usize>)| {

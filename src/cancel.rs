@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use crate::error::{Code, Error, Result};
 
-/// A request to stop, shared by all who work for one command.
+/// A request to stop, shared by all threads and tasks of one command.
 #[derive(Debug, Clone, Default)]
 pub struct Cancel {
     state: Arc<(AtomicBool, Notify)>,
@@ -34,7 +34,7 @@ impl Cancel {
     pub async fn or<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let stopped = self.state.1.notified();
         tokio::pin!(stopped);
-        // listen first, then look: a stop between the two would be missed otherwise
+        // listen first, then look: else a stop between the two would be missed
         stopped.as_mut().enable();
         self.check()?;
         tokio::select! {

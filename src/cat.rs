@@ -90,16 +90,16 @@ pub fn open_at(mut file: File, stream: &str) -> Result<(ArchiveReader<File>, boo
     rewind(&mut file, offset)?;
     reader.jump(share(&file)?, chunk);
     let mut batch = Batch::default();
-    let wanted = reader.streams().iter().position(|s| s.name == stream);
+    let position = reader.streams().iter().position(|s| s.name == stream);
     let read = reader.next_batch(&mut batch);
-    if matches!(read, Ok(true)) && wanted.is_some_and(|wanted| batch.stream() < wanted) {
+    if matches!(read, Ok(true)) && position.is_some_and(|position| batch.stream() < position) {
         return Ok((reader, true));
     }
     rewind(&mut file, 0)?;
     Ok((ArchiveReader::open(file, Limits::default())?, false))
 }
 
-/// The number and the place of the chunk before the first one of a stream, as the ends of the file tell.
+/// The number and the place of the chunk before the first one of a stream, from the manifest and the seek table.
 fn find(file: &mut File, stream: &str) -> Result<Option<(u64, u64)>> {
     let Some(inspected) = inspect(file, Limits::default())? else { return Ok(None) };
     let Some((entries, _)) = read_entries(file) else { return Ok(None) };
@@ -134,7 +134,7 @@ fn unreadable(cause: std::io::Error) -> Error {
     Error::new(Code::Source, "the archive cannot be read").because(cause)
 }
 
-/// Prints the rows that are wanted. With `partial` it ends behind the wanted stream; otherwise it reads and checks
+/// Prints the selected rows. With `partial` it ends after the selected stream; else it reads and checks
 /// the archive to its end.
 ///
 /// # Errors
@@ -148,7 +148,7 @@ pub fn cat<R: std::io::Read>(
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<Printed> {
-    let mut streams = wanted(&reader, options)?;
+    let mut streams = selected(&reader, options)?;
     let mut buffer = Vec::new();
     if options.form == Form::Singer {
         head(&reader, &streams, options.json_as_string, &mut buffer)?;
@@ -187,7 +187,7 @@ fn flush(buffer: &mut Vec<u8>, out: &mut dyn Write) -> Result<()> {
 }
 
 /// A printer for each stream that is wanted.
-fn wanted<R: std::io::Read>(
+fn selected<R: std::io::Read>(
     reader: &ArchiveReader<R>,
     options: &CatOptions,
 ) -> Result<Vec<Option<Printer>>> {
@@ -335,7 +335,7 @@ impl Printer {
         &rest[..length]
     }
 
-    /// The line with the values of JSON columns as strings. It was verified: names and values stand where the format
+    /// The line with the values of JSON columns as strings. It was verified: names and values are where the format
     /// wants them.
     fn write_as_strings(&mut self, line: &[u8], out: &mut Vec<u8>) {
         let mut at = self.start;

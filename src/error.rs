@@ -164,9 +164,9 @@ impl Code {
     }
 }
 
-/// An error with its code, its message, the way on, and the cause beneath it.
+/// An error with its code, its message, a hint, and the cause beneath it.
 ///
-/// The message says who and where, what was found and what was expected; the hint says what to
+/// The message names the place, what was found and what was expected; the hint says what to
 /// type next. Neither ever holds a secret or a payload.
 #[derive(Debug, thiserror::Error)]
 pub struct Error {
@@ -186,7 +186,7 @@ impl Error {
         Error { code, message: message.into(), hint: None, cause: None }
     }
 
-    /// The same error with the way on.
+    /// The same error with a hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Error {
         self.hint = Some(hint.into());
@@ -207,14 +207,14 @@ impl Error {
         self
     }
 
-    /// The same error with `subject` in front of its message, unless it is named there already.
+    /// The same error with `subject` in front of its message, unless the message names it already.
     #[must_use]
     pub fn about(self, subject: impl fmt::Display) -> Error {
         let subject = chronicle_archive::show_path(subject);
         if self.message.contains(&subject) { self } else { self.at(subject) }
     }
 
-    /// An error of writing: a closed pipe is told apart from every other failure.
+    /// An error of writing: a closed pipe has a code of its own.
     pub fn writing(what: impl fmt::Display, cause: std::io::Error) -> Error {
         let what = chronicle_archive::show_path(what);
         match cause.kind() {
@@ -240,15 +240,15 @@ impl Error {
         self.hint.as_deref()
     }
 
-    /// The message with every cause behind it, each said once.
+    /// The message with every cause behind it, each once.
     pub fn full(&self) -> String {
         let mut text = self.message.clone();
         let mut cause = std::error::Error::source(self);
         while let Some(c) = cause {
-            let said = c.to_string();
-            if !text.contains(&said) {
+            let message = c.to_string();
+            if !text.contains(&message) {
                 text.push_str(": ");
-                text.push_str(&said);
+                text.push_str(&message);
             }
             cause = c.source();
         }

@@ -15,7 +15,7 @@ use chronicle_archive::Batch;
 use chronicle_archive::error::ErrorKind;
 use chronicle_archive::{ArchiveWriter, CHUNK_TARGET, Header, WriterOptions, Written};
 
-/// How an archive is made.
+/// The options of an export.
 #[derive(Debug, Clone)]
 pub struct ExportOptions {
     /// How it is compressed.
@@ -50,10 +50,11 @@ pub struct Exported {
     pub orphans: Vec<Orphans>,
 }
 
-/// The batches that wait between the source and the archive, beside those that wait in the source.
+/// The batches that wait between the source and the archive, in addition to those that wait in the
+/// source.
 const BATCHES_AHEAD: usize = 1;
 
-/// What the writing thread is told.
+/// What the writing thread receives.
 enum Order {
     /// Write these rows.
     Rows(Batch),
@@ -97,7 +98,7 @@ pub async fn export<W: Write + Send + 'static>(
     drop(orders);
     let orphans = match sent {
         Ok(orphans) => orphans,
-        // an output that failed says itself why, below
+        // the error of a failed output is returned below
         Err(error) if error.code() == Code::Output => Vec::new(),
         Err(error) => return Err(error),
     };
@@ -142,12 +143,12 @@ async fn order(orders: &mpsc::Sender<Order>, order: Order) -> Result<()> {
     orders.send(order).await.map_err(|_| writer_gone())
 }
 
-/// Stands for the writing thread's own error, which says why.
+/// A placeholder for the writing thread's own error, which has the reason.
 fn writer_gone() -> Error {
     Error::new(Code::Output, "the archive cannot be written any further")
 }
 
-/// The writing thread: rows as they come, and the manifest only when it is told to seal.
+/// The writing thread: rows as they come, and the manifest only after `Seal`.
 fn write<W: Write + Send + 'static>(
     mut writer: ArchiveWriter<W>,
     mut orders: mpsc::Receiver<Order>,

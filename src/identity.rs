@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use chronicle_archive::{Value, show};
 
-/// The UUID that stands for an id which is none: version 5 of where it comes from, whose rows it
+/// The UUID that replaces an id which is none: version 5 of where it comes from, whose rows it
 /// names, its class and its bytes. The same id gives the same UUID at any time.
 pub fn uuid_for(instance: Uuid, stream: &str, id: Value<'_>) -> Uuid {
     let (class, bytes) = match id {
@@ -18,7 +18,7 @@ pub fn uuid_for(instance: Uuid, stream: &str, id: Value<'_>) -> Uuid {
     Uuid::new_v5(&instance, &name)
 }
 
-/// The name of a database among all, made of what tells it apart. It follows from these texts at any
+/// The UUID that identifies a database, derived from what distinguishes it. It follows from these texts at any
 /// time, and none of them can be read out of it.
 pub fn instance_of(parts: &[&[u8]]) -> Uuid {
     const DATABASES: Uuid = Uuid::from_u128(0x9d3f_7a52_6c0e_4b1d_8f24_51a0_c7e6_3b98);

@@ -36,7 +36,7 @@ pub struct Imported {
     pub plan: Arc<Plan>,
     /// What was done.
     pub stats: ImportStats,
-    /// The values that are not in the target as they are in the archive.
+    /// The values that differ between the archive and the target.
     pub changes: Vec<Change>,
     /// What would stop an import, found by a check.
     pub problems: Vec<Problem>,
@@ -267,7 +267,7 @@ impl Import {
             let stream = self.plan.streams.iter().position(|s| s.name() == p.stream);
             let stage = [Code::Target, Code::Value, Code::Conflict, Code::Orphan];
             let stage = stage.iter().position(|code| code.word() == p.code);
-            // foreign keys that no layout knows of are asked when all rows are there
+            // foreign keys that no layout knows are checked when all rows are loaded
             let late = p.code == Code::Orphan.word() && p.column.is_none();
             (stage != Some(0), late, stream, stage)
         });

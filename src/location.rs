@@ -52,7 +52,7 @@ impl Location {
         }
         if !ConnInfo::looks_like(text) {
             return match scheme(text) {
-                // a file may be called anything, if it is there
+                // a file may have any name, if it exists
                 Some(scheme) if !Path::new(text).exists() => Err(Error::new(
                     Code::Usage,
                     format!("{scheme}:// is not a kind of database that chronicle-dump knows"),
@@ -89,7 +89,7 @@ impl Location {
         }
     }
 
-    /// Opens the database for writing; makes its tables first if the options say so.
+    /// Opens the database for writing; creates its tables first if the options say so.
     ///
     /// # Errors
     /// If it cannot be opened or is of no known layout.

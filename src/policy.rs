@@ -181,7 +181,7 @@ pub struct PlanOptions {
     pub assume_zone: AssumeZone,
     /// Rows that refer to missing rows; by default it depends on the target.
     pub orphans: Option<OnOrphans>,
-    /// The name of the database that the ids are of, if the archive's own is not meant.
+    /// The database that the ids belong to, if it is not the one in the archive's header.
     pub instance: Option<Uuid>,
 }
 

@@ -1,4 +1,4 @@
-//! How far a command has come: numbers only, for whoever wants to show them.
+//! How far a command has come: numbers only, for any display.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,18 +1,18 @@
 //! The spill: maps from bytes to bytes in key order that may be larger than memory.
 //!
 //! It is a nameless temporary SQLite database: it stays in a bounded cache as long as it fits
-//! there, and what does not fit goes to a file without a name, which the system removes with the
-//! process, however that ends. It is the one part of this room that the rest of the program uses,
-//! as `crate::spill`, and so it shows nothing of SQLite.
+//! in memory, and what does not fit goes to a file without a name, which the system removes with
+//! the process, however that ends. It is the one part of this room that the rest of the program
+//! uses, as `crate::spill`, and so it shows nothing of SQLite.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::error::{Code, Error, Result};
 use crate::sqlite::failed;
 
-/// How it is made: nothing in it outlives the process, so nothing is kept for a rollback or forced
-/// to the disk. The cache is 1 MiB. The values stand apart from the keys, so that a key is found
-/// without stepping over large values.
+/// Its settings: nothing in it outlives the process, so nothing is kept for a rollback or forced
+/// to the disk. The cache is 1 MiB. The values are stored apart from the keys, so that a key is
+/// found without stepping over large values.
 const MAKE: &str = "
     PRAGMA temp_store = FILE;
     PRAGMA journal_mode = OFF;

@@ -21,7 +21,7 @@ pub struct Verified {
     pub header: Header,
     /// The streams.
     pub streams: Vec<Stream>,
-    /// What the end says.
+    /// The manifest.
     pub sealed: Sealed,
     /// The row digest of each stream, if it was asked for.
     pub row_digests: Vec<(String, String)>,
@@ -109,7 +109,7 @@ pub fn inspect(file: &mut File, limits: Limits) -> Result<Option<Inspected>> {
     }))
 }
 
-/// What the seek table at the end of a file says of its frames, and the bytes of the file; None if there is no table
+/// The frames in the seek table at the end of a file, and the bytes of the file; None if there is no table
 /// that agrees with the file's length.
 pub(crate) fn read_entries(file: &mut File) -> Option<(Vec<seek_table::Entry>, u64)> {
     let file_bytes = file.seek(SeekFrom::End(0)).ok()?;
@@ -122,7 +122,7 @@ pub(crate) fn read_entries(file: &mut File) -> Option<(Vec<seek_table::Entry>, u
     let size = seek_table::HEADER_BYTES
         + frames.checked_mul(seek_table::ENTRY_BYTES)?
         + seek_table::FOOTER_BYTES;
-    // a table is bounded by the file it stands in, whatever it claims
+    // a table is bounded by its file, whatever it claims
     let start = file_bytes.checked_sub(u64::try_from(size).ok()?)?;
     let entries = seek_table::read(&read_at(file, start, size)?)?;
     let all: u64 = entries.iter().map(|e| u64::from(e.compressed)).sum();

@@ -14,7 +14,7 @@ pub(crate) fn check(input: &[u8]) {
     let valid = serde_json::from_str::<IgnoredAny>(text).is_ok();
     assert_eq!(found.contains(JsonIssues::INVALID), !valid, "is it JSON?");
     if found.contains(JsonIssues::INVALID) {
-        assert_eq!(found, JsonIssues::INVALID, "nothing else is said of what is no JSON");
+        assert_eq!(found, JsonIssues::INVALID, "nothing else is reported of text that is not JSON");
     }
     check_prefix(&mut scanner, input, found);
     check_sanitized(input, found);

@@ -37,7 +37,7 @@ CREATE POLICY "Enable insert access for all users" ON chronicle_events FOR INSER
 CREATE POLICY "Enable read access for all users" ON chronicle_sessions FOR SELECT USING (true);
 CREATE POLICY "Enable insert/update access for all users" ON chronicle_sessions FOR ALL WITH CHECK (true);
 
--- On Supabase the dashboard is told of changes. Elsewhere neither the publication nor the right to alter it may be there; then the tables go without.
+-- On Supabase the publication notifies the dashboard of changes. Elsewhere it may not exist, or this role may not alter it; the tables are then not published.
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM pg_catalog.pg_publication

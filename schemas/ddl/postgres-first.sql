@@ -81,7 +81,7 @@ CREATE VIEW recent_events AS
      WHERE e.created_at >= now() - interval '24 hours'
      ORDER BY e.timestamp DESC;
 
--- On Supabase the dashboard is told of changes. Elsewhere neither the publication nor the right to alter it may be there; then the tables go without.
+-- On Supabase the publication notifies the dashboard of changes. Elsewhere it may not exist, or this role may not alter it; the tables are then not published.
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM pg_catalog.pg_publication

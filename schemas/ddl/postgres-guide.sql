@@ -24,7 +24,7 @@ CREATE INDEX idx_events_type ON chronicle_events (type);
 CREATE INDEX idx_sessions_status ON chronicle_sessions (status);
 CREATE INDEX idx_sessions_start_time ON chronicle_sessions (start_time DESC);
 
--- On Supabase the dashboard is told of changes. Elsewhere neither the publication nor the right to alter it may be there; then the tables go without.
+-- On Supabase the publication notifies the dashboard of changes. Elsewhere it may not exist, or this role may not alter it; the tables are then not published.
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM pg_catalog.pg_publication

@@ -90,7 +90,7 @@ CREATE INDEX idx_sessions_metadata_gin ON sessions USING gin (metadata);
 CREATE INDEX idx_tool_events_name_phase ON tool_events (tool_name, phase);
 CREATE INDEX idx_sessions_active ON sessions (started_at DESC) WHERE status = 'active';
 
--- On Supabase the dashboard is told of changes. Elsewhere neither the publication nor the right to alter it may be there; then the tables go without.
+-- On Supabase the publication notifies the dashboard of changes. Elsewhere it may not exist, or this role may not alter it; the tables are then not published.
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM pg_catalog.pg_publication

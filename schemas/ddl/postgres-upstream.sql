@@ -89,7 +89,7 @@ CREATE VIEW chronicle_recent_events AS
      ORDER BY e.timestamp DESC;
 
 -- What Chronicle's dashboard needs on Supabase: its roles may use the tables, changes are sent live.
--- Elsewhere neither the roles nor the publication exist; who may not alter the publication goes without.
+-- Elsewhere neither the roles nor the publication exist; a role that may not alter the publication skips this step.
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'anon')

@@ -1,4 +1,4 @@
--- The hooks' tables of 15 August 2025: the payload stands in metadata.
+-- The hooks' tables of 15 August 2025: the payload is in metadata.
 CREATE TABLE sessions (
     id TEXT PRIMARY KEY,
     claude_session_id TEXT UNIQUE,

@@ -1,4 +1,4 @@
--- The SQLite layout of Chronicle's local server; its files are in WAL mode, which whoever makes the file sets.
+-- The SQLite layout of Chronicle's local server; its files are in WAL mode, which is set by the program that creates the file.
 CREATE TABLE chronicle_sessions (
     id TEXT PRIMARY KEY,
     claude_session_id TEXT UNIQUE NOT NULL,

@@ -113,7 +113,7 @@ fn closing_quote(open: char) -> Option<char> {
     }
 }
 
-/// What stands between the quote at the start of a text and the one that closes it, and where that ends.
+/// The text between the quote at the start and the one that closes it, and where that ends.
 fn between_quotes(text: &str, open: char, close: char, escapes: bool) -> (String, usize) {
     let (mut inner, mut chars) = (String::new(), text.char_indices().skip(1).peekable());
     while let Some((at, c)) = chars.next() {
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_the_server_can_say_is_not_foreseen() {
+    fn conditions_that_only_the_server_can_check_are_left_to_it() {
         for condition in [
             "a > 1 OR b IN ('x')",
             "a >= 1 AND b >= 2",

@@ -114,7 +114,7 @@ pub struct Catalog {
     pub layout: String,
     /// Its tables, parents first.
     pub tables: Vec<CatalogTable>,
-    /// Its name among all databases, where it can be known: as an archive of it says.
+    /// A UUID that identifies it, where one can be derived: the `instance` of its archives.
     pub instance: Option<Uuid>,
 }
 

@@ -12,7 +12,7 @@ const SETTINGS: &str = ".claude/hooks/chronicle/.env";
 /// The variable that names the hooks' file.
 const VARIABLE: &str = "CLAUDE_HOOKS_DB_PATH";
 /// Where Chronicle's programs keep their file by default, most likely first, relative to the home
-/// directory; each with who does.
+/// directory; each with the program that does.
 const AT_HOME: [(&str, &str); 5] = [
     (".claude/hooks/chronicle/data/chronicle.db", "the default of the hooks"),
     (".claude/hooks/chronicle/server/data/chronicle.db", "the default of the local server"),
@@ -28,7 +28,7 @@ const HERE: [&str; 4] = [
     "apps/server/data/chronicle.db",
 ];
 
-/// A file that may be meant.
+/// A candidate.
 #[derive(Debug, Clone)]
 pub struct Found {
     /// The file.
@@ -106,7 +106,7 @@ fn candidates(environment: &Environment<'_>) -> Vec<Found> {
     found
 }
 
-/// The hooks put `~/…` through as it is, and then use the home directory.
+/// The hooks pass `~/…` on unchanged, and then use the home directory.
 fn expand(path: &str, home: Option<&Path>) -> PathBuf {
     match (path.strip_prefix("~/"), home) {
         (Some(rest), Some(home)) => home.join(rest),

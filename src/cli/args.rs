@@ -1,4 +1,4 @@
-//! What can be typed: every command, option and its help.
+//! The command line: every command and option, with its help.
 
 use std::path::PathBuf;
 

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::args::VerifyArgs;
-use super::diff::Told;
+use super::diff::ShownDifferences;
 use super::report::Report;
 use crate::archive_input::ArchiveInput;
 use crate::audit::{AsLoaded, AsStored, share_tables};
@@ -19,13 +19,13 @@ use crate::verify::Verified;
 use chronicle_archive::Limits;
 use chronicle_archive::{show_count, show_text};
 
-/// What came of it.
+/// The result.
 pub(super) struct Against {
     database: String,
     compared: Compared,
     left_out: Vec<u64>,
     notices: Vec<String>,
-    told: Told,
+    shown: ShownDifferences,
 }
 
 /// Reads an archive and a database to their ends and compares them.
@@ -53,11 +53,12 @@ pub(super) async fn against(
     }
     let source = location.open_source(reading, cancel).await?;
     let notices = source.notices().to_vec();
-    let mut there = AsStored::new(source, loaded.plan());
-    let mut told = Told::at_most(args.limit);
+    let mut stored = AsStored::new(source, loaded.plan());
+    let mut shown = ShownDifferences::at_most(args.limit);
     let options = CompareOptions { more_in_b: true, ..CompareOptions::default() };
-    let tell = &mut |difference| told.tell(difference, report);
-    let mut compared = compare(&mut loaded, &mut there, &options, tell, progress, cancel).await?;
+    let report_difference = &mut |difference| shown.add(difference, report);
+    let mut compared =
+        compare(&mut loaded, &mut stored, &options, report_difference, progress, cancel).await?;
     share_tables(&mut compared, loaded.plan());
     let (archive, sealed) = loaded.archive();
     let sealed = sealed.cloned().ok_or_else(|| Error::new(Code::Internal, "no end was seen"))?;
@@ -69,7 +70,7 @@ pub(super) async fn against(
         undecoded: Vec::new(),
     };
     let (database, left_out) = (location.to_string(), loaded.left_out().to_vec());
-    Ok((verified, Against { database, compared, left_out, notices, told }))
+    Ok((verified, Against { database, compared, left_out, notices, shown }))
 }
 
 /// The layout that `--layout` names.
@@ -98,12 +99,12 @@ async fn plan(
 }
 
 impl Against {
-    /// Says what came of it; the exit code.
+    /// Prints the result; returns the exit code.
     pub(super) fn say(&self, report: &Report) -> Result<u8> {
         self.notices.iter().for_each(|notice| report.notice(notice));
         for stream in &self.compared.streams {
-            let left_out = self.told.left_out(&stream.stream);
-            if left_out > 0 && self.told.limit > 0 {
+            let left_out = self.shown.left_out(&stream.stream);
+            if left_out > 0 && self.shown.limit > 0 {
                 report.result(&format!(
                     "… {}: {}, --limit N shows N",
                     stream.stream,
@@ -129,7 +130,7 @@ impl Against {
         self.left_out.get(number).copied().unwrap_or(0)
     }
 
-    /// What came of a stream, in one line.
+    /// The result of a stream, in one line.
     fn line(&self, number: usize, stream: &ComparedStream) -> String {
         let mut parts = vec![format!("{} match", show_count(stream.equal_rows, "rows"))];
         if stream.changed_rows > 0 {
@@ -164,7 +165,7 @@ impl Against {
                 "extra_rows": s.only_b_rows,
                 "left_out_rows": self.left_out(n),
                 "changed_columns": changed,
-                "differences": self.told.kept.remove(&s.stream).unwrap_or_default(),
+                "differences": self.shown.json.remove(&s.stream).unwrap_or_default(),
             }));
         }
         json!({

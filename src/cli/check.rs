@@ -68,8 +68,8 @@ fn what(args: &CheckArgs, environment: &Environment<'_>) -> Result<What> {
     Ok(What::Database(Box::new(location)))
 }
 
-/// Whether a file starts as an archive does. What is no plain file is taken for an archive: a
-/// database is none.
+/// Whether a file starts like an archive. Anything but a plain file counts as an archive, since it
+/// cannot be a database.
 fn is_archive(path: &Path) -> bool {
     match std::fs::metadata(path) {
         Ok(data) if !data.is_file() => return !data.is_dir(),
@@ -84,7 +84,7 @@ fn is_archive(path: &Path) -> bool {
 /// What a check has found.
 struct Checked {
     sealed: Sealed,
-    /// Of a source that is a database: what it says of itself.
+    /// The notices and orphans of a source that is a database.
     source: Option<(Vec<String>, Vec<Orphans>)>,
     profile: Option<Profile>,
     imported: Option<Imported>,
@@ -105,14 +105,14 @@ async fn check(
             read(args, name, input, target, progress, cancel).await
         }
         What::Database(location) => {
-            // where nothing is the target, there is only one whose layout can be meant
+            // without a target, --layout can only mean the source
             let only = args.target.layout.as_deref().filter(|_| target.is_none());
             let layout = args.from_layout.as_deref().or(only);
             let layout = layout.map(|text| layout::pick(text, location.backend())).transpose()?;
             let reading = SourceOptions { sorted: true, layout, ..SourceOptions::default() };
             let source = location.open_source(reading, cancel).await?;
-            let said = source.notices().to_vec();
-            said.iter().for_each(|notice| report.notice(notice));
+            let source_notices = source.notices().to_vec();
+            source_notices.iter().for_each(|notice| report.notice(notice));
             let (out, input) = std::io::pipe()
                 .map(|(input, out)| (out, input))
                 .map_err(|e| Error::new(Code::Internal, "cannot make a pipe").because(e))?;
@@ -125,7 +125,9 @@ async fn check(
                 (Err(e), Ok(_)) => return Err(e),
                 (Err(e), Err(first)) if first.code() == Code::BrokenPipe => return Err(e),
                 (_, Err(first)) => return Err(first),
-                (Ok(checked), Ok(orphans)) => Checked { source: Some((said, orphans)), ..checked },
+                (Ok(checked), Ok(orphans)) => {
+                    Checked { source: Some((source_notices, orphans)), ..checked }
+                }
             };
             checked.sealed.index = chronicle_archive::Index::Good;
             Ok(checked)
@@ -174,15 +176,18 @@ impl Checked {
 
     /// Says everything; the exit code is that of the first thing that would stop an import.
     fn say(&self, target: Option<&Location>, started: Instant, report: &Report) -> Result<u8> {
-        let (said, source_orphans) = self.source.clone().unwrap_or_default();
+        let (source_notices, source_orphans) = self.source.clone().unwrap_or_default();
         for orphans in &source_orphans {
             report.notice(&orphans.sentence());
         }
-        let mut all = said;
+        let mut all = source_notices;
         if let Some(imported) = &self.imported {
-            let told = notices(imported);
-            plan_lines(&imported.plan).iter().chain(&told).for_each(|line| report.notice(line));
-            all.extend(told);
+            let import_notices = notices(imported);
+            plan_lines(&imported.plan)
+                .iter()
+                .chain(&import_notices)
+                .for_each(|line| report.notice(line));
+            all.extend(import_notices);
             imported.changes.iter().for_each(|change| say_change(change, report));
             for orphans in &imported.stats.orphans {
                 report.notice(&orphans.sentence());

@@ -51,23 +51,24 @@ pub(super) async fn run(
     let (a, b) = (a?, b?);
     let [layout_a, layout_b] = layouts(args.layout.as_deref(), [&a, &b])?;
     let progress = Progress::default();
-    let mut told = Told::at_most(if args.summary { 0 } else { args.limit });
+    let mut shown = ShownDifferences::at_most(if args.summary { 0 } else { args.limit });
     let mut watch = Some(report.watch(&progress));
     let compared = async {
-        let (mut side_a, said_a) = a.open(layout_a, &progress, cancel).await?;
-        let (mut side_b, said_b) = b.open(layout_b, &progress, cancel).await?;
-        told.notices = [said_a, said_b].concat();
-        let tell = &mut |difference: Difference| {
-            // a line on the terminal has no progress beside it
+        let (mut side_a, notices_a) = a.open(layout_a, &progress, cancel).await?;
+        let (mut side_b, notices_b) = b.open(layout_b, &progress, cancel).await?;
+        shown.notices = [notices_a, notices_b].concat();
+        let report_difference = &mut |difference: Difference| {
+            // progress is not drawn between printed lines
             drop(watch.take());
-            told.tell(difference, report)
+            shown.add(difference, report)
         };
-        compare(side_a.as_mut(), side_b.as_mut(), &options, tell, &progress, cancel).await
+        compare(side_a.as_mut(), side_b.as_mut(), &options, report_difference, &progress, cancel)
+            .await
     }
     .await;
     drop(watch);
     let compared = compared?;
-    say(&compared, [&a, &b], told, started, report)?;
+    say(&compared, [&a, &b], shown, started, report)?;
     Ok(if compared.is_equal() { 0 } else { Code::Different.exit() })
 }
 
@@ -129,7 +130,7 @@ impl Place {
     ) -> Result<(Box<dyn Side>, Vec<String>)> {
         let path = match self {
             Place::Database(location) => {
-                // sorted, so that equal rows of the two stand face to face
+                // sorted, so that equal rows of the two arrive together
                 let options = SourceOptions { sorted: true, layout, ..SourceOptions::default() };
                 let source = location.open_source(options, cancel).await?;
                 let notices = source.notices().iter().map(|n| format!("{location}: {n}")).collect();
@@ -170,7 +171,7 @@ impl Content {
             Ok(data) if data.is_file() => {}
             // a pipe gives its bytes only once, and no database comes through one
             Ok(data) if !data.is_dir() => return Content::Archive,
-            // whoever opens it says what is wrong
+            // opening it reports what is wrong
             _ => return Content::Database,
         }
         let mut start = Vec::new();
@@ -187,26 +188,26 @@ impl Content {
     }
 }
 
-/// The differences that were told.
+/// The differences that were found, of which the first are shown.
 #[derive(Default)]
-pub(super) struct Told {
+pub(super) struct ShownDifferences {
     /// The most of each stream.
     pub(super) limit: u64,
-    /// What was to be known before.
+    /// Notices about the two sides.
     notices: Vec<String>,
-    /// How many there were of each stream, told or not.
+    /// How many there were of each stream, shown or not.
     seen: BTreeMap<String, u64>,
-    /// Those that stand in the JSON result.
-    pub(super) kept: BTreeMap<String, Vec<serde_json::Value>>,
+    /// Those of the JSON result.
+    pub(super) json: BTreeMap<String, Vec<serde_json::Value>>,
 }
 
-impl Told {
-    /// None yet, and no more than `limit` of each stream.
-    pub(super) fn at_most(limit: u64) -> Told {
-        Told { limit, ..Told::default() }
+impl ShownDifferences {
+    /// No differences yet, and at most `limit` shown of each stream.
+    pub(super) fn at_most(limit: u64) -> ShownDifferences {
+        ShownDifferences { limit, ..ShownDifferences::default() }
     }
 
-    pub(super) fn tell(&mut self, difference: Difference, report: &Report) -> Result<()> {
+    pub(super) fn add(&mut self, difference: Difference, report: &Report) -> Result<()> {
         let seen = self.seen.entry(difference.stream.clone()).or_default();
         *seen += 1;
         if *seen > self.limit {
@@ -214,13 +215,13 @@ impl Told {
         }
         if report.is_json() {
             let (stream, object) = (difference.stream.clone(), as_json(difference));
-            self.kept.entry(stream).or_default().push(object);
+            self.json.entry(stream).or_default().push(object);
             return Ok(());
         }
         report.result(&line(&difference))
     }
 
-    /// How many were not told of a stream.
+    /// How many of a stream were not shown.
     pub(super) fn left_out(&self, stream: &str) -> u64 {
         self.seen.get(stream).map_or(0, |seen| seen.saturating_sub(self.limit))
     }
@@ -254,15 +255,15 @@ fn as_json(difference: Difference) -> serde_json::Value {
 fn say(
     compared: &Compared,
     [a, b]: [&Place; 2],
-    mut told: Told,
+    mut shown: ShownDifferences,
     started: Instant,
     report: &Report,
 ) -> Result<()> {
-    let notices = [std::mem::take(&mut told.notices), notices(compared)].concat();
+    let notices = [std::mem::take(&mut shown.notices), notices(compared)].concat();
     notices.iter().for_each(|n| report.notice(n));
     if report.is_json() {
         let streams: Vec<serde_json::Value> = (compared.streams.iter())
-            .map(|s| stream_json(s, told.kept.remove(&s.stream).unwrap_or_default()))
+            .map(|s| stream_json(s, shown.json.remove(&s.stream).unwrap_or_default()))
             .collect();
         return report.result_json(&json!({
             "command": "diff",
@@ -275,8 +276,8 @@ fn say(
         }));
     }
     for stream in &compared.streams {
-        let left_out = told.left_out(&stream.stream);
-        if left_out > 0 && told.limit > 0 {
+        let left_out = shown.left_out(&stream.stream);
+        if left_out > 0 && shown.limit > 0 {
             report.result(&format!(
                 "… {}: {}, --limit N shows N",
                 stream.stream,
@@ -291,7 +292,7 @@ fn say(
     report.result(&format!("{verdict}: A is {a}, B is {b}"))
 }
 
-/// What came of a stream, in one line.
+/// The result of a stream, in one line.
 fn summary(stream: &ComparedStream) -> String {
     let mut parts = vec![format!("{} equal", stream.equal_rows)];
     if stream.changed_rows > 0 {

@@ -1,4 +1,4 @@
-//! `export`: a source, an output, and what came of it.
+//! `export`: a source, an output, and the result.
 
 use std::fs::File;
 use std::io::{IsTerminal, Read};
@@ -207,8 +207,8 @@ impl Output {
     }
 }
 
-/// Refuses to replace a database, or what SQLite keeps beside it: the option is mistyped then, and
-/// what would be lost may be the only copy.
+/// Refuses to replace a database, or a file that SQLite keeps next to it: the option is mistyped
+/// then, and what would be lost may be the only copy.
 fn refuse_database(path: &Path, option: &str) -> Result<()> {
     // https://www.sqlite.org/fileformat.html: the database, the two byte orders of a write-ahead
     // log, the rollback journal

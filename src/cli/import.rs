@@ -1,4 +1,4 @@
-//! `import`: an archive, a target, and what came of it.
+//! `import`: an archive, a target, and the result.
 
 use std::fs::File;
 use std::io::{IsTerminal, Read};
@@ -40,7 +40,7 @@ pub(super) async fn run(
     let options = options(args)?;
     let location = Location::parse(&args.to, args.password_file.as_deref(), environment)?;
     let rejects = rejects(args)?;
-    // who only tries keeps no reader out
+    // a dry run keeps no reader out
     let opening =
         TargetOptions { readers_go_on: args.dry_run, ..opening(&args.target, &location)? };
     let progress = Progress::default();
@@ -66,7 +66,7 @@ pub(super) async fn run(
     if let (Some((file, _)), Some(place)) = (rejected, rejects) {
         place.finish(file)?;
     }
-    // whoever read our result may have gone; what is committed stays committed
+    // the reader of our result may have gone; what is committed stays committed
     if let Err(error) = say(&archive_id, &imported, &location, args, started, report) {
         report.warning(&format!("the result could not be printed: {}", error.full()));
     }
@@ -170,7 +170,7 @@ pub(super) enum Input {
     Pipe(Box<dyn Read + Send>),
 }
 
-/// The same, but tells files apart.
+/// The same, but distinguishes files from pipes.
 pub(super) fn open(path: Option<&Path>, progress: &Progress) -> Result<Input> {
     let Some(path) = path.filter(|p| *p != Path::new("-")) else {
         if std::io::stdin().is_terminal() {
@@ -286,10 +286,10 @@ fn loaded_text(loaded: &StreamStats) -> String {
 
 fn orphans_fate(args: &ImportArgs, imported: &Imported, orphans: &Orphans) -> &'static str {
     let loaded = imported.stats.streams.iter().find(|l| l.stream == orphans.stream);
-    // sessions are made, rows of other tables are not
+    // sessions are created, rows of other tables are not
     let adopts = loaded.is_some_and(|l| l.adopted_rows > 0);
-    let asked = args.plan.orphans.filter(|o| adopts || !matches!(o, OnOrphans::Adopt));
-    match (asked, imported.committed) {
+    let policy = args.plan.orphans.filter(|o| adopts || !matches!(o, OnOrphans::Adopt));
+    match (policy, imported.committed) {
         (Some(OnOrphans::Skip), true) => "left out",
         (Some(OnOrphans::Skip), false) => "would be left out",
         (Some(OnOrphans::Adopt), true) => "loaded, with sessions created for them",
@@ -324,7 +324,7 @@ pub(super) fn say_change(change: &Change, report: &Report) {
     }
 }
 
-/// The plan, a line for every column that is not taken as it is.
+/// The plan, a line for every column that is not copied unchanged.
 pub(super) fn plan_lines(plan: &Plan) -> Vec<String> {
     plan.streams
         .iter()
@@ -337,7 +337,7 @@ pub(super) fn plan_lines(plan: &Plan) -> Vec<String> {
         .collect()
 }
 
-/// What the plan left out, and what the target said.
+/// What the plan left out, and the notices of the target.
 pub(super) fn notices(imported: &Imported) -> Vec<String> {
     let mut notices = imported.stats.notices.clone();
     for (_, stream) in imported.plan.tables() {
@@ -373,7 +373,7 @@ pub(super) fn notices(imported: &Imported) -> Vec<String> {
     notices
 }
 
-/// What is to be said of a seek table that is not as it should be.
+/// The warning about a seek table that is missing or damaged.
 pub(super) fn index_warning(index: Index) -> Option<&'static str> {
     match index {
         Index::Good | Index::None => None,

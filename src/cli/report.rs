@@ -1,4 +1,4 @@
-//! Every word for people on stderr, every result on stdout, and the progress of long work.
+//! Messages on stderr, results on stdout, and the progress of long work.
 
 use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
@@ -13,12 +13,12 @@ use super::args::JsonTo;
 use crate::error::{Code, Error, Result};
 use crate::progress::Progress;
 
-/// How often progress is said where there is no terminal to draw on.
-const SAID_EVERY: Duration = Duration::from_secs(10);
+/// How often progress is printed where there is no terminal to draw on.
+const PRINTED_EVERY: Duration = Duration::from_secs(10);
 /// How often it is drawn.
 const DRAWN_EVERY: Duration = Duration::from_millis(200);
 
-/// The only way out for words.
+/// The only place that prints.
 pub(super) struct Report {
     command: &'static str,
     quiet: bool,
@@ -36,19 +36,19 @@ impl Report {
         self.json
     }
 
-    /// Says something that people should know.
+    /// Prints something that people should know.
     pub(super) fn notice(&self, text: &str) {
         if !self.quiet {
             self.say(text);
         }
     }
 
-    /// Says what is not as it should be, although the work goes on.
+    /// Prints a warning: something is wrong, but the work goes on.
     pub(super) fn warning(&self, text: &str) {
         self.say(&format!("warning: {text}"));
     }
 
-    /// Says an error and the way on. A reader who has gone is told nothing.
+    /// Prints an error and its hint; nothing if the reader has closed the output.
     pub(super) fn error(&self, error: &Error) {
         if self.json && error.code() != Code::BrokenPipe {
             let mut object = json!({
@@ -106,7 +106,7 @@ impl Report {
     }
 
     fn say(&self, text: &str) {
-        // stderr may be closed; there is nobody left to tell
+        // stderr may be closed; nobody is left to read
         let _ =
             writeln!(std::io::stderr().lock(), "chronicle-dump {}: {}", self.command, plain(text));
     }
@@ -119,15 +119,15 @@ impl Report {
         }
         let (seen, command, ended) = (progress.clone(), self.command, Arc::clone(&stop));
         let draws = std::io::stderr().is_terminal();
-        let thread = std::thread::Builder::new()
-            .name("progress".into())
-            .spawn(move || if draws { draw(&seen, &ended) } else { tell(command, &seen, &ended) });
+        let thread = std::thread::Builder::new().name("progress".into()).spawn(move || {
+            if draws { draw(&seen, &ended) } else { print_progress(command, &seen, &ended) }
+        });
         Watch { stop, thread: thread.ok() }
     }
 }
 
-/// Text without control characters but line ends: whatever a database, an archive or a server put
-/// into it, a terminal is not told what to do.
+/// Text without control characters except line ends: whatever a database, an archive or a server
+/// put into it, the terminal obeys nothing in it.
 fn plain(text: &str) -> Cow<'_, str> {
     let control = |c: char| c.is_control() && c != '\n';
     if !text.contains(control) {
@@ -142,7 +142,7 @@ fn plain_json(json: &str) -> Cow<'_, str> {
     if !json.contains(char::is_control) {
         return json.into();
     }
-    // they stand in strings only, where an escape means the same
+    // they occur in strings only, where an escape means the same
     let escape = |c: char| match c.is_control() {
         true => format!("\\u{:04x}", u32::from(c)),
         false => c.to_string(),
@@ -180,20 +180,20 @@ fn draw(progress: &Progress, ended: &AtomicBool) {
     bar.finish_and_clear();
 }
 
-fn tell(command: &str, progress: &Progress, ended: &AtomicBool) {
+fn print_progress(command: &str, progress: &Progress, ended: &AtomicBool) {
     let started = Instant::now();
-    let mut said = started;
+    let mut printed = started;
     while !ended.load(Ordering::Relaxed) {
-        std::thread::park_timeout(SAID_EVERY.saturating_sub(said.elapsed()));
-        if said.elapsed() >= SAID_EVERY {
-            said = Instant::now();
+        std::thread::park_timeout(PRINTED_EVERY.saturating_sub(printed.elapsed()));
+        if printed.elapsed() >= PRINTED_EVERY {
+            printed = Instant::now();
             let state = state(progress, started.elapsed());
             let _ = writeln!(std::io::stderr().lock(), "chronicle-dump {command}: {state}");
         }
     }
 }
 
-/// Rows, bytes, rate and the time that is left, as far as they are known.
+/// Rows, bytes, rate and the remaining time, as far as they are known.
 fn state(progress: &Progress, elapsed: Duration) -> String {
     let rows = progress.rows.load(Ordering::Relaxed);
     let bytes = progress.bytes.load(Ordering::Relaxed);

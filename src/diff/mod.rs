@@ -76,14 +76,14 @@ impl Side for ArchiveInput {
     }
 }
 
-/// What is compared, and what is told.
+/// What is compared, and what is reported.
 #[derive(Debug, Clone, Default)]
 pub struct CompareOptions {
     /// How times without a zone are read where the other side has instants.
     pub assume_zone: AssumeZone,
     /// Columns that are not compared, by their logical names.
     pub ignore: Vec<String>,
-    /// Whether rows that only B has are counted without being told one by one: B may hold more.
+    /// Whether rows that only B has are counted without being reported one by one: B may hold more.
     pub more_in_b: bool,
 }
 
@@ -161,26 +161,26 @@ pub struct ComparedStream {
     pub only_a_columns: Vec<String>,
     /// Columns that only B has; they are not compared.
     pub only_b_columns: Vec<String>,
-    /// Columns with times that could not be compared because nobody said their zone.
+    /// Columns with times that could not be compared because their zone is not known.
     pub zoneless_columns: Vec<String>,
 }
 
-/// Compares the rows of two sides. Every difference goes to `tell`, stream by stream and in an order
+/// Compares the rows of two sides. Every difference goes to `on_difference`, stream by stream and in an order
 /// of keys that does not depend on that of the rows, after both sides were read to their ends:
-/// nothing is said of a side that turns out to be damaged.
+/// nothing is reported of a side that turns out to be damaged.
 ///
-/// Columns meet by name, without regard to case; only those that both sides have are compared. Two
+/// Columns are matched by name, without regard to case; only those that both sides have are compared. Two
 /// values are equal if their [canonical forms](chronicle_archive::canonical) are. Rows of the same key
 /// (there may be several where nothing keeps keys unique) are paired one by one.
 ///
 /// # Errors
 /// What keeps a side from being read, a column to ignore that is not there, a full temporary disk,
-/// an error of `tell`, or a stop.
+/// an error of `on_difference`, or a stop.
 pub async fn compare(
     a: &mut dyn Side,
     b: &mut dyn Side,
     options: &CompareOptions,
-    tell: &mut dyn FnMut(Difference) -> Result<()>,
+    on_difference: &mut dyn FnMut(Difference) -> Result<()>,
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<Compared> {
@@ -199,7 +199,7 @@ pub async fn compare(
         }
     }
     for pair in 0..comparison.pairs.len() {
-        comparison.tell(pair, tell, cancel)?;
+        comparison.report(pair, on_difference, cancel)?;
         comparison.sort_columns(pair);
     }
     Ok(Compared { streams: comparison.results })
@@ -351,11 +351,11 @@ impl Comparison {
         Ok(())
     }
 
-    /// Tells the rows of a pair that are left, by key.
-    fn tell(
+    /// Reports the rows of a pair that are left, by key.
+    fn report(
         &mut self,
         number: usize,
-        tell: &mut dyn FnMut(Difference) -> Result<()>,
+        on_difference: &mut dyn FnMut(Difference) -> Result<()>,
         cancel: &Cancel,
     ) -> Result<()> {
         let mut heads = [self.next_left(number, A, None)?, self.next_left(number, B, None)?];
@@ -363,7 +363,12 @@ impl Comparison {
         while let Some((sides, times)) = foremost(&heads, keyless) {
             cancel.check()?;
             let rows = [A, B].map(|side| heads[side].as_ref().filter(|_| sides[side]));
-            self.tell_rows(number, rows.map(|row| row.map(|(_, row)| row)), times, tell)?;
+            self.report_rows(
+                number,
+                rows.map(|row| row.map(|(_, row)| row)),
+                times,
+                on_difference,
+            )?;
             for side in [A, B].into_iter().filter(|side| sides[*side]) {
                 heads[side] = match heads[side].take() {
                     Some((key, mut row)) if row.count() > times => {
@@ -394,13 +399,13 @@ impl Comparison {
         Ok(next.map(|(key, row)| (key, Stored::from_bytes(row))))
     }
 
-    /// Tells a difference as often as it occurs.
-    fn tell_rows(
+    /// Reports a difference as often as it occurs.
+    fn report_rows(
         &mut self,
         number: usize,
         rows: [Option<&Stored>; 2],
         times: u64,
-        tell: &mut dyn FnMut(Difference) -> Result<()>,
+        on_difference: &mut dyn FnMut(Difference) -> Result<()>,
     ) -> Result<()> {
         let Comparison { pairs, results, canonical, more_in_b, .. } = self;
         let (pair, result) = (&pairs[number], &mut results[number]);
@@ -425,11 +430,11 @@ impl Comparison {
             return Ok(());
         }
         let difference = Difference { stream: pair.name.clone(), key, kind };
-        (0..times).try_for_each(|_| tell(difference.clone()))
+        (0..times).try_for_each(|_| on_difference(difference.clone()))
     }
 }
 
-/// Of the rows that are left on either side, which are to be told now and how often: those of the
+/// Of the rows that are left on either side, which are to be reported now and how often: those of the
 /// lesser key, or a row of each side if they have the same one.
 fn foremost(heads: &[Option<(Vec<u8>, Stored)>; 2], keyless: bool) -> Option<([bool; 2], u64)> {
     match heads {
@@ -439,7 +444,7 @@ fn foremost(heads: &[Option<(Vec<u8>, Stored)>; 2], keyless: bool) -> Option<([b
         [Some((key_a, a)), Some((key_b, b))] => Some(match key_of(key_a).cmp(key_of(key_b)) {
             Ordering::Less => ([true, false], a.count()),
             Ordering::Greater => ([false, true], b.count()),
-            // without a key nothing says which row became which
+            // without a key it is unknown which row became which
             Ordering::Equal if keyless => ([true, false], a.count()),
             Ordering::Equal => ([true; 2], a.count().min(b.count())),
         }),

@@ -24,7 +24,7 @@ pub(super) struct Joined {
     instant: bool,
     /// How texts of either side without a zone are read.
     zone_rule: [ZoneRule; 2],
-    /// Whether only one side tells booleans from integers, so that true is 1.
+    /// Whether only one side distinguishes booleans from integers, so that true is 1.
     bool_is_int: bool,
     /// Whether one side holds integers and the other one texts, so that 7 is '7'.
     int_is_text: bool,
@@ -163,7 +163,7 @@ pub(super) struct Pair {
 /// Pairs the streams of two sides: by name, else the only two of the same role that are left over.
 ///
 /// # Errors
-/// A column to ignore that is not there or is a key, or a time zone that nobody says.
+/// A column to ignore that is not there or is a key, or a time zone that is not known.
 pub(super) fn pairs(
     streams: [&[Stream]; 2],
     zones: [Option<&str>; 2],

@@ -15,7 +15,7 @@ macro_rules! files {
     };
 }
 
-/// The layouts; the first of each kind of database is the one that `--create` makes.
+/// The layouts; the first of each kind of database is the one that `--create` creates.
 const LAYOUTS: &[(&str, &str)] = files!(
     "layouts",
     [
@@ -104,7 +104,7 @@ pub fn known_streams() -> impl Iterator<Item = &'static LayoutStream> {
         .flat_map(|layout| &layout.streams)
 }
 
-/// Every compiled-in layout for a kind of database, the one that `--create` makes first.
+/// Every compiled-in layout for a kind of database, first the one that `--create` creates.
 ///
 /// # Errors
 /// If a compiled-in file is not a layout, which a test forbids.
@@ -122,7 +122,7 @@ pub struct Choice {
     pub name: String,
     /// What it is, for people.
     pub title: String,
-    /// The layout, with the DDL that this name stands for.
+    /// The layout, with the DDL of this name.
     pub layout: Layout,
 }
 
@@ -172,7 +172,7 @@ pub fn named(name: &str, backend: Option<Backend>) -> Result<Choice> {
     Err(Error::new(Code::Usage, what).hint(format!("layouts{of}: {}", names.join(", "))))
 }
 
-/// The layout that `--create` makes: the one of this name, else the usual one.
+/// The layout that `--create` creates: the one of this name, else the usual one.
 ///
 /// # Errors
 /// If there is none of that name for this kind of database.
@@ -258,7 +258,7 @@ fn check(layout: &Layout) -> std::result::Result<(), String> {
     Ok(())
 }
 
-/// What is said of columns must be said of one that the file speaks of, and once.
+/// Descriptions of columns must be of columns that the file lists, and occur once.
 fn check_columns(stream: &LayoutStream) -> std::result::Result<(), String> {
     let name = &stream.name;
     for (n, column) in stream.columns.iter().enumerate() {

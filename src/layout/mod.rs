@@ -54,7 +54,7 @@ pub struct Layout {
     /// Who wrote databases of this layout, and when.
     #[serde(default)]
     pub written_by: String,
-    /// The file that creates it: in `schemas/ddl/`, or beside the layout file of a user.
+    /// The file that creates it: in `schemas/ddl/`, or next to the layout file of a user.
     pub ddl: Option<String>,
     /// Other databases with these columns, which differ in checks, triggers or optional columns.
     #[serde(default)]
@@ -108,12 +108,12 @@ pub struct LayoutStream {
     pub origin: Option<String>,
     /// The logical JSON column that can carry what this table has no column for.
     pub fold: Option<String>,
-    /// What is to be said of single columns. All others travel as they are.
+    /// Descriptions of single columns. All others are copied unchanged.
     #[serde(default)]
     pub columns: Vec<LayoutColumn>,
 }
 
-/// What a layout says of a column.
+/// A layout's description of a column.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LayoutColumn {
@@ -129,10 +129,10 @@ pub struct LayoutColumn {
     /// That it can be recomputed, so that a target may lack it.
     #[serde(default)]
     pub derived: bool,
-    /// The logical column whose text stands here when an archive lacks this one and the table
+    /// The logical column whose text is used when an archive lacks this one and the table
     /// requires it.
     pub default_from: Option<String>,
-    /// The text that stands here when there is nothing else and the table requires a value.
+    /// The text that is used when there is nothing else and the table requires a value.
     pub default: Option<String>,
 }
 
@@ -152,7 +152,7 @@ impl LayoutColumn {
 }
 
 impl LayoutStream {
-    /// What is said of a physical column.
+    /// The description of a physical column.
     pub fn column(&self, physical: &str) -> Option<&LayoutColumn> {
         self.columns.iter().find(|c| c.physical().eq_ignore_ascii_case(physical))
     }
@@ -162,7 +162,7 @@ impl LayoutStream {
     /// is numbered, so that both travel.
     pub fn logical(&self, physical: &str) -> String {
         match self.column(physical) {
-            Some(said) => said.name.clone(),
+            Some(described) => described.name.clone(),
             None if self.columns.iter().any(|c| c.name.eq_ignore_ascii_case(physical)) => {
                 format!("{physical}_2")
             }
@@ -181,7 +181,7 @@ impl LayoutStream {
         not_null: bool,
         has_default: bool,
     ) -> CatalogColumn {
-        let said = self.column(physical);
+        let described = self.column(physical);
         let name = self.logical(physical);
         CatalogColumn {
             vocabulary: self.role.0 == EVENTS && name == "event_type",
@@ -191,8 +191,8 @@ impl LayoutStream {
             not_null,
             has_default,
             check: None,
-            default_from: said.and_then(|c| c.default_from.clone()),
-            default: said.and_then(|c| c.default.clone()),
+            default_from: described.and_then(|c| c.default_from.clone()),
+            default: described.and_then(|c| c.default.clone()),
         }
     }
 
@@ -218,12 +218,12 @@ impl LayoutStream {
 
     /// The archive's column for a physical one of declared `kind`.
     pub fn archive_column(&self, physical: &str, kind: Kind) -> Column {
-        let said = self.column(physical);
-        let instant = said.and_then(|c| c.instant);
+        let described = self.column(physical);
+        let instant = described.and_then(|c| c.instant);
         Column {
             name: self.logical(physical),
             physical: physical.to_owned(),
-            kind: said.and_then(|c| c.kind).unwrap_or(kind),
+            kind: described.and_then(|c| c.kind).unwrap_or(kind),
             nullable: true,
             time_text: TimeText::new(instant.is_some(), instant == Some(Zoneless::Utc)),
         }

@@ -140,7 +140,7 @@ fn distance(layout: &Layout, tables: &[Table]) -> (bool, usize) {
 /// How many tables a message shows.
 const TABLES_SHOWN: usize = 6;
 
-/// The first tables with their columns: they tell people which database this is.
+/// The first tables with their columns, so that people see which database this is.
 fn shown(tables: &[&Table]) -> String {
     let mut shown: Vec<String> = (tables.iter().take(TABLES_SHOWN))
         .map(|t| show_text(&format!("{} ({})", t.name, t.columns.join(", "))))

@@ -1,4 +1,4 @@
-//! Which steps of an import a bench leaves out, to tell what they cost: none, unless the program was built for it.
+//! Which steps of an import a benchmark leaves out, to measure their cost: none, unless the program was built for it.
 
 use crate::error::{Code, Error, Result};
 
@@ -10,7 +10,7 @@ pub const VARIABLE: &str = "CHRONICLE_DUMP_BENCH_SKIPS";
 pub enum Step {
     /// Reading back what was loaded.
     Readback,
-    /// Looking for rows that are there already.
+    /// Looking for rows that exist already.
     Conflicts,
     /// Looking for rows that refer to nothing.
     References,
@@ -28,7 +28,7 @@ impl Step {
     }
 }
 
-/// Whether a step is left out: never, in the program as it is shipped.
+/// Whether a step is left out: never in the released program.
 #[cfg(not(feature = "bench"))]
 pub const fn skips(_: Step) -> bool {
     false
@@ -46,10 +46,10 @@ pub fn skips(step: Step) -> bool {
 ///
 /// # Errors
 /// If it asks for anything and the program was not built for a bench, or for a step that does not exist.
-pub fn check(asked: Option<&str>) -> Result<()> {
-    let Some(asked) = asked.filter(|asked| !asked.is_empty()) else { return Ok(()) };
+pub fn check(steps: Option<&str>) -> Result<()> {
+    let Some(steps) = steps.filter(|steps| !steps.is_empty()) else { return Ok(()) };
     let known = |word: &str| Step::ALL.iter().any(|step| step.word() == word);
-    if cfg!(feature = "bench") && asked.split(',').all(known) {
+    if cfg!(feature = "bench") && steps.split(',').all(known) {
         return Ok(());
     }
     let found = match cfg!(feature = "bench") {

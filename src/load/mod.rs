@@ -32,13 +32,13 @@ use chronicle_archive::Batch;
 /// How a target is opened.
 #[derive(Debug, Clone, Default)]
 pub struct TargetOptions {
-    /// The layout to make there first.
+    /// The layout whose tables are created first.
     pub create: Option<Layout>,
     /// The layout that the tables must have; without it they are recognised.
     pub layout: Option<Layout>,
     /// How Postgres compresses the large values of the rows; as its settings say without it.
     pub compression: Option<Compression>,
-    /// Whether others may read empty tables, too, while rows come; else their indexes may be made later.
+    /// Whether others may also read empty tables during the load; else their indexes may be built afterwards.
     pub readers_go_on: bool,
 }
 

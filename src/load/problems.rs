@@ -90,7 +90,7 @@ impl Problems {
         });
     }
 
-    /// Notes what the server says of rows that it does not count.
+    /// Notes an error of the server about rows that it does not count.
     pub fn refused(&mut self, stream: &str, error: &Error) {
         self.0.push(Problem {
             code: error.code().word(),
@@ -109,7 +109,7 @@ impl Problems {
         self.0.iter().any(|p| p.stream == stream && p.code != blocker)
     }
 
-    /// Notes a problem as it is.
+    /// Adds a problem.
     pub fn push(&mut self, problem: Problem) {
         self.0.push(problem);
     }
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blocker_is_no_problem_of_a_row() {
+    fn a_blocker_is_not_a_problem_of_a_row() {
         let mut problems = Problems::default();
         problems.blocker("notes", "it is read-only", "make it writable");
         assert!(!problems.has("notes"));

@@ -1,9 +1,9 @@
-//! Rows that a target does not take: which, and why. The import finds the words.
+//! Rows that a target refuses, and why. The import writes the message.
 
 use crate::error::{Code, Error};
 use chronicle_archive::show_text;
 
-/// A row that the target does not take.
+/// A row that the target refuses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejected {
     /// Its number among the rows that were to be written.
@@ -12,7 +12,7 @@ pub struct Rejected {
     pub cause: Cause,
 }
 
-/// Why a target does not take a row.
+/// Why a target refuses a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
     /// It breaks a CHECK constraint.
@@ -24,21 +24,21 @@ pub enum Cause {
     },
     /// The database refuses it, and says why in its own words.
     Database(String),
-    /// The key is no integer where the table has no other.
+    /// The key is not an integer, and the table has only integers.
     KeyIsNoInteger,
-    /// A row with this key is there and has another value in this column.
+    /// A row with this key exists with another value in this column.
     Differs {
         /// The column.
         column: String,
     },
-    /// A row is there whose key is the same to the database, and spelled otherwise in this column.
-    SpelledOtherwise {
+    /// A row exists whose key is equal to the database, but spelled differently in this column.
+    SpelledDifferently {
         /// The column.
         column: String,
         /// What the target has.
-        there: String,
+        in_target: String,
         /// What the archive has.
-        here: String,
+        in_archive: String,
     },
     /// Another row has one of its unique values.
     Taken {
@@ -50,9 +50,12 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// Whether another row is in the way: that row stays, and no policy for values is about it.
+    /// Whether another row is in the way: that row stays, and no policy for values applies.
     pub fn is_conflict(&self) -> bool {
-        matches!(self, Cause::Differs { .. } | Cause::SpelledOtherwise { .. } | Cause::Taken { .. })
+        matches!(
+            self,
+            Cause::Differs { .. } | Cause::SpelledDifferently { .. } | Cause::Taken { .. }
+        )
     }
 
     /// The code of the error.
@@ -74,9 +77,9 @@ impl Cause {
                 "the target has this row already, with another value in \"{}\"",
                 show_text(column)
             ),
-            Cause::SpelledOtherwise { column, there, here } => format!(
+            Cause::SpelledDifferently { column, in_target, in_archive } => format!(
                 "the target has a row whose key is the same to the database, but spelled \
-                 differently: \"{}\" is \"{there}\" in the target and \"{here}\" in the archive",
+                 differently: \"{}\" is \"{in_target}\" in the target and \"{in_archive}\" in the archive",
                 show_text(column)
             ),
             Cause::Taken { columns, by: Some(key) } => format!(
@@ -96,7 +99,7 @@ impl Cause {
                 "correct the value in the source and export again, or leave such rows out: \
                  --on-unrepresentable=reject"
             }
-            Cause::Differs { .. } | Cause::SpelledOtherwise { .. } | Cause::Taken { .. } => {
+            Cause::Differs { .. } | Cause::SpelledDifferently { .. } | Cause::Taken { .. } => {
                 "compare the two rows with `chronicle-dump diff`, or import into an empty database"
             }
         }
@@ -113,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cause_is_told_with_its_place_and_what_to_do() {
+    fn a_cause_names_its_place_and_what_to_do() {
         let check = Cause::Check { name: "positive".into(), condition: "(n > 0)".into() };
         let error = check.error("notes: row 3 (key 7)");
         let expected = "notes: row 3 (key 7): the target's CHECK positive refuses it: (n > 0)";

@@ -57,7 +57,7 @@ impl Rejects {
     pub fn write(&mut self, batch: &Batch, row: usize, why: &[&RejectReason]) -> Result<()> {
         let reasons: Vec<_> =
             (why.iter()).map(|r| json!({"column": r.column, "reason": r.reason})).collect();
-        let beside = format!(
+        let members = format!(
             "\"rejected\":{},\"row\":{}",
             serde_json::to_string(&reasons).map_err(|e| Error::new(
                 Code::Internal,
@@ -67,7 +67,7 @@ impl Rejects {
             batch.first_row() + row as u64
         );
         self.rows += 1;
-        Ok(self.writer.write_row(batch, row, &beside)?)
+        Ok(self.writer.write_row(batch, row, &members)?)
     }
 
     /// The rows so far.

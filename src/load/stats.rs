@@ -8,9 +8,9 @@ use crate::source::Orphans;
 pub struct StreamStats {
     /// The stream.
     pub stream: String,
-    /// Rows that were not there before.
+    /// Rows that are new in the target.
     pub inserted_rows: u64,
-    /// Rows that were there already with the same content.
+    /// Rows that existed already with the same content.
     pub skipped_rows: u64,
     /// Rows that were left out because they refer to nothing.
     pub skipped_orphans: u64,
@@ -25,7 +25,7 @@ pub struct StreamStats {
 pub struct ImportStats {
     /// Per stream, in the order of the plan.
     pub streams: Vec<StreamStats>,
-    /// The rows that refer to rows which are not there.
+    /// The rows that refer to missing rows.
     pub orphans: Vec<Orphans>,
     /// What would stop an import, found by a check.
     pub problems: Vec<Problem>,

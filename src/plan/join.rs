@@ -91,7 +91,7 @@ pub fn table_for(stream: &Stream, catalog: &Catalog) -> Option<usize> {
     }
 }
 
-/// What the rows of a stream are: by its name, as the layouts that know it say.
+/// The role of a stream's rows: that of its name in the layouts.
 fn role_of(stream: &Stream) -> Option<Role> {
     known_stream(&stream.name).map(|s| s.role.clone())
 }
@@ -200,13 +200,13 @@ impl Joiner<'_> {
         for (place, column) in plan.source.columns.iter().enumerate() {
             let fate = plan.unplaced.iter().find(|m| m.source == place).map(|m| m.fate);
             let written = plan.columns.iter().any(|c| c.archive_column() == Some(place));
-            let wanted = match fate {
+            let adds = match fate {
                 Some(Fate::Folded | Fate::Sidecar) => true,
                 Some(Fate::Derived | Fate::Dropped | Fate::Refused) => false,
                 // it may not be the one that the row gets back
                 None => (preserves && written) || plan.former_id == Some(place),
             };
-            if wanted {
+            if adds {
                 plan.original_columns.push((place, original_column(plan, place, column)));
             }
         }
@@ -280,9 +280,9 @@ impl Joiner<'_> {
         source: usize,
         column: &Column,
     ) {
-        let there = plan.added.iter().position(|a| same_name(&a.physical, &column.name));
-        let place = table.columns.len() + there.unwrap_or(plan.added.len());
-        if there.is_none() {
+        let position = plan.added.iter().position(|a| same_name(&a.physical, &column.name));
+        let place = table.columns.len() + position.unwrap_or(plan.added.len());
+        if position.is_none() {
             plan.added.push(CatalogColumn::of_type(
                 &column.name,
                 self.catalog.backend.type_for(column.kind),

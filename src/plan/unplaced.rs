@@ -66,7 +66,7 @@ pub(super) fn keeps_origin(name: &str) -> bool {
     ORIGINS.contains(&name) || known_streams().any(|s| s.origin.as_deref() == Some(name))
 }
 
-/// The columns that keep ids in layouts, beside those of the tutorial.
+/// The columns that keep ids in layouts, other than those of the tutorial.
 pub(super) fn origins_of_layouts() -> impl Iterator<Item = &'static str> {
     let names = known_streams().filter_map(|s| s.origin.as_deref());
     names.filter(|name| !ORIGINS.contains(name))

@@ -308,7 +308,7 @@ impl PgCatalog {
     }
 }
 
-/// Every schema with the tables and views that some layout knows by name.
+/// Every schema with the tables and views whose names some layout has.
 async fn read_tables(
     connection: &Connection,
     forced: Option<&Layout>,

@@ -16,7 +16,7 @@ use super::conninfo::{ConnInfo, Host, SslMode};
 use crate::error::{Code, Error, Result};
 use chronicle_archive::{show_path, show_text};
 
-/// How long a login may take unless the connection string says otherwise.
+/// How long a login may take unless the connection string sets a limit.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long we wait for the server to stop what it is doing.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,7 +42,7 @@ impl Connection {
         let (client, connection) =
             config.connect(tls.clone()).await.map_err(|e| login_failed(info, e))?;
         tokio::spawn(async move {
-            // its errors reach whoever waits for an answer of the client
+            // its errors reach the code that waits for an answer of the client
             let _ = connection.await;
         });
         let mut connection = Connection { client, version: 0, tls, info: info.clone() };
@@ -133,8 +133,8 @@ impl Connection {
 /// What an error of the server says, without the rows that it likes to quote.
 pub fn failed(info: &ConnInfo, code: Code, what: String, e: &tokio_postgres::Error) -> Error {
     let Some(server) = e.as_db_error() else {
-        let said = info.scrub(&chain(e));
-        return Error::new(code, format!("{what}: {said}"))
+        let reason = info.scrub(&chain(e));
+        return Error::new(code, format!("{what}: {reason}"))
             .hint("the connection to the server was lost; nothing was changed");
     };
     // details of unique and foreign keys name keys; all others may quote whole rows
@@ -142,18 +142,19 @@ pub fn failed(info: &ConnInfo, code: Code, what: String, e: &tokio_postgres::Err
         SqlState::UNIQUE_VIOLATION | SqlState::FOREIGN_KEY_VIOLATION => server.detail(),
         _ => None,
     };
-    let said = info.scrub(&show_said(server.message()));
-    let detail = detail.map_or_else(String::new, |d| format!(" ({})", info.scrub(&show_said(d))));
+    let reason = info.scrub(&show_server_text(server.message()));
+    let detail =
+        detail.map_or_else(String::new, |d| format!(" ({})", info.scrub(&show_server_text(d))));
     let error =
-        Error::new(code, format!("{what}: {said}{detail} [SQLSTATE {}]", server.code().code()));
+        Error::new(code, format!("{what}: {reason}{detail} [SQLSTATE {}]", server.code().code()));
     match hint_for(server.code(), server.message()) {
         Some(hint) => error.hint(hint),
         None => error,
     }
 }
 
-/// What the server says, longer than a key: the names of constraints stand at the end.
-fn show_said(text: &str) -> String {
+/// What the server says, longer than a key: the names of constraints are at the end.
+fn show_server_text(text: &str) -> String {
     const MOST: usize = 400;
     let more = if text.chars().nth(MOST).is_some() { "…" } else { "" };
     show_path(text.chars().take(MOST).chain(more.chars()).collect::<String>())
@@ -183,10 +184,10 @@ fn hint_for(state: &SqlState, message: &str) -> Option<&'static str> {
 fn login_failed(info: &ConnInfo, e: tokio_postgres::Error) -> Error {
     let place = info.redacted();
     if let Some(server) = e.as_db_error() {
-        let said = info.scrub(&show_said(server.message()));
+        let reason = info.scrub(&show_server_text(server.message()));
         let error = Error::new(
             Code::Connect,
-            format!("{place}: the server says: {said} [SQLSTATE {}]", server.code().code()),
+            format!("{place}: the server says: {reason} [SQLSTATE {}]", server.code().code()),
         );
         return match *server.code() {
             SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION => error
@@ -198,18 +199,18 @@ fn login_failed(info: &ConnInfo, e: tokio_postgres::Error) -> Error {
             _ => error,
         };
     }
-    let said = info.scrub(&chain(&e));
-    if said.contains("bytes remaining on stream") {
+    let reason = info.scrub(&chain(&e));
+    if reason.contains("bytes remaining on stream") {
         let message = format!("{place}: the server closed the connection, or it is not PostgreSQL");
         return Error::new(Code::Connect, message).hint("check host and port");
     }
-    let error = Error::new(Code::Connect, format!("{place}: cannot connect: {said}"));
-    if said.contains("password missing") || said.contains("invalid configuration") {
+    let error = Error::new(Code::Connect, format!("{place}: cannot connect: {reason}"));
+    if reason.contains("password missing") || reason.contains("invalid configuration") {
         return error.hint(
             "the server asks for a password: give it by PGPASSWORD, --password-file or ~/.pgpass",
         );
     }
-    if said.contains("TLS") {
+    if reason.contains("TLS") {
         return error.hint("the server and sslmode= in the connection string disagree: try disable, prefer or require");
     }
     error.hint("check host and port, and whether the server accepts connections from here")
@@ -299,7 +300,7 @@ fn tls_config() -> Result<ClientConfig> {
     Ok(config)
 }
 
-/// libpq's `require`: the connection is encrypted with whoever answers.
+/// libpq's `require`: the connection is encrypted, whichever server answers.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
 

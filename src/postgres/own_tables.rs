@@ -1,4 +1,4 @@
-//! The two tables of our own: in a schema that no interface serves, or beside the data where this role may create none.
+//! The two tables of our own: in a schema that no API serves, or next to the data where this role may not create one.
 
 use super::connection::Connection;
 use super::{literal, quoted};

@@ -68,7 +68,7 @@ struct Running {
 }
 
 impl PgSource {
-    /// Connects and starts the snapshot: rows as they are stored, and how those of each stream are restored.
+    /// Connects and starts the snapshot: rows as stored, and how those of each stream are restored.
     ///
     /// # Errors
     /// If the server cannot be reached, or its tables are of no known layout.
@@ -301,8 +301,8 @@ async fn restorable(
         "SELECT EXISTS (SELECT 1 FROM {sidecar} r WHERE {belongs} \
          AND starts_with(r.entry, '{{\"{WHOLE_ROW}\"'))"
     );
-    let made = format!("r.entry::json #>> ARRAY['{WHOLE_ROW}', '{DEFAULT}']");
-    let only = ask(&whole).await?.then(|| format!("{made} IS DISTINCT FROM {}", row_text("t")));
+    let default = format!("r.entry::json #>> ARRAY['{WHOLE_ROW}', '{DEFAULT}']");
+    let only = ask(&whole).await?.then(|| format!("{default} IS DISTINCT FROM {}", row_text("t")));
     let rows = with_entries(catalog, own, stream, only.as_deref());
     let mut fillers = Vec::new();
     let table = catalog.table(described);
@@ -310,10 +310,10 @@ async fn restorable(
         table.is_some_and(|t| t.columns.iter().any(|c| c.name == name && c.has_default))
     };
     for column in default_columns(described, stream, &original_columns, has_default) {
-        let made = format!("r.entry::json #>> ARRAY[{}, '{DEFAULT}']", literal(&column.name));
+        let default = format!("r.entry::json #>> ARRAY[{}, '{DEFAULT}']", literal(&column.name));
         let sql = format!(
-            "SELECT NOT EXISTS (SELECT 1 FROM {rows} AND {made} IS DISTINCT FROM t.{}::text) \
-                AND EXISTS (SELECT 1 FROM {rows} AND {made} IS NOT NULL)",
+            "SELECT NOT EXISTS (SELECT 1 FROM {rows} AND {default} IS DISTINCT FROM t.{}::text) \
+                AND EXISTS (SELECT 1 FROM {rows} AND {default} IS NOT NULL)",
             quoted(&column.physical)
         );
         if ask(&sql).await? {
@@ -339,9 +339,10 @@ async fn own_tables(
     if found.readable {
         return Ok(Some(found));
     }
-    let told = "this role may not read the sidecar table: originals stored there are not restored";
-    if !notices.iter().any(|n| n == told) {
-        notices.push(told.into());
+    let notice =
+        "this role may not read the sidecar table: originals stored there are not restored";
+    if !notices.iter().any(|n| n == notice) {
+        notices.push(notice.into());
     }
     Ok(None)
 }

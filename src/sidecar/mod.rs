@@ -1,13 +1,13 @@
 //! What a target cannot hold and does not lose: the originals of changed values and the values of
-//! columns that it lacks, stored beside the rows when they are loaded and restored by an export.
+//! columns that it lacks, stored in tables of our own when rows are loaded and restored by an export.
 //!
-//! Two tables of our own are created beside Chronicle's, only when they are needed:
+//! Two tables of our own are created, only when they are needed:
 //!
 //! - `chronicle_dump_sidecar(table_name, key, entry)`: per row one JSON object that names columns.
 //!   `{"data":{"text":"…","loaded":"…"}}` is the original of a column together with the fingerprint of
-//!   what was loaded in its place: a row that was edited since keeps what it says now.
+//!   what was loaded in its place: a row that was edited since keeps its new value.
 //!   `{"git_commit":{"text":"…"}}` is the value of a column that the table lacks,
-//!   `{"alias":{"default":"…"}}` a value that is there only because the table requires one, or by the
+//!   `{"alias":{"default":"…"}}` a value that exists only because the table requires one, or by the
 //!   table's own default, and
 //!   `{"*":{"default":"…"}}` a row that was created as a whole for rows which refer to it.
 //! - `chronicle_dump_sidecar_columns(table_name, name, place, kind, time_text)`: the columns that the
@@ -63,25 +63,24 @@ pub struct SidecarEntry {
     pub text: String,
 }
 
-/// The sidecar of a row that is there already, joined with the one that comes with it again: None if
-/// that says nothing new.
+/// The stored entry of an existing row, joined with the one that arrives with it: None if that adds nothing.
 ///
 /// # Errors
 /// The first column of which another original is stored.
-pub fn joined(stored: &str, again: &str) -> Result<Option<String>, String> {
-    let (mut all, again) = (parse(stored.as_bytes()), parse(again.as_bytes()));
+pub fn joined(stored: &str, arriving: &str) -> Result<Option<String>, String> {
+    let (mut all, arriving) = (parse(stored.as_bytes()), parse(arriving.as_bytes()));
     let before = all.len();
-    for (column, tagged) in again {
+    for (column, tagged) in arriving {
         match all.get(&column) {
-            Some(there) if *there != tagged => return Err(column),
+            Some(known) if *known != tagged => return Err(column),
             _ => drop(all.insert(column, tagged)),
         }
     }
     Ok((all.len() > before).then(|| SidecarValues::of(all).text()))
 }
 
-/// The error of a row of which another original is stored already.
-pub fn kept_otherwise(table: &str, key: &str, column: &str) -> Error {
+/// The error of a row for which another original is stored already.
+pub fn conflicting_original(table: &str, key: &str, column: &str) -> Error {
     Error::new(
         Code::Conflict,
         format!(
@@ -163,8 +162,8 @@ pub fn default_columns<'a>(
     has_default: impl Fn(&str) -> bool,
 ) -> Vec<&'a Column> {
     let may = |(n, column): &(usize, &Column)| {
-        let said = described.column(&column.physical);
-        said.is_some_and(|c| c.default_from.is_some() || c.default.is_some())
+        let layout_column = described.column(&column.physical);
+        layout_column.is_some_and(|c| c.default_from.is_some() || c.default.is_some())
             || (has_default(&column.physical)
                 && !stream.key.contains(n)
                 && !original_columns.iter().any(|r| r.column.name == column.name))

@@ -39,13 +39,13 @@ impl Restorer {
         fold: Option<&str>,
         fillers: &[String],
     ) -> (Stream, Restorer) {
-        let said = |name: &str| original_columns.iter().find(|r| r.column.name == name);
+        let original = |name: &str| original_columns.iter().find(|r| r.column.name == name);
         let mut columns: Vec<(usize, Column, Option<usize>)> = Vec::new();
         for (n, column) in stream.columns.iter().enumerate() {
             if fillers.contains(&column.name) {
                 continue;
             }
-            columns.push(match said(&column.name) {
+            columns.push(match original(&column.name) {
                 Some(r) => {
                     let was = Column { physical: column.physical.clone(), ..r.column.clone() };
                     (r.place, was, Some(n))
@@ -61,7 +61,7 @@ impl Restorer {
         }
         columns.sort_by_key(|(place, ..)| *place);
         let find = |name: &str| columns.iter().position(|(_, c, _)| c.name == name);
-        let again = |places: &[usize]| -> Vec<usize> {
+        let positions = |places: &[usize]| -> Vec<usize> {
             places.iter().filter_map(|n| find(&stream.columns[*n].name)).collect()
         };
         // restored values need not be in the order in which the rows are read
@@ -69,10 +69,11 @@ impl Restorer {
         let preserved = original_columns.iter().any(|r| stream.column(&r.column.name).is_some());
         let same = |n: &usize| {
             let column = &stream.columns[*n];
-            said(&column.name).map_or(!preserved, |r| r.column.kind == column.kind)
+            original(&column.name).map_or(!preserved, |r| r.column.kind == column.kind)
         };
-        let order = if stream.order.iter().all(same) { again(&stream.order) } else { Vec::new() };
-        let (key, raw) = (again(&stream.key), stream.columns.iter().map(|c| c.kind).collect());
+        let order =
+            if stream.order.iter().all(same) { positions(&stream.order) } else { Vec::new() };
+        let (key, raw) = (positions(&stream.key), stream.columns.iter().map(|c| c.kind).collect());
         let restored = (columns.iter())
             .map(|(_, c, from)| RestoredColumn {
                 name: c.name.clone(),
@@ -200,7 +201,7 @@ impl Restorer {
 pub struct Recipe {
     /// The stream as it was where its rows came from.
     pub original: Stream,
-    /// What makes its rows of stored ones, which have their entry of the sidecar as their last column.
+    /// What turns stored rows, which have their sidecar entry as their last column, into its rows.
     pub restorer: Restorer,
 }
 

@@ -11,20 +11,20 @@ use chronicle_archive::json::{JsonIssues, Scanner, member};
 use chronicle_archive::time::Instant;
 use chronicle_archive::{Batch, Kind, Value};
 
-/// The tag of a value that is there only because the table requires one, or by its default.
+/// The tag of a value that exists only because the table requires one, or by its default.
 pub const DEFAULT: &str = "default";
 /// The tag of the fingerprint of what was loaded in place of an original.
 pub(super) const LOADED: &str = "loaded";
 
-/// A value as a tag and a text, with what else is said of it.
+/// A value as a tag and a text, with its attributes.
 pub(super) type Tagged = BTreeMap<String, String>;
 
-/// What is stored of a row, as it is collected.
+/// What is to be stored of a row, while it is collected.
 #[derive(Debug, Default)]
 pub struct SidecarValues(BTreeMap<String, Tagged>);
 
 impl SidecarValues {
-    /// What a stored object says.
+    /// The values of a stored object.
     pub(super) fn of(values: BTreeMap<String, Tagged>) -> SidecarValues {
         SidecarValues(values)
     }
@@ -121,7 +121,7 @@ fn tag(value: Value<'_>) -> Tagged {
     Tagged::from([(tag.into(), text)])
 }
 
-/// The tag and the text of a value, beside the fingerprint of what was loaded in its place.
+/// The tag and the text of a value, without the fingerprint of what was loaded in its place.
 pub(super) fn value_of(tagged: &Tagged) -> Option<(&str, &str)> {
     let found = tagged.iter().find(|(tag, _)| *tag != LOADED);
     found.map(|(tag, text)| (tag.as_str(), text.as_str()))
@@ -197,7 +197,7 @@ pub(super) fn push_as(kind: Kind, value: Value<'_>, out: &mut Batch) {
     out.push(given);
 }
 
-/// What a stored object says; nothing if it is none of ours.
+/// The values of a stored object; none if it is not ours.
 pub(super) fn parse(text: &[u8]) -> BTreeMap<String, Tagged> {
     serde_json::from_slice(text).unwrap_or_default()
 }

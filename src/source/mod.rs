@@ -55,7 +55,7 @@ impl Orphans {
         )
     }
 
-    /// The error of orphans that stop an import. `enforced` says that the target's own rules do.
+    /// The error of orphans that stop an import. `enforced` says that the target's own constraints do.
     pub fn refused(&self, enforced: bool) -> Error {
         let error = Error::new(
             Code::Orphan,
@@ -96,6 +96,6 @@ pub trait Source: Send {
     /// Fills `batch` with the next rows; false when there are no more.
     fn next_batch<'a>(&'a mut self, batch: &'a mut Batch) -> BoxFuture<'a, Result<bool>>;
 
-    /// Ends the snapshot and tells the orphans that were in it.
+    /// Ends the snapshot and returns the orphans in it.
     fn close(self: Box<Self>) -> BoxFuture<'static, Result<Vec<Orphans>>>;
 }

@@ -159,7 +159,7 @@ impl SqliteCatalog {
         Ok(SqliteCatalog { layout, tables })
     }
 
-    /// The table of a stream of the layout; recognition has made sure that it is there.
+    /// The table of a stream of the layout; recognition has made sure that it exists.
     pub fn table(&self, stream: &LayoutStream) -> Option<&SqliteTable> {
         self.named(&stream.table)
     }

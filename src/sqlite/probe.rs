@@ -13,7 +13,7 @@ use super::snapshot::{Head, connect};
 pub fn rows(path: &Path) -> Option<Option<u64>> {
     // a text or an archive by that name is no database, not one that cannot be counted
     Head::read(path).ok()?;
-    // a path is used as it is: no name has a meaning of its own once it is absolute
+    // a path is used unchanged: no name has a special meaning once it is absolute
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
     let _ = connection.busy_timeout(std::time::Duration::from_millis(200));
     let catalog = match SqliteCatalog::read(&connection, None) {

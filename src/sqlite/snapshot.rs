@@ -32,8 +32,8 @@ const PAGES: i32 = 4096;
 /// How often a copy may restart because the file was written meanwhile, before it keeps the
 /// lock for one pass.
 const RESTARTS: u32 = 5;
-/// What SQLite keeps beside a database file.
-const BESIDE: [&str; 3] = ["", "-wal", "-journal"];
+/// The files that SQLite keeps next to a database file.
+const SUFFIXES: [&str; 3] = ["", "-wal", "-journal"];
 
 /// A connection that sees one moment of a database, in a read transaction that is open already.
 pub struct Snapshot {
@@ -65,7 +65,7 @@ pub fn open(path: &Path, cancel: &Cancel) -> Result<Snapshot> {
     Ok(snapshot)
 }
 
-/// A writable copy of the file at `path` as it is at one moment, which SQLite deletes by itself.
+/// A writable copy of the file at `path` at one moment, which SQLite deletes by itself.
 ///
 /// # Errors
 /// As [`open`], or if there is no room for the copy.
@@ -75,7 +75,7 @@ pub(super) fn scratch(path: &Path, cancel: &Cancel) -> Result<Connection> {
     let mut copy = Connection::open("").map_err(copied)?;
     {
         let backup = Backup::new(&connection, &mut copy).map_err(copied)?;
-        // what we read stays as it is meanwhile: nothing restarts, and nobody waits for us
+        // what we read does not change meanwhile: nothing restarts, and nobody waits for us
         while backup.step(PAGES).map_err(copied)? != StepResult::Done {
             cancel.check()?;
         }
@@ -131,7 +131,7 @@ impl Head {
 }
 
 pub(super) fn harden(connection: &Connection) -> rusqlite::Result<()> {
-    // the file may come from anywhere: nothing that its schema says is to be run
+    // the file may come from anywhere: no code of its schema may run
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
@@ -305,15 +305,15 @@ fn private_directory() -> Result<tempfile::TempDir> {
 fn copy_unchanged(path: &Path, copy: &Path, cancel: &Cancel) -> Result<()> {
     for _ in 0..RESTARTS {
         cancel.check()?;
-        let before = BESIDE.map(|end| stamp(&beside(path, end)));
-        for end in BESIDE {
-            let (from, to) = (beside(path, end), beside(copy, end));
+        let before = SUFFIXES.map(|end| stamp(&with_suffix(path, end)));
+        for end in SUFFIXES {
+            let (from, to) = (with_suffix(path, end), with_suffix(copy, end));
             let _ = fs::remove_file(&to);
             if from.exists() {
                 fs::copy(&from, &to).map_err(not_copied)?;
             }
         }
-        if before == BESIDE.map(|end| stamp(&beside(path, end))) {
+        if before == SUFFIXES.map(|end| stamp(&with_suffix(path, end))) {
             return Ok(());
         }
         std::thread::sleep(Duration::from_millis(200));
@@ -325,7 +325,7 @@ fn copy_unchanged(path: &Path, copy: &Path, cancel: &Cancel) -> Result<()> {
     .hint("run as the user who owns the file, or try again when nobody writes"))
 }
 
-fn beside(path: &Path, end: &str) -> PathBuf {
+fn with_suffix(path: &Path, end: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(end);
     name.into()

@@ -44,7 +44,7 @@ pub struct SqliteSource {
 }
 
 impl SqliteSource {
-    /// Opens a snapshot of a file and starts to read it: its rows as they are stored, and how those of
+    /// Opens a snapshot of a file and starts to read it: its rows as stored, and how those of
     /// each stream are restored.
     ///
     /// # Errors
@@ -221,10 +221,10 @@ fn count(connection: &Connection, table: &str) -> rusqlite::Result<u64> {
 
 /// What is in the file and not in the archive, in words.
 fn left_out(connection: &Connection, catalog: &SqliteCatalog) -> rusqlite::Result<Vec<String>> {
-    let mut said = Vec::new();
+    let mut notices = Vec::new();
     for table in catalog.others() {
         let rows = count(connection, &table.name)?;
-        said.push(format!(
+        notices.push(format!(
             "table {} is not exported ({})",
             show_text(&table.name),
             show_count(rows, "rows")
@@ -233,7 +233,7 @@ fn left_out(connection: &Connection, catalog: &SqliteCatalog) -> rusqlite::Resul
     for stream in &catalog.layout.streams {
         for column in catalog.table(stream).into_iter().flat_map(|t| &t.columns) {
             if column.generated {
-                said.push(format!(
+                notices.push(format!(
                     "column {}.{} is not exported: SQLite computes it",
                     stream.table,
                     show_text(&column.name)
@@ -241,12 +241,12 @@ fn left_out(connection: &Connection, catalog: &SqliteCatalog) -> rusqlite::Resul
             }
         }
     }
-    Ok(said)
+    Ok(notices)
 }
 
 /// How a stream is read.
 struct Reading {
-    /// The stream as it is stored.
+    /// The stream as stored.
     stream: Stream,
     query: Query,
     /// How its rows are restored, if anything is stored of them.
@@ -358,7 +358,7 @@ fn restorable(
     if original_columns.is_empty() && !connection.query_row(&any, [], |row| row.get(0))? {
         return plain(stream);
     }
-    let only = not_made_here(connection, &stream)?;
+    let only = not_created_by_import(connection, &stream)?;
     let rows = with_entries(&stream, only.as_deref());
     let mut fillers = Vec::new();
     let has_default = |name: &str| table.columns.iter().any(|c| c.name == name && c.has_default);
@@ -381,9 +381,12 @@ fn restorable(
     Ok(Reading { stream: with_sidecar(stream), query, recipe })
 }
 
-/// SQL that is true for all rows but those that an import made and nobody has edited since; None if
-/// it made none.
-fn not_made_here(connection: &Connection, stream: &Stream) -> rusqlite::Result<Option<String>> {
+/// SQL that is true for all rows except those that an import created and nobody has edited since; None if there are
+/// none.
+fn not_created_by_import(
+    connection: &Connection,
+    stream: &Stream,
+) -> rusqlite::Result<Option<String>> {
     let sql = format!(
         "SELECT EXISTS (SELECT 1 FROM {SIDECAR} WHERE table_name = {} \
          AND entry LIKE '{{\"{WHOLE_ROW}\"%')",
@@ -391,8 +394,8 @@ fn not_made_here(connection: &Connection, stream: &Stream) -> rusqlite::Result<O
     );
     let any: bool = connection.query_row(&sql, [], |row| row.get(0))?;
     let row = row_text("t.", stream.columns.iter().map(|c| &c.physical));
-    let made = format!("json_extract(r.entry, '$.\"{WHOLE_ROW}\".{DEFAULT}')");
-    Ok(any.then(|| format!("{made} IS NOT {row}")))
+    let default = format!("json_extract(r.entry, '$.\"{WHOLE_ROW}\".{DEFAULT}')");
+    Ok(any.then(|| format!("{default} IS NOT {row}")))
 }
 
 /// The rows `t` of a table for which a condition is true, with their entries `r`, as SQL that ends in a condition.

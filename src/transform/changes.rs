@@ -25,7 +25,7 @@ pub enum ChangeKind {
     Dropped,
 }
 
-/// Values that are not in the target as they are in the archive.
+/// Values that differ between the archive and the target.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Change {
     /// The stream.

@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn the_clock_of_the_events_is_told_from_that_of_their_rows() {
+    fn the_clock_of_events_is_found_from_that_of_their_rows() {
         let evidence = skew("2025-08-19 10:00:01", AssumeZone::Refuse).evidence().unwrap();
         assert!(evidence.contains("clock was at +02:00"), "{evidence}");
         assert_eq!(skew("2025-08-19 12:00:01", AssumeZone::Refuse).evidence(), None);

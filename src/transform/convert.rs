@@ -75,7 +75,7 @@ fn obeys(column: &ColumnPlan, value: Value<'_>) -> std::result::Result<(), Refus
     }
 }
 
-/// Checks that need the scanner: whether JSON can go into a JSON column as it is.
+/// Checks that need the scanner: whether JSON can go into a JSON column unchanged.
 fn fits(
     scanner: &mut Scanner,
     column: &ColumnPlan,
@@ -175,7 +175,7 @@ fn class(value: Value<'_>) -> &'static str {
     }
 }
 
-/// From here on SQLite keeps a real number without a fraction as it is, on either side of zero.
+/// From here on SQLite keeps a real number without a fraction unchanged, on either side of zero.
 const TWO_TO_THE_63: f64 = 9_223_372_036_854_775_808.0;
 
 fn to_sqlite<'v>(

@@ -16,9 +16,9 @@ const FINGERPRINT: usize = 16;
 /// What a row is that another stream has brought before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Duplicate {
-    /// It says nothing new.
+    /// It adds nothing.
     Redundant,
-    /// It says more than the first one, in this column of the archive, and that is refused.
+    /// It adds a value to the first row in this column of the archive, and that is refused.
     Differs(usize),
     /// The plan says what happens to it.
     Unmapped,
@@ -34,7 +34,7 @@ enum Sharing {
     Later(Option<Vec<ComparedColumn>>),
 }
 
-/// A column of a duplicate that the first row may not have as it is.
+/// A column of a duplicate in which the first row may differ.
 struct ComparedColumn {
     column: usize,
     /// The column of the first stream.
@@ -83,7 +83,7 @@ impl DuplicateRows {
         }
         let Some(first) = self.spill.get(*table, &self.name)? else { return Ok(None) };
         let Some(compared) = compared else { return Ok(Some(Duplicate::Unmapped)) };
-        let more = compared.iter().find(|c| c.says_more(row, &first, &mut self.fingerprint));
+        let more = compared.iter().find(|c| c.adds_value(row, &first, &mut self.fingerprint));
         Ok(Some(more.map_or(Duplicate::Redundant, |more| Duplicate::Differs(more.column))))
     }
 
@@ -122,7 +122,7 @@ impl DuplicateRows {
 impl ComparedColumn {
     /// Whether a duplicate says something here that the first row, of which the fingerprints are,
     /// does not.
-    fn says_more(&self, row: ArchiveRow<'_>, first: &[u8], fingerprint: &mut Fingerprint) -> bool {
+    fn adds_value(&self, row: ArchiveRow<'_>, first: &[u8], fingerprint: &mut Fingerprint) -> bool {
         let value = row.value(self.column);
         let filler = |from: usize| show_id(row.value(from)) == show_id(value);
         if matches!(value, Value::Null | Value::Text(b"" | b"{}"))
@@ -130,8 +130,8 @@ impl ComparedColumn {
         {
             return false;
         }
-        let there = self.first.and_then(|n| first.get(n * FINGERPRINT..(n + 1) * FINGERPRINT));
-        there != Some(fingerprint.of(Kind::Text, value).as_bytes())
+        let stored = self.first.and_then(|n| first.get(n * FINGERPRINT..(n + 1) * FINGERPRINT));
+        stored != Some(fingerprint.of(Kind::Text, value).as_bytes())
     }
 }
 
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_duplicate_is_told_by_its_whole_key() {
+    fn a_duplicate_is_recognised_by_its_whole_key() {
         let fail = OnMissingColumn::Fail;
         assert_eq!(found(fail, ["a", "x", "one"]), None);
         assert_eq!(found(fail, ["ab", "", "one"]), None);
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_duplicate_that_says_more_is_told_with_its_column() {
+    fn a_duplicate_that_adds_a_value_is_reported_with_its_column() {
         assert_eq!(found(OnMissingColumn::Fail, ["a", "b", "other"]), Some(Duplicate::Differs(2)));
         assert_eq!(found(OnMissingColumn::Fail, ["a", "b", ""]), Some(Duplicate::Redundant));
         assert_eq!(found(OnMissingColumn::Drop, ["a", "b", "other"]), Some(Duplicate::Unmapped));

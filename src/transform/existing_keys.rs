@@ -92,9 +92,9 @@ mod tests {
         let accounts = stream("accounts", &[("id", Kind::Text)]);
         let notes = stream("notes", &[("id", Kind::Text), ("account_id", Kind::Text)]);
         let plan = planned(&[accounts, notes], &with_numbers(), PlanOptions::default());
-        let asked: Vec<_> =
+        let columns: Vec<_> =
             numbered(&plan).into_iter().map(|(of, k)| (of, k.table, k.refers)).collect();
-        assert_eq!(asked, [(0, 0, None), (0, 2, Some(1)), (2, 2, None)]);
+        assert_eq!(columns, [(0, 0, None), (0, 2, Some(1)), (2, 2, None)]);
         assert!(mapped(&plan, IdRule::Uuid).is_empty());
     }
 }

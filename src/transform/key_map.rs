@@ -61,7 +61,7 @@ pub struct KeyMap {
     /// Whether anything was assigned: where nothing was, as mostly, nothing is looked up.
     any: bool,
     /// The UUIDs that rows spell plainly, and how many lots of them are in the spill. As long as no
-    /// row spells one otherwise, as mostly, none can be another's and none is looked up.
+    /// row spells one differently, as is usual, none can be another's and none is looked up.
     plain: Option<(Vec<u8>, u32)>,
 }
 

@@ -38,12 +38,12 @@ pub(super) struct Mapping {
     pub(super) same: bool,
     /// Whether it is the same UUID in another spelling.
     pub(super) respelled: bool,
-    /// Whether it refers to no row so far, and a number stands for it.
+    /// Whether it refers to no row so far and is replaced by a number.
     pub(super) dangling: bool,
     /// Whether it refers to a row that did not come under this id, so that none restores it.
     pub(super) unresolved: bool,
-    /// Whether the row that it refers to spells the same UUID otherwise.
-    pub(super) spelled_otherwise: bool,
+    /// Whether the row that it refers to spells the same UUID differently.
+    pub(super) spelled_differently: bool,
 }
 
 /// Maps ids by the rules of the plan.
@@ -290,7 +290,7 @@ impl KeyMapper {
         Ok(())
     }
 
-    /// Notes how a row spells its UUID. A reference that spells it otherwise is one UUID with it in
+    /// Notes how a row spells its UUID. A reference that spells it differently is one UUID with it in
     /// the target, so an export of the target restores both as the row does.
     fn note_spelling(
         &mut self,
@@ -308,7 +308,7 @@ impl KeyMapper {
         }
         if !ids.own && self.any_respelled {
             let spelled = self.spill.get(RESPELLED, uuid.as_bytes())?;
-            mapping.spelled_otherwise = spelled.is_some_and(|spelled| spelled != text);
+            mapping.spelled_differently = spelled.is_some_and(|spelled| spelled != text);
         }
         Ok(())
     }

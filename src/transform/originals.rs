@@ -1,5 +1,5 @@
 //! The originals of one row: what the target cannot hold and the sidecar stores, in the row's own
-//! JSON or beside it.
+//! JSON or in the sidecar.
 
 use std::collections::BTreeMap;
 

@@ -150,7 +150,7 @@ impl Refusals {
         Ok(())
     }
 
-    /// Decides about a duplicate that says more than the row that came first.
+    /// Decides about a duplicate that adds something to the first row.
     ///
     /// # Errors
     /// If the import stops here.
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rejected_row_says_why_and_is_no_problem() {
+    fn a_rejected_row_has_a_reason_and_is_not_a_problem() {
         let (settled, problems) = settle(OnProblem::Collect, OnUnrepresentable::Reject);
         let reasons = settled.unwrap();
         assert_eq!(reasons[0].column.as_deref(), Some("text"));

@@ -38,7 +38,7 @@ impl Instead<'_> {
 }
 
 impl Transformer {
-    /// Converts a row of a table, appends it to `out`, and collects what is to be said of it.
+    /// Converts a row of a table, appends it to `out`, and collects its changes and refusals.
     pub(super) fn convert_row(
         &mut self,
         plan: &TablePlan,
@@ -176,7 +176,7 @@ impl Transformer {
         mapping: &Mapping,
     ) {
         let (column, subject) = (&plan.columns[n], Subject::Column(n));
-        if mapping.spelled_otherwise {
+        if mapping.spelled_differently {
             let reason = "the row that it refers to spells this UUID differently: the reference \
                  comes back in that spelling";
             self.changes.note(subject, ChangeKind::Remapped, reason);
@@ -208,8 +208,8 @@ impl Transformer {
             let reason = "no row has this id: it is replaced by a number";
             self.changes.note(subject, ChangeKind::Remapped, reason);
         }
-        let wanted = ids.own && (self.originals.preserves() || !mapping.respelled);
-        if let Some(name) = plan.origin.as_ref().filter(|_| wanted) {
+        let keeps = ids.own && (self.originals.preserves() || !mapping.respelled);
+        if let Some(name) = plan.origin.as_ref().filter(|_| keeps) {
             self.originals.missing(name, value);
         }
     }
@@ -438,7 +438,7 @@ fn allows(column: &ColumnPlan, text: &str) -> bool {
     }
 }
 
-/// Whether a value that the column holds is spelled otherwise when it is read back.
+/// Whether a value is spelled differently when the column is read back.
 fn changes_form(column: &ColumnPlan, value: Value<'_>) -> bool {
     match (&column.ty, value) {
         (ColumnType::Timestamptz, Value::Text(_)) => true,

@@ -80,7 +80,7 @@ impl ArchiveError {
         self.at.as_deref()
     }
 
-    /// The parts that another error type is made of: kind, message with its place, and cause.
+    /// The parts for another error type: kind, message with its place, and cause.
     pub fn into_parts(
         self,
     ) -> (ErrorKind, String, Option<Box<dyn std::error::Error + Send + Sync>>) {

@@ -157,9 +157,9 @@ mod tests {
 
     #[test]
     fn an_unknown_parameter_is_named_with_the_nearest_known_one() {
-        let said = refusal("postgres://u:pw12@h/d?ssl_mode=Zq7");
-        assert!(said.contains("\"ssl_mode\"") && said.contains("\"sslmode\""), "{said}");
-        assert!(!said.contains("Zq7"), "{said}");
+        let message = refusal("postgres://u:pw12@h/d?ssl_mode=Zq7");
+        assert!(message.contains("\"ssl_mode\"") && message.contains("\"sslmode\""), "{message}");
+        assert!(!message.contains("Zq7"), "{message}");
         assert!(refusal("hots=localhost user=u").contains("\"host\""));
         assert!(!refusal("postgres://u@h/d?password=Zq7&Xk9=1").contains("Xk9"));
         assert!(refusal("postgres://u@h/d?flag").contains("no '='"));

@@ -64,10 +64,10 @@ mod tests {
         assert_eq!(info.hosts[0].port, 1);
         assert_eq!(good("host=a host=b user=u").hosts[0].name, "b");
         assert!(refusal("host=h password='zq xw").contains("no closing quote"));
-        let said = refusal("host=h password=first SECOND-HALF");
-        assert!(said.contains("no '='") && !said.contains("SECOND"), "{said}");
-        let said = refusal("host=h password=first SECOND-HALF=x");
-        assert!(said.contains("unknown") && !said.contains("SECOND"), "{said}");
+        let message = refusal("host=h password=first SECOND-HALF");
+        assert!(message.contains("no '='") && !message.contains("SECOND"), "{message}");
+        let message = refusal("host=h password=first SECOND-HALF=x");
+        assert!(message.contains("unknown") && !message.contains("SECOND"), "{message}");
     }
 
     #[test]

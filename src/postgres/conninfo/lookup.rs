@@ -110,8 +110,8 @@ mod tests {
     #[test]
     fn a_wrong_value_in_a_variable_names_the_variable() {
         let vars = env(&[("PGCONNECT_TIMEOUT", "soon")]);
-        let said = words(&ConnInfo::parse("host=h", &vars).map(|_| ()).unwrap_err());
-        assert!(said.contains("PGCONNECT_TIMEOUT: \"soon\""), "{said}");
+        let message = words(&ConnInfo::parse("host=h", &vars).map(|_| ()).unwrap_err());
+        assert!(message.contains("PGCONNECT_TIMEOUT: \"soon\""), "{message}");
         let info = ConnInfo::parse("host=h connect_timeout=3", &vars).unwrap();
         assert_eq!(info.connect_timeout.map(|limit| limit.as_secs()), Some(3));
     }

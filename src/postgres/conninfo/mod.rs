@@ -242,7 +242,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn connection_strings_are_told_apart_from_paths() {
+    fn connection_strings_are_distinguished_from_paths() {
         for text in ["postgres://", " PostgreSQL://h", "host=h", "dbname = d user=u", "service=x"] {
             assert!(ConnInfo::looks_like(text), "{text}");
         }

@@ -65,7 +65,7 @@ fn web_address(rest: &str) -> Error {
     if !host.contains("supabase") {
         return usage("this is the address of a web page, not of a database").hint(FORMS);
     }
-    // A project reference is public and easy to tell apart; nothing else is repeated.
+    // A project reference is public and easy to recognise; nothing else is repeated.
     let is_ref = |word: &&str| word.len() == 20 && word.bytes().all(|b| b.is_ascii_lowercase());
     let path = rest.split(['?', '#']).next().unwrap_or("");
     let reference = match host.split('.').find(is_ref) {
@@ -129,9 +129,9 @@ mod tests {
             "postgresql://postgres@h/d?password=[YOUR_PASSWORD]",
             "host=h user=u password=[YOUR-PASSWORD]",
         ] {
-            let said = refusal(text);
-            assert!(said.contains("placeholder") && said.contains("PGPASSWORD"), "{said}");
-            assert!(said.contains("Project Settings, Database"), "{said}");
+            let message = refusal(text);
+            assert!(message.contains("placeholder") && message.contains("PGPASSWORD"), "{message}");
+            assert!(message.contains("Project Settings, Database"), "{message}");
         }
         let mut info = good("postgres://u@h/d");
         let vars = env(&[("PGPASSWORD", "[your-password]")]);
@@ -159,8 +159,8 @@ mod tests {
             ("mysql://u:Zq7@h/d", "only PostgreSQL and SQLite"),
         ] {
             assert!(ConnInfo::looks_like(text), "{text}");
-            let said = refusal(text);
-            assert!(said.contains(expected) && !said.contains("Zq7"), "{said}");
+            let message = refusal(text);
+            assert!(message.contains(expected) && !message.contains("Zq7"), "{message}");
         }
         assert!(refusal("https://example.com/x").contains("web page"));
         assert!(refusal("sqlite:///x.db").contains("path"));

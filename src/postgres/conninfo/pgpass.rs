@@ -127,14 +127,14 @@ fn match_pass_field<'a>(text: &'a str, token: &str) -> Option<&'a str> {
         return Some(rest);
     }
     let mut chars = text.chars();
-    let mut wanted = token.chars();
+    let mut expected = token.chars();
     loop {
         let c = chars.next()?;
-        if c == ':' && wanted.as_str().is_empty() {
+        if c == ':' && expected.as_str().is_empty() {
             return Some(chars.as_str());
         }
         let c = if c == '\\' { chars.next()? } else { c };
-        if wanted.next()? != c {
+        if expected.next()? != c {
             return None;
         }
     }
@@ -207,8 +207,8 @@ mod tests {
             assert_eq!(info.password(), None);
             info.notes
         };
-        let said = notes(format!("host=h passfile={}", open.path().display()), None);
-        assert!(said[0].contains("chmod 600") && !said[0].contains("Zq7"), "{said:?}");
+        let message = notes(format!("host=h passfile={}", open.path().display()), None);
+        assert!(message[0].contains("chmod 600") && !message[0].contains("Zq7"), "{message:?}");
         assert!(notes("host=h passfile=/".to_owned(), None)[0].contains("plain file"));
         assert!(notes("host=h passfile=/no/such".to_owned(), None)[0].contains("ignored"));
         assert!(notes("host=h".to_owned(), Some(home.path())).is_empty());

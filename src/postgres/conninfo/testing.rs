@@ -33,9 +33,9 @@ pub(super) fn refusal(text: &str) -> String {
 /// Fails unless the string is refused for that reason and no secret (`Zq7`, `Xk9`) is repeated.
 pub(super) fn assert_refused(text: &str, reason: &str) {
     let error = parse(text).map(|info| info.redacted()).expect_err(text);
-    let said = words(&error);
-    assert!(said.contains(reason), "{text}: {said}");
-    assert!(!said.contains("Zq7") && !said.contains("Xk9"), "{said}");
+    let message = words(&error);
+    assert!(message.contains(reason), "{text}: {message}");
+    assert!(!message.contains("Zq7") && !message.contains("Xk9"), "{message}");
     assert_eq!(error.code(), Code::Usage);
 }
 

@@ -254,9 +254,9 @@ mod tests {
             "postgres://u:5432?password=Zq7@host",
             "postgres://u:Zq7@host:99999/db?options=a@b",
         ] {
-            let said = refusal(text);
-            assert!(said.contains("more than one way") && said.contains("%40"), "{said}");
-            assert!(!said.contains("Zq7") && !said.contains("Wv3"), "{said}");
+            let message = refusal(text);
+            assert!(message.contains("more than one way") && message.contains("%40"), "{message}");
+            assert!(!message.contains("Zq7") && !message.contains("Wv3"), "{message}");
         }
     }
 
@@ -294,7 +294,7 @@ mod tests {
         ) {
             match parse_string(&format!("postgres://u:{password}@{host}{tail}")) {
                 Ok(info) => {
-                    // Nothing tells it from an encoded one, so it is decoded.
+                    // It looks like an encoded one, so it is decoded.
                     if password.contains('%') {
                         let decoded = decode(&password, "").unwrap();
                         prop_assert_eq!(info.password(), Some(decoded.as_str()));

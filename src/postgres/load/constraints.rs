@@ -116,11 +116,11 @@ impl PgTarget {
     /// columns that are written.
     pub(super) fn unforeseen(&self, stream: &TablePlan) -> Vec<TableCheck> {
         let table = &self.catalog.tables[stream.table];
-        let asked = |check: &&TableCheck| {
+        let is_unknown = |check: &&TableCheck| {
             let own = check.table == table.name && check.foreseen.is_none();
             own && self.writes(stream, &check.columns)
         };
-        self.found.checks.iter().filter(asked).cloned().collect()
+        self.found.checks.iter().filter(is_unknown).cloned().collect()
     }
 
     /// Whether all these columns of the table are written.

@@ -181,7 +181,7 @@ pub(super) struct StreamLoad {
 }
 
 impl StreamLoad {
-    /// The table that the rows of this stream stand in.
+    /// The table that holds the rows of this stream.
     pub(super) fn place(&self, found: &PgCatalog, table: &str) -> String {
         self.staging.clone().unwrap_or_else(|| found.full_name(table))
     }
@@ -287,7 +287,7 @@ pub(super) fn type_name(ty: &ColumnType) -> &'static str {
 }
 
 /// The line and column in a COPY's context: `COPY t, line 7, column c: …`. Words are translated
-/// on some servers, the numbers stand in the same places.
+/// on some servers, the numbers are in the same places.
 pub(super) fn line_of(context: &str) -> Option<(usize, Option<String>)> {
     let mut parts = context.split(", ").skip(1);
     let digits: String = parts.next()?.chars().filter(char::is_ascii_digit).take(12).collect();

@@ -36,7 +36,7 @@ impl PgTarget {
                 format!("(SELECT r.entry FROM {} r WHERE {belongs} AND r.key = {key})", own.sidecar)
             },
         );
-        let wanted = match (ids.refers, ids.kept_as.first()) {
+        let filter = match (ids.refers, ids.kept_as.first()) {
             (Some(_), Some(name)) => {
                 format!("AND strpos({entry}, {}) > 0", literal(&format!("\"{name}\"")))
             }
@@ -44,7 +44,7 @@ impl PgTarget {
         };
         let sql = format!(
             "SELECT DISTINCT ON (t.{id}) {origin}, {entry}, t.{id}::text FROM {} t \
-              WHERE {} {wanted} ORDER BY t.{id} LIMIT {EXISTING_KEYS_PER_CALL}",
+              WHERE {} {filter} ORDER BY t.{id} LIMIT {EXISTING_KEYS_PER_CALL}",
             self.found.full_name(&table.name),
             after
                 .map_or_else(|| format!("t.{id} IS NOT NULL"), |after| format!("t.{id} > {after}")),
@@ -82,14 +82,14 @@ impl PgTarget {
                 literal(&format!("\"{name}\"")),
             )
         });
-        let asked: Vec<String> = in_table.into_iter().chain(in_sidecar).collect();
-        if asked.is_empty() {
+        let selects: Vec<String> = in_table.into_iter().chain(in_sidecar).collect();
+        if selects.is_empty() {
             return Ok(Vec::new());
         }
         let sql = format!(
             "SELECT * FROM ({}) AS known (original, id) \
               WHERE original ~* '^(urn:uuid:)?[{{]?([0-9a-f]-?){{32}}[}}]?$'",
-            asked.join(" UNION ALL ")
+            selects.join(" UNION ALL ")
         );
         let read =
             self.connection.read(Code::Target, &what, &sql, |row| Ok((row.text()?, row.parsed()?)));

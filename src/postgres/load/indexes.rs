@@ -1,8 +1,8 @@
-//! Secondary indexes of an empty table: taken away before its rows come and made again behind them, in the same
+//! Secondary indexes of an empty table: dropped before its rows are loaded and rebuilt afterwards, in the same
 //! transaction, exactly as they were.
 //!
-//! A B-tree over rows that are there is sorted once and filled page by page; one in place is searched for every row.
-//! Those of other kinds stay, since a GIN index gains nothing by it, and so does what could not be made again in every
+//! A B-tree over existing rows is sorted once and filled page by page; one in place is searched for every row.
+//! Those of other kinds stay, since a GIN index gains nothing by it, and so does what could not be rebuilt in every
 //! detail or guards rows while they come.
 
 use super::PgTarget;
@@ -13,7 +13,7 @@ use crate::plan::Plan;
 use crate::postgres::{key_text, literal, quoted};
 use chronicle_archive::show_text;
 
-/// An index that is to be made again.
+/// An index that is to be rebuilt.
 #[derive(PartialEq, Eq)]
 pub(super) struct Index {
     /// The number of its table in the catalog.
@@ -26,9 +26,9 @@ pub(super) struct Index {
 }
 
 impl PgTarget {
-    /// Takes away the indexes of empty tables that are better made later; none if somebody is reading one of these
-    /// tables, or if the server would not make them again as they are.
-    pub(super) async fn take_indexes(&self, plan: &Plan) -> Result<Vec<Index>> {
+    /// Drops the indexes of empty tables that are better built later; none if somebody is reading one of these tables,
+    /// or if the server would not rebuild them exactly.
+    pub(super) async fn drop_indexes(&self, plan: &Plan) -> Result<Vec<Index>> {
         let found = self.movable_indexes_of(plan).await?;
         if found.is_empty() {
             return Ok(found);
@@ -72,7 +72,7 @@ impl PgTarget {
         Ok(found)
     }
 
-    /// The indexes of a table that can be made again exactly as they are, and need not be there while rows come.
+    /// The indexes of a table that can be rebuilt exactly, and are not needed during the load.
     async fn movable_indexes(&self, table: usize) -> Result<Vec<Index>> {
         let full = self.found.full_name(&self.catalog.tables[table].name);
         // what computes is left alone: a value that it cannot take is refused with its row; and with events of
@@ -114,14 +114,14 @@ impl PgTarget {
     }
 
     /// Makes indexes again, when all that can go wrong with the rows has been looked for.
-    pub(super) async fn make_indexes(&self, taken: &[Index]) -> Result<()> {
-        for index in taken {
-            let mut made = self.make(index, "").await?;
-            if made.as_ref().is_err_and(|e| !e.code().is_some_and(is_about_a_value)) {
+    pub(super) async fn rebuild_indexes(&self, dropped: &[Index]) -> Result<()> {
+        for index in dropped {
+            let mut created = self.create(index, "").await?;
+            if created.as_ref().is_err_and(|e| !e.code().is_some_and(is_about_a_value)) {
                 // several processes sort in files what one alone sorts in memory: there may be no room for them
-                made = self.make(index, ONE_PROCESS).await?;
+                created = self.create(index, ONE_PROCESS).await?;
             }
-            if let Err(e) = made {
+            if let Err(e) = created {
                 return Err(self.not_indexed(index, e).await);
             }
         }
@@ -129,20 +129,20 @@ impl PgTarget {
     }
 
     /// Makes an index, or leaves everything as it was; why not is in the inner result.
-    async fn make(
+    async fn create(
         &self,
         index: &Index,
         settings: &str,
     ) -> Result<std::result::Result<(), tokio_postgres::Error>> {
         self.run("cannot set a savepoint", "SAVEPOINT before_index").await?;
         let sql = format!("{PLACE}; {settings}{}", index.definition);
-        let made = self.connection.client.batch_execute(&sql).await;
-        let end = match made {
+        let created = self.connection.client.batch_execute(&sql).await;
+        let end = match created {
             Ok(()) => "RELEASE SAVEPOINT before_index",
             Err(_) => "ROLLBACK TO SAVEPOINT before_index",
         };
         self.run("cannot leave a savepoint", end).await?;
-        Ok(made)
+        Ok(created)
     }
 
     /// The error of rows that an index does not take. The server seldom says which one; mostly it is too long.
@@ -175,7 +175,7 @@ impl PgTarget {
     }
 }
 
-/// Where an index of no tablespace goes, whatever this role's default is.
+/// Where an index without a tablespace is stored, whatever this role's default is.
 const PLACE: &str = "SET LOCAL default_tablespace = ''";
 /// One process sorts by itself.
 const ONE_PROCESS: &str = "SET LOCAL max_parallel_maintenance_workers = 0; ";

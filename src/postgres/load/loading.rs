@@ -226,7 +226,7 @@ impl PgLoading {
             Mode::Load { indexes, .. } => std::mem::take(indexes),
             Mode::Rehearse(_) => Vec::new(),
         };
-        self.db.make_indexes(&indexes).await
+        self.db.rebuild_indexes(&indexes).await
     }
 
     async fn commit_now(self) -> Result<()> {

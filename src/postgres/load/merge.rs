@@ -14,7 +14,7 @@ use crate::postgres::connection::failed;
 use crate::postgres::{literal, quoted};
 use chronicle_archive::show_text;
 
-/// The rows that are there already, and those that are staged.
+/// The existing rows, and those that are staged.
 pub(super) const STORED: Alias<'_> = Alias::Stored("t");
 pub(super) const STAGED: Alias<'_> = Alias::Staged("s");
 
@@ -91,13 +91,13 @@ impl Merge<'_> {
         quoted(&self.table.columns[self.stream.columns[column].target].physical)
     }
 
-    /// Refuses what the server has spelled otherwise while it cast a text into its own type: it may
+    /// Refuses values that the server spelled differently when it cast a text into its own type: it may
     /// be another value, as of a number with fewer digits.
     pub(super) async fn refuse_respelled(&self, place: &str) -> Result<()> {
         for (n, column) in self.stream.columns.iter().enumerate() {
             let ColumnType::Cast(ty) = &column.ty else { continue };
             let name = self.name(n);
-            // a key may meet a row whose key is spelled otherwise, and is equal all the same
+            // a key may match a row whose key is spelled differently, but equal
             let becomes = match self.stream.key.contains(&n) {
                 true => format!("(s.{name}::{ty})::text"),
                 false => format!("t.{name}::text"),
@@ -174,7 +174,7 @@ impl Merge<'_> {
         }
     }
 
-    /// For every column beside the key, what is true if the two rows differ in it.
+    /// For every column outside the key, SQL that is true if the two rows differ in it.
     pub(super) fn differences(&self) -> Vec<(&ColumnPlan, String)> {
         (self.stream.columns.iter().enumerate())
             .filter(|(n, _)| !self.stream.key.contains(n))

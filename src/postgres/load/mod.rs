@@ -1,5 +1,5 @@
 //! A Postgres database as a target: one transaction, rows by binary COPY, straight into an empty
-//! table or by way of a staging table where rows are there already.
+//! table, or through a staging table where rows exist already.
 
 mod constraints;
 mod copy;
@@ -49,8 +49,8 @@ pub struct PgTarget {
 }
 
 impl PgTarget {
-    /// Connects and looks at the tables; makes them first, in the same transaction, if the options
-    /// say so.
+    /// Connects and looks at the tables; creates them first, in the same transaction, if the
+    /// options say so.
     ///
     /// # Errors
     /// If the server cannot be reached, or its tables are of no known layout.
@@ -58,7 +58,7 @@ impl PgTarget {
         let create = options.create.as_ref();
         let forced = create.or(options.layout.as_ref());
         let connection = Connection::open(info).await?;
-        // whoever waits for the tables must see what others have written meanwhile
+        // a session that waits for the tables must see what others have written meanwhile
         let begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED; {}", connection.settings());
         connection.run(Code::Target, "cannot start to write", &begin).await?;
         connection.run(Code::Target, "cannot set the memory of this load", MEMORY).await?;
@@ -105,7 +105,7 @@ impl PgTarget {
         };
         let indexes = match self.readers_go_on {
             true => Vec::new(),
-            false => self.take_indexes(plan).await?,
+            false => self.drop_indexes(plan).await?,
         };
         Ok(Mode::Load { indexes, sidecar })
     }

@@ -84,12 +84,12 @@ impl PgTarget {
     pub(super) async fn lock(&self) -> Result<()> {
         let names: Vec<String> =
             self.catalog.tables.iter().map(|t| self.found.full_name(&t.name)).collect();
-        // others may go on reading; who writes waits until we are done
+        // others can keep reading; writers wait until the commit
         let lock = format!("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", names.join(", "));
         self.run("cannot lock Chronicle's tables", &lock).await?;
         let (schema, forced) = (&self.found.schema, self.forced.as_ref());
         let now = PgCatalog::read(&self.connection, Some(schema), forced).await?;
-        // only of the tables that rows go into: an import before us may have made our own tables
+        // only of the tables that rows go into: an earlier import may have created our own tables
         let shape = |catalog: &PgCatalog| -> Vec<_> {
             let loaded = |t: &&PgTable| self.catalog.tables.iter().any(|of| of.name == t.name);
             let columns = |t: &PgTable| (t.oid, t.columns.clone());
@@ -254,7 +254,7 @@ pub(super) async fn create_tables(
     connection.run(Code::Target, "cannot create Chronicle's tables", &sql).await
 }
 
-/// On Supabase, a word on who else may use the new tables.
+/// On Supabase, a notice about who else may use the new tables.
 pub(super) async fn who_may_read(connection: &Connection) -> Result<Option<String>> {
     let sql = "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = 'anon'";
     let rows = connection.rows(Code::Target, "cannot read the roles", sql).await?;

@@ -45,14 +45,14 @@ impl PgLoading {
     /// Applies the policy for orphans to the rows of one load; gives the number of those left out.
     async fn apply_orphan_policy_once(&mut self, load: usize) -> Result<u64> {
         let plan = Arc::clone(&self.plan);
-        let (wanted, number) = (plan.options.orphans, self.done[load].stream);
+        let (policy, number) = (plan.options.orphans, self.done[load].stream);
         let (stream, mut skipped) = (PgLoading::table_plan(&plan, number)?, 0);
         for reference in self.db.catalog.tables[stream.table].references.clone() {
             let Some(staging) = self.done[load].staging.clone() else { break };
             let left = self.orphans_in(&staging, stream, true, &reference).await?;
             let Some(left) = left else { continue };
-            let refused = reference.enforced || wanted == Some(OnOrphans::Fail);
-            match wanted {
+            let refused = reference.enforced || policy == Some(OnOrphans::Fail);
+            match policy {
                 Some(OnOrphans::Skip) => {
                     let rows = self.skip(stream, &reference, load, &staging).await?;
                     self.loaded[number].skipped_orphans += rows;
@@ -186,7 +186,7 @@ impl PgLoading {
             return Ok(insert);
         };
         let own = &sidecar.tables;
-        // an entry that is there for such a key is of a row that is gone
+        // an existing entry for such a key belongs to a deleted row
         Ok(format!(
             "WITH made AS ({insert} RETURNING p.*) INSERT INTO {} SELECT {}, {}, {}, \
                     jsonb_build_object('{WHOLE_ROW}', jsonb_build_object('{DEFAULT}', {}))::text \

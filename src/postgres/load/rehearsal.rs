@@ -106,7 +106,7 @@ impl Merge<'_> {
     /// Everything that a merge would refuse. Of rows that are `clean` so far the server is asked, too.
     pub(super) async fn problems(&self, clean: bool) -> Result<Vec<Problem>> {
         let (mut found, key) = (Vec::new(), self.key.text("s"));
-        let mut asked = vec![(self.duplicates_sql(), "the archive contains it twice".to_owned())];
+        let mut queries = vec![(self.duplicates_sql(), "the archive contains it twice".to_owned())];
         let differs: Vec<String> = (self.differences().into_iter())
             .filter(|(column, _)| !self.is_added(column))
             .map(|(_, differs)| differs)
@@ -119,7 +119,7 @@ impl Merge<'_> {
                 self.key.same(STORED, STAGED),
                 differs.join(" OR ")
             );
-            asked.push((sql, "the target has this row already, with other content".into()));
+            queries.push((sql, "the target has this row already, with other content".into()));
         }
         let (foreseen, others): (Vec<Unique>, Vec<Unique>) =
             self.unique().await?.into_iter().partition(|u| u.foreseen);
@@ -127,10 +127,10 @@ impl Merge<'_> {
             for stored in [true, false] {
                 let select = format!("{key}, count(*) OVER ()");
                 let reason = format!("its {} belongs to another row already", columns.join(", "));
-                asked.push((self.clashes_sql(&columns, stored, &select), reason));
+                queries.push((self.clashes_sql(&columns, stored, &select), reason));
             }
         }
-        for (sql, reason) in asked {
+        for (sql, reason) in queries {
             let sql = format!("{sql} LIMIT {ORPHANS_NAMED}");
             let read = self.read(&sql, |row| {
                 Ok((row.optional()?.unwrap_or_else(|| "NULL".into()), row.parsed::<u64>()?))
@@ -202,7 +202,7 @@ impl Merge<'_> {
             sql.push_str(&format!("INSERT INTO {COPY} ({columns}) SELECT {columns} FROM {full};"));
         }
         for check in self.checks() {
-            // as the rows that are there may break a constraint that came later
+            // since existing rows may break a constraint that was added later
             sql.push_str(&format!(
                 "ALTER TABLE {COPY} ADD CONSTRAINT {} CHECK ({}) NOT VALID;",
                 quoted(&check.name),
@@ -239,7 +239,7 @@ impl Merge<'_> {
         self.stream.added.iter().any(|a| a.name == column.name)
     }
 
-    /// Every unique index and exclusion constraint beside the key.
+    /// Every unique index and exclusion constraint other than the key's.
     async fn unique(&self) -> Result<Vec<Unique>> {
         let sql = format!(
             "SELECT to_json(array(SELECT a.attname::text FROM pg_catalog.pg_attribute a \

@@ -17,7 +17,7 @@ use crate::policy::OnUnrepresentable;
 use crate::postgres::own_tables::OwnTables;
 use crate::postgres::source::time_text;
 use crate::postgres::{copy_codec, literal, quoted};
-use crate::sidecar::{DEFAULT, SidecarEntry, kept_otherwise};
+use crate::sidecar::{DEFAULT, SidecarEntry, conflicting_original};
 use chronicle_archive::{Batch, Value};
 
 /// Where defaults that the table has put into new rows are staged.
@@ -166,8 +166,8 @@ impl PgLoading {
         self.db.run("cannot note what defaults have put into the rows", &sql).await
     }
 
-    /// Brings staged entries into the sidecar table. Rows that have no table and are there already stay
-    /// as they are, as in a table.
+    /// Brings staged entries into the sidecar table. Rows without a table that exist already stay unchanged, as in a
+    /// table.
     pub(super) async fn store_entries(&mut self) -> Result<()> {
         const WHAT: &str = "cannot store the entries of rows";
         let Some(SidecarCopy { tables, .. }) = self.sidecar() else { return Ok(()) };
@@ -187,7 +187,7 @@ impl PgLoading {
             .connection
             .read(Code::Target, WHAT, &sql, |row| Ok((row.text()?, row.text()?, row.text()?)));
         if let Some((table, key, column)) = read.await?.first() {
-            return Err(kept_otherwise(table, key, column));
+            return Err(conflicting_original(table, key, column));
         }
         let sql = format!(
             "INSERT INTO {} AS r \

@@ -62,7 +62,7 @@ impl PgTarget {
         Ok(())
     }
 
-    /// Compares what stands in the table with what was sent.
+    /// Compares the rows of the table with those that were sent.
     pub(super) async fn verify_load(&self, stream: &TablePlan, load: &StreamLoad) -> Result<()> {
         if skips(Step::Readback) {
             return Ok(());
@@ -72,7 +72,7 @@ impl PgTarget {
         let (from, keys) = match (&load.staging, load.merged) {
             (None, _) => (format!("{full} c"), "c"),
             (Some(staging), false) => (format!("{staging} c"), "c"),
-            // a key may meet a row whose key is spelled otherwise, and is equal all the same
+            // a key may match a row whose key is spelled differently, but equal
             (Some(staging), true) => {
                 let same = self.key(stream).same(Alias::Stored("c"), Alias::Staged("s"));
                 (format!("{full} c JOIN {staging} s ON {same}"), "s")

@@ -1,4 +1,4 @@
-//! How the rows of a target's table are told apart: by their place, by their key, by what else is unique.
+//! How the rows of a target's table are distinguished: by their rowid, by their key, by other unique columns.
 
 use rusqlite::Connection;
 
@@ -8,7 +8,7 @@ use crate::plan::TablePlan;
 use crate::sqlite::catalog::{SqliteTable, UniqueKey};
 use crate::sqlite::{failed, quoted};
 
-/// What tells the rows of one table apart.
+/// What distinguishes the rows of one table.
 pub(super) struct Keys {
     /// What addresses any row, key or none: the rowid, else the primary key.
     place: UniqueKey,
@@ -106,11 +106,11 @@ impl Keys {
         collate(Some(collation).filter(|_| !self.has_rowid))
     }
 
-    /// Refuses a table with rows whose key SQLite does not keep unique: rows that are there already
+    /// Refuses a table with rows whose key SQLite does not keep unique: existing rows
     /// could not be recognised and would be duplicated.
     ///
     /// # Errors
-    /// As said, or if the table cannot be read.
+    /// Such a table, or one that cannot be read.
     pub(super) fn require_unique(
         &self,
         connection: &Connection,

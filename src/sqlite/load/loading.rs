@@ -25,7 +25,7 @@ pub(super) struct SqliteLoading {
     pub(super) streams: Vec<Progress>,
     /// What would stop an import, of a rehearsal.
     pub(super) problems: Option<Problems>,
-    /// Whether our own tables are there.
+    /// Whether our own tables exist.
     pub(super) sidecar: bool,
 }
 
@@ -117,7 +117,7 @@ impl SqliteLoading {
 
     fn finalize_now(&mut self) -> Result<ImportStats> {
         let (orphans, adopting) = self.settle_references()?;
-        // what is made for them was never loaded, so it comes after the reading back
+        // rows created for them were never loaded, so they come after the reading back
         self.verify_load()?;
         let plan = Arc::clone(&self.plan);
         let preserves = plan.options.on_unrepresentable == OnUnrepresentable::Preserve;

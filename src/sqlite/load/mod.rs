@@ -47,7 +47,7 @@ pub struct SqliteTarget {
     connection: Connection,
     created: Option<NewFile>,
     catalog: Catalog,
-    /// Of every table of the catalog, what tells its rows apart.
+    /// Of every table of the catalog, what distinguishes its rows.
     keys: Vec<Keys>,
     shown: String,
     /// Of a private copy that a check writes to.
@@ -74,7 +74,7 @@ impl SqliteTarget {
     /// Opens a private copy of an existing file, for a check.
     ///
     /// # Errors
-    /// As [`open`](SqliteTarget::open), but of a file that cannot be written an import is told.
+    /// As [`open`](SqliteTarget::open), but a file that cannot be written is a problem of the check, not an error.
     pub fn open_copy(
         path: &Path,
         options: &TargetOptions,
@@ -128,14 +128,15 @@ impl SqliteTarget {
         cancel: &Cancel,
     ) -> Result<SqliteTarget> {
         let ddl = layout.required_ddl()?;
-        let made = opened.and_then(|mut c| {
+        let created = opened.and_then(|mut c| {
             // nobody else knows the file: if we fail it is removed, so it needs no journal
             c.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")?;
             c.execute_batch(ddl)?;
             prepare(&mut c, cancel)?;
             Ok(c)
         });
-        let connection = made.map_err(|e| failed(Code::Target, "cannot create the database", e))?;
+        let connection =
+            created.map_err(|e| failed(Code::Target, "cannot create the database", e))?;
         SqliteTarget::over(connection, Some(layout), path)
     }
 
@@ -207,7 +208,7 @@ impl SqliteTarget {
             forget_gone_rows(&self.connection, &stream.table_name)?;
         }
         let shared = plan.tables().any(|(n, s)| n != number && s.table == stream.table);
-        // rows that are made for orphans come into the table, too
+        // rows that are created for orphans go into the table, too
         let alone = !any && !shared && plan.options.orphans != Some(OnOrphans::Adopt);
         let places = (!alone).then(|| format!("temp.loaded_{number}"));
         if let Some(places) = &places {

@@ -30,18 +30,18 @@ pub(super) struct ReferenceCheck {
     exists: String,
     /// The temporary table of rows whose parent was not there when they came: key and place.
     pending: String,
-    /// SQL that makes this table.
+    /// SQL that creates this table.
     make: String,
-    /// SQL that puts a row into it, once it is made.
+    /// SQL that inserts a row into it, once it exists.
     note: Option<String>,
-    /// Values of parents that are there.
+    /// Values of existing parents.
     found: HashSet<Vec<u8>>,
     scratch: Vec<u8>,
 }
 
 impl ReferenceCheck {
     /// The checks of a stream's references. A reference by a column that the archive lacks is not
-    /// checked: what is there is the table's own default.
+    /// checked: such a value is the table's own default.
     pub(super) fn all(
         number: usize,
         stream: &TablePlan,
@@ -79,7 +79,7 @@ impl ReferenceCheck {
         table.references.iter().enumerate().filter_map(check).collect()
     }
 
-    /// Whether the row that these values refer to is there; a NULL among them refers to nothing.
+    /// Whether the row that these values refer to exists; a NULL among them refers to nothing.
     pub(super) fn finds_parent<'v>(
         &mut self,
         connection: &Connection,
@@ -180,7 +180,7 @@ struct Left {
 }
 
 impl SqliteLoading {
-    /// Decides about the rows that refer to nothing, now that all rows are there. Returns what was
+    /// Decides about the orphans, now that all rows are loaded. Returns what was
     /// found, and which references are to be given their rows.
     pub(super) fn settle_references(&mut self) -> Result<(Vec<Orphans>, Vec<CheckPlace>)> {
         let mut left = self.left()?;
@@ -200,7 +200,7 @@ impl SqliteLoading {
                 adopting.extend(adopts.map(|left| (left.stream, left.check)));
             }
             // at rest SQLite enforces nothing, and Chronicle's own files hold orphans: keep them
-            // unless told otherwise
+            // by default
             Some(OnOrphans::Keep) | None => {}
         }
         Ok((left.into_iter().map(|left| left.orphans).collect(), adopting))
@@ -212,8 +212,8 @@ impl SqliteLoading {
         &self.db.catalog.tables[self.streams[stream].table].references[number]
     }
 
-    /// Whether the rows that orphans lack can be made: of some tables they would be empty, and
-    /// a row that is made has the key that is asked for.
+    /// Whether the rows that orphans lack can be created: of some tables they would be empty, and
+    /// a created row has the key that the orphan names.
     fn can_adopt(&self, left: &Left) -> bool {
         let reference = self.reference(left.stream, left.check);
         let parent = &self.db.catalog.tables[reference.table];
@@ -280,7 +280,7 @@ impl SqliteLoading {
     }
 
     /// Takes the rows out again that refer to nothing, and the rows that refer to those, until every
-    /// row that is left refers to one that is there.
+    /// row that is left refers to an existing one.
     fn skip_all(&mut self, all: &mut Vec<Left>) -> Result<()> {
         let cannot = |e| failed(Code::Target, "cannot leave out rows that refer to nothing", e);
         let mut round = self.left()?;
@@ -371,7 +371,7 @@ impl SqliteLoading {
         Ok(())
     }
 
-    /// Makes the rows that orphans refer to; returns their table, and what is to be stored beside each.
+    /// Creates the rows that orphans refer to; returns their table, and the entry to be stored for each.
     pub(super) fn adopt(&self, stream: usize, check: usize) -> Result<(usize, Vec<SidecarEntry>)> {
         let reference = self.reference(stream, check);
         let table = &self.db.catalog.tables[self.streams[stream].table];
@@ -391,14 +391,14 @@ impl SqliteLoading {
             key_text(&self.db.keys[reference.table].key("")),
             row_text("", parent.columns.iter().map(|c| &c.physical)),
         );
-        let made = |row: &rusqlite::Row<'_>| {
+        let created = |row: &rusqlite::Row<'_>| {
             let mut kept = SidecarValues::default();
             kept.defaulted(WHOLE_ROW, &row.get::<_, String>(1)?);
             Ok(SidecarEntry { row: 0, key: row.get(0)?, text: kept.text() })
         };
         let cannot = |e| failed(Code::Target, "cannot create the rows that orphans refer to", e);
         let adopted = (self.db.connection.prepare(&sql))
-            .and_then(|mut insert| insert.query_map([], made)?.collect())
+            .and_then(|mut insert| insert.query_map([], created)?.collect())
             .map_err(cannot)?;
         match self.orphans(stream, check).map_err(cannot)? {
             None => Ok((reference.table, adopted)),
@@ -415,7 +415,7 @@ impl SqliteLoading {
     }
 }
 
-/// The columns of a row that is made for orphans, each with its value, as SQL.
+/// The columns of a row that is created for orphans, each with its value, as SQL.
 fn adopted_columns(
     table: &CatalogTable,
     parent: &CatalogTable,

@@ -43,7 +43,7 @@ pub(super) fn insert_sql(stream: &TablePlan, table: &CatalogTable, keys: &Keys) 
 pub(super) enum Inserted {
     /// It is at this place.
     At(Vec<SqlValue>),
-    /// A row that is there has one of its unique values.
+    /// An existing row has one of its unique values.
     UniqueValueTaken,
     /// The database does not take it.
     Rejected(Cause),
@@ -138,7 +138,7 @@ impl IncomingRow<'_> {
         let before = match (self.keys.has_rowid, last_rowid) {
             (true, None) => return Ok(false),
             (true, Some(last)) => format!(" AND {} <= {last}", self.keys.place_columns()),
-            // its primary key tells it from any other row, whenever that came
+            // its primary key distinguishes it from any other row, loaded or existing
             (false, _) => String::new(),
         };
         let same: Vec<String> = (0..self.stream.columns.len())
@@ -186,8 +186,8 @@ impl IncomingRow<'_> {
             let column = name.clone();
             return Ok(Some(match self.stream.key.contains(&n) {
                 true => {
-                    let (there, here) = (show(stored), show(self.value(n)));
-                    Cause::SpelledOtherwise { column, there, here }
+                    let (in_target, in_archive) = (show(stored), show(self.value(n)));
+                    Cause::SpelledDifferently { column, in_target, in_archive }
                 }
                 false => Cause::Differs { column },
             }));

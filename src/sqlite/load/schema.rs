@@ -42,7 +42,7 @@ impl SqliteTarget {
         Ok(())
     }
 
-    /// The integers that a table has as ids, beside those they were before.
+    /// The integers that a table has as ids, with the ids that they replaced.
     pub(super) fn existing_keys_now(
         &self,
         ids: &KeysOf,
@@ -69,7 +69,7 @@ impl SqliteTarget {
             ),
             false => "NULL".into(),
         };
-        let wanted = match (ids.refers, ids.kept_as.first()) {
+        let filter = match (ids.refers, ids.kept_as.first()) {
             (Some(_), Some(name)) => {
                 format!("AND instr({entry}, {}) > 0", literal(&format!("\"{name}\"")))
             }
@@ -77,7 +77,7 @@ impl SqliteTarget {
         };
         let sql = format!(
             "SELECT {origin}, {entry}, t.{id} FROM {} AS t WHERE typeof(t.{id}) = 'integer' \
-             {} {wanted} GROUP BY t.{id} ORDER BY t.{id} LIMIT {EXISTING_KEYS_PER_CALL}",
+             {} {filter} GROUP BY t.{id} ORDER BY t.{id} LIMIT {EXISTING_KEYS_PER_CALL}",
             quoted(&table.name),
             after.map_or_else(String::new, |after| format!("AND t.{id} > {after}")),
         );
@@ -95,13 +95,13 @@ impl SqliteTarget {
 
     /// The triggers that an import will not fire.
     pub(super) fn triggers(&self, plan: &Plan) -> rusqlite::Result<Vec<String>> {
-        let mut said = Vec::new();
+        let mut notices = Vec::new();
         for stream in &plan.streams {
             let sql = "SELECT group_concat(name, ', ') FROM sqlite_schema \
                         WHERE type = 'trigger' AND tbl_name = ? COLLATE NOCASE";
             let names: Option<String> =
                 self.connection.query_row(sql, [stream.table_name()], |row| row.get(0))?;
-            said.extend(names.map(|names| {
+            notices.extend(names.map(|names| {
                 format!(
                     "{}: these triggers will not fire: {}",
                     stream.table_name(),
@@ -109,7 +109,7 @@ impl SqliteTarget {
                 )
             }));
         }
-        Ok(said)
+        Ok(notices)
     }
 }
 

@@ -6,11 +6,11 @@ use super::loading::SqliteLoading;
 use crate::error::{Code, Result};
 use crate::load::{Rejected, Rows};
 use crate::plan::{Plan, UnmappedPlan};
-use crate::sidecar::{COLUMNS, SIDECAR, SidecarEntry, joined, kept_otherwise};
+use crate::sidecar::{COLUMNS, SIDECAR, SidecarEntry, conflicting_original, joined};
 use crate::sqlite::{failed, time_text};
 
 impl SqliteLoading {
-    /// Stores rows whole; those that are there already stay as they are, as in a table.
+    /// Stores whole rows; those that exist already stay unchanged, as in a table.
     pub(super) fn write_whole(
         &mut self,
         unmapped: &UnmappedPlan,
@@ -30,7 +30,7 @@ impl SqliteLoading {
         Ok(())
     }
 
-    /// Stores what comes beside rows that were just written: `refused` ones are not there, `present`
+    /// Stores the entries of rows that were just written: `refused` ones do not exist, `present`
     /// ones were there before.
     pub(super) fn store_sidecar(
         &mut self,
@@ -89,7 +89,7 @@ pub(super) fn forget_gone_rows(connection: &Connection, table: &str) -> rusqlite
     Ok(())
 }
 
-/// Joins what is stored beside a row that is there already with what comes with it again; true if
+/// Joins the stored entry of an existing row with the one that arrives with it; true if
 /// nothing was stored before.
 pub(super) fn join_entry(
     connection: &Connection,
@@ -98,14 +98,14 @@ pub(super) fn join_entry(
 ) -> Result<bool> {
     let cannot = |e| failed(Code::Target, "cannot write the sidecar table", e);
     let sql = format!("SELECT entry FROM {SIDECAR} WHERE table_name = ? AND key = ?");
-    let there: Option<String> = (connection.prepare_cached(&sql))
+    let stored: Option<String> = (connection.prepare_cached(&sql))
         .and_then(|mut found| found.query_row((table, &entry.key), |row| row.get(0)).optional())
         .map_err(cannot)?;
-    let is_new = there.is_none();
-    let text = match there {
+    let is_new = stored.is_none();
+    let text = match stored {
         None => Some(entry.text.clone()),
-        Some(there) => joined(&there, &entry.text)
-            .map_err(|column| kept_otherwise(table, &entry.key, &column))?,
+        Some(stored) => joined(&stored, &entry.text)
+            .map_err(|column| conflicting_original(table, &entry.key, &column))?,
     };
     if let Some(text) = text {
         let entry = SidecarEntry { text, ..entry.clone() };

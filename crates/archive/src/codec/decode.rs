@@ -138,7 +138,7 @@ impl Decoder {
         };
         match (column.kind, text) {
             (Kind::Text | Kind::Other, Some(text)) => match token {
-                // Only an escape can stand for a NUL.
+                // Only an escape can be a NUL.
                 Token::Plain(start, len) => batch.push_adopted(at + start, len),
                 _ if memchr::memchr(0, text).is_some() => {
                     return Err(wrong("a NUL character", "portable text"));
@@ -163,7 +163,7 @@ impl Decoder {
         Ok(at + len)
     }
 
-    /// Reads the object `chronicle` beside the record: notes the offsets of local times, and replaces
+    /// Reads the object `chronicle` behind the record: notes the offsets of local times, and replaces
     /// shown values by their exact ones. Each shown value must be the portable form of its exact one,
     /// or the file would show one thing and import another.
     fn read_side(
@@ -244,7 +244,7 @@ impl Decoder {
     }
 }
 
-/// The object `chronicle` beside a record, as far as this version knows it. Other members may be ignored.
+/// The object `chronicle` behind a record, as far as this version knows it. Other members may be ignored.
 #[derive(Deserialize)]
 struct Side {
     #[serde(default)]

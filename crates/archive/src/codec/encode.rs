@@ -51,7 +51,7 @@ impl Encoder {
     }
 
     /// Appends the RECORD line of a row, with its LF; `more` are further members, as JSON, of the
-    /// object `chronicle` beside the record.
+    /// object `chronicle` behind the record.
     pub fn write(&mut self, batch: &Batch, row: usize, more: &str, out: &mut Vec<u8>) {
         self.exact.clear();
         self.offsets.clear();
@@ -87,7 +87,7 @@ impl Encoder {
         self.written = out.len() - line;
     }
 
-    /// Appends the object `chronicle` beside the record, if it has members.
+    /// Appends the object `chronicle` behind the record, if it has members.
     fn write_side(&self, keyless: bool, more: &str, out: &mut Vec<u8>) {
         let mut before: &[u8] = b",\"chronicle\":{";
         let objects = [(&b"\"exact\":"[..], &self.exact), (b"\"offsets\":", &self.offsets)];

@@ -55,14 +55,14 @@ mod tests {
     }
 
     /// A line of a stream with a text key, a local time and JSON.
-    fn line(record: &str, beside: &str) -> (Stream, String) {
+    fn line(record: &str, side: &str) -> (Stream, String) {
         let stream = stream(&[
             (Kind::Text, TimeText::None),
             (Kind::Text, TimeText::Local),
             (Kind::Json, TimeText::None),
         ]);
         let line = format!(
-            "{{\"type\":\"RECORD\",\"stream\":\"s\",\"record\":{{{record}}},\"chronicle\":{beside}}}\n"
+            "{{\"type\":\"RECORD\",\"stream\":\"s\",\"record\":{{{record}}},\"chronicle\":{side}}}\n"
         );
         (stream, line)
     }
@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn exact_values_must_match_what_the_record_shows() {
         let record = r#""c0":"a","c1":"b","c2":{"n":"1e999"}"#;
-        for (beside, expected) in [
+        for (side, expected) in [
             (r#"{"exact":{"c2":{"json":"{\"n\":1e999}"}}}"#, None),
             (r#"{"more":[1]}"#, None),
             (
@@ -121,15 +121,12 @@ mod tests {
             (r#"{"offsets":{"c1":"+02:00"}}"#, Some("expected one of a time without a zone")),
             (r#"{"offsets":{},"offsets":{}}"#, Some("one object with distinct names")),
         ] {
-            let (stream, line) = line(record, beside);
+            let (stream, line) = line(record, side);
             let error = decode(&stream, &line).err().map(|error| error.to_string());
             match expected {
-                None => assert_eq!(error, None, "{beside}"),
+                None => assert_eq!(error, None, "{side}"),
                 Some(part) => {
-                    assert!(
-                        error.as_ref().is_some_and(|e| e.contains(part)),
-                        "{beside}: {error:?}"
-                    );
+                    assert!(error.as_ref().is_some_and(|e| e.contains(part)), "{side}: {error:?}");
                 }
             }
         }

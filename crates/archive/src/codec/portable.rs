@@ -80,7 +80,7 @@ fn write_text<'a>(out: &mut Vec<u8>, text: &'a [u8]) -> Option<Exact<'a>> {
     }
 }
 
-/// JSON as it is if it is portable, else sanitized.
+/// JSON unchanged if it is portable, else sanitized.
 fn write_json<'a>(
     scanner: &mut Scanner,
     kind: Kind,
@@ -204,7 +204,7 @@ pub fn portable(kind: Kind, key: bool, value: Value<'_>) -> Option<Vec<u8>> {
     }
 }
 
-/// The tag of the exact form of a value that a record cannot show as it is; None if the value is portable.
+/// The tag of the exact form of a value that a record cannot express; None if the value is portable.
 pub fn nonportable(
     scanner: &mut Scanner,
     kind: Kind,

@@ -24,8 +24,8 @@ pub struct Origin {
     /// The version of the server or library.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
-    /// A UUID that names the database among all, so that ids which are unique only in it can be told
-    /// apart. Since the first version; a reader may ignore it.
+    /// A UUID that identifies the database, so that ids which are unique only in it can be distinguished. Since the
+    /// first version; a reader may ignore it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
     /// A name that the user gave.
@@ -56,7 +56,7 @@ pub struct Header {
     pub requires: Vec<String>,
     /// The name of this archive, new for every export; all zeros if reproducible.
     pub archive_id: String,
-    /// When it was made, RFC 3339 in UTC; null if reproducible.
+    /// When it was created, RFC 3339 in UTC; null if reproducible.
     pub created_at: Option<String>,
     /// The program and its version.
     pub writer: String,

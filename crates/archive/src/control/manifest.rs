@@ -6,7 +6,7 @@ use crate::control::{read_map, state_line, to_json, write_map};
 use crate::error::Result;
 use crate::limits::VERSION;
 
-/// What a stream amounts to, told at the end so that nobody needs to read it all to know.
+/// A summary of a stream, at the end, so that nobody needs to read all of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Extent {
     /// Its chunks.

@@ -1,4 +1,4 @@
-//! Control lines and SCHEMA lines: what an archive says of itself and of its rows, to text and back.
+//! Control lines and SCHEMA lines: the archive's own description and that of its rows, to text and back.
 
 mod checkpoint;
 mod header;
@@ -88,7 +88,7 @@ pub(super) fn parse_control<'a, T: Deserialize<'a>>(line: &'a [u8], what: &str) 
 }
 
 /// Reads a line that is one JSON object without two equal names anywhere: two readings of one
-/// file would be possible otherwise.
+/// file would be possible without this.
 pub(super) fn parse_object<'a, T: Deserialize<'a>>(line: &'a [u8], what: &str) -> Result<T> {
     let text = line.strip_suffix(b"\n").unwrap_or(line);
     let findings = json::Scanner::default().scan(text);
@@ -110,7 +110,7 @@ pub(super) fn write_map<S: serde::Serializer, V: Serialize>(
     serializer.collect_map(entries.iter().map(|(name, value)| (name, value)))
 }
 
-/// Reads an object as pairs in the order they stand.
+/// Reads an object as pairs in their order.
 pub(super) fn read_map<'de, D, V>(
     deserializer: D,
 ) -> std::result::Result<Vec<(String, V)>, D::Error>

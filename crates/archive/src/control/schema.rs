@@ -18,7 +18,7 @@ pub fn schema_line(stream: &Stream) -> Result<String> {
             &indices.iter().filter_map(|i| columns.get(*i)).map(|c| &c.name).collect::<Vec<_>>(),
         )
     };
-    let those = |wanted: fn(&Column) -> bool| -> Result<String> {
+    let names_of = |wanted: fn(&Column) -> bool| -> Result<String> {
         to_json(&columns.iter().filter(|c| wanted(c)).map(|c| &c.name).collect::<Vec<_>>())
     };
     let mut properties = Vec::new();
@@ -34,7 +34,7 @@ pub fn schema_line(stream: &Stream) -> Result<String> {
     }
     let mut extra = String::new();
     if columns.iter().any(|c| c.time_text == TimeText::Utc) {
-        let _ = write!(extra, ",\"utc\":{}", those(|c| c.time_text == TimeText::Utc)?);
+        let _ = write!(extra, ",\"utc\":{}", names_of(|c| c.time_text == TimeText::Utc)?);
     }
     if !physical.is_empty() {
         let _ = write!(extra, ",\"names\":{{{}}}", physical.join(","));
@@ -48,12 +48,12 @@ pub fn schema_line(stream: &Stream) -> Result<String> {
         names(&stream.key)?,
         to_json(&stream.table)?,
         kinds.join(","),
-        those(|c| c.time_text.is_time())?,
+        names_of(|c| c.time_text.is_time())?,
         names(&stream.order)?,
     ))
 }
 
-/// What JSON Schema says of a column's record values.
+/// The JSON Schema of a column's record values.
 fn json_schema(column: &Column) -> String {
     let (kind, more) = match column.kind {
         Kind::Int => {

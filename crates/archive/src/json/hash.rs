@@ -58,7 +58,7 @@ impl JsonHash {
         if !issues.contains(JsonIssues::DUPLICATE) {
             return self.hash_valid(text);
         }
-        // The last of equal names counts, which a sum cannot tell.
+        // The last of equal names counts, which a sum cannot express.
         let mut unique = std::mem::take(&mut self.unique);
         unique.clear();
         write_canonical(text, &mut unique, &mut Scratch::default());

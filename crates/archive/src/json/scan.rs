@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn every_issue_is_found_and_told_apart() {
+    fn every_issue_is_found_and_distinguished() {
         use JsonIssues as F;
         let cases: &[(&str, &[JsonIssues])] = &[
             ("[]", &[F::NOT_OBJECT]),

@@ -1,4 +1,4 @@
-//! What the tests of this folder share: generated JSON of every kind, and what serde_json makes of it.
+//! What the tests of this folder share: generated JSON of every kind, and how serde_json reads it.
 
 use std::collections::HashSet;
 

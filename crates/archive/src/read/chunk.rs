@@ -1,4 +1,4 @@
-//! One chunk of an archive by itself: everything about it that can be said without the chunks
+//! One chunk of an archive by itself: everything that can be checked without the chunks
 //! before it, so that several chunks can be decoded at the same time.
 
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::limits::CONTROL_LINE;
 use crate::model::Stream;
 use crate::read::frames::Limits;
 
-/// What the head says of the rows, shared by everyone who reads them.
+/// The head's description of the rows, shared by all threads that read them.
 #[derive(Debug)]
 pub(crate) struct Schema {
     /// The streams, in the order they follow each other.
@@ -30,7 +30,7 @@ pub(crate) struct ChunkDecoder {
     digests: Option<Vec<RowDigest>>,
 }
 
-/// A chunk and what it says of itself. Whether that fits to the chunks before it, the reader knows.
+/// A chunk and its checkpoint. The reader checks whether it follows the chunks before it.
 pub(crate) struct DecodedChunk {
     /// Holds the bytes of the chunk, and its rows as far as they could be read.
     pub(crate) batch: Batch,

@@ -1,4 +1,4 @@
-//! The header of a zstd frame: what it says of its content, and what no writer of archives would say.
+//! The header of a zstd frame: the size of its content, and settings that no writer of archives uses.
 
 use crate::error::{ArchiveError, ErrorKind, Result};
 use crate::read::frames::truncated;
@@ -6,7 +6,7 @@ use crate::read::frames::truncated;
 /// The first bytes of every zstd frame.
 pub(crate) const ZSTD_MAGIC: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
 
-/// What a zstd frame says of itself before its content (RFC 8878, 3.1.1.1).
+/// The header of a zstd frame (RFC 8878, 3.1.1.1).
 pub(crate) struct FrameHeader {
     /// Its own bytes.
     pub(crate) length: usize,

@@ -86,9 +86,9 @@ impl<R: Read> Input<R> {
     }
 
     /// The next bytes, `wanted` or as many as there are before the end.
-    fn peek(&mut self, wanted: usize) -> Result<&[u8]> {
-        while self.left().len() < wanted && self.fill()? {}
-        let end = self.left().len().min(wanted);
+    fn peek(&mut self, count: usize) -> Result<&[u8]> {
+        while self.left().len() < count && self.fill()? {}
+        let end = self.left().len().min(count);
         Ok(&self.buffer[self.at..self.at + end])
     }
 
@@ -179,7 +179,7 @@ impl Packed {
     }
 }
 
-/// A frame as it is in the file, up to its end or to what is wrong with it.
+/// A frame of the file, up to its end or to what is wrong with it.
 struct Frame {
     bytes: Vec<u8>,
     /// The bytes of its content.
@@ -197,12 +197,12 @@ pub struct Unpacker {
 
 impl Unpacker {
     fn new(used: Sender<Vec<u8>>) -> Result<Unpacker> {
-        let made = || -> std::io::Result<Decoder<'static>> {
+        let create = || -> std::io::Result<Decoder<'static>> {
             let mut decoder = Decoder::new()?;
             decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG))?;
             Ok(decoder)
         };
-        made()
+        create()
             .map(|decoder| Unpacker { decoder, used })
             .map_err(|e| ArchiveError::new(ErrorKind::Internal, "cannot set up zstd").because(e))
     }
@@ -355,7 +355,7 @@ impl<R: Read> Container<R> {
         self.unpacker.unpack(packed)
     }
 
-    /// What the first bytes said.
+    /// What the first bytes are.
     pub fn framing(&self) -> Framing {
         self.framing
     }
@@ -402,7 +402,7 @@ impl<R: Read> Container<R> {
             Ok(None) => None,
             Err(error) => Some(error),
         };
-        // what is wrong here is the chunk's own error, unless it ends with its checkpoint
+        // an error in this place is the chunk's own, unless it ends with its checkpoint
         let lines = self.unpacker.lines(content)?;
         if lines.ends_with(b"\n") && !ends_with_control(&lines) {
             return Err(
@@ -442,7 +442,7 @@ impl<R: Read> Container<R> {
     }
 
     /// Reads a frame block by block (RFC 8878, 3.1.1.2), up to its end or to the first block that
-    /// is none: whoever decompresses it finds that too, or something that is wrong before.
+    /// is none: decompression finds that too, or an earlier error.
     fn read_frame(&mut self, room: Vec<u8>, limit: usize) -> Result<Frame> {
         let header = self.frame_header(limit)?;
         let start = self.input.consumed;

@@ -1,5 +1,5 @@
 //! Reading ahead: one thread reads the chunks of an archive, several decompress and decode them,
-//! and whoever asks gets them in their order.
+//! and the reader gets them in their order.
 
 use std::io::Read;
 use std::sync::mpsc::{Receiver, RecvError, Sender, TryRecvError, channel};

@@ -30,7 +30,7 @@ pub enum Index {
     None,
     /// The manifest promises one, but the file ends before it.
     Missing,
-    /// It is there and says something else.
+    /// It exists and differs from the frames.
     Damaged,
 }
 
@@ -122,7 +122,7 @@ enum Jump {
 
 impl<R: Read + Send + 'static> ArchiveReader<R> {
     /// Reads ahead from here on, by threads: one that decompresses and some that check and decode.
-    /// What is told of the archive, and of what is wrong with it, stays the same.
+    /// Results and errors stay the same.
     ///
     /// # Errors
     /// If a thread cannot be started.
@@ -203,19 +203,19 @@ impl<R: Read> ArchiveReader<R> {
         self.schema.unknown_kinds.get(stream)?.as_deref()
     }
 
-    /// The head's lines as they stand: the header, the SCHEMA lines, the first checkpoint.
+    /// The head's lines, unchanged: the header, the SCHEMA lines, the first checkpoint.
     pub fn head(&self) -> &[u8] {
         &self.head
     }
 
-    /// The manifest's line as it stands, once it was read.
+    /// The manifest's line, unchanged, once it was read.
     pub fn tail(&self) -> &[u8] {
         &self.tail
     }
 
-    /// Goes on with chunk number `chunk`, at which `input` stands. Every chunk is still checked by
-    /// itself and linked to the one before it, but the totals no longer are: at the manifest there
-    /// is no [`ArchiveReader::sealed`].
+    /// Goes on with chunk number `chunk`, where `input` is positioned. Every chunk is still checked
+    /// by itself and linked to the one before it, but the totals no longer are: at the manifest
+    /// there is no [`ArchiveReader::sealed`].
     pub fn jump(&mut self, input: R, chunk: u64) {
         let Chunks::Here(here) = &mut self.chunks else { return };
         here.0.go_on_with(input);
@@ -253,7 +253,7 @@ impl<R: Read> ArchiveReader<R> {
         &self.rows
     }
 
-    /// What is known after [`ArchiveReader::next_batch`] has said that there is no more.
+    /// What is known after the last row, when [`ArchiveReader::next_batch`] has returned false.
     pub fn sealed(&self) -> Option<&Sealed> {
         self.sealed.as_ref()
     }
@@ -264,7 +264,7 @@ impl<R: Read> ArchiveReader<R> {
     /// empty.
     ///
     /// # Errors
-    /// Any byte that is not what the chain of checkpoints says, any line that is not of the
+    /// Any byte that does not agree with the chain of checkpoints, any line that is not of the
     /// format, or an end without a manifest.
     pub fn next_batch(&mut self, batch: &mut Batch) -> Result<bool> {
         if self.sealed.is_some() {
@@ -273,9 +273,9 @@ impl<R: Read> ArchiveReader<R> {
         let decoded = match self.chunks.next(std::mem::take(batch)) {
             Ok(Some(decoded)) => decoded,
             Ok(None) => {
-                return Err(self.tell_progress(truncated("the space between two chunks")));
+                return Err(self.with_progress(truncated("the space between two chunks")));
             }
-            Err(error) => return Err(self.tell_progress(error)),
+            Err(error) => return Err(self.with_progress(error)),
         };
         let DecodedChunk { batch: read, control, lines, sha256, rows, sum } = decoded;
         *batch = read;
@@ -331,7 +331,7 @@ impl<R: Read> ArchiveReader<R> {
         }
     }
 
-    /// Counts the rows of a chunk, if they are as its checkpoint says.
+    /// Counts the rows of a chunk, if they agree with its checkpoint.
     fn count(
         &mut self,
         checkpoint: &Checkpoint,
@@ -388,21 +388,21 @@ impl<R: Read> ArchiveReader<R> {
         Err(damaged(format!("the manifest disagrees with what was read: its {wrong}")))
     }
 
-    /// The row digests, if they were asked for and the manifest tells any.
+    /// Whether the row digests agree, if they were computed and the manifest has any.
     fn digests_agree(&self, manifest: &Manifest) -> bool {
-        let told = manifest.digests.as_ref().map_or(&[][..], |d| &d.lrd1);
+        let claimed = manifest.digests.as_ref().map_or(&[][..], |d| &d.lrd1);
         let known = self.schema.unknown_kinds.iter().all(Option::is_none);
-        told.is_empty() || self.sums.is_none() || !known || told == self.row_digests()
+        claimed.is_empty() || self.sums.is_none() || !known || claimed == self.row_digests()
     }
 
-    /// The chunks and bytes that the manifest tells of each stream, if it does.
+    /// Whether the manifest's chunks and bytes of each stream agree, if it has any.
     fn extents_agree(&self, manifest: &Manifest) -> bool {
-        let told = &manifest.extents;
-        told.is_empty()
-            || (told.len() == self.schema.streams.len()
-                && told.iter().zip(self.schema.streams.iter().zip(&self.extents)).all(
-                    |((name, told), (stream, read))| {
-                        *name == stream.name && (told.chunks, told.bytes) == *read
+        let claimed = &manifest.extents;
+        claimed.is_empty()
+            || (claimed.len() == self.schema.streams.len()
+                && claimed.iter().zip(self.schema.streams.iter().zip(&self.extents)).all(
+                    |((name, claimed), (stream, read))| {
+                        *name == stream.name && (claimed.chunks, claimed.bytes) == *read
                     },
                 ))
     }
@@ -437,7 +437,7 @@ impl<R: Read> ArchiveReader<R> {
     }
 
     /// Adds to an error how much of the archive was complete before it.
-    fn tell_progress(&self, error: ArchiveError) -> ArchiveError {
+    fn with_progress(&self, error: ArchiveError) -> ArchiveError {
         let rows: Vec<String> = (self.schema.streams.iter().zip(&self.rows))
             .map(|(stream, rows)| show_count(*rows, &stream.name))
             .collect();

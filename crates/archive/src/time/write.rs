@@ -5,7 +5,7 @@ use super::{Instant, MICROS_PER_DAY, MICROS_PER_SECOND};
 
 impl Instant {
     /// Appends `YYYY-MM-DDTHH:MM:SS.ffffffZ` (always six digits) and returns true if the year is
-    /// 0001 to 9999; otherwise appends nothing and returns false.
+    /// 0001 to 9999; else appends nothing and returns false.
     pub fn write_portable(self, out: &mut Vec<u8>) -> bool {
         let civil = CivilTime::of(self);
         // Infinite instants need no case of their own: their counts lie far beyond year 9999.

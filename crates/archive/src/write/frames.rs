@@ -17,7 +17,7 @@ use crate::limits::{WINDOW_LOG, check_line};
 use crate::seek_table;
 use crate::seek_table::Entry;
 
-/// A chunk as it is collected: its lines, and what its checkpoint is to say besides their digests.
+/// A chunk while it is collected: its lines, and the parts of its checkpoint other than their digests.
 pub struct Chunk {
     /// The lines.
     pub lines: Vec<u8>,
@@ -44,16 +44,16 @@ pub struct Link {
 enum Job {
     /// To seal a chunk and make a frame of it.
     Seal(Chunk),
-    /// To tell the link behind the last chunk.
-    Tell(SyncSender<Link>),
-    /// To make a frame of some bytes as they are.
+    /// To return the link behind the last chunk.
+    Link(SyncSender<Link>),
+    /// To make a frame of some bytes, unchanged.
     Compress(Vec<u8>),
 }
 
 /// What a worker has made of a job, on its way to the output: a frame, or the two of a chunk and its checkpoint.
 struct Compressed {
     bytes: Vec<u8>,
-    /// What the seek table says of each frame.
+    /// The seek table's entry of each frame.
     entries: Vec<Entry>,
 }
 
@@ -76,7 +76,7 @@ struct Ended<W> {
 /// keeps the order without a buffer for frames that are early. Each worker hashes its chunk, waits
 /// for the link of the chunk before, hands its own link on to the next worker and only then
 /// compresses: so the chain of checkpoints costs no one time. There are only so many buffers, and
-/// who wants to fill one waits for it: so memory is bounded by the number of workers.
+/// the writer waits for a free one: so memory is bounded by the number of workers.
 pub struct Frames<W> {
     workers: Vec<SyncSender<Job>>,
     next: usize,
@@ -85,7 +85,7 @@ pub struct Frames<W> {
     written: Arc<AtomicU64>,
 }
 
-/// The buffers for chunks beside those that the workers have in hand: the one that is being filled.
+/// The buffers for chunks in addition to those that the workers have: the one that is being filled.
 const SPARE_BUFFERS: usize = 1;
 /// The zstd level when nothing else is asked for.
 pub const DEFAULT_LEVEL: i32 = 3;
@@ -102,7 +102,7 @@ impl<W: Write + Send + 'static> Frames<W> {
         let threads = threads.max(1);
         let (to_collector, buffers) = channel();
         for _ in 0..threads + SPARE_BUFFERS {
-            // the other end is here: it cannot be gone
+            // we own the other end: it cannot be gone
             let _ = to_collector.send(Vec::new());
         }
         let (links, mut from_before): (Vec<_>, Vec<_>) =
@@ -132,8 +132,7 @@ impl<W: Write + Send + 'static> Frames<W> {
         Ok(Frames { workers, next: 0, buffers, writer, written })
     }
 
-    /// Hands a chunk over. An error says only that the writer has stopped: [`Frames::finish`]
-    /// tells why.
+    /// Hands a chunk over. An error says only that the writer has stopped: [`Frames::finish`] returns the reason.
     pub fn seal(&mut self, chunk: Chunk) -> Result<()> {
         self.submit(Job::Seal(chunk))
     }
@@ -143,20 +142,20 @@ impl<W: Write + Send + 'static> Frames<W> {
     /// # Errors
     /// As [`Frames::seal`].
     pub fn last_link(&mut self) -> Result<Link> {
-        let (tell, told) = sync_channel(1);
-        self.submit(Job::Tell(tell))?;
-        told.recv().map_err(|_| stopped())
+        let (answer, answered) = sync_channel(1);
+        self.submit(Job::Link(answer))?;
+        answered.recv().map_err(|_| stopped())
     }
 
-    /// Hands bytes over that are to be a frame as they are. Errors as those of [`Frames::seal`].
+    /// Hands bytes over that are to be a frame, unchanged. Errors as those of [`Frames::seal`].
     pub fn compress(&mut self, bytes: Vec<u8>) -> Result<()> {
         self.submit(Job::Compress(bytes))
     }
 
     fn submit(&mut self, job: Job) -> Result<()> {
         let worker = self.next % self.workers.len();
-        // a question makes no frame: whose turn it is stays as it is
-        self.next += usize::from(!matches!(job, Job::Tell(_)));
+        // a question makes no frame: the turn does not change
+        self.next += usize::from(!matches!(job, Job::Link(_)));
         self.workers[worker].send(job).map_err(|_| stopped())
     }
 
@@ -207,7 +206,7 @@ pub(crate) fn spawn<T: Send + 'static>(
 /// A compressor whose frames say their size, carry a checksum and need at most the window that
 /// every reader grants.
 fn compressor(level: i32) -> Result<Compressor<'static>> {
-    let made = || -> std::io::Result<Compressor<'static>> {
+    let create = || -> std::io::Result<Compressor<'static>> {
         let mut compressor = Compressor::new(level)?;
         compressor.include_contentsize(true)?;
         compressor.include_checksum(true)?;
@@ -223,7 +222,7 @@ fn compressor(level: i32) -> Result<Compressor<'static>> {
         }
         Ok(compressor)
     };
-    made().map_err(|e| ArchiveError::new(ErrorKind::Internal, "cannot set up zstd").because(e))
+    create().map_err(|e| ArchiveError::new(ErrorKind::Internal, "cannot set up zstd").because(e))
 }
 
 /// A compressing thread with its place in the ring along which links go round.
@@ -240,22 +239,22 @@ struct Worker {
 impl Worker {
     fn run(mut self, jobs: &Receiver<Job>, out: &SyncSender<Result<Compressed>>) {
         for job in jobs {
-            let made = match job {
+            let done = match job {
                 Job::Compress(bytes) => self.compress(bytes, &[]),
-                Job::Tell(tell) => {
+                Job::Link(answer) => {
                     let Ok(link) = self.before.recv() else { return };
-                    let _ = tell.send(link);
+                    let _ = answer.send(link);
                     continue;
                 }
                 Job::Seal(chunk) => match self.seal(chunk) {
                     Ok(Some((lines, checkpoint))) => self.compress(lines, &checkpoint),
-                    // the worker before has failed, and has said why
+                    // the worker before has failed, and has reported why
                     Ok(None) => return,
                     Err(error) => Err(error),
                 },
             };
-            let failed = made.is_err();
-            if out.send(made).is_err() || failed {
+            let failed = done.is_err();
+            if out.send(done).is_err() || failed {
                 return;
             }
         }
@@ -272,7 +271,7 @@ impl Worker {
         check_line(checkpoint.len(), "a checkpoint")?;
         let prev = Some(sha256(&checkpoint));
         let bytes = bytes + (lines.len() + checkpoint.len()) as u64;
-        // who does not listen has failed: the writer will hear of it in its turn
+        // a receiver that is gone has failed: the writer learns of it in its turn
         let _ = self.after.send(Link { prev, bytes });
         if is_head {
             lines.append(&mut checkpoint);
@@ -282,32 +281,32 @@ impl Worker {
 
     /// A frame of some lines, and one of their checkpoint if there is one.
     fn compress(&mut self, mut lines: Vec<u8>, checkpoint: &[u8]) -> Result<Compressed> {
-        let mut made = Compressed {
+        let mut compressed = Compressed {
             bytes: self.frames.try_recv().unwrap_or_default(),
             entries: Vec::with_capacity(2),
         };
-        made.bytes.clear();
+        compressed.bytes.clear();
         let bound = zstd::zstd_safe::compress_bound;
-        made.bytes.reserve(bound(lines.len()) + bound(checkpoint.len()));
-        self.append(&lines, &mut made)?;
+        compressed.bytes.reserve(bound(lines.len()) + bound(checkpoint.len()));
+        self.append(&lines, &mut compressed)?;
         if !checkpoint.is_empty() {
-            self.append(checkpoint, &mut made)?;
+            self.append(checkpoint, &mut compressed)?;
         }
         lines.clear();
         lines.shrink_to(KEPT);
         let _ = self.chunks.send(lines);
-        Ok(made)
+        Ok(compressed)
     }
 
     /// Appends a frame of `content`; there is room for it.
-    fn append(&mut self, content: &[u8], made: &mut Compressed) -> Result<()> {
-        let start = made.bytes.len();
-        let mut frame = Cursor::new(&mut made.bytes);
+    fn append(&mut self, content: &[u8], compressed: &mut Compressed) -> Result<()> {
+        let start = compressed.bytes.len();
+        let mut frame = Cursor::new(&mut compressed.bytes);
         frame.set_position(start as u64);
         self.compressor
             .compress_to_buffer(content, &mut frame)
             .map_err(|e| ArchiveError::new(ErrorKind::Internal, "zstd failed").because(e))?;
-        made.entries.push(entry(&made.bytes[start..], content.len()));
+        compressed.entries.push(entry(&compressed.bytes[start..], content.len()));
         Ok(())
     }
 }
@@ -317,10 +316,10 @@ fn write<W: Write>(mut out: W, lanes: &[Lane], written: &AtomicU64) -> Result<En
     let mut entries = Vec::new();
     for lane in lanes.iter().cycle() {
         let Ok(frame) = lane.frames.recv() else { break };
-        let Compressed { bytes, entries: made } = frame?;
+        let Compressed { bytes, entries: new } = frame?;
         out.write_all(&bytes).map_err(unwritable)?;
         written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        entries.extend(made);
+        entries.extend(new);
         let _ = lane.used.send(bytes);
     }
     Ok(Ended { out, entries })

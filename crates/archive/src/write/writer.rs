@@ -67,7 +67,7 @@ struct StreamWriter {
     encoder: Encoder,
     rows: u64,
     extent: Extent,
-    /// The column whose range the manifest tells.
+    /// The column whose range is in the manifest.
     time: Option<usize>,
     scratch: Vec<u8>,
     digest: Option<RowDigest>,
@@ -185,7 +185,7 @@ impl<W: Write + Send + 'static> ArchiveWriter<W> {
         ArchiveWriter::create_counted(out, header, streams, options, Arc::default())
     }
 
-    /// The same; `written` counts the compressed bytes as they leave, for whoever shows progress.
+    /// The same; `written` counts the compressed bytes as they leave, for a display of progress.
     ///
     /// # Errors
     /// As [`ArchiveWriter::create`].
@@ -239,17 +239,17 @@ impl<W: Write + Send + 'static> ArchiveWriter<W> {
         (0..batch.rows()).try_for_each(|row| self.write_row(batch, row, ""))
     }
 
-    /// Writes one row of a batch; `beside` are members of the object beside the record, as JSON.
+    /// Writes one row of a batch; `members` are more members of the object `chronicle`, as JSON.
     ///
     /// # Errors
     /// As [`ArchiveWriter::write`].
-    pub fn write_row(&mut self, batch: &Batch, row: usize, beside: &str) -> Result<()> {
+    pub fn write_row(&mut self, batch: &Batch, row: usize, members: &str) -> Result<()> {
         if batch.stream() != self.current {
             self.begin(batch.stream())?;
         }
         let start = self.chunk.len();
         let stream = &mut self.streams[self.current];
-        stream.encoder.write(batch, row, beside, &mut self.chunk);
+        stream.encoder.write(batch, row, members, &mut self.chunk);
         let line = &self.chunk[start..];
         let taken = if line.len() > RECORD_LINE {
             Err(limit(&stream.name(batch, row), RECORD_LINE))
@@ -387,7 +387,7 @@ impl<W: Write + Send + 'static> ArchiveWriter<W> {
     }
 }
 
-/// The column whose range the manifest tells: the first instant among the order, else of all.
+/// The column whose range is in the manifest: the first instant among the order, else of all.
 pub fn time_column(stream: &Stream) -> Option<usize> {
     let is_time = |n: &usize| {
         stream
