@@ -310,8 +310,7 @@ fn check_ignored(streams: [&[Stream]; 2], ignore: &[String]) -> Result<()> {
             return Err(Error::new(
                 Code::Usage,
                 format!(
-                    "--ignore: \"{shown}\" is the key of {}, by which rows are \
-                     matched",
+                    "--ignore: \"{shown}\" is the key of {}, by which rows are matched",
                     stream.name
                 ),
             )

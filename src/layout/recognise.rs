@@ -105,8 +105,7 @@ fn misfits_of(stream: &LayoutStream, tables: &[Table]) -> Vec<String> {
     if !extra.is_empty() {
         let (word, names) = (column(extra.len()), quoted(extra));
         found.push(format!(
-            "table {} has {word} {names}, which this layout does not \
-             have",
+            "table {} has {word} {names}, which this layout does not have",
             stream.table
         ));
     }

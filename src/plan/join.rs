@@ -446,11 +446,7 @@ mod tests {
         let lines = plan.streams[0].lines();
         assert!(lines.contains(&"start_time: text to timestamptz".into()), "{lines:?}");
         assert!(
-            lines.contains(
-                &"claude_session_id: copied from another \
-             column"
-                    .into()
-            ),
+            lines.contains(&"claude_session_id: copied from another column".into()),
             "{lines:?}"
         );
     }

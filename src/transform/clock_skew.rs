@@ -2,6 +2,7 @@
 //! version of SQLite has shifted it by the zone once more.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use super::archive_row::ArchiveRow;
 use crate::plan::TablePlan;
@@ -12,6 +13,8 @@ use chronicle_archive::time::{ZoneRule, read_text};
 const PROMPT: i64 = 600;
 /// The quarters of an hour that a clock can be from UTC: 15 hours.
 const FURTHEST: i64 = 60;
+/// The offsets from UTC of the zones on Earth, in quarters of an hour.
+const OFFSETS: RangeInclusive<i64> = -48..=56;
 const MICROS: i64 = 1_000_000;
 
 /// How far apart the times of events and of their rows are.
@@ -74,15 +77,20 @@ impl ClockSkew {
             format!("{sign}{:02}:{:02}", quarters.abs() / 4, quarters.abs() % 4 * 15)
         };
         // no clock on Earth is further off: these times say something else
-        (*quarters != 0 && quarters.abs() <= FURTHEST).then(|| {
-            format!(
-                "time zone: by the clock, {count} of {} events were written down {} after they \
-                 happened: the events' clock was at {}, or at {} if SQLite shifted the other one",
-                self.events,
-                clock(*quarters),
-                clock(-quarters),
-                clock(-quarters / 2),
-            )
+        if *quarters == 0 || quarters.abs() > FURTHEST {
+            return None;
+        }
+        let (offset, shifted) = (clock(-quarters), clock(-quarters / 2));
+        let events = format!("{count} of {} events", self.events);
+        Some(match OFFSETS.contains(&-quarters) {
+            true => format!(
+                "event times look like local time at UTC{offset} ({events}), or at UTC{shifted} if \
+                 SQLite shifted created_at, e.g. --assume-tz {offset}"
+            ),
+            false => format!(
+                "event times look like local time at UTC{shifted} ({events}; SQLite shifted \
+                 created_at), e.g. --assume-tz {shifted}"
+            ),
         })
     }
 }
@@ -123,8 +131,10 @@ mod tests {
     #[test]
     fn the_clock_of_events_is_found_from_that_of_their_rows() {
         let evidence = skew("2025-08-19 10:00:01", AssumeZone::Refuse).evidence().unwrap();
-        assert!(evidence.contains("clock was at +02:00"), "{evidence}");
+        assert!(evidence.contains("UTC+02:00"), "{evidence}");
         assert_eq!(skew("2025-08-19 12:00:01", AssumeZone::Refuse).evidence(), None);
+        let shifted = skew("2025-08-20 02:00:01", AssumeZone::Refuse).evidence().unwrap();
+        assert!(shifted.contains("UTC-07:00") && !shifted.contains("-14:00"), "{shifted}");
     }
 
     #[test]

@@ -52,16 +52,14 @@ fn obeys(column: &ColumnPlan, value: Value<'_>) -> std::result::Result<(), Refus
         {
             let shown = show(value);
             refuse(format!(
-                "\"{shown}\" is not allowed by the target's CHECK (allowed: \
-                 {})",
+                "\"{shown}\" is not allowed by the target's CHECK (allowed: {})",
                 texts.join(", ")
             ))
         }
         (Some(CheckConstraint::OneOf(texts)), Value::Int(_) | Value::Real(_) | Value::Blob(_)) => {
             let texts = texts.join(", ");
             refuse(format!(
-                "{} is not allowed by the target's CHECK (allowed: \
-                 {texts})",
+                "{} is not allowed by the target's CHECK (allowed: {texts})",
                 class(value)
             ))
         }

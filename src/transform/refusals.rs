@@ -266,9 +266,9 @@ fn hint(remedy: Option<Remedy>, zone: Option<&str>) -> String {
             "name the time zone of these times: --assume-tz ZONE; the archive was exported in \
              {zone}: --assume-tz archive"
         ),
-        (Some(Remedy::AssumeZone), None) => "name the time zone of these times, for example \
-             --assume-tz Europe/Berlin"
-            .into(),
+        (Some(Remedy::AssumeZone), None) => {
+            "name the time zone of these times, for example --assume-tz Europe/Berlin".into()
+        }
         (Some(Remedy::MapVocabulary), _) => vocabulary::HINT.into(),
         (Some(Remedy::Adapt), _) => "--on-unrepresentable=adapt loads the nearest value that the \
              target holds and counts it, =preserve stores the original in the sidecar table, \

@@ -47,8 +47,8 @@ pub fn show_text(text: &str) -> String {
 /// ```
 /// use chronicle_archive::show_count;
 ///
-/// assert_eq!(show_count(1, "sessions"), "1 session");
-/// assert_eq!(show_count(1225, "events"), "1,225 events");
+/// assert_eq!(show_count(1, "rows"), "1 row");
+/// assert_eq!(show_count(1225, "rows"), "1,225 rows");
 /// ```
 pub fn show_count(count: u64, plural: &str) -> String {
     let digits = count.to_string();
@@ -92,7 +92,7 @@ mod tests {
             (1, "rows", "1 row"),
             (999, "rows", "999 rows"),
             (1_000, "rows", "1,000 rows"),
-            (1_234_567, "tool_events", "1,234,567 tool_events"),
+            (1_234_567, "side_rows", "1,234,567 side_rows"),
             (1, "entries", "1 entry"),
             (1, "addresses", "1 address"),
             (1, "indexes", "1 index"),

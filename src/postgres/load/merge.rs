@@ -166,11 +166,9 @@ impl Merge<'_> {
         let sql = format!("{} LIMIT 1", self.duplicates_sql());
         match self.read(&sql, |row| row.optional()).await?.into_iter().next() {
             None => Ok(()),
-            Some(key) => Err(self.conflict(
-                &key.unwrap_or_default(),
-                "the archive contains it \
-                 twice",
-            )),
+            Some(key) => {
+                Err(self.conflict(&key.unwrap_or_default(), "the archive contains it twice"))
+            }
         }
     }
 

@@ -122,11 +122,7 @@ pub(super) fn blocker(path: &Path) -> Option<String> {
     let directory = path.parent()?;
     let closed = directory.metadata().is_ok_and(|data| data.permissions().readonly());
     closed.then(|| {
-        format!(
-            "{}: no journal can be created in its \
-         directory",
-            show_path(directory.display())
-        )
+        format!("{}: no journal can be created in its directory", show_path(directory.display()))
     })
 }
 

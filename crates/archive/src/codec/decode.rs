@@ -179,12 +179,8 @@ impl Decoder {
             return Err(wrong("something else", "one `chronicle` object with distinct names"));
         }
         let parsed: Side = serde_json::from_slice(side).map_err(|e| {
-            wrong(
-                "something else",
-                "objects of texts, or true, in the `chronicle` \
-                 object",
-            )
-            .because(e)
+            wrong("something else", "objects of texts, or true, in the `chronicle` object")
+                .because(e)
         })?;
         for (name, tagged) in &parsed.exact {
             let n = self.column_named(name, "an exact value for an unknown column")?;
@@ -231,8 +227,7 @@ impl Decoder {
             true => Ok(offset),
             false => Err(wrong(
                 "an offset for another kind of value",
-                "an offset for a time \
-                 without a zone",
+                "an offset for a time without a zone",
             )),
         }
     }

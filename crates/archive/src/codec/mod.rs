@@ -118,8 +118,11 @@ mod tests {
             ),
             (r#"{"exact":{"c3":{"text":"a"}}}"#, Some("an exact value for an unknown column")),
             (r#"{"exact":{"c2":{"jsonc":"{}"}}}"#, Some("the exact tag \"jsonc\" is not known")),
-            (r#"{"offsets":{"c1":"+02:00"}}"#, Some("expected one of a time without a zone")),
-            (r#"{"offsets":{},"offsets":{}}"#, Some("one object with distinct names")),
+            (
+                r#"{"offsets":{"c1":"+02:00"}}"#,
+                Some("expected an offset for a time without a zone"),
+            ),
+            (r#"{"offsets":{},"offsets":{}}"#, Some("one `chronicle` object with distinct names")),
         ] {
             let (stream, line) = line(record, side);
             let error = decode(&stream, &line).err().map(|error| error.to_string());

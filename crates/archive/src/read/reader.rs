@@ -102,8 +102,7 @@ impl<R: Read> Chunks<R> {
             Chunks::End(Some(container)) => Ok(container),
             _ => Err(ArchiveError::new(
                 ErrorKind::Internal,
-                "the archive cannot be read any \
-                 further",
+                "the archive cannot be read any further",
             )),
         }
     }
@@ -300,11 +299,9 @@ impl<R: Read> ArchiveReader<R> {
             }
             Control::Manifest(manifest) => {
                 if lines != 0 {
-                    return Err(damaged(
-                        "the manifest shares its frame with other \
-                         lines",
-                    )
-                    .at(self.place()));
+                    return Err(
+                        damaged("the manifest shares its frame with other lines").at(self.place())
+                    );
                 }
                 rows.map_err(|fault| fault.error)?;
                 self.tail = batch.adopt(Vec::new());
