@@ -135,7 +135,7 @@ fn imported_rows_are_verified_in_every_kind_of_database() {
             import(&archive, &store, &options).success();
             let said = result(&archive, &store, &options, 0);
             let streams = said["against"]["streams"].as_array().unwrap();
-            assert_eq!(said["against"]["holds"], json!(true), "{}", store.url());
+            assert_eq!(said["against"]["matches"], json!(true), "{}", store.url());
             assert_eq!([&streams[0]["equal_rows"], &streams[1]["equal_rows"]], [2, 2], "{said}");
         }
     }
@@ -234,12 +234,12 @@ fn what_the_database_alone_has_is_counted_and_no_difference() {
     store.run("INSERT INTO sessions (id, claude_session_id, start_time) VALUES ('x', 'cs-x', '2025-08-19T10:00:00Z')");
     let said = result(&archive, &store, &["--row-digests"], 0);
     let sessions = &said["against"]["streams"][0];
-    assert_eq!([&sessions["equal_rows"], &sessions["more_rows"]], [2, 1]);
+    assert_eq!([&sessions["equal_rows"], &sessions["extra_rows"]], [2, 1]);
     assert_eq!(said["row_digests"].as_object().unwrap().len(), 2);
     verify(&archive, &store, &[])
         .success()
-        .stdout_has("sessions: 2 as loaded, 1 only in the database")
-        .stdout_has("holds every row");
+        .stdout_has("sessions: 2 rows match, 1 only in the database")
+        .stdout_has("every row matches");
 }
 
 #[test]
@@ -254,9 +254,9 @@ fn differences_are_shown_bounded_and_all_are_counted() {
         .stdout_has(
             "~ events 0000000a-0000-4000-8000-000000000011: tool_name: \"Bash\" -> \"Read\"",
         )
-        .stdout_has("… events: 1 more differences, --limit N shows N")
+        .stdout_has("… events: 1 more difference, --limit N shows N")
         .stdout_has("2 changed (2 in tool_name)")
-        .stdout_has("does not hold every row");
+        .stdout_has("rows are missing or changed");
     let said = result(&archive, &store, &["--limit", "0"], 15);
     let events = &said["against"]["streams"][1];
     assert_eq!([&events["changed_rows"], &events["changed_columns"]["tool_name"]], [2, 2]);
@@ -292,7 +292,7 @@ fn rows_that_an_import_leaves_out_are_no_difference() {
 }
 
 #[test]
-fn two_pairs_of_tables_in_one_are_told_apart() {
+fn two_pairs_of_tables_in_one_are_distinguished() {
     let folder = workdir("against_both");
     let both = Store::file(folder.path(), "both.db", &["sqlite-hooks.sql", "sqlite-server.sql"]);
     both.run(ROWS);
@@ -307,7 +307,7 @@ fn two_pairs_of_tables_in_one_are_told_apart() {
     import(&archive, &store, &options).success();
     let said = result(&archive, &store, &options, 0);
     let more: Vec<&Value> =
-        said["against"]["streams"].as_array().unwrap().iter().map(|s| &s["more_rows"]).collect();
+        said["against"]["streams"].as_array().unwrap().iter().map(|s| &s["extra_rows"]).collect();
     assert!(more.iter().all(|rows| **rows == json!(0)), "{said}");
 }
 

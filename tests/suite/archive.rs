@@ -343,7 +343,7 @@ fn a_row_of_64_mib_travels_and_a_larger_one_is_refused() {
 }
 
 #[test]
-fn a_key_that_is_too_long_for_a_bookmark_travels_all_the_same() {
+fn a_key_that_is_too_long_for_a_bookmark_is_exported() {
     let mut streams = [letters("letters")];
     streams[0].order = vec![1, 0];
     streams[0].columns[1].time_text = TimeText::Local;

@@ -220,10 +220,10 @@ fn times_choose_rows_from_since_on_and_before_until() {
         ids.sort();
         assert_eq!(ids.concat(), expected, "{options:?}");
         if !options.is_empty() {
-            printed.stderr_has("rows left out because their time cannot be read: 1");
+            printed.stderr_has("1 row left out because their time cannot be read");
         }
     }
-    cat(&archive, &["--since", "tomorrow"]).fails_with(2).stderr_has("this is no time");
+    cat(&archive, &["--since", "tomorrow"]).fails_with(2).stderr_has("not a time");
     cat(&archive, &["--stream", "none"]).fails_with(2).stderr_has("its streams: sessions, events");
 }
 

@@ -339,13 +339,13 @@ impl Meeting<'_> {
         // a reference that cannot be held as it is, to a row that cannot either, has one reason of the two
         let mut follows = BTreeMap::<(String, String), u64>::new();
         for (place, why) in rejected {
-            for (column, _) in why.iter().filter(|(_, r)| r.ends_with("either")) {
+            for (column, _) in why.iter().filter(|(_, r)| r.ends_with("was left out")) {
                 *follows.entry((place.0.clone(), column.clone())).or_default() += 1;
             }
         }
         for (place, why) in rejected.iter().filter(|(place, _)| !absent.contains(*place)) {
             for (column, reason) in
-                why.iter().filter(|(c, r)| !c.is_empty() && !r.ends_with("either"))
+                why.iter().filter(|(c, r)| !c.is_empty() && !r.ends_with("was left out"))
             {
                 let place = (place.0.clone(), column.clone(), reason.clone());
                 *expected.entry(place).or_default() += 1;
@@ -354,7 +354,7 @@ impl Meeting<'_> {
         let mut counted: BTreeMap<(String, String, String), u64> = (report["changes"].as_array())
             .unwrap()
             .iter()
-            .filter(|c| c["what"] == "adapted" || c["what"] == "preserved")
+            .filter(|c| c["kind"] == "adapted" || c["kind"] == "preserved")
             .map(|c| {
                 let text = |key: &str| c[key].as_str().unwrap().to_owned();
                 ((text("stream"), text("column"), text("reason")), c["values"].as_u64().unwrap())
@@ -400,14 +400,14 @@ fn in_words(fate: &Became, column: &str) -> String {
         Became::Kept => "kept".into(),
         Became::Converted => "converted".into(),
         Became::Follows => "follows".into(),
-        Became::Folded => "beside".into(),
+        Became::Folded => "folded".into(),
         Became::Orphan => "orphan".into(),
         Became::Changed if column == "event_type" => "mapped".into(),
         Became::Changed if column == "session_id" => "orphan".into(),
         Became::Changed => "remapped".into(),
-        Became::Rejected(reason) if reason.ends_with(" is not loaded either") => "left out".into(),
+        Became::Rejected(reason) if reason.ends_with(" was left out") => "left out".into(),
         Became::Rejected(reason) if reason.contains(" is none of ") => {
-            "adapted: not a type that the target allows".into()
+            "adapted: not allowed by the target's CHECK".into()
         }
         Became::Rejected(reason) => {
             format!("adapted: {}", reason.replace(|c: char| c == '|' || c.is_control(), " "))
@@ -520,7 +520,7 @@ fn cell(found: &BTreeSet<&String>, reasons: &mut Vec<String>) -> String {
         "mapped",
         "remapped",
         "follows",
-        "beside",
+        "folded",
         "adapted",
         "refused",
         "orphan",

@@ -69,8 +69,8 @@ fn an_archive_a_database_and_a_pipe_are_checked_alike() {
     let (exported, checked) =
         pipe(Program::new(["export", text(&source)]), Program::new(["check", "-", "--to", &to]));
     exported.success();
-    checked.success().stdout_has("would succeed: 1 sessions, 1 events");
-    run(&["check", text(&source)]).success().stdout_has("readable: 1 sessions, 1 events");
+    checked.success().stdout_has("would succeed: 1 session, 1 event");
+    run(&["check", text(&source)]).success().stdout_has("OK: 1 session, 1 event");
     run(&["import", text(&archive), "--to", &to]).success();
 }
 
@@ -78,7 +78,7 @@ fn an_archive_a_database_and_a_pipe_are_checked_alike() {
 fn assert_predicted(imported: &Output, problems: &Value, code: &str) {
     let found = problems.as_array().unwrap().iter().any(|problem| {
         let says = |value: &Value| imported.stderr.contains(value.as_str().unwrap());
-        let first = problem["first"].as_array().unwrap();
+        let first = problem["samples"].as_array().unwrap();
         let named = first.is_empty() || first.iter().any(says);
         // of conflicts and orphans the import says more, in the words of the server
         let value = code == "value.refused";
@@ -174,12 +174,12 @@ fn all_problems_are_counted_with_their_first_keys() {
     assert_eq!(code, 10);
     let problem = &said["problems"][0];
     assert_eq!([&problem["stream"], &problem["column"]], ["events", "event_type"], "{said}");
-    assert_eq!([&problem["rows"], &json!(problem["first"].as_array().unwrap().len())], [7, 5]);
-    assert_eq!(problem["first"][0], "bad-01");
+    assert_eq!([&problem["rows"], &json!(problem["samples"].as_array().unwrap().len())], [7, 5]);
+    assert_eq!(problem["samples"][0], "bad-01");
     let url = target.url();
     run(&["check", text(&archive), "--to", &url, "--on-unrepresentable=adapt"])
         .fails_with(12)
-        .stdout_has("settled by --orphans=skip");
+        .stdout_has("fix: --orphans=skip");
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn a_duplicate_claude_session_id_is_found_in_both_backends() {
         assert_eq!(code, 11, "{said}");
         let reason = said["problems"][0]["reason"].as_str().unwrap();
         assert!(reason.contains("claude_session_id"), "{said}");
-        assert_eq!(said["problems"][0]["first"], json!(["0000000a-0000-4000-8000-000000000001"]));
+        assert_eq!(said["problems"][0]["samples"], json!(["0000000a-0000-4000-8000-000000000001"]));
         run(&["import", text(&archive), "--to", to]).fails_with(11);
     }
 }

@@ -363,9 +363,9 @@ fn verify_reads_every_archive_and_reports_the_broken_one() {
         let args = ["verify", path(&scratch.archive), path(&broken), path(&second)];
         let output = run(args).fails_with(code);
         let output = output.stderr_has(path(&broken));
-        let output = output
-            .stdout_has(&format!("{}: whole, 8 sessions, 120 events", path(&scratch.archive)));
-        output.stdout_has(&format!("{}: whole", path(&second)));
+        let output =
+            output.stdout_has(&format!("{}: OK, 8 sessions, 120 events", path(&scratch.archive)));
+        output.stdout_has(&format!("{}: OK", path(&second)));
     }
     // damage counts more than a missing seek table, in either order
     let (table, cut) = (scratch.without_table(), scratch.cut());
@@ -378,7 +378,7 @@ fn verify_and_inspect_read_a_pipe() {
     let scratch = Scratch::new("pipe");
     let source = || Program::new(["export", path(&scratch.database)]);
     let (_, output) = pipe(source(), Program::new(["verify", "-"]));
-    output.success().stdout_has("whole, 8 sessions, 120 events, sha256:");
+    output.success().stdout_has("OK, 8 sessions, 120 events, sha256:");
     let (_, output) = pipe(source(), Program::new(["inspect", "-"]));
     output.success().stdout_has("120 events").stdout_has("every check passed");
     Program::new(["verify", "-"]).stdin(scratch.bytes()).run().success();
@@ -398,8 +398,8 @@ fn inspect_reads_only_the_ends_and_says_so() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 0x10;
     fs::File::create(&archive).unwrap().write_all(&bytes).unwrap();
-    let output = run(["inspect", path(&archive)]).success().stdout_has("6000 events");
-    output.stdout_has("only its ends were read").stdout_has("chronicle-dump verify");
+    let output = run(["inspect", path(&archive)]).success().stdout_has("6,000 events");
+    output.stdout_has("only head and manifest were read").stdout_has("chronicle-dump verify");
     let told = json(run(["inspect", path(&archive), "--json"]).success().text());
     assert_eq!(told["verified"], false);
     run(["verify", path(&archive)]).fails_with(3).stderr_has(path(&archive));

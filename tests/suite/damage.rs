@@ -220,10 +220,12 @@ fn a_cut_at_a_frame_border_tells_how_much_was_whole() {
         let (rows, ended) = attempt(&small.archive[..frame.start]);
         // a chunk is whole with its checkpoint, which is in a frame of its own
         let chunks = n.div_ceil(2);
+        let counted = |n: usize, noun: &str| format!("{n} {noun}{}", if n == 1 { "" } else { "s" });
         let whole = format!(
-            "after {chunks} whole chunks ({} sessions, {} events, 0 none)",
-            rows[0].len(),
-            rows[1].len()
+            "after {} ({}, {}, 0 none)",
+            counted(chunks, "complete chunk"),
+            counted(rows[0].len(), "session"),
+            counted(rows[1].len(), "event")
         );
         let full = ended.unwrap_err().full();
         assert!(full.contains(&whole), "{full}, expected {whole}");
@@ -393,7 +395,7 @@ fn chunks_that_are_not_where_they_were_written_are_refused() {
             "only a head",
             &[0],
             Code::ArchiveTruncated,
-            "after 1 whole chunks (0 sessions, 0 events)",
+            "after 1 complete chunk (0 sessions, 0 events)",
         ),
         ("no head", &[1, 2, 3, 4], Code::NotAnArchive, "not a header"),
         ("only a manifest", &[4], Code::NotAnArchive, "not a header"),
@@ -428,13 +430,13 @@ fn an_edited_chunk_with_a_new_checkpoint_breaks_the_chain() {
     pieces[2][at + 4] = b'2';
     assert_both_refused("an edited row", &pieces, DAMAGED, "do not have the SHA-256");
     pieces[2].remove(at + 4);
-    assert_both_refused("a shorter row", &pieces, DAMAGED, "and its checkpoint counts");
+    assert_both_refused("a shorter row", &pieces, DAMAGED, "but its checkpoint counts");
 }
 
 // ---- behind the manifest --------------------------------------------------------------------
 
 #[test]
-fn a_wrong_seek_table_is_told_and_costs_no_row() {
+fn a_wrong_seek_table_is_reported_and_costs_no_row() {
     let good = Hand::new().pieces();
     let archive = zip(&good);
     let own = table(&archive);

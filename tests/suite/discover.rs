@@ -127,9 +127,9 @@ fn of_one_empty_and_one_full_database_the_full_one_is_taken() {
 }
 
 #[test]
-fn where_nothing_is_found_the_places_are_told() {
+fn where_nothing_is_found_the_places_are_listed() {
     let home = Home::new();
-    let output = home.export().run().fails_with(7).stderr_has("no Chronicle database was found");
+    let output = home.export().run().fails_with(7).stderr_has("no Chronicle database found");
     output
         .stderr_has("hint: ")
         .stderr_has("$CLAUDE_HOOKS_DB_PATH")

@@ -229,7 +229,7 @@ fn render(example: &Archive) -> String {
 }
 
 #[test]
-fn the_document_shows_the_example_as_it_is_written() {
+fn the_document_shows_the_example_that_is_written() {
     let shown = render(&example());
     let document = std::fs::read_to_string(DOCUMENT).unwrap();
     let (before, rest) = document.split_once(BEGIN).expect("the example's begin marker");

@@ -105,7 +105,7 @@ fn a_table_with_rows_keeps_its_indexes() {
     import(&archive, &database).success();
     database.psql("DELETE FROM chronicle_events WHERE tool_name = 'Read'");
     let before = numbers(&database, "%");
-    import(&archive, &database).success().stdout_has("1 events");
+    import(&archive, &database).success().stdout_has("1 event");
     assert_eq!(numbers(&database, "%"), before);
 }
 
@@ -141,7 +141,7 @@ fn a_role_that_cannot_create_indexes_never_drops_them() {
 }
 
 #[test]
-fn a_server_that_makes_an_index_otherwise_keeps_the_one_it_has() {
+fn a_server_that_would_rebuild_an_index_differently_keeps_it() {
     let (folder, database) = (workdir("indexes_otherwise"), upstream("indexes_otherwise"));
     // what watches over the schema may refuse or change what is made
     database.psql_as(
@@ -175,7 +175,7 @@ fn a_value_that_is_too_long_for_an_index_is_refused_by_its_row() {
     let before = indexes(&database);
     import(&archive(folder.path(), &long), &database)
         .fails_with(10)
-        .stderr_has("chronicle_events: index idx_chronicle_events_tool_name cannot be made")
+        .stderr_has("chronicle_events: index idx_chronicle_events_tool_name cannot be rebuilt")
         .stderr_has("the longest row in it has key 0000000b-0000-4000-8000-000000000002")
         .stderr_has("hint: ");
     assert_eq!(indexes(&database), before);
@@ -226,7 +226,7 @@ fn a_reader_of_two_tables_waits_and_is_never_a_victim() {
 }
 
 #[test]
-fn an_index_is_made_where_no_process_may_write_temporary_files() {
+fn an_index_is_built_where_no_process_may_write_temporary_files() {
     let (folder, database) = (workdir("indexes_files"), upstream("indexes_files"));
     let limit = "ALTER DATABASE :d SET temp_file_limit = '10kB'";
     database.psql_as(ADMIN, &limit.replace(":d", &format!("\"{}\"", database.name())));

@@ -388,7 +388,7 @@ fn rows_that_are_kept_apart_are_there_already_the_second_time() {
         run(&[&import[..], &["--create"]].concat())
             .success()
             .stdout_has("2 events, 2 tool_events, ");
-        run(&import).success().stdout_has("0 tool_events (2 more were there already), ");
+        run(&import).success().stdout_has("0 tool_events (2 more existed already), ");
     }
 }
 
@@ -440,7 +440,7 @@ fn the_document_lists_every_layout() {
     const BEGIN: &str = "<!-- table:begin -->\n";
     const END: &str = "<!-- table:end -->\n";
     let mut table = String::from(
-        "| layout | also made as | kind | tables | written by |\n|---|---|---|---|---|\n",
+        "| layout | also created as | kind | tables | written by |\n|---|---|---|---|---|\n",
     );
     for backend in [Backend::Sqlite, Backend::Postgres] {
         for layout in layout::all(backend).unwrap() {

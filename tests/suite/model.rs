@@ -198,7 +198,7 @@ fn counted(
         return Err(format!("{new} new rows, {told} in the report"));
     }
     for (stream, of) in STREAMS.into_iter().zip(streams) {
-        let keys = ["inserted_rows", "skipped_rows", "orphans_skipped", "rejected_rows"];
+        let keys = ["inserted_rows", "skipped_rows", "skipped_orphans", "rejected_rows"];
         let rows = sent.iter().filter(|line| line.stream == stream).count() as i64;
         if said(of, &keys) != rows {
             return Err(format!("{stream}: {rows} rows, the report tells of {of}"));

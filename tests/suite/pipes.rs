@@ -388,7 +388,7 @@ fn a_cut_or_damaged_archive_changes_no_postgres_database() {
 }
 
 #[test]
-fn a_reader_who_leaves_early_is_told_nothing() {
+fn nothing_is_printed_for_a_reader_that_leaves_early() {
     let folder = workdir("head");
     let source = big_file(folder.path());
     let mut running = export(&source).arg("-q").stdout_by_hand().spawn();

@@ -339,7 +339,7 @@ impl<'a> Audit<'a> {
     }
 
     fn manifest(&mut self, ours: &Json) {
-        assert!(self.open.is_empty(), "the manifest does not stand alone");
+        assert!(self.open.is_empty(), "the manifest shares its frame with other lines");
         assert_eq!((&ours["version"], &ours["chunks"]), (&json!(1), &json!(self.checkpoints)));
         assert_eq!((&ours["bytes"], &ours["prev"]), (&json!(self.before), &json!(self.prev)));
         let none = Count::default();

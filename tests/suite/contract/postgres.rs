@@ -98,7 +98,7 @@ fn large_values_are_compressed_as_asked_for() {
     let archive = file.archive(&large);
     file.import(&archive, &["--toast-compression=lz4"])
         .fails_with(2)
-        .stderr_has("--toast-compression is for Postgres alone");
+        .stderr_has("--toast-compression works with Postgres only");
 }
 
 #[test]
@@ -247,7 +247,7 @@ fn a_read_only_database_refuses_an_import_and_says_why() {
 }
 
 #[test]
-fn who_may_not_log_in_is_told_so() {
+fn a_refused_login_says_so() {
     let store = Backend::Postgres.make("login");
     let archive = store.archive(&good());
     let database = store.server();
@@ -319,7 +319,7 @@ fn an_import_waits_for_another_and_then_continues() {
         import(&archive, &store.url(), &["--assume-tz=UTC"])
             .success()
             .stdout_has("0 events (")
-            .stdout_has("were there already");
+            .stdout_has("more existed already");
         other.join().expect("the other import");
     });
 }

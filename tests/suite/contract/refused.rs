@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn sqlite_keeps_orphans_and_counts_them_unless_told_otherwise() {
+fn sqlite_keeps_and_counts_orphans_by_default() {
     let store = Backend::Sqlite.make("sqlite_orphans");
     let archive = store.archive(&(good() + &event(14, 7, "stop", "NULL")));
     store
@@ -16,7 +16,7 @@ fn sqlite_keeps_orphans_and_counts_them_unless_told_otherwise() {
     let kept = store.import(&archive, &["--json"]).success().stderr_has(&id(14));
     assert_eq!(
         json_of(&kept)["orphans"],
-        json!([{"stream": "events", "column": "session_id", "rows": 1, "first": [[id(14), id(7)]]}])
+        json!([{"stream": "events", "column": "session_id", "rows": 1, "samples": [[id(14), id(7)]]}])
     );
     assert_eq!(store.dump().len(), 6);
 }
@@ -71,7 +71,7 @@ fn an_id_without_uuid_form_gets_one_and_comes_back() {
     store
         .import(&store.archive(&sql), &[])
         .success()
-        .stderr_has("\"id\": the id is no UUID")
+        .stderr_has("\"id\": the id is not a UUID")
         .stderr_has("the first in the row with key session-3");
     let joined = "SELECT count(*) FROM chronicle_events e JOIN chronicle_sessions s \
                   ON s.id = e.session_id WHERE s.claude_session_id = 'cs-3'";
@@ -119,7 +119,7 @@ fn the_zone_of_an_archive_is_used_only_when_asked_for() {
         Program::new(["inspect".as_ref(), archive.as_os_str()]).arg("--json").run().success();
     // a machine in a container may have none
     if let Some(zone) = zone_in(&json_of(&inspected)) {
-        let hint = format!("the archive was made on a machine in {zone}: --assume-tz archive");
+        let hint = format!("the archive was exported in {zone}: --assume-tz archive");
         store.import(&archive, &[]).fails_with(10).stderr_has(&hint);
         store.import(&archive, &["--assume-tz", "archive"]).success();
         let named = Backend::Postgres.make("zone_by_name");
@@ -136,7 +136,7 @@ fn the_zone_of_an_archive_is_used_only_when_asked_for() {
     store
         .import(&archive, &["--assume-tz", "archive"])
         .fails_with(9)
-        .stderr_has("does not say in which time zone")
+        .stderr_has("does not name its time zone")
         .stderr_has("hint: ");
 }
 
@@ -190,6 +190,6 @@ fn a_derived_column_without_a_place_is_left_out_with_a_notice() {
     let output = store
         .import(&store.archive(&good()), &["--json"])
         .success()
-        .stderr_has("sessions: chronicle_sessions has no column for updated_at");
+        .stderr_has("sessions: left out updated_at: not in chronicle_sessions");
     assert!(json_of(&output)["notices"].to_string().contains("updated_at"));
 }

@@ -40,9 +40,9 @@ fn importing_twice_is_importing_once(backend: Backend) {
     let loaded = |inserted: [u32; 2], skipped: [u32; 2]| {
         json!([
             {"stream": "sessions", "inserted_rows": inserted[0], "skipped_rows": skipped[0],
-             "orphans_skipped": 0, "rejected_rows": 0, "adopted_rows": 0},
+             "skipped_orphans": 0, "rejected_rows": 0, "adopted_rows": 0},
             {"stream": "events", "inserted_rows": inserted[1], "skipped_rows": skipped[1],
-             "orphans_skipped": 0, "rejected_rows": 0, "adopted_rows": 0},
+             "skipped_orphans": 0, "rejected_rows": 0, "adopted_rows": 0},
         ])
     };
     assert_eq!(json_of(&first)["streams"], loaded([2, 3], [0, 0]));
@@ -169,7 +169,7 @@ fn a_dry_run_creates_nothing(backend: Backend) {
     store
         .import(&store.archive(&good()), &["--create", "--dry-run"])
         .success()
-        .stdout_has("a dry run, nothing was changed");
+        .stdout_has("dry run, nothing was changed");
     store.is_nothing();
 }
 

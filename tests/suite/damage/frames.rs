@@ -277,7 +277,7 @@ pub(super) fn frames_that_are_not_of_the_format_are_refused() {
         }
         let (code, says) = match piece {
             0 => (Code::NotAnArchive, "this is not an archive"),
-            _ => (DAMAGED, "something else stands where the next zstd frame should start"),
+            _ => (DAMAGED, "no zstd frame where the next one should start"),
         };
         assert_refused("a skippable frame", &with(skippable), code, says);
     }
@@ -296,7 +296,7 @@ pub(super) fn a_frame_is_a_chunk_and_nothing_else() {
         (0, 1, "chunk 0: its checkpoint is number 1"),
         (0, 4, "the head does not end with a checkpoint"),
         (1, 2, "chunk 1: its checkpoint is number 2"),
-        (3, 4, "the manifest does not stand alone"),
+        (3, 4, "the manifest shares its frame with other lines"),
     ] {
         assert_refused("two in one frame", &zip(&joined(from, to)), DAMAGED, says);
         attempt(&joined(from, to).concat()).1.unwrap();
@@ -313,10 +313,15 @@ pub(super) fn a_frame_is_a_chunk_and_nothing_else() {
         "rows before the manifest",
         &last,
         DAMAGED,
-        "the manifest does not stand alone",
+        "the manifest shares its frame with other lines",
     );
     last[4] = [b"\n", &Hand::new().pieces()[4][..]].concat();
-    assert_both_refused("a blank line before the manifest", &last, DAMAGED, "does not stand alone");
+    assert_both_refused(
+        "a blank line before the manifest",
+        &last,
+        DAMAGED,
+        "shares its frame with other lines",
+    );
 }
 
 #[test]

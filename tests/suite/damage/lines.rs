@@ -21,14 +21,14 @@ pub(super) fn control_lines_that_say_something_else_are_refused() {
             Checkpoint(1),
             "\"rows\":2",
             "\"rows\":3",
-            "it holds 2 rows and its checkpoint counts 3",
+            "it holds 2 rows, but its checkpoint counts 3",
         ),
         (
             "no rows",
             Checkpoint(1),
             "\"rows\":2",
             "\"rows\":0",
-            "it holds 2 rows and its checkpoint counts 0",
+            "it holds 2 rows, but its checkpoint counts 0",
         ),
         (
             "rows below zero",
@@ -88,7 +88,7 @@ pub(super) fn control_lines_that_say_something_else_are_refused() {
             "\"prev\":\"\"",
             "the chain of checkpoints is broken",
         ),
-        ("other bytes", Checkpoint(3), "\"bytes\":", "\"bytes\":1", "and its checkpoint counts"),
+        ("other bytes", Checkpoint(3), "\"bytes\":", "\"bytes\":1", "but its checkpoint counts"),
         ("a field missing", Checkpoint(1), "\"rows\":2,", "", "the checkpoint line lacks a field"),
         (
             "a field twice",

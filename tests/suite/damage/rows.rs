@@ -86,7 +86,7 @@ pub(super) fn an_exact_value_that_is_not_what_the_record_shows_is_refused() {
     let whole = "\"data\":{\"a\": 1}}";
     let beside = |record: &str, side: &str| format!("\"data\":{record}}},\"chronicle\":{side}");
     let exact = |record: &str, exact: &str| beside(record, &format!("{{\"exact\":{exact}}}"));
-    let portable_form = "expected the portable form of the exact value beside it";
+    let portable_form = "expected the portable form of its exact value";
     for (to, code, says) in [
         (exact("{\"a\":1}", r#"{"data":{"json":"{\"a\":1,\"a\":2}"}}"#), DAMAGED, portable_form),
         (
@@ -120,17 +120,21 @@ pub(super) fn an_exact_value_that_is_not_what_the_record_shows_is_refused() {
             Code::ArchiveUnsupported,
             "the exact tag \"time\"",
         ),
-        (exact("{}", r#"{"more":{"int":"1"}}"#), DAMAGED, "found an exact value of no column"),
+        (
+            exact("{}", r#"{"more":{"int":"1"}}"#),
+            DAMAGED,
+            "found an exact value for an unknown column",
+        ),
         (exact("{}", r#"{"n":{"int":"1","text":"1"}}"#), DAMAGED, "found several exact values"),
         (exact("{}", r#"{"n":{}}"#), DAMAGED, "found several exact values, expected one"),
         (exact("{}", r#"{"n":{"int":"1"},"n":{"int":"1"}}"#), DAMAGED, "distinct names"),
         (exact("{}", r#"{"n":{"int":1}}"#), DAMAGED, "expected objects of texts"),
         (exact("{}", "[]"), DAMAGED, "expected objects of texts"),
-        (beside("{}", "[]"), DAMAGED, "beside the record"),
-        (beside("{}", "null"), DAMAGED, "beside the record"),
-        (beside("{}", ""), DAMAGED, "beside the record"),
-        (beside("{}", "{},\"more\":1"), DAMAGED, "beside the record"),
-        (beside("{}", "{\"exact\":{},\"exact\":{}}"), DAMAGED, "beside the record"),
+        (beside("{}", "[]"), DAMAGED, "`chronicle` object"),
+        (beside("{}", "null"), DAMAGED, "`chronicle` object"),
+        (beside("{}", ""), DAMAGED, "`chronicle` object"),
+        (beside("{}", "{},\"more\":1"), DAMAGED, "`chronicle` object"),
+        (beside("{}", "{\"exact\":{},\"exact\":{}}"), DAMAGED, "`chronicle` object"),
     ] {
         assert_both_refused(&to, &Hand::rows(whole, &to).pieces(), code, says);
     }
@@ -157,15 +161,17 @@ pub(super) fn an_offset_that_is_none_of_a_local_time_is_refused() {
         (local, "\"+16:00\"", "expected an offset"),
         (local, "\"+02:00:00\"", "expected an offset"),
         (local, "\"Europe/Berlin\"", "expected an offset"),
-        (local, "2", "beside the record"),
-        ("\"2025-08-19 10:00:00Z\"", "\"+02:00\"", "expected one of a time without a zone"),
-        ("\"soon\"", "\"+02:00\"", "expected one of a time without a zone"),
-        ("null", "\"+02:00\"", "expected one of a time without a zone"),
+        (local, "2", "the `chronicle` object"),
+        ("\"2025-08-19 10:00:00Z\"", "\"+02:00\"", "expected an offset for a time without a zone"),
+        ("\"soon\"", "\"+02:00\"", "expected an offset for a time without a zone"),
+        ("null", "\"+02:00\"", "expected an offset for a time without a zone"),
     ] {
         let error = with(note, &format!("{{\"note\":{offset}}}")).unwrap_err();
         assert!(error.code() == DAMAGED && error.full().contains(says), "{}", error.full());
     }
-    for (column, says) in [("id", "of a time without a zone"), ("more", "an offset of no column")] {
+    for (column, says) in
+        [("id", "for a time without a zone"), ("more", "an offset for an unknown column")]
+    {
         let error = with(local, &format!("{{\"{column}\":\"+02:00\"}}")).unwrap_err();
         assert!(error.code() == DAMAGED && error.full().contains(says), "{}", error.full());
     }
@@ -190,7 +196,7 @@ pub(super) fn streams_come_in_the_order_of_the_header_and_never_resume() {
     assert_both_refused("mixed", &mixed.pieces(), DAMAGED, "expected a RECORD of this stream");
     let mut empty = Hand::new();
     empty.chunks[1].1.clear();
-    let (pieces, says) = (empty.pieces(), "it holds 0 rows and its checkpoint counts 0");
+    let (pieces, says) = (empty.pieces(), "it holds 0 rows, but its checkpoint counts 0");
     assert_refused("no rows", &with_table(&split(&pieces)), DAMAGED, says);
     assert_refused("no rows, bare", &pieces.concat(), DAMAGED, says);
     // a checkpoint alone is taken for that of the records before it
@@ -230,5 +236,5 @@ pub(super) fn a_stream_of_an_unknown_kind_is_verified_and_not_decoded() {
         Line::Checkpoint(2) => text.replace("\"rows\":2", "\"rows\":1"),
         _ => text,
     });
-    assert_both_refused("rows", &pieces, DAMAGED, "it holds 2 rows and its checkpoint counts 1");
+    assert_both_refused("rows", &pieces, DAMAGED, "it holds 2 rows, but its checkpoint counts 1");
 }

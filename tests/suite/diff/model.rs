@@ -72,7 +72,7 @@ proptest! {
 }
 
 #[test]
-fn more_rows_in_b_may_be_counted_without_being_told() {
+fn extra_rows_in_b_may_be_counted_without_being_shown() {
     let row = |id, content| vec![Cell::Int(id), Cell::Null, Cell::Text(content)];
     let side = |rows: &[Row]| Rows::new(vec![stream("s", &[0], &[0])], &[rows.to_vec()], 2);
     let options = CompareOptions { more_in_b: true, ..CompareOptions::default() };

@@ -148,7 +148,7 @@ fn null_and_the_json_null_are_two_values() {
 // ---- what is different ------------------------------------------------------------------------
 
 #[test]
-fn every_kind_of_difference_is_told_by_stream_key_and_column() {
+fn every_kind_of_difference_names_stream_key_and_column() {
     let scratch = Scratch::new("diff-kinds");
     let events = scratch.events(4);
     let [changed, missing, later, _] = events.as_slice() else { unreachable!() };

@@ -27,14 +27,14 @@ fn dropped_columns_are_counted_and_folded_ones_are_kept() {
     let archive = scratch.export(&source);
     for (option, what, word) in [
         ("--on-missing-column=drop", "dropped", "lost"),
-        ("--on-missing-column=fold", "folded", "kept with their rows"),
+        ("--on-missing-column=fold", "folded", "stored with the rows"),
     ] {
         let server = postgres(UPSTREAM, "dropped_column", "");
         let done = import(&archive, &server.url(), &[option, "--json"]).success();
         let changes = json_of(&done)["changes"].clone();
         let mood = changes.as_array().expect("changes").iter().find(|c| c["column"] == "mood");
         let mood = mood.unwrap_or_else(|| panic!("{option}: {changes}"));
-        assert_eq!([&mood["what"], &mood["values"]], [&json!(what), &json!(1)], "{option}");
+        assert_eq!([&mood["kind"], &mood["values"]], [&json!(what), &json!(1)], "{option}");
         import(&archive, &server.url(), &[option]).success().stderr_has(word);
         let back = records(&scratch.export(&server.url()), "events");
         let expected = if what == "folded" { json!("calm") } else { json!(null) };

@@ -16,7 +16,7 @@ fn ambiguous_skipped_and_zoneless_times_are_named() {
     let server = postgres(UPSTREAM, "zones", "");
     import(&at("2025-08-19T10:00:00"), &server.url(), &[])
         .fails_with(10)
-        .stderr_has("hint: say in which time zone")
+        .stderr_has("hint: name the time zone")
         .stderr_has("--assume-tz");
     // never: the clock went from 2 to 3; twice: it went from 3 to 2
     for (time, words) in [("2025-03-30T02:30:00", "skips"), ("2025-10-26T02:30:00", "twice")] {
@@ -149,7 +149,7 @@ fn the_three_clocks_of_a_hooks_row_are_each_read_right() {
     scratch
         .shift(&source, &server.url(), &["--assume-tz=America/Los_Angeles"])
         .success()
-        .stderr_has("events.created_at: 3 of 3 values are off by the zone once more");
+        .stderr_has("events.created_at: 3 of 3 values were shifted twice by SQLite");
     let utc = |column: &str, table: &str| {
         server.psql(&format!(
             "SELECT DISTINCT to_char({column} AT TIME ZONE 'UTC', 'MM-DD HH24:MI:SS.MS') FROM {table}"
@@ -185,12 +185,12 @@ fn an_adopted_session_is_not_exported_until_edited() {
     };
     let sessions = |to: &str| records(&scratch.export(to), "sessions").len();
     for to in [server.url(), file.clone()] {
-        import(&archive, &to, &options).success().stdout_has("2 sessions made");
+        import(&archive, &to, &options).success().stdout_has("2 sessions created");
         let before = dump(&to);
-        import(&archive, &to, &options).success().stderr_lacks("sessions made");
+        import(&archive, &to, &options).success().stderr_lacks("sessions created");
         assert!(before == dump(&to), "{to}: the second import changed something");
         assert_eq!(sessions(&to), 1, "{to}");
-        Program::new(["export", &to]).run().success().stderr_has("events: 3 rows refer by");
+        Program::new(["export", &to]).run().success().stderr_has("3 orphans in events");
         let edit = |sql: &str| match to == file {
             true => fill(&file, sql),
             false => drop(server.psql(sql)),

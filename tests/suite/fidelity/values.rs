@@ -139,14 +139,14 @@ fn rejected_rows_go_into_their_own_archive_with_reasons() {
             import(&archive, &server.url(), &[&options[..], dry].concat())
                 .fails_with(2)
                 .stderr_has("--rejects: ")
-                .stderr_has("is there, it is not replaced");
+                .stderr_has("exists already and is not replaced");
         }
         assert!(std::fs::read(there).expect("the file") == before);
     }
     // a dry run counts the rows and writes no file
     let dry = scratch.path("dry.ndjson.zst");
     let options = ["--on-unrepresentable=reject", "--rejects", words(&dry), "--dry-run"];
-    import(&archive, &server.url(), &options).fails_with(14).stderr_has("rows left out: 1");
+    import(&archive, &server.url(), &options).fails_with(14).stderr_has("(1 row left out");
     assert!(!dry.exists());
     // the rest of the way
     import(&rejects, &server.url(), KEEP).success();
@@ -269,7 +269,7 @@ fn recreated_tables_inherit_no_originals() {
 }
 
 #[test]
-fn what_is_kept_beside_the_rows_is_for_the_owner_alone() {
+fn the_sidecar_tables_are_for_the_owner_alone() {
     let scratch = Scratch::new("private_residue");
     let source = scratch.sqlite("source.db", HOOKS, &good());
     let server = postgres(UPSTREAM, "private_residue", "");
@@ -344,7 +344,7 @@ fn times_become_instants_by_rule_and_words_are_refused() {
         let archive = archive(time);
         let told = import(&archive, &server.url(), options).success();
         if options.contains(&"--on-unrepresentable=adapt") {
-            told.stderr_has("column \"timestamp\"").stderr_has("values adapted: 1");
+            told.stderr_has("column \"timestamp\"").stderr_has("(1 value adapted");
             import(&archive, &server.url(), &[]).fails_with(10);
         }
         assert_eq!(server.psql(stored), expected, "{time}");

@@ -67,14 +67,19 @@ fn a_duplicate_with_more_is_refused_stored_or_dropped() {
         let problem = json_of(&checked.fails_with(11))["problems"][0].clone();
         assert_eq!([&problem["code"], &problem["column"]], ["row.conflict", "data"]);
         assert_eq!(problem["remedy"], "--on-missing-column=fold, =add or =drop");
-        assert_eq!(problem["first"], json!([id(11)]));
+        assert_eq!(problem["samples"], json!([id(11)]));
 
         let dropped = ["--on-missing-column=drop", "--dry-run", "--json"];
         let done = json_of(&import(&archive, &target, &dropped).success());
         let lost: Vec<_> = (done["changes"].as_array().expect("changes").iter())
             .filter(|c| c["column"] == "*")
             .map(|c| {
-                (c["stream"].clone(), c["what"].clone(), c["values"].clone(), c["first"].clone())
+                (
+                    c["stream"].clone(),
+                    c["kind"].clone(),
+                    c["values"].clone(),
+                    c["first_key"].clone(),
+                )
             })
             .collect();
         let one = |stream: &str, n| (json!(stream), json!("dropped"), json!(1), json!(id(n)));

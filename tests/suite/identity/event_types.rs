@@ -76,7 +76,7 @@ fn a_refused_event_type_is_found_before_loading() {
     for to in [server.url(), file.clone()] {
         import(&archive, &to, &[])
             .fails_with(10)
-            .stderr_has("\"dreamt\" is none of what the target allows")
+            .stderr_has("\"dreamt\" is not allowed by the target's CHECK")
             .stderr_has(&id(12));
         Program::new(["check", words(&archive), "--to", &to])
             .run()

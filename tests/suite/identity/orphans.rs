@@ -47,7 +47,7 @@ fn orphans_are_refused_kept_skipped_or_adopted() {
             let done = json_of(&done.success());
             let events = &done["streams"][1];
             assert_eq!(events["inserted_rows"], inserted, "{said}: {events}");
-            assert_eq!(events["orphans_skipped"], skipped, "{said}: {events}");
+            assert_eq!(events["skipped_orphans"], skipped, "{said}: {events}");
             assert_eq!(events["adopted_rows"], adopted, "{said}: {events}");
             assert_eq!(done["orphans"][0]["rows"], 3, "{said}: {done}");
             let found = if counted { server.psql(counts_there) } else { ask(&file, counts) };
@@ -70,7 +70,7 @@ fn an_adopted_session_starts_with_its_first_event() {
     let server = postgres("postgres-upstream.sql", "adopted", "");
     import(&archive, &server.url(), &["--orphans=adopt"])
         .success()
-        .stderr_has("sessions made for them");
+        .stderr_has("sessions created for them");
     let made = format!(
         "SELECT claude_session_id, to_char(start_time AT TIME ZONE 'UTC', 'HH24:MI:SS') \
            FROM chronicle_sessions WHERE id = '{}'",
@@ -122,7 +122,7 @@ fn events_of_rejected_sessions_are_rejected_orphans_not() {
     let done = json_of(&import(&archive, &server.url(), &options).fails_with(14));
     assert_eq!(done["streams"][0]["inserted_rows"], 1);
     assert_eq!(done["streams"][1]["inserted_rows"], 1);
-    assert_eq!(done["streams"][1]["orphans_skipped"], 3);
+    assert_eq!(done["streams"][1]["skipped_orphans"], 3);
     let (sessions, events) = (records(&rejects, "sessions"), records(&rejects, "events"));
     assert_eq!([sessions.len(), events.len()], [1, 1]);
     assert_eq!([&sessions[0]["id"], &events[0]["id"]], [&json!(id(2)), &json!(id(15))]);
@@ -146,7 +146,7 @@ fn only_the_orphans_leave_a_file_that_held_rows_before() {
         let sql = ddl.to_owned() + &session(1) + &before;
         let file = scratch.sqlite(&format!("{name}.db"), HOOKS, &sql);
         let done = json_of(&import(&archive, &file, &["--orphans=skip", "--json"]).success());
-        assert_eq!(done["streams"][1]["orphans_skipped"], 3, "{name}");
+        assert_eq!(done["streams"][1]["skipped_orphans"], 3, "{name}");
         let expected: Vec<String> = [11].into_iter().chain(30..40).map(id).collect();
         assert_eq!(ask(&file, "SELECT id FROM events ORDER BY id"), expected.join("\n"), "{name}");
     }

@@ -171,7 +171,7 @@ fn ids_that_are_no_uuids_get_one_and_come_back() {
     let server = postgres("postgres-upstream.sql", "odd_ids", "");
     let archive = scratch.export(&source);
     let options = ["--on-missing-column=fold", "--on-unrepresentable=preserve"];
-    import(&archive, &server.url(), &options).success().stderr_has("is no UUID");
+    import(&archive, &server.url(), &options).success().stderr_has("is not a UUID");
     let joined = "SELECT count(*), count(DISTINCT s.id), count(DISTINCT e.id) FROM chronicle_events e \
                   JOIN chronicle_sessions s ON s.id = e.session_id";
     assert_eq!(server.psql(joined), "11|8|11");

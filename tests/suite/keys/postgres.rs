@@ -154,7 +154,7 @@ fn orphans_of_a_wide_reference_follow_each_policy() {
             // whoever obeys the server's references hears of them from the server
             done.stderr_has(match role {
                 OWNER => "c: row 2 (key 2), column a, b: ",
-                _ => "1 row refers by \"a, b\" to what is not there: 2 -> 9, x",
+                _ => "\"a, b\" refers to missing rows (2 -> 9, x",
             });
         }
         pair.import(&["--orphans=skip"]).success();
@@ -213,9 +213,12 @@ fn rows_below_an_orphan_are_left_out_with_it() {
     let rows = "INSERT INTO n VALUES (1, 99), (2, 1), (3, 2), (4, 3), (5, NULL), (6, 5);";
     for role in ROLES {
         let pair = tree(role, "", rows);
-        pair.import(&[]).fails_with(12).stderr_has("1 row refers by \"up\"").stderr_has("1 -> 99");
+        pair.import(&[])
+            .fails_with(12)
+            .stderr_has("1 orphan in n: \"up\" refers to missing rows")
+            .stderr_has("1 -> 99");
         let done = pair.import(&["--orphans=skip", "--json"]).success();
-        assert_eq!(json_of(&done)["streams"][0]["orphans_skipped"], 4);
+        assert_eq!(json_of(&done)["streams"][0]["skipped_orphans"], 4);
         assert_eq!(pair.ask("SELECT string_agg(id::text, ' ' ORDER BY id) FROM n"), "5 6");
     }
 }
@@ -269,7 +272,7 @@ fn deferred_references_and_triggers_go_together() {
 }
 
 #[test]
-fn a_reference_may_be_to_a_unique_column_beside_the_key() {
+fn a_reference_may_be_to_a_unique_column_outside_the_key() {
     let sqlite = "CREATE TABLE p (id INTEGER PRIMARY KEY, code TEXT); \
         CREATE TABLE c (id INTEGER PRIMARY KEY, code TEXT); \
         INSERT INTO p VALUES (1, 'one'), (2, 'two'); INSERT INTO c VALUES (1, 'two');";
@@ -283,7 +286,7 @@ fn a_reference_may_be_to_a_unique_column_beside_the_key() {
         // no row can be created of which only such a value is known
         for policy in ["fail", "adopt"] {
             let done = pair.import(&[&format!("--orphans={policy}")]);
-            done.fails_with(12).stderr_has("by \"code\" to what is not there: 2 -> six");
+            done.fails_with(12).stderr_has("\"code\" refers to missing rows (2 -> six");
         }
         pair.import(&["--orphans=skip"]).success();
         assert_eq!(pair.ask("SELECT count(*) FROM c"), "1");
@@ -314,7 +317,7 @@ fn a_key_meets_the_row_that_the_server_says_is_equal() {
             &pair.source,
             "UPDATE p SET t = 'same' WHERE k = 'kim'; INSERT INTO p VALUES ('LEE', 'new')",
         );
-        pair.import(&[]).fails_with(11).stderr_has("the archive holds it twice");
+        pair.import(&[]).fails_with(11).stderr_has("the archive contains it twice");
     }
 }
 
@@ -348,7 +351,7 @@ fn the_sidecar_of_each_schema_is_in_a_schema_of_its_own() {
 }
 
 #[test]
-fn a_role_that_may_create_no_schema_gets_tables_beside_the_data() {
+fn a_role_that_may_not_create_a_schema_gets_tables_with_the_data() {
     let scratch = Scratch::new("no_schema");
     let source = scratch.sqlite("source.db", &["sqlite-hooks.sql"], &with_original());
     let server = Cluster::get().database_of(ADMIN, "no_schema");

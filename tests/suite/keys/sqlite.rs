@@ -187,12 +187,12 @@ fn orphans_of_a_composite_reference_follow_each_policy() {
     let kept = tables.create(&archive, &tables.new_file("keep.db"), &[]);
     assert_eq!(kept["orphans"][0]["rows"], 2);
     assert_eq!(kept["orphans"][0]["column"], "b, a");
-    assert_eq!(kept["orphans"][0]["first"], serde_json::json!([["2", "3, x"], ["5", "1, y"]]));
+    assert_eq!(kept["orphans"][0]["samples"], serde_json::json!([["2", "3, x"], ["5", "1, y"]]));
     assert_eq!(content(&source), content(&tables.new_file("keep.db")));
 
     let target = tables.new_file("skip.db");
     let skipped = tables.create(&archive, &target, &["--orphans=skip"]);
-    assert_eq!(counted(&skipped, "orphans_skipped"), [0, 2]);
+    assert_eq!(counted(&skipped, "skipped_orphans"), [0, 2]);
     assert_eq!(ask(&target, "SELECT id FROM note"), "1\n3\n4", "a NULL refers to nothing");
 
     let target = tables.new_file("adopt.db");
@@ -203,7 +203,7 @@ fn orphans_of_a_composite_reference_follow_each_policy() {
     let failed = tables.import(&archive, &tables.new_file("f.db"), &["--create", "--orphans=fail"]);
     failed
         .fails_with(12)
-        .stderr_has("note: 2 rows refer by \"b, a\" to what is not there: 2 -> 3, x");
+        .stderr_has("2 orphans in note: \"b, a\" refers to missing rows (2 -> 3, x");
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn an_export_counts_orphans_of_composite_references() {
     let source = tables.file("a.db", NOTES);
     let archive = words(&tables.scratch.path("a.archive")).to_owned();
     (tables.run(&["export", &source, "-o", &archive], &[]).success())
-        .stderr_has("note: 2 rows refer by \"b, a\" to what is not there: 2 -> 3, x, 5 -> 1, y");
+        .stderr_has("2 orphans in note: \"b, a\" refers to missing rows (2 -> 3, x, 5 -> 1, y");
 }
 
 #[test]
@@ -258,7 +258,7 @@ fn two_tables_may_refer_to_each_other() {
     fill(&source, "DELETE FROM ring_b WHERE id = 20");
     let target = tables.new_file("c.db");
     let skipped = tables.create(&tables.export(&source), &target, &["--orphans=skip"]);
-    assert_eq!(counted(&skipped, "orphans_skipped"), [2, 1]);
+    assert_eq!(counted(&skipped, "skipped_orphans"), [2, 1]);
     assert_eq!(content(&target), [""; 0]);
 }
 
@@ -274,7 +274,7 @@ fn skipping_an_orphan_skips_what_refers_to_it() {
     for (name, before) in [("empty.db", ""), ("filled.db", "INSERT INTO tree VALUES (7, 98)")] {
         let target = tables.file(name, before);
         let skipped = tables.again(&archive, &target, &["--orphans=skip"]);
-        assert_eq!(counted(&skipped, "orphans_skipped"), [3, 1], "{name}");
+        assert_eq!(counted(&skipped, "skipped_orphans"), [3, 1], "{name}");
         assert_eq!(counted(&skipped, "inserted_rows"), [2, 2], "{name}");
         let tree = ask(&target, "SELECT id FROM tree WHERE id <> 7");
         assert_eq!(
@@ -310,7 +310,7 @@ fn keys_are_compared_as_the_database_compares_them() {
     let source = tables.file("a.db", "INSERT INTO word VALUES ('Tea', 'en', 1)");
     let archive = tables.export(&source);
     for (n, (there, spelled)) in [
-        ("'tea', 'en'", "\"w\" is \"tea\" there and \"Tea\" here"),
+        ("'tea', 'en'", "\"w\" is \"tea\" in the target and \"Tea\" in the archive"),
         ("'Tea', 'en '", "\"l\" is \"en \" there and \"en\" here"),
     ]
     .into_iter()

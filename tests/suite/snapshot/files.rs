@@ -223,7 +223,7 @@ fn rows_without_their_parent_are_exported_and_counted() {
         )
         .unwrap();
     drop(database);
-    let output = export([&path]).run().success().stderr_has("2 rows refer by \"session_id\"");
+    let output = export([&path]).run().success().stderr_has("2 orphans in events");
     assert_eq!(rows_of(&output), BTreeMap::from([("sessions".into(), 1), ("events".into(), 3)]));
     let output = export([path.as_os_str(), "--json".as_ref(), "--quiet".as_ref()]).run().success();
     let result: Json = serde_json::from_str(&output.stderr).unwrap();

@@ -170,7 +170,7 @@ fn rows_of_an_unfinished_transaction_are_not_exported() {
     let before = contents(&crashed);
     let output = export([&copy]).run().success();
     assert_eq!(rows_of(&output), sample_and(0));
-    let output = output.stderr_has("private copy");
+    let output = output.stderr_has("temporary copy");
     let archive = read(output.stdout.as_slice()).unwrap();
     assert!(column(&archive, "events", "data").iter().all(|(id, _)| !id.starts_with("unfinished")));
     assert_untouched(&crashed, &before);

@@ -123,7 +123,7 @@ impl Before {
             let streams = report["streams"].as_array().into_iter().flatten();
             streams.filter_map(|s| s[key].as_u64()).sum()
         };
-        if skipped != sum("orphans_skipped") {
+        if skipped != sum("skipped_orphans") {
             wrong.push(format!("{skipped} rows are missing, of which the report does not tell"));
         }
         wrong.extend(uncounted(&fates, report, skipped));
@@ -164,7 +164,7 @@ pub(super) fn uncounted(fates: &Fates, report: &Json, skipped: u64) -> Vec<Strin
     for change in report["changes"].as_array().into_iter().flatten() {
         let text = |key: &str| change[key].as_str().unwrap().to_owned();
         let count = counted.entry((text("stream"), text("column"))).or_default();
-        match text("what").as_str() {
+        match text("kind").as_str() {
             "folded" | "dropped" => count.1 += change["values"].as_u64().unwrap(),
             _ => count.0 += change["values"].as_u64().unwrap(),
         }
