@@ -1,6 +1,6 @@
 //! How fast the archive's parts are, each compared with the least that the same bytes need: `cargo bench`.
 //!
-//! A part and its limit run in turn on the same bytes of generated rows. Each tells what it found; what is wrong or
+//! A part and its limit run in turn on the same bytes of generated rows. Each reports what it found; what is wrong or
 //! changes from run to run fails, so that no wrong answer is ever called fast.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "whatever fails here ends the bench")]
@@ -30,7 +30,7 @@ mod generate;
 const ROWS: u32 = 20_000;
 /// How often everything is run.
 const RUNS: usize = 7;
-/// The level that exports take if nothing is said.
+/// The level of an export by default.
 const LEVEL: i32 = 3;
 
 fn main() {

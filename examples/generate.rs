@@ -62,7 +62,7 @@ fn number<T: FromStr>(option: &str, value: Option<String>) -> Result<T, String> 
 fn make(wanted: &Wanted) -> Result<(), String> {
     let Wanted { file, sessions, events, seed, server } = wanted;
     if file.exists() {
-        return Err(format!("{} is there already: name a new file", file.display()));
+        return Err(format!("{} exists already: name a new file", file.display()));
     }
     let write = if *server { generate::server_database } else { generate::hooks_database };
     write(file, *sessions, *events, *seed).map_err(|error| format!("{}: {error}", file.display()))

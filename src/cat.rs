@@ -74,7 +74,7 @@ fn read_time(text: &[u8], zone_rule: ZoneRule) -> Option<Instant> {
     (read_text_floor(text, zone_rule)).or_else(|_| read_text_floor(&midnight(), zone_rule)).ok()
 }
 
-/// Opens an archive in a file right before the chunks of `stream`, if its seek table tells where they are, and says
+/// Opens an archive in a file right before the chunks of `stream`, if its seek table has their position, and returns
 /// whether it does. The table is not trusted: the chunk before them is read too and must be of an earlier stream.
 ///
 /// # Errors

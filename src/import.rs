@@ -170,7 +170,7 @@ struct Import {
     rejected: Problems,
     /// Per stream: a row with several reasons is one.
     rejected_rows: Vec<u64>,
-    /// Of every stream, the duplicates that were left out because they say nothing new.
+    /// Of every stream, the duplicates that were left out because they add nothing.
     redundant_rows: Vec<u64>,
     on_problem: OnProblem,
 }

@@ -10,7 +10,7 @@ def matches(form, text): return re.fullmatch(form, text, re.ASCII)
 def sha256(data): return hashlib.sha256(data).hexdigest()
 # Sections 4 and 9: JSON. Here int refuses NaN and Infinity, which are no JSON.
 class Object(list): """The members of an object, those of equal names too."""
-class Number(str): """A number as it is written."""
+class Number(str): """A number in its spelling."""
 SOURCE = json.JSONDecoder(object_pairs_hook=Object, parse_int=Number, parse_float=Number, parse_constant=int)
 def distinct(members): return dict(members) if len(dict(members)) == len(members) else need(False, "a key stands twice")
 def read_line(line, start, limit=MIB):
@@ -28,7 +28,7 @@ def tame(number):  # rule P8 and step 4
     return number if good and math.isfinite(float(number)) else json.dumps(number)
 def clean(text): return re.sub("[\0\ud800-\udfff]", "\ufffd", text)  # step 3
 def once(members): return {clean(name): value for name, value in members}.items()  # step 5
-def projection(source):  # of a portable text the text itself
+def sanitized(source):  # of a portable text the text itself
     try:
         value = SOURCE.decode(source.decode())
         plain, projected = write(value), write(value, tame, clean, once)
@@ -63,7 +63,7 @@ def shown(kind, in_key, tag, text):  # the record value of an exact value, or of
     need(tag is None or (tag == kind or tag in [*TAGS][:5]) and TAGS[tag](text) == text, f"no text of tag {tag}")
     if kind in ("text", "other", "json", "jsonb") and tag in ("text", "text64", "json", "jsonb"):
         data = base64.b64decode(text) if tag == "text64" else text.encode()
-        return write(clean(data.decode(errors="replace"))) if kind in ("text", "other") else projection(data)
+        return write(clean(data.decode(errors="replace"))) if kind in ("text", "other") else sanitized(data)
     if tag == OWN.get(kind, kind) and KINDS[kind](text) == text:
         return text if kind in ("int", "real", "bool") else write(text)
     return write(text) if kind == "text" and in_key else "null"
@@ -84,7 +84,7 @@ def head(first, *schemas):
         streams[name] = types.SimpleNamespace(columns=columns, shape=shape, key=key, instants=instants, rows=0, sum=0)
     need(schemas and header["streams"] == [*streams] and len(schemas) == len(streams), "SCHEMA lines of other streams")
     return streams
-def read_record(line, name, stream):  # a line is what is written anew from its values
+def read_record(line, name, stream):  # a line is what its values are written as
     text, row = '{"type":"RECORD","stream":"%s","record":{' % name, []
     exact, line = read_line(line, text, 64 * MIB).get("chronicle", {}).get("exact", {}), line.decode()
     need([column for column in stream.columns if column in exact] == [*exact.keys()], "exact values of other columns")

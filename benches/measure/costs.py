@@ -7,7 +7,7 @@ from .pairs import Side, Work, ratio
 SWITCH = "CHRONICLE_DUMP_BENCH_SKIPS"
 STEPS = {
     "reading back": "readback",
-    "looking for rows that are there already": "conflicts",
+    "looking for existing rows": "conflicts",
     "looking for orphans": "references",
     "all three": "readback,conflicts,references",
 }

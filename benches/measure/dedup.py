@@ -30,7 +30,7 @@ def sentence(shop):
 
 
 def edit(path):
-    """Changes random sessions, and appends events like those that are there, each a second after the one before."""
+    """Changes random sessions, and appends events like the existing ones, each a second after the one before."""
     chosen = random.Random(1)
     database = sqlite3.connect(path)
     with database:

@@ -1,4 +1,4 @@
-"""What stands in a database after an import, as a few words that are the same for the same rows."""
+"""What a database contains after an import, as a few words that are the same for the same rows."""
 
 import hashlib
 import sqlite3
@@ -26,7 +26,7 @@ def of_sqlite(path):
 
 
 def of_postgres(server, payloads):
-    """The number of rows and a sum of hashes of all columns that say something, with or without the payloads."""
+    """The number of rows and a sum of hashes of all columns that carry information, with or without the payloads."""
     words = server.ask("bench", IDS)
     indexes = server.ask("bench", "SELECT count(*) FROM pg_indexes WHERE schemaname = 'public'")
     return words + f"|{indexes}" + (server.ask("bench", PAYLOADS) if payloads else "")

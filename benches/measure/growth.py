@@ -90,7 +90,7 @@ def sessions(shop, base):
 
 
 def section(shop, title, cases, unit):
-    """Does every way with every case, and tells it in the unit."""
+    """Runs every way with every case, and returns the figures in the unit."""
     found, ways = [], []
     for case in cases:
         tell(f"{title}: {case.name}")
@@ -146,7 +146,7 @@ def conflicts(shop, base):
     targets = {f"{percent} %": Target(archive, f"rowid % 100 >= {percent}",
                                      f"abs(hashtext(id::text)::bigint) % 100 >= {percent}")
                for percent in (0, 10, 100)}
-    return targets_table(shop, "Rows that are there already, time of a row in µs", archive, targets)
+    return targets_table(shop, "Existing rows, time of a row in µs", archive, targets)
 
 
 def large_table(shop, base):

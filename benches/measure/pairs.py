@@ -20,12 +20,12 @@ class Side:
 
     name: str
     command: str
-    # What must be there for it to run; without it, it is told as not run.
+    # What it needs to run; without it, it is reported as not run.
     installed: bool = True
     # The most that ours may take of the time of this peer.
     goal: float | None = None
     runs: list[process.Run] = field(default_factory=list)
-    # It was run and has not succeeded: it is told so, and is not run again.
+    # It was run and failed: that is reported, and it is not run again.
     failed: bool = False
 
     def missing(self):
@@ -270,7 +270,7 @@ def pgloader(file, ready):
 
 
 def archive_size(shop, size):
-    """The bytes of an archive beside those of one frame of the same lines, as a sentence."""
+    """The bytes of an archive compared with those of one frame of the same lines, as a sentence."""
     if not found("zstd"):
         return "Archive size: not run: zstd is not installed\n"
     one, lines = shop.path("one.zst"), zstd("-dc", shop.path("ours.zst"))

@@ -1,4 +1,4 @@
-"""Runs a shell command once, and tells how long it took and how much memory it held."""
+"""Runs a shell command once, and measures how long it took and how much memory it held."""
 
 import os
 import shlex
@@ -14,7 +14,7 @@ class Run:
     """One run of a command."""
 
     seconds: float
-    # Bytes: what the system counts for the largest process of the command, as /usr/bin/time tells it.
+    # Bytes: what the system counts for the largest process of the command, as /usr/bin/time reports it.
     # This program's own small size is the least that can be seen.
     peak: int
 
@@ -30,7 +30,7 @@ def quote(*words):
 
 
 def zstd(*words):
-    """A call of zstd that asks for nothing and tells nothing."""
+    """A quiet call of zstd."""
     return quote("zstd", "-q", "-f", *words)
 
 

@@ -23,7 +23,7 @@ def environment(shop, runs):
 
 
 def version_of(*words, whole=False):
-    """The first version that a program tells of itself."""
+    """The first version number in a program's own output."""
     try:
         said = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
@@ -86,6 +86,6 @@ def speed_table(works):
 
 
 def plain_table(head, rows):
-    """Any table; numbers stand to the right of the first column."""
+    """Any table; columns after the first are aligned to the right."""
     lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"

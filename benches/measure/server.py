@@ -1,4 +1,4 @@
-"""A throwaway PostgreSQL with the server's default settings, and databases in it that are made anew for every run."""
+"""A throwaway PostgreSQL with the server's default settings, and databases in it that are created for every run."""
 
 import os
 import random
@@ -79,7 +79,7 @@ class Server:
         return output("psql", "-qAtX", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", sql).strip()
 
     def fresh(self, database="bench", template=TEMPLATE):
-        """Makes a database anew and lets the server write down everything that is on its way to the disk."""
+        """Creates a database again and lets the server write everything to the disk."""
         output("dropdb", "--if-exists", "--force", database)
         output("createdb", "-T", template, database)
         self.settle()

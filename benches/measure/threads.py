@@ -1,6 +1,6 @@
 """What each thread of an export has to do, with more and more threads that compress.
 
-On a machine with few processors more threads cannot be faster. What they can do elsewhere is told by the processor time
+On a machine with few processors more threads cannot be faster. What they can do elsewhere follows from the processor time
 of each: with enough processors an export takes as long as its busiest thread, and the time before the first row.
 """
 

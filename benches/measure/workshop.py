@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HOOKS = ROOT / "fixtures/databases/sqlite-hooks.sql"
 UPSTREAM = ROOT / "fixtures/databases/postgres-upstream.sql"
 PEERS = ROOT / "target/peers/bin/python"
-# A folder of its own, so that a program that can leave checks out is never taken for the other one.
+# A folder of its own, so that a program that can leave checks out is never confused with the other one.
 WITH_SWITCHES = ROOT / "target/bench"
 # The ready rows, as text that Postgres takes, for the peers that read a SQLite file.
 READY = {
@@ -151,7 +151,7 @@ def modules():
 
 
 def build_all():
-    """The program as it is shipped, the generator, and the program for measuring what the checks cost."""
+    """The released program, the generator, and the program for measuring what the checks cost."""
     tell("building")
     os.chdir(ROOT)
     cargo = ("cargo", "build", "--release", "--locked", "--quiet", "--bin", "chronicle-dump")

@@ -199,7 +199,7 @@ fn control(chronicle: &str) -> String {
     )
 }
 
-/// The fixtures: as they are, and without compression, with the first short records of each stream.
+/// The fixtures: unchanged, and without compression, with the first short records of each stream.
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let archives: [&[u8]; 4] = [
         include_bytes!("../../fixtures/archives/empty.ndjson.zst"),

@@ -50,7 +50,7 @@ fn check_sanitized(input: &[u8], found: JsonIssues) {
     // serde_json, too, lets the last one of equal names count; it reads no half surrogate and no infinite number
     let readable = [JsonIssues::SURROGATE, JsonIssues::NUMBER, JsonIssues::NUL];
     if !readable.into_iter().any(|flag| found.contains(flag)) {
-        assert_eq!(value(&sanitized), value(input), "the sanitized text says something else");
+        assert_eq!(value(&sanitized), value(input), "the sanitized text means something else");
     }
 }
 
@@ -62,7 +62,7 @@ fn check_portable(scanner: &mut Scanner, input: &[u8]) {
     let hash = hasher.hash(input);
     assert_eq!(hash, hasher.hash(&sanitized), "white space was hashed");
     for (name, expected) in whole.as_object().expect("a portable text is an object") {
-        let place = member(scanner, input, name).expect("a member that is there");
+        let place = member(scanner, input, name).expect("an existing member");
         assert_eq!(value(&input[place.value]), *expected);
         let rest = [&input[..place.whole.start], &input[place.whole.end..]].concat();
         let mut without = whole.clone();

@@ -205,7 +205,7 @@ mod tests {
         assert_eq!(catalog.identity_of(1, 0), Some(0), "a part of a key that refers to a key");
         assert_eq!(catalog.identity_of(1, 1), None, "a part of a key that refers to nothing");
         assert_eq!(catalog.identity_of(2, 1), Some(0), "a reference to such a part");
-        assert_eq!(catalog.identity_of(2, 3), None, "a reference to a unique column is no id");
+        assert_eq!(catalog.identity_of(2, 3), None, "a reference to a unique column is not an id");
         assert_eq!(catalog.identity_of(3, 0), None, "a cycle ends");
     }
 }

@@ -38,7 +38,7 @@ pub enum ColumnType {
     Jsonb,
     /// `bytea`.
     Bytea,
-    /// Any other type of Postgres by its name: loaded as text and cast there.
+    /// Any other type of Postgres, with its name: loaded as text and cast by the server.
     Cast(String),
 }
 

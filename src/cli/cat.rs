@@ -64,7 +64,7 @@ fn say(args: &CatArgs, options: &CatOptions, printed: &Printed, report: &Report)
     let shown = archive_name(&args.archive);
     if printed.unreadable_times > 0 {
         report.notice(&format!(
-            "{shown}: {} left out because their time cannot be read",
+            "{shown}: {} left out without a readable time",
             show_count(printed.unreadable_times, "rows")
         ));
     }

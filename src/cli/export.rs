@@ -240,7 +240,7 @@ impl Place {
         let cannot = |e| Error::writing(path.display(), e);
         file.sync_all().map_err(cannot)?;
         partial.persist(&path).map_err(|e| cannot(e.error))?;
-        // the name is durable only with its directory; some file systems cannot say so
+        // the name is durable only with its directory; some file systems cannot sync one
         if let Some(directory) = path.parent().filter(|p| *p != Path::new("")) {
             let _ = File::open(directory).and_then(|d| d.sync_all());
         }

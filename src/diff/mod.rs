@@ -121,7 +121,7 @@ pub struct ChangedColumn {
     pub b: String,
 }
 
-/// What came of a comparison.
+/// The result of a comparison.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compared {
     /// The streams in the order of A, then those that only B has.
@@ -140,7 +140,7 @@ impl Compared {
     }
 }
 
-/// What came of one stream.
+/// The result of one stream.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ComparedStream {
     /// Its name, that of A if both have it.
@@ -174,7 +174,7 @@ pub struct ComparedStream {
 /// (there may be several where nothing keeps keys unique) are paired one by one.
 ///
 /// # Errors
-/// What keeps a side from being read, a column to ignore that is not there, a full temporary disk,
+/// What keeps a side from being read, a column to ignore that does not exist, a full temporary disk,
 /// an error of `on_difference`, or a stop.
 pub async fn compare(
     a: &mut dyn Side,

@@ -152,7 +152,7 @@ pub(super) struct Pair {
     pub(super) streams: [Option<usize>; 2],
     /// The compared columns; of a stream that only one side has, those of its key.
     pub(super) columns: Vec<Joined>,
-    /// The key among them. Without one, rows are only there or not there, never changed.
+    /// The key among them. Without one, rows are present or missing, never changed.
     pub(super) key: Vec<usize>,
     /// What both sides are sorted by; empty if they are not sorted alike.
     pub(super) order: Vec<Joined>,
@@ -163,7 +163,7 @@ pub(super) struct Pair {
 /// Pairs the streams of two sides: by name, else the only two of the same role that are left over.
 ///
 /// # Errors
-/// A column to ignore that is not there or is a key, or a time zone that is not known.
+/// A column to ignore that does not exist or is a key, or a time zone that is not known.
 pub(super) fn pairs(
     streams: [&[Stream]; 2],
     zones: [Option<&str>; 2],

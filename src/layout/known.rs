@@ -202,7 +202,7 @@ pub fn pick(text: &str, backend: Backend) -> Result<Layout> {
             Code::Usage,
             format!("--layout: {text} is a layout for {}", layout.backend.title()),
         )
-        .hint(format!("this database is {}: say so in its `backend`", backend.title())));
+        .hint(format!("this database is {}: change its `backend`", backend.title())));
     }
     Ok(layout)
 }

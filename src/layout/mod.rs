@@ -158,7 +158,7 @@ impl LayoutStream {
     }
 
     /// The logical name of a physical column: its own, unless the layout says another. A column
-    /// whose own name means another one here (`data` beside a payload that is called `metadata`)
+    /// whose own name means another one here (`data` in a table whose payload is called `metadata`)
     /// is numbered, so that both travel.
     pub fn logical(&self, physical: &str) -> String {
         match self.column(physical) {

@@ -31,7 +31,7 @@ impl Table {
     }
 }
 
-/// The layout of a database without the optional streams that are not there: `forced` if it is
+/// The layout of a database without the optional streams that it lacks: `forced` if it is
 /// given, else the one that its columns fit; of several the one that asks for most.
 ///
 /// # Errors
@@ -63,7 +63,7 @@ fn asks(layout: &Layout) -> usize {
     layout.streams.iter().filter(|s| !s.optional).map(|s| s.requires.len()).sum()
 }
 
-/// A layout without the optional streams whose tables are not there.
+/// A layout without the optional streams whose tables are missing.
 fn present(mut layout: Layout, tables: &[Table]) -> Layout {
     let mut gone: Vec<String> = Vec::new();
     layout.streams.retain(|stream| {

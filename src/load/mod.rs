@@ -153,7 +153,7 @@ pub trait Loading: ExistingKeys {
         true
     }
 
-    /// Loads rows. A row that is there already with the same content is skipped, one with other
+    /// Loads rows. A row that exists already with the same content is skipped, one with other
     /// content is an error. Rows that break a constraint of the target are left out and returned.
     fn write_rows<'a>(&'a mut self, rows: &'a Rows<'a>) -> BoxFuture<'a, Result<Vec<Rejected>>>;
 

@@ -186,7 +186,7 @@ impl PgCatalog {
             }
             return Err(match refused {
                 Some(refused) => refused,
-                // nothing at all: let recognition say so
+                // nothing at all: recognition reports it
                 None => fit(Backend::Postgres, &[], forced)
                     .err()
                     .unwrap_or_else(|| Error::new(Code::Layout, "no tables")),

@@ -35,7 +35,7 @@ impl Connection {
     /// Logs in.
     ///
     /// # Errors
-    /// With what the server or the network said, what it most likely means and what helps.
+    /// With the message of the server or the network, what it most likely means and what helps.
     pub async fn open(info: &ConnInfo) -> Result<Connection> {
         let tls = MakeRustlsConnect::new(tls_config()?);
         let config = config(info)?;

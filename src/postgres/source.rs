@@ -43,7 +43,7 @@ pub struct PgSource {
 /// What is read with the rows of a table.
 #[derive(Clone, Copy)]
 enum Entries<'a> {
-    /// Nothing is there.
+    /// The table does not exist.
     None,
     /// Entries as a column of their own, NULL if there are no tables of ours; rows that fail a condition are
     /// left out.

@@ -21,7 +21,7 @@ pub struct Restorer {
 
 struct RestoredColumn {
     name: String,
-    /// Its place in the rows as they are read, if it has one.
+    /// Its position in the rows that are read, if it has one.
     from: Option<usize>,
     kind: Kind,
     /// Whether its texts without a zone are local times.

@@ -27,7 +27,7 @@ pub struct SourceOptions {
     pub as_stored: bool,
 }
 
-/// Rows that refer to rows which are not there.
+/// Rows that refer to missing rows.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Orphans {
     /// The stream of the rows.

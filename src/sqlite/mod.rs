@@ -106,7 +106,7 @@ pub(crate) fn row_text<'a>(of: &str, columns: impl Iterator<Item = &'a String>) 
     parts.collect::<Vec<_>>().join(" || ")
 }
 
-/// The word for what the texts of a column say of times, as our table of columns has it.
+/// The word for how the texts of a column hold times, as our table of columns has it.
 pub(crate) fn time_text(time_text: TimeText) -> &'static str {
     match time_text {
         TimeText::None => "none",

@@ -55,7 +55,7 @@ impl NewFile {
                 Code::Target,
                 format!("another import of {} has just ended", path.display()),
             )
-            .hint("look whether the file is there now; if it is not, try again"));
+            .hint("check whether the file exists now; if not, try again"));
         }
         // what a killed import left behind
         lock.set_len(0).map_err(cannot)?;
@@ -65,7 +65,7 @@ impl NewFile {
     /// Finds what would keep the place from being taken, as far as that is seen without taking it.
     ///
     /// # Errors
-    /// If the file exists, or its directory is not there or cannot be written.
+    /// If the file exists, or its directory is missing or cannot be written.
     pub(super) fn would_be(path: &Path) -> Result<()> {
         must_be_free(path)?;
         let parent = path.parent().filter(|p| !p.as_os_str().is_empty());

@@ -221,7 +221,7 @@ fn lock(source: &Connection, cancel: &Cancel) -> Result<rusqlite::Result<()>> {
 struct Copy {
     from: File,
     to: File,
-    /// What the file's header said when the copy began.
+    /// The file's header when the copy began.
     stamp: Option<[u8; 16]>,
 }
 

@@ -412,7 +412,7 @@ fn with_entries(stream: &Stream, only: Option<&str>) -> String {
     )
 }
 
-/// Counts the rows whose parent is not there; they are exported anyway.
+/// Counts the rows whose parent is missing; they are exported anyway.
 fn orphans(
     connection: &Connection,
     catalog: &SqliteCatalog,

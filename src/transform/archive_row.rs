@@ -8,7 +8,7 @@ use chronicle_archive::{Batch, Stream, Value};
 /// A row of a batch of the archive.
 #[derive(Clone, Copy)]
 pub(super) struct ArchiveRow<'a> {
-    /// What the archive says of its stream.
+    /// The archive's description of its stream.
     pub(super) source: &'a Stream,
     pub(super) batch: &'a Batch,
     pub(super) row: usize,

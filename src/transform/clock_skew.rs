@@ -76,7 +76,7 @@ impl ClockSkew {
             let sign = if quarters < 0 { '-' } else { '+' };
             format!("{sign}{:02}:{:02}", quarters.abs() / 4, quarters.abs() % 4 * 15)
         };
-        // no clock on Earth is further off: these times say something else
+        // no clock on Earth is further off: these times mean something else
         if *quarters == 0 || quarters.abs() > FURTHEST {
             return None;
         }

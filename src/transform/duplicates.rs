@@ -1,5 +1,5 @@
 //! Rows with a key that another stream has brought into the same table before: left out where they
-//! say nothing new, else lost, stored whole in the sidecar, or refused.
+//! add nothing, else lost, stored whole in the sidecar, or refused.
 
 use super::archive_row::ArchiveRow;
 use crate::error::Result;
@@ -120,8 +120,8 @@ impl DuplicateRows {
 }
 
 impl ComparedColumn {
-    /// Whether a duplicate says something here that the first row, of which the fingerprints are,
-    /// does not.
+    /// Whether a duplicate has a value in this column that the first row, of which the fingerprints
+    /// are, does not.
     fn adds_value(&self, row: ArchiveRow<'_>, first: &[u8], fingerprint: &mut Fingerprint) -> bool {
         let value = row.value(self.column);
         let filler = |from: usize| show_id(row.value(from)) == show_id(value);

@@ -59,7 +59,7 @@ pub struct TargetRows {
     pub whole_rows: Vec<SidecarEntry>,
     /// Rows that are stored whole although they are loaded, by their numbers among the loaded ones.
     pub also_whole: Vec<SidecarEntry>,
-    /// How many duplicates were left out because they say nothing new.
+    /// How many duplicates were left out because they add nothing.
     pub redundant_rows: u64,
 }
 
@@ -212,7 +212,7 @@ impl Transformer {
         Ok(())
     }
 
-    /// What the plan says of a row that no table takes.
+    /// The plan of a row that no table takes.
     fn without_table(
         &mut self,
         plan: &UnmappedPlan,

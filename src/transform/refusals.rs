@@ -287,7 +287,7 @@ mod tests {
     use crate::policy::PlanOptions;
     use chronicle_archive::{Batch, Value};
 
-    /// What comes of a row of the notes whose text was refused.
+    /// The result of a row of the notes whose text was refused.
     fn settle(
         on_problem: OnProblem,
         policy: OnUnrepresentable,

@@ -4,7 +4,7 @@ use super::archive_row::ArchiveRow;
 use crate::error::Result;
 use crate::plan::{Plan, TablePlan};
 use crate::spill::Spill;
-use chronicle_archive::{Batch, show};
+use chronicle_archive::Batch;
 
 /// The rows that were not loaded and that others may refer to, by the columns that references use.
 pub(super) struct UnloadedRows {
@@ -99,8 +99,7 @@ impl UnloadedRows {
                 && row.write_name(&to.columns, &mut self.name)
                 && self.spill.get(to.space, &self.name)?.is_some();
             if found {
-                let key: Vec<String> = to.columns.iter().map(|n| show(row.value(*n))).collect();
-                let reason = format!("row {} of {of} was left out", key.join(", "));
+                let reason = format!("the row of {of} that it refers to was left out");
                 missing.push(MissingParent { column: *first, reason });
             }
         }
@@ -174,7 +173,7 @@ mod tests {
         let member = row(1, &[Value::Int(7), Value::Int(3), Value::Null]);
         unloaded.note(ArchiveRow { source: &streams[1], batch: &member, row: 0 }).unwrap();
         let missing = at(&note, &mut unloaded).unwrap();
-        assert_eq!(missing.reason, "row 7, 3 of members was left out");
+        assert_eq!(missing.reason, "the row of members that it refers to was left out");
         assert_eq!(missing.column, 1);
         let other = row(2, &[Value::Int(1), Value::Int(7), Value::Null, Value::Int(4)]);
         assert_eq!(at(&other, &mut unloaded), None, "another member of this account");
@@ -183,6 +182,6 @@ mod tests {
         let account = row(0, &[Value::Int(7), Value::Null]);
         unloaded.note(ArchiveRow { source: &streams[0], batch: &account, row: 0 }).unwrap();
         let missing = at(&note, &mut unloaded).unwrap();
-        assert_eq!(missing.reason, "row 7 of accounts was left out");
+        assert_eq!(missing.reason, "the row of accounts that it refers to was left out");
     }
 }

@@ -1,4 +1,4 @@
-//! The walls between the rooms of the source, held by reading the names that stand in it.
+//! The boundaries between the modules of the source, checked by the names in it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -20,7 +20,7 @@ impl Source {
         rooms.iter().any(|room| self.path.starts_with(room))
     }
 
-    /// Whether a name stands in the code as a word of its own.
+    /// Whether a name occurs in the code as a word of its own.
     fn names(&self, word: &str) -> bool {
         let is_part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
         self.code.match_indices(word).any(|(at, _)| {
@@ -179,7 +179,7 @@ fn character(text: &str) -> Option<usize> {
     inside[first..].starts_with('\'').then_some(1 + first + 1)
 }
 
-/// A word may stand only in these rooms.
+/// A word may occur only in these modules.
 fn only_in(word: &str, rooms: &[&str]) {
     let mut seen = false;
     for source in sources().iter().filter(|source| source.names(word)) {
@@ -239,7 +239,7 @@ fn the_archive_crate_knows_no_database_runtime_or_clock() {
     }
 }
 
-/// A room names none of these modules.
+/// A module names none of these others.
 fn never_names(room: &str, modules: &[&str]) {
     for source in sources().iter().filter(|source| source.is_in(&[room])) {
         for module in source.modules() {
@@ -280,7 +280,7 @@ fn only_location_knows_both_backends() {
         let (sqlite, postgres) = (modules.contains("sqlite"), modules.contains("postgres"));
         match source.path.as_str() {
             "location.rs" => assert!(sqlite && postgres, "location.rs names both"),
-            // a look into a file tells whether it is Chronicle's
+            // a look into a file shows whether it is Chronicle's
             "chronicle/discover.rs" => assert!(!postgres, "chronicle/discover.rs"),
             // the map that may outgrow memory is a SQLite database, and its errors are SQLite's
             "spill.rs" => assert!(!postgres, "spill.rs"),
@@ -323,7 +323,7 @@ fn rooms_know_each_other_in_one_direction_only() {
         knows.entry(room).or_default().append(&mut others);
     }
     let rooms: Vec<String> = knows.keys().cloned().collect();
-    // a room that reaches itself stands in a circle
+    // a module that reaches itself is in a circle
     for room in &rooms {
         let (mut reached, mut open) = (BTreeSet::new(), vec![room.clone()]);
         while let Some(next) = open.pop() {
@@ -406,7 +406,7 @@ fn no_public_type_name_is_used_twice() {
 #[test]
 fn the_core_speaks_of_no_application() {
     let rooms = ["catalog/", "plan/", "transform/", "sidecar/", "load/", "sqlite/"];
-    // what is known of Chronicle's events stands in files of its own
+    // what is known of Chronicle's events is in files of its own
     let exempt = ["transform/vocabulary.rs", "transform/clock_skew.rs"];
     let words = ["sessions", "events", "event_type", "claude", "supabase"];
     let sources = sources();

@@ -81,7 +81,7 @@ pub(crate) type Row = Vec<Owned>;
 
 // ---- writing and reading whole archives -----------------------------------------------------
 
-/// Everything that a reader tells of an archive.
+/// Everything that a reader returns of an archive.
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) header: Header,

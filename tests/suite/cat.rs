@@ -52,7 +52,7 @@ fn cat(archive: &Path, options: &[&str]) -> Output {
     options.iter().fold(Program::new(["cat"]).arg(archive), |cat, option| cat.arg(*option)).run()
 }
 
-/// The records of a stream, as they stand in the lines of an archive without exact values.
+/// The records of a stream, from the lines of an archive without exact values.
 fn records(lines: &str, stream: &str) -> Vec<String> {
     let start = format!("{{\"type\":\"RECORD\",\"stream\":\"{stream}\",\"record\":");
     let record = |line: &str| Some(line.strip_prefix(&start)?.strip_suffix('}')?.to_owned());
@@ -220,7 +220,7 @@ fn times_choose_rows_from_since_on_and_before_until() {
         ids.sort();
         assert_eq!(ids.concat(), expected, "{options:?}");
         if !options.is_empty() {
-            printed.stderr_has("1 row left out because their time cannot be read");
+            printed.stderr_has("1 row left out without a readable time");
         }
     }
     cat(&archive, &["--since", "tomorrow"]).fails_with(2).stderr_has("not a time");

@@ -1,7 +1,7 @@
 //! The catalogue of hostile values goes through every pair of layouts that can meet: each value is kept, or changed
-//! or refused by name. `docs/values.md` is the table of what came of them.
+//! or refused with its name. `docs/values.md` is the table of the results.
 //!
-//! `UPDATE_DOCS=1 tests/run catalogue::` writes the table anew.
+//! `UPDATE_DOCS=1 tests/run catalogue::` rewrites the table.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -209,7 +209,7 @@ impl Source {
 /// Values that no policy but `reject` loads, by the column of the target that they would go into.
 type Hopeless = Mutex<BTreeMap<String, BTreeSet<(String, usize)>>>;
 
-/// What became of the cases in one pair of layouts: by number, in words.
+/// The results of the cases in one pair of layouts: by number, in words.
 type Outcomes = BTreeMap<usize, String>;
 
 /// One source meets one target.
@@ -274,7 +274,7 @@ impl Meeting<'_> {
         outcomes
     }
 
-    /// The import that leaves rows out: it tells the reason of each.
+    /// The import that leaves rows out: it reports the reason of each.
     fn rejecting(&self) -> (Rejected, Outcomes) {
         self.to.clear();
         let set_aside = self.to.beside("rejects");
@@ -336,7 +336,7 @@ impl Meeting<'_> {
         let fates = self.from.before.judge(self.to, &report, &Rejected::new(), absent);
         fates.unwrap_or_else(|e| panic!("{name}:\n{e}"));
         let mut expected = BTreeMap::<(String, String, String), u64>::new();
-        // a reference that cannot be held as it is, to a row that cannot either, has one reason of the two
+        // a reference that cannot be stored, to a row that cannot be stored either, has one of the two reasons
         let mut follows = BTreeMap::<(String, String), u64>::new();
         for (place, why) in rejected {
             for (column, _) in why.iter().filter(|(_, r)| r.ends_with("was left out")) {
@@ -497,7 +497,7 @@ fn document(catalogue: &Catalogue, outcomes: &[((&str, &str), Outcomes)]) -> Str
     text
 }
 
-/// What came of a value in all pairs of one way.
+/// The results of a value in all pairs of one direction.
 fn cell(found: &BTreeSet<&String>, reasons: &mut Vec<String>) -> String {
     let mut words = BTreeMap::<&str, BTreeSet<usize>>::new();
     for outcome in found {
@@ -559,7 +559,8 @@ fn same_as_document(text: &str) {
     }
     assert!(
         fs::read_to_string(&path).unwrap_or_default() == text,
-        "docs/values.md is not what came of the values; UPDATE_DOCS=1 tests/run catalogue:: writes it anew"
+        "docs/values.md is not what came of the values; UPDATE_DOCS=1 tests/run catalogue:: \
+         rewrites it"
     );
 }
 

@@ -231,7 +231,7 @@ fn a_check_writes_nothing_into_a_sqlite_file_or_its_folder() {
     run(&["check", text(&archive), "--to", text(&place.join("new.db")), "--create"]).success();
     assert!(before == seen());
     run(&["check", text(&archive), "--to", text(&wal)]).success();
-    // whoever reads a WAL has its index beside it; the rows are as before
+    // reading a WAL creates its index; the rows are as before
     assert_eq!(fs::read(&wal).unwrap(), before[1].1);
 }
 

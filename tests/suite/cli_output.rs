@@ -130,7 +130,7 @@ fn quiet_says_nothing() {
         let output = Program::new(args.iter().copied()).arg("--quiet").run().success();
         assert_eq!(output.stderr, "", "{args:?}");
     }
-    // errors are told all the same
+    // errors are printed nevertheless
     let output = run(["export", path(&scratch.path("gone.db")), "-q"]).fails_with(7);
     output.stderr_has("gone.db: no such file");
 }

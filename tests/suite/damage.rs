@@ -50,7 +50,7 @@ fn attempt_into<R: Read>(mut reader: ArchiveReader<R>, rows: &mut Vec<Vec<Row>>)
     Ok(sealed)
 }
 
-/// All that is told of how reading ended.
+/// How reading ended.
 fn told(ended: &Result<Sealed>) -> String {
     match ended {
         Ok(sealed) => format!("{sealed:?}"),
@@ -161,7 +161,7 @@ impl Small {
         self.text[..self.text.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap() + 1
     }
 
-    /// Whether everything that was handed on stands so at the start of its stream.
+    /// Whether everything that was handed on is the start of its stream.
     fn has_nothing_else(&self, rows: &[Vec<Row>]) -> bool {
         rows.len() <= self.rows.len()
             && rows.iter().zip(&self.rows).all(|(some, all)| all.starts_with(some))
@@ -332,7 +332,7 @@ fn chain_and_digest_detect_every_bit_without_zstd() {
 const DAMAGED: Code = Code::ArchiveDamaged;
 
 #[test]
-fn an_archive_made_by_hand_is_as_good_as_any() {
+fn an_archive_written_by_hand_is_accepted() {
     let pieces = Hand::new().pieces();
     let digest = sha256(pieces.last().unwrap());
     let text = |text: &str| Owned::Text(text.as_bytes().to_vec());

@@ -1,6 +1,6 @@
 //! The help, the manual page, the guides in docs/ and docs/json.md say what the program does.
 //!
-//! `UPDATE_DOCS=1 tests/run help::` writes the captured help and the manual page anew.
+//! `UPDATE_DOCS=1 tests/run help::` rewrites the captured help and the manual page.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -34,7 +34,7 @@ fn help(command: Option<&str>) -> String {
     program.run().success().text().to_owned()
 }
 
-/// Compares a file with what the program says, or writes it anew.
+/// Compares a file with what the program says, or rewrites it.
 fn same_as_file(path: &str, real: &str) {
     if std::env::var_os("UPDATE_DOCS").is_some() {
         fs::create_dir_all(file(path).parent().unwrap()).unwrap();
@@ -42,7 +42,7 @@ fn same_as_file(path: &str, real: &str) {
     }
     assert!(
         read(path) == real,
-        "{path} is not what the program says; UPDATE_DOCS=1 tests/run help:: writes it anew"
+        "{path} is not what the program says; UPDATE_DOCS=1 tests/run help:: rewrites it"
     );
 }
 

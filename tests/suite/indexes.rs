@@ -1,4 +1,4 @@
-//! What becomes of the indexes of a Postgres table while rows are loaded into it.
+//! The indexes of a Postgres table while rows are loaded into it.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -53,7 +53,7 @@ fn import(archive: &Path, database: &Database) -> Output {
     Program::new(words).arg("--assume-tz=UTC").run()
 }
 
-/// Every index in all that can be told of it but its number.
+/// Every index with all its properties except its number.
 fn indexes(database: &Database) -> String {
     database.psql(
         "SELECT c.relname, pg_get_indexdef(c.oid), c.reloptions, c.relowner, c.reltablespace, \

@@ -131,7 +131,7 @@ fn every_sqlite_layout_is_recognised_and_comes_back() {
 const KEEP: [&str; 3] =
     ["--on-unrepresentable=preserve", "--on-missing-column=fold", "--assume-tz=UTC"];
 
-/// Layouts of files, and those of Postgres whose defaults stand where these have no column.
+/// Layouts of files, and those of Postgres whose defaults fill the columns that these lack.
 const DEFAULTED: [(&str, &str); 7] = [
     ("server", "dashboard-guide"),
     ("server", "team"),
@@ -468,5 +468,5 @@ fn the_document_lists_every_layout() {
         fs::write(DOCUMENT, &whole).unwrap();
     }
     let text = fs::read_to_string(DOCUMENT).unwrap();
-    assert!(text == whole, "UPDATE_DOCS=1 tests/run layouts:: writes the table anew");
+    assert!(text == whole, "UPDATE_DOCS=1 tests/run layouts:: rewrites the table");
 }

@@ -7,7 +7,7 @@ use super::support::program::Program;
 
 /// The most that an export or a verification may hold at any moment, with two threads at work.
 const MOST: u64 = 56 << 20;
-/// The most that an import may hold, beside the 40 MiB of SQLite's page cache.
+/// The most that an import may hold, in addition to the 40 MiB of SQLite's page cache.
 const IMPORT: u64 = 72 << 20;
 
 #[test]
@@ -22,7 +22,7 @@ fn export_and_verify_hold_a_few_chunks_and_not_the_database() {
     let verify = Program::new(["verify"]).arg(path("a.zst")).run().success();
     let piped = Program::new(["verify", "-"]).stdin_file(path("a.zst")).run().success();
     for (what, run) in [("export", export), ("verify", verify), ("verify of a pipe", piped)] {
-        // where the system does not tell, there is nothing to compare
+        // where the system does not report it, there is nothing to compare
         let peak = run.peak_memory.unwrap_or_default();
         assert!(peak < MOST, "{what}: {} MiB", peak >> 20);
     }

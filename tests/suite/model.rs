@@ -39,11 +39,11 @@ const LAYOUTS: [&str; 12] = [
 struct Model {
     from: &'static str,
     to: &'static str,
-    /// Which cases of the catalogue stand in the rows.
+    /// Which cases of the catalogue are in the rows.
     odd: Vec<usize>,
     /// How many rows are as Chronicle writes them.
     usual: usize,
-    /// How many events refer to a session that is not there.
+    /// How many events refer to a missing session.
     lost: usize,
     /// How many sessions and events of others the target holds.
     others: usize,
@@ -121,7 +121,7 @@ fn held(store: &Store) -> BTreeMap<&'static str, Vec<Row>> {
     STREAMS.into_iter().map(|stream| (stream, sorted(stream))).collect()
 }
 
-/// Imports every second event and all sessions; whether it succeeds is no matter. Gives the orphans that it tells of.
+/// Imports every second event and all sessions; whether it succeeds is no matter. Returns the orphans that it reports.
 fn import_a_part(archive: &Path, to: &Store, options: &[&str]) -> Vec<Json> {
     let part = to.beside("part.archive");
     let events = lines(archive).iter().filter(|line| line.stream == "events").count();
@@ -164,7 +164,7 @@ fn travel(model: &Model) -> Result<(), String> {
     }
     let rejected = if rejecting.is_some() { rejects(&set_aside) } else { Rejected::new() };
     let has = held(&to);
-    // orphans that are there already were told of by the import that brought them
+    // existing orphans were reported by the import that loaded them
     report["orphans"].as_array_mut().unwrap().append(&mut told);
     let fates = before.judge(&to, &report, &rejected, &BTreeSet::new())?;
     counted(&lines(&archive), &had, &has, &report)?;
@@ -181,7 +181,7 @@ fn travel(model: &Model) -> Result<(), String> {
     Ok(())
 }
 
-/// The rows of before are all there, and as many new ones as the report says; it tells what became of every row.
+/// All rows of before exist, and as many new ones as the report says; it accounts for every row.
 fn counted(
     sent: &[Line],
     had: &BTreeMap<&'static str, Vec<Row>>,
@@ -242,7 +242,7 @@ fn kept_values_digest_equally(
 }
 
 /// Whether `lrd1` sees no difference between a value and its other spelling in a column of another kind: it reads
-/// times without a zone as UTC, which the policies read otherwise.
+/// times without a zone as UTC, which the policies read differently.
 fn spells_the_same(from: &Digest, to: &Digest, cell: &Cell) -> bool {
     let at = |east| cell.text().and_then(|text| instant(text, east));
     match (from.kind, to.kind) {

@@ -109,7 +109,7 @@ fn both_readers_agree_on_hostile_and_ordinary_archives() {
             .success();
         archives.push(archive);
     }
-    // with what stands beside records: the second reader knows nothing of offsets
+    // with members outside the records: the second reader knows nothing of offsets
     let server = postgres("postgres-upstream.sql", "second_reader", "");
     let options = ["--assume-tz=Europe/Berlin", "--on-unrepresentable=preserve"];
     import(&archives[3], &server.url(), &options).success();

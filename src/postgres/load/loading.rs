@@ -34,7 +34,7 @@ pub(super) struct PgLoading {
     pub(super) orphans: Vec<Orphans>,
 }
 
-/// What becomes of the rows.
+/// What happens to the rows.
 pub(super) enum Mode {
     /// They go into their tables.
     Load {
@@ -154,7 +154,7 @@ impl PgLoading {
     }
 
     /// Ends the loading of staged streams: decides about orphans, merges the rows into their tables, or
-    /// finds for a check what would be refused, and verifies what is there then.
+    /// finds for a check what would be refused, and verifies the result.
     async fn finish_loads(&mut self, loads: &[usize]) -> Result<()> {
         let plan = Arc::clone(&self.plan);
         let mut readable = Vec::new();

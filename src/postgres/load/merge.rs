@@ -28,7 +28,7 @@ pub(super) struct Merge<'a> {
     pub(super) key: Key,
 }
 
-/// Brings everything over; returns for each the rows that were not there before. The rows of all tables
+/// Moves everything over; returns for each the number of new rows. The rows of all tables
 /// go in by one statement: the server checks their references when it ends, so tables may refer to
 /// themselves and to each other, whether or not a constraint can be deferred.
 pub(super) async fn merge(merges: &[Merge<'_>]) -> Result<Vec<u64>> {
@@ -46,7 +46,7 @@ pub(super) async fn merge(merges: &[Merge<'_>]) -> Result<Vec<u64>> {
     Ok(inserted)
 }
 
-/// Brings the rows of several tables over that are not there yet.
+/// Moves the new rows of several tables over.
 async fn insert_together(merges: &[Merge<'_>]) -> Result<Vec<u64>> {
     let Some(first) = merges.first() else { return Ok(Vec::new()) };
     let insert = |(n, merge): (usize, &Merge<'_>)| match merge.loading.defaults(merge.stream) {
@@ -259,7 +259,7 @@ impl Merge<'_> {
         }
     }
 
-    /// Says which row the server refused, where it does not say so itself.
+    /// Finds out which row the server refused, where its message does not name it.
     async fn explain(&self, e: tokio_postgres::Error) -> Error {
         let server = e.as_db_error();
         let what = format!("{}: cannot be written", self.table.name);

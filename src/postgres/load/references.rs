@@ -1,4 +1,4 @@
-//! Rows that refer to rows which are not there: found by references of any width, left out, or given the row that they lack.
+//! Orphans: found by references of any width, left out, or given the row that they lack.
 
 use std::sync::Arc;
 

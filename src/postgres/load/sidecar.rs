@@ -69,7 +69,7 @@ impl PgTarget {
         Ok(SidecarCopy { copy, tables })
     }
 
-    /// Deletes what our own tables say of tables without rows: those rows are gone, perhaps with the
+    /// Deletes the entries of our own tables for tables without rows: those rows are gone, perhaps with the
     /// whole table.
     pub(super) async fn forget_gone_rows(&self, plan: &Plan) -> Result<()> {
         let Some(own) = self.own_tables().await? else { return Ok(()) };

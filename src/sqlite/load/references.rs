@@ -1,4 +1,4 @@
-//! Rows that refer to rows which are not there: found, left out, or given the row that they lack.
+//! Orphans: found, left out, or given the row that they lack.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -28,7 +28,7 @@ pub(super) struct ReferenceCheck {
     columns: Vec<usize>,
     /// SQL that says whether there is a row with the bound values.
     exists: String,
-    /// The temporary table of rows whose parent was not there when they came: key and place.
+    /// The temporary table of rows whose parent was missing when they came: key and place.
     pending: String,
     /// SQL that creates this table.
     make: String,
@@ -107,7 +107,7 @@ impl ReferenceCheck {
         Ok(found)
     }
 
-    /// Notes a row whose parent is not there yet.
+    /// Notes a row whose parent is not loaded yet.
     pub(super) fn note(
         &mut self,
         connection: &Connection,

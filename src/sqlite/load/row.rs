@@ -39,7 +39,7 @@ pub(super) fn insert_sql(stream: &TablePlan, table: &CatalogTable, keys: &Keys) 
     )
 }
 
-/// What came of a row that was to be inserted.
+/// The result of inserting a row.
 pub(super) enum Inserted {
     /// It is at this place.
     At(Vec<SqlValue>),
@@ -236,7 +236,7 @@ impl IncomingRow<'_> {
         self.stream.columns.iter().position(|c| c.target == target)
     }
 
-    /// Notes every reference of the row whose parent is not there yet.
+    /// Notes every reference of the row whose parent is not loaded yet.
     pub(super) fn check_references(
         &self,
         checks: &mut [ReferenceCheck],

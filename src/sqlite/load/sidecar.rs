@@ -77,7 +77,7 @@ pub(super) fn note_columns(connection: &Connection, plan: &Plan) -> rusqlite::Re
     Ok(())
 }
 
-/// Deletes what our own tables say of a table without rows: those rows are gone, perhaps with the whole
+/// Deletes the entries of our own tables for a table without rows: those rows are gone, perhaps with the whole
 /// table.
 pub(super) fn forget_gone_rows(connection: &Connection, table: &str) -> rusqlite::Result<()> {
     let exists = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?)";

@@ -192,7 +192,7 @@ impl Claims {
     }
 }
 
-/// Whether digits stand where the pattern has zeros and everything else is equal.
+/// Whether digits are where the pattern has zeros and everything else is equal.
 fn is_like(text: &str, pattern: &str) -> bool {
     text.len() == pattern.len()
         && text.bytes().zip(pattern.bytes()).all(|(byte, like)| match like {
@@ -282,7 +282,7 @@ impl<'a> Audit<'a> {
                     "manifest" => self.manifest(ours),
                     other => panic!("a control line of kind {other}"),
                 }
-                // a checkpoint tells of its own stream, the manifest of all
+                // a checkpoint names its own stream, the manifest all
                 let own = ours["stream"].as_str();
                 let marks: BTreeMap<&String, Json> = (self.counts.iter())
                     .filter(|(s, _)| own.is_none_or(|own| own == s.as_str()))
@@ -357,7 +357,7 @@ impl<'a> Audit<'a> {
     }
 }
 
-/// The column whose range an extent tells: the first instant of the order, else of all columns.
+/// The column whose range an extent gives: the first instant of the order, else of all columns.
 fn time_column(stream: &Stream) -> Option<usize> {
     let is_time =
         |n: &usize| stream.columns[*n].time_text.is_time() || stream.columns[*n].kind == Kind::Time;

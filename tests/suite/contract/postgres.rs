@@ -296,7 +296,7 @@ fn an_import_waits_for_another_and_then_continues() {
     let store = Backend::Postgres.make("waits_for_another");
     let archive = store.archive(&good());
     let database = store.server();
-    // some servers are told to show every transaction one moment only
+    // some servers are configured to show every transaction one moment only
     let role = "ALTER DATABASE :d SET default_transaction_isolation = 'repeatable read'";
     database.psql(&role.replace(":d", &format!("\"{}\"", database.name())));
     import(&archive, &store.url(), &["--assume-tz=UTC"]).success();

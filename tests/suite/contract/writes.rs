@@ -133,7 +133,7 @@ fn a_refused_value_in_the_last_event_leaves_nothing(backend: Backend) {
     refused(&store);
     assert_eq!(store.dump(), Vec::<String>::new());
 
-    // and where rows are there already
+    // and where rows exist already
     store.import(&store.archive(&good()), &[]).success();
     let before = store.dump();
     refused(&store);

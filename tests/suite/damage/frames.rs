@@ -167,7 +167,7 @@ pub(super) fn frames_that_are_not_of_the_format_are_refused() {
     for (pieces, piece) in [(&split, 0), (&split, 3), (&split, 4), (&joined, 2), (&joined, 4)] {
         let whole = |piece: usize| Odd { size: Some(pieces[piece].len() as u64), ..EVEN };
         let content = &pieces[piece];
-        // a frame without a control line is not taken for a checkpoint
+        // a frame without a control line does not count as a checkpoint
         let is_checkpoint = pieces.len() == split.len() && piece == 4;
         let with = |odd: Vec<u8>| {
             let frames = pieces.iter().enumerate();

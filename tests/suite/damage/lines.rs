@@ -180,7 +180,8 @@ pub(super) fn control_lines_that_say_something_else_are_refused() {
         let pieces = Hand::control(line, from, to);
         assert_both_refused(what, &pieces, DAMAGED, says);
     }
-    // what only looks like a control line to a JSON parser is none: bare lines would read otherwise
+    // what only looks like a control line to a JSON parser is none: bare lines would read
+    // differently
     for (from, to) in [
         ("{\"type\":\"STATE\",", "{ \"type\":\"STATE\","),
         ("{\"type\":\"STATE\",", "{\"more\":1,\"type\":\"STATE\","),
@@ -189,7 +190,7 @@ pub(super) fn control_lines_that_say_something_else_are_refused() {
     ] {
         for line in [Checkpoint(0), Checkpoint(2), Manifest] {
             let archive = with_table(&Hand::control(line, from, to));
-            // what is no manifest is taken for records, and what follows it is looked at
+            // what is not a manifest counts as records, and what follows it is read
             let says = match line {
                 Manifest => "where the next zstd frame should start",
                 Checkpoint(_) => "its last line is not a STATE line",

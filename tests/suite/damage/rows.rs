@@ -199,7 +199,7 @@ pub(super) fn streams_come_in_the_order_of_the_header_and_never_resume() {
     let (pieces, says) = (empty.pieces(), "it holds 0 rows, but its checkpoint counts 0");
     assert_refused("no rows", &with_table(&split(&pieces)), DAMAGED, says);
     assert_refused("no rows, bare", &pieces.concat(), DAMAGED, says);
-    // a checkpoint alone is taken for that of the records before it
+    // a checkpoint alone counts as that of the records before it
     assert_refused("no rows, joined", &with_table(&pieces), DAMAGED, "its checkpoint is number 2");
 }
 

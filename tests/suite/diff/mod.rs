@@ -25,7 +25,7 @@ use super::support::files::{fixture, sqlite_from, workdir};
 use super::support::generate::{hooks_database, hostile_hooks_database};
 use super::support::program::{Output, Program, pipe};
 
-/// A folder with a database of the hooks, and another one beside it that is the same.
+/// A folder with a database of the hooks and an equal one.
 struct Scratch {
     folder: TempDir,
 }

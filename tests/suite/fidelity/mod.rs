@@ -67,7 +67,7 @@ fn a_missing_column_stops_an_import_unless_it_is_derived() {
 
 // values
 
-/// Rows with values that no Postgres column holds as they are, by the hooks' columns.
+/// Rows with values that no Postgres column can store, by the hooks' columns.
 fn odd() -> String {
     let mut sql = session(1) + &session(2);
     let odd: [(&str, &str); 16] = [

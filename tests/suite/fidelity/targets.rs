@@ -1,4 +1,4 @@
-//! What targets do of themselves, and what comes back from them all the same.
+//! What targets change by themselves, and what an export restores nevertheless.
 
 use super::*;
 
@@ -30,7 +30,7 @@ fn a_column_that_holds_less_than_the_value_stops_the_import() {
                 id(9)
             ),
         ] {
-            // the view stands in the way of a change of type
+            // the view prevents a change of type
             let server = postgres(
                 UPSTREAM,
                 "narrow",

@@ -79,7 +79,7 @@ fn the_instant_of_a_local_time_travels_with_it() {
     assert!(!check.text().contains("--assume-tz"), "{}", check.text());
     import(&archive, &plain.url(), &["--on-unrepresentable=adapt"]).success();
     assert_same_rows(&postgres_dump(&first), &postgres_dump(&plain));
-    // where texts go, they go as they are
+    // texts are loaded unchanged into text columns
     let file = scratch.sqlite("back.db", HOOKS, "");
     import(&scratch.export(&third.url()), &file, &[]).success();
     for (source, number) in [(&one, 1), (&other, 2)] {
@@ -166,7 +166,7 @@ fn the_three_clocks_of_a_hooks_row_are_each_read_right() {
 #[test]
 fn an_adopted_session_is_not_exported_until_edited() {
     let scratch = Scratch::new("made_and_gone");
-    // of two sessions that are not there one has an id that is no UUID
+    // of two missing sessions one has an id that is not a UUID
     let more = event(13, 2, "stop")
         + &event(14, 2, "stop")
         + &event(15, 3, "stop").replace(&format!("'{}'", id(3)), "'tea'");
@@ -202,7 +202,7 @@ fn an_adopted_session_is_not_exported_until_edited() {
             "UPDATE chronicle_sessions SET mood = 'calm' WHERE start_time = (SELECT max(start_time) FROM chronicle_sessions)",
         );
         assert_eq!(sessions(&to), 2, "{to}");
-        // what was removed is made anew
+        // what was removed is created again
         edit("DELETE FROM chronicle_events");
         edit("DELETE FROM chronicle_sessions");
         import(&archive, &to, &[&options[..], &["--event-types=upstream"]].concat()).success();

@@ -34,7 +34,7 @@ fn files_of_the_hooks_come_back_byte_for_byte_from_postgres() {
 }
 
 #[test]
-fn an_odd_value_stops_an_import_by_its_name_and_leaves_nothing() {
+fn an_unusual_value_stops_an_import_and_leaves_nothing() {
     let scratch = Scratch::new("odd_value");
     for (column, value, words) in [
         ("data", "'{\"a\": NaN}'", "it is not valid JSON"),
@@ -294,7 +294,7 @@ fn the_sidecar_tables_are_for_the_owner_alone() {
         let locked = format!("SELECT relrowsecurity FROM pg_class WHERE oid = '{table}'::regclass");
         assert_eq!(server.psql(&locked), "t");
     }
-    // who may read the rows but not what is kept is told so
+    // a role that may read the rows but not the sidecar is warned
     let reader = format!("reader_{}", server.name());
     let reader = &reader[..reader.len().min(63)];
     server.psql_as(

@@ -53,7 +53,7 @@ fn old_event_types_are_mapped_by_chronicles_own_rule() {
     let types = "SELECT event_type FROM events ORDER BY id";
     assert_eq!(ask(&back, types), TYPES.map(|(old, ..)| old).join("\n"));
 
-    // a file takes any type as it is, and maps it if asked
+    // a file takes any type unchanged, and maps it on request
     let kept = scratch.sqlite("kept.db", HOOKS, "");
     import(&archive, &kept, &[]).success();
     assert_eq!(ask(&kept, types), TYPES.map(|(old, ..)| old).join("\n"));

@@ -70,7 +70,7 @@ fn uuids_become_integers_and_the_same_uuids_again() {
         }
         let back = postgres("postgres-seed.sql", &format!("uuids_and_back_{name}"), "");
         scratch.shift(&file, &back.url(), TUTORIAL_OPTIONS).success();
-        // where they have been meanwhile is told, too
+        // the databases in between are named, too
         let between = "SELECT original_sqlite_id FROM chronicle_sessions ORDER BY id";
         assert_eq!(back.psql(between), "1\n2\n3");
         for table in ["chronicle_sessions", "chronicle_events"] {
@@ -135,7 +135,7 @@ fn equal_integers_of_two_databases_are_two_rows() {
                      ON s.id = e.session_id WHERE e.data ->> 'of' <> s.project_path";
     assert_eq!(server.psql(strangers), "0");
 
-    // a file that was moved is told to be the one it was
+    // a moved file is given its former identity
     let archive = scratch.export(&one);
     let instance = inspected(&archive)["instance"].as_str().expect("an instance").to_owned();
     let moved = words(&scratch.path("moved.db")).to_owned();

@@ -89,7 +89,7 @@ fn a_numbered_row_comes_back_into_its_own_file_as_itself() {
     let file = scratch.sqlite("file.db", TUTORIAL, &numbered(1, "/tea"));
     let server = postgres("postgres-seed.sql", "numbers_home", "");
     scratch.shift(&file, &server.url(), TUTORIAL_OPTIONS).success();
-    // another machine's rows are there, too
+    // another machine's rows exist, too
     let other = scratch.sqlite("other.db", TUTORIAL, &numbered(1, "/coffee"));
     scratch.shift(&other, &server.url(), TUTORIAL_OPTIONS).success();
     for _ in 0..2 {

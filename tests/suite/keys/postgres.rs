@@ -47,7 +47,7 @@ impl Pair {
         words(&self.scratch.path(backend)).to_owned()
     }
 
-    /// An archive of the source as it is now.
+    /// An archive of the source in its present state.
     #[track_caller]
     fn archive(&self) -> PathBuf {
         let archive = self.scratch.path("archive.zst");
@@ -151,7 +151,7 @@ fn orphans_of_a_wide_reference_follow_each_policy() {
         let pair = Pair::new(role, &tables, &format!("{PARENT_AND_CHILD}{rows}"), server);
         for policy in ["fail", "keep"] {
             let done = pair.import(&[&format!("--orphans={policy}")]).fails_with(12);
-            // whoever obeys the server's references hears of them from the server
+            // references that the server enforces are reported by the server
             done.stderr_has(match role {
                 OWNER => "c: row 2 (key 2), column a, b: ",
                 _ => "\"a, b\" refers to missing rows (2 -> 9, x",

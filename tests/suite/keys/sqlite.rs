@@ -134,7 +134,7 @@ fn a_composite_key_imported_twice_is_there_once() {
         assert_eq!(counted(&again, "inserted_rows"), [0], "{name}");
         assert_eq!(counted(&again, "skipped_rows"), [3], "{name}");
         assert_eq!(content(&source), content(&target), "{name}");
-        // rows that differ in one key column alone are other rows, beside those that were there
+        // rows that differ in one key column alone are other rows, in addition to the existing ones
         fill(&source, "INSERT INTO place VALUES ('y', 2, 'four')");
         let more = tables.again(&tables.export(&source), &target, &[]);
         assert_eq!(counted(&more, "inserted_rows"), [1], "{name}");

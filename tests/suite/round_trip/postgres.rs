@@ -269,7 +269,7 @@ fn a_server_file_reaches_supabase_and_hooks_unharmed() {
     ] {
         let expected = sqlite_rows(&source, table, &columns, "metadata", 99);
         same(&expected, &postgres_rows(&upstream, table, &columns));
-        // From SQLite to SQLite every text stays as it is.
+        // From SQLite to SQLite every text stays unchanged.
         let exact = columns.map(|(name, _)| (name, Compared::Exactly));
         same(
             &sqlite_rows(&source, table, &exact, "metadata", 99),

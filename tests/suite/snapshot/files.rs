@@ -1,4 +1,4 @@
-//! Files as they are found: names, links, rights, damage.
+//! Files in any state: names, links, rights, damage.
 
 use super::*;
 

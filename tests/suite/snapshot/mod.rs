@@ -64,7 +64,7 @@ fn text(value: &Owned) -> String {
     }
 }
 
-/// The counter of the counted session and the events that it has, as the archive tells them.
+/// The counter of the counted session and its events, from the archive.
 fn counted(archive: &[u8], sessions: &str, events: &str) -> (u64, u64) {
     let found = read(archive).unwrap();
     let counters = column(&found, sessions, "metadata");

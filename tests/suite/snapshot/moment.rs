@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Calls `insert` with 1, 2, 3, … until it is told to stop.
+/// Calls `insert` with 1, 2, 3, … until it is stopped.
 fn keep_inserting(stop: &AtomicBool, pause: Duration, mut insert: impl FnMut(u64)) -> Written {
     let mut written = Written::default();
     while !stop.load(Ordering::Relaxed) {
@@ -88,17 +88,17 @@ fn moment_of_sqlite(journal_mode: &str) {
 }
 
 #[test]
-fn an_export_in_delete_mode_is_consistent_beside_a_writer() {
+fn an_export_in_delete_mode_is_consistent_during_writes() {
     moment_of_sqlite("delete");
 }
 
 #[test]
-fn an_export_in_wal_mode_is_consistent_beside_a_writer() {
+fn an_export_in_wal_mode_is_consistent_during_writes() {
     moment_of_sqlite("wal");
 }
 
 #[test]
-fn an_export_of_postgres_is_consistent_beside_a_writer() {
+fn an_export_of_postgres_is_consistent_during_writes() {
     let database = Cluster::get().database("moment of postgres");
     database.apply_file(crate::support::files::fixture("postgres-upstream.sql"));
     database.psql(&format!(

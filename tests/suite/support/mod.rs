@@ -1,4 +1,4 @@
-//! What every test stands on: a PostgreSQL cluster, database files, the program itself, and data to move.
+//! What every test uses: a PostgreSQL cluster, database files, the program itself, and data to move.
 
 #![allow(dead_code, reason = "a test takes what it needs; none needs everything")]
 

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// How a zstd frame begins.
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
-/// What belongs to the machine of whoever runs the tests, and must not reach the program.
+/// What belongs to the machine that runs the tests, and must not reach the program.
 const FOREIGN: [&str; 7] =
     ["PG", "SUPABASE", "CLAUDE", "CHRONICLE", "NEXT_PUBLIC_", "SQLITE_", "DATABASE_URL"];
 
@@ -214,7 +214,7 @@ impl Running {
         self.child.stdout.take().expect("a stdout by hand, taken once")
     }
 
-    /// Sends a signal by its name: `INT`, `TERM`, `PIPE`, `STOP`, `CONT`.
+    /// Sends the signal of this name: `INT`, `TERM`, `PIPE`, `STOP`, `CONT`.
     #[track_caller]
     pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").arg(format!("-{name}")).arg(self.id().to_string()).status();
@@ -293,7 +293,7 @@ pub(crate) struct Output {
     pub(crate) stderr: String,
     /// How long the test waited for it.
     pub(crate) time: Duration,
-    /// The most memory it held, in bytes, where the system tells (Linux), as last seen before its end.
+    /// The most memory it held, in bytes, where the system reports it (Linux), as last seen before its end.
     pub(crate) peak_memory: Option<u64>,
     args: Vec<OsString>,
 }
@@ -399,7 +399,7 @@ fn collect(mut source: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
     })
 }
 
-/// The high-water mark of a process's memory, where `/proc` tells it.
+/// The high-water mark of a process's memory, where `/proc` reports it.
 fn peak_memory(id: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

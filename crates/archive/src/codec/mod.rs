@@ -1,4 +1,4 @@
-//! Rows as RECORD lines and back: each value in the portable form that every reader sees, and the exact value beside
+//! Rows as RECORD lines and back: each value in the portable form that every reader sees, and the exact value next to
 //! the record where that differs.
 
 mod decode;

@@ -17,7 +17,7 @@ use crate::write::frames::spawn;
 const PREFETCH: usize = CHUNK_TARGET - (512 << 10);
 /// What a chunk needed above this is not kept.
 const KEPT: usize = 2 * CHUNK_TARGET;
-/// The most decoders: each has a chunk and what becomes of it in memory.
+/// The most decoders: each has a chunk and its decoded rows in memory.
 pub(crate) const DECODERS: usize = 3;
 
 /// What was read: a chunk, or nothing at a clean end between two chunks, or what went wrong.
@@ -113,7 +113,7 @@ fn read<R: Read>(
     for decoder in decoders.iter().cycle() {
         let Some(mut batch) = spares.next(used) else { break };
         let read = container.next_chunk(batch.adopt(Vec::new()));
-        // a control line without records is the manifest: what follows it is no chunk
+        // a control line without records is the manifest: what follows it is not a chunk
         let last = !matches!(&read, Ok(Some(packed)) if !packed.is_control());
         let consumed = container.consumed();
         let job = read.map(|packed| packed.map(|packed| Job { packed, batch, consumed }));

@@ -63,7 +63,7 @@ struct Lane {
     used: Sender<Vec<u8>>,
 }
 
-/// What came of all frames.
+/// The result of all frames.
 struct Ended<W> {
     out: W,
     entries: Vec<Entry>,

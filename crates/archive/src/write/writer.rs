@@ -138,7 +138,7 @@ impl StreamWriter {
                 return Err(ArchiveError::new(
                     ErrorKind::Unwritable,
                     format!(
-                        "{}: column {} is no {} though it is said to be never null",
+                        "{}: column {} is not {} although it is declared not null",
                         self.name(batch, row),
                         show_text(&column.name),
                         column.kind.word()
@@ -287,13 +287,13 @@ impl<W: Write + Send + 'static> ArchiveWriter<W> {
     pub fn finish(mut self) -> Result<(W, Written)> {
         let sealed = self.seal_all();
         let seek_table = self.options.seek_table;
-        // the writer's own error says more than that it has stopped
+        // the writer's own error has the reason
         let (out, compressed_bytes) = self.frames.finish(seek_table && sealed.is_ok())?;
         let (digest, manifest) = sealed?;
         Ok((out, Written { digest, manifest, compressed_bytes }))
     }
 
-    /// Gives the archive up: what was written stays without a manifest and so is no archive.
+    /// Gives the archive up: what was written has no manifest and so is not an archive.
     ///
     /// # Errors
     /// Why the output could not be written, if that was the reason.
@@ -354,7 +354,7 @@ impl<W: Write + Send + 'static> ArchiveWriter<W> {
     }
 
     /// The order columns of the row before a border as a JSON array; none if unsorted, or if it is too long for the
-    /// bookmarks of the manifest: they are a hint, the row travels all the same.
+    /// bookmarks of the manifest: they are a hint, the row is written anyway.
     fn last_key(&self, end: Border) -> Option<String> {
         let spans = self.borders.spans(end);
         let length: usize = spans.iter().map(|(from, to)| to - from).sum();

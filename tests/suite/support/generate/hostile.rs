@@ -51,7 +51,8 @@ const EVENT_COLUMNS: [Column; 8] = [
 ];
 
 /// Makes a hooks database of `rows` events and a quarter as many sessions (at least one of each), with everything in
-/// it that the layout does not refuse. From about 1,300 rows on, each odd value stands in each column of events at least once.
+/// it that the layout does not refuse. From about 1,300 rows on, each odd value is in each column of events at least
+/// once.
 pub(crate) fn hostile_hooks_database(path: &Path, rows: u32, seed: u64) -> rusqlite::Result<()> {
     let database = open(path)?;
     database.execute_batch(HOOKS)?;
@@ -110,7 +111,7 @@ fn hostile_table(
             values.push(rusqlite::types::Value::Integer(is_text.into()));
             values.push(value);
         }
-        // An id or natural key that is there already is ignored; the next row has others.
+        // An id or natural key that exists already is ignored; the next row has others.
         done += insert.execute(params_from_iter(values))? as u32;
     }
     Ok(())
@@ -182,7 +183,7 @@ fn plain_value(column: &str, random: &mut Random) -> Value {
     Value::Text(text.into_bytes())
 }
 
-/// How many of the odd values, the last ones, are so long that they stand only where their turn is.
+/// How many of the odd values, the last ones, are so long that they occur only in their turn.
 const HUGE: usize = 2;
 
 /// Everything that has ever broken a program that moves databases.

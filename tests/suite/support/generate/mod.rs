@@ -158,7 +158,7 @@ impl Plan {
             Layout::Hooks => HOOKS,
             Layout::Server => SERVER,
         })?;
-        // The triggers of the server would count every event, and indexes are made faster when all is there.
+        // The triggers of the server would count every event, and indexes are built faster when all rows exist.
         let later = set_aside(&database)?;
         database.execute_batch("BEGIN")?;
         let mut random = Random::new(self.seed);
@@ -279,7 +279,7 @@ impl Plan {
     }
 }
 
-/// Opens a new file: without syncing, for speed, and with foreign keys off, as in SQLite unless compiled otherwise.
+/// Opens a new file: without syncing, for speed, and with foreign keys off, as in SQLite by default.
 fn open(path: &Path) -> rusqlite::Result<Connection> {
     let database = Connection::open(path)?;
     database.pragma_update(None, "synchronous", "off")?;
@@ -302,7 +302,7 @@ fn set_aside(database: &Connection) -> rusqlite::Result<Vec<String>> {
     Ok(found.into_iter().map(|(_, _, sql)| sql).collect())
 }
 
-/// The size of the payload that stands at `rank` (0 to 1) among all, by size.
+/// The size of the payload at `rank` (0 to 1) among all, by size.
 fn payload_size(rank: f64) -> usize {
     const CURVE: [(f64, f64); 10] = [
         (0.0, 300.0),

@@ -1,4 +1,4 @@
-//! What became of every value of a database, against what the report says.
+//! The result of every value of a database, compared with the report.
 
 use super::*;
 
@@ -10,7 +10,7 @@ pub(crate) struct Before {
     pub(super) jsonb: BTreeMap<(&'static str, usize, String), Option<String>>,
 }
 
-/// What became of a value.
+/// The result of a value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Became {
     /// The same bytes.
@@ -21,7 +21,7 @@ pub(crate) enum Became {
     Follows,
     /// Something else, which the report counts.
     Changed,
-    /// It stands with its row, since the target has no column for it.
+    /// It is stored with its row, since the target has no column for it.
     Folded,
     /// It was left out with its row, for a reason.
     Rejected(String),
@@ -29,7 +29,7 @@ pub(crate) enum Became {
     Orphan,
 }
 
-/// What became of every value: by stream, number of the row and column.
+/// The result of every value: by stream, number of the row and column.
 pub(crate) type Fates = BTreeMap<(&'static str, usize, String), Became>;
 /// Why rows were left out: by stream and number, columns and reasons.
 pub(crate) type Rejected = BTreeMap<(String, usize), Vec<(String, String)>>;
@@ -67,7 +67,7 @@ impl Before {
         })
     }
 
-    /// Finds out what became of every value but of those in rows that were not in the archive, and holds it against the
+    /// Finds out the result of every value except those in rows that were not in the archive, and compares it with the
     /// report: what is another value and not counted there is an error.
     pub(crate) fn judge(
         &self,
@@ -158,7 +158,7 @@ impl Before {
     }
 }
 
-/// Everything that is another value than before, or stands elsewhere, and is not counted in the report.
+/// Every value that changed or moved without being counted in the report.
 pub(super) fn uncounted(fates: &Fates, report: &Json, skipped: u64) -> Vec<String> {
     let mut counted: BTreeMap<(String, String), (u64, u64)> = BTreeMap::new();
     for change in report["changes"].as_array().into_iter().flatten() {
@@ -215,7 +215,7 @@ pub(crate) fn rejects(archive: &Path) -> Rejected {
     found
 }
 
-/// What of one archive is not in another one of the same rows, which came back: values that are spelled otherwise, or
+/// What of one archive is not in another one of the same rows, which came back: values that are spelled differently, or
 /// are gone.
 pub(crate) fn given_back(first: &[Line], again: &[Line]) -> Vec<String> {
     let find = |line: &Line| {
@@ -230,7 +230,7 @@ pub(crate) fn given_back(first: &[Line], again: &[Line]) -> Vec<String> {
             let now = back.record.get(name);
             let same = now == Some(value) && back.exact.get(name) == line.exact.get(name);
             let original = || {
-                // of another class than text it is told exactly
+                // of another class than text it is exact
                 let keeps = |(n, v): (&String, &String)| {
                     n.starts_with("original_")
                         && match line.exact.get(name) {

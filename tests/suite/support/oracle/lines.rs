@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// The mark that tells the rows apart in every layout: a moment of 2001 that no odd value says.
+/// The mark that distinguishes the rows in every layout: a time of 2001 that no odd value has.
 pub(crate) fn mark(n: usize) -> String {
     format!("2001-01-{:02}T{:02}:{:02}:00Z", 1 + n / 1440, n / 60 % 24, n % 60)
 }
@@ -42,7 +42,7 @@ pub(crate) fn numbered(rows: impl IntoIterator<Item = Row>) -> BTreeMap<usize, R
     found
 }
 
-/// A row of an archive, its values as they are spelled there.
+/// A row of an archive, its values in the archive's spelling.
 #[derive(Debug, Clone)]
 pub(crate) struct Line {
     pub(crate) stream: String,
@@ -121,7 +121,7 @@ pub(crate) struct Digest {
 pub(crate) type Digests = BTreeMap<(String, usize, String), Digest>;
 
 /// The values of an archive as `lrd1` sees them, without what was folded into them; all texts that can be instants are.
-/// Left out are rows without a mark and values that the record does not tell in full.
+/// Left out are rows without a mark and values that the record does not express in full.
 pub(crate) fn digests(archive: &Path) -> Digests {
     let input = fs::File::open(archive).unwrap();
     let reader = ArchiveReader::open(Box::new(input), Limits::default()).unwrap();

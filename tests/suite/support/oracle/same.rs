@@ -13,7 +13,7 @@ pub(crate) enum Same {
     Differs,
 }
 
-/// Compares a value with what came of it. `bare` is what came of it without the reserved key, `jsonb` how Postgres
+/// Compares a value with its result. `bare` is the result without the reserved key, `jsonb` how Postgres
 /// itself spells the text as `jsonb`.
 pub(crate) fn same(
     from: &Cell,

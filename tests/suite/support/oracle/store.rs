@@ -128,7 +128,7 @@ impl Store {
         self.choice.layout.backend
     }
 
-    /// A file beside it.
+    /// A file next to it.
     pub(crate) fn beside(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -204,7 +204,7 @@ impl Store {
         found.into_iter().map(named).collect()
     }
 
-    /// The rows of a stream's table. A `jsonb` object also stands without the reserved key, under the
+    /// The rows of a stream's table. A `jsonb` object is also given without the reserved key, under the
     /// column's name with a `-`.
     pub(crate) fn rows(&self, stream: &str) -> Vec<Row> {
         let columns = self.columns(stream);
