@@ -55,7 +55,7 @@ pub struct Exported {
 const BATCHES_AHEAD: usize = 1;
 
 /// What the writing thread receives.
-enum Order {
+enum WriterMsg {
     /// Write these rows.
     Rows(Batch),
     /// There are no more, and nothing went wrong: seal the archive.
@@ -80,7 +80,7 @@ pub async fn export<W: Write + Send + 'static>(
     let archive_id = header.archive_id.clone();
     let streams = source.streams().to_vec();
     let bytes = Arc::clone(&progress.bytes);
-    let (orders, to_writer) = mpsc::channel(BATCHES_AHEAD);
+    let (messages, to_writer) = mpsc::channel(BATCHES_AHEAD);
     let (used, from_writer) = recycle::channel();
     let (end, ended) = oneshot::channel();
     std::thread::Builder::new()
@@ -94,8 +94,8 @@ pub async fn export<W: Write + Send + 'static>(
             );
         })
         .map_err(|e| Error::new(Code::Internal, "cannot start a thread").because(e))?;
-    let sent = send(source, &orders, &from_writer, progress, cancel).await;
-    drop(orders);
+    let sent = send(source, &messages, &from_writer, progress, cancel).await;
+    drop(messages);
     let orphans = match sent {
         Ok(orphans) => orphans,
         // the error of a failed output is returned below
@@ -119,10 +119,10 @@ fn header(source: &dyn Source, options: &ExportOptions) -> Header {
     header
 }
 
-/// Hands all rows to the writing thread, and the order to seal once the source agreed.
+/// Sends all rows to the writing thread, and `Seal` once the source agreed.
 async fn send(
     mut source: Box<dyn Source>,
-    orders: &mpsc::Sender<Order>,
+    messages: &mpsc::Sender<WriterMsg>,
     used: &recycle::Receiver<Batch>,
     progress: &Progress,
     cancel: &Cancel,
@@ -131,16 +131,16 @@ async fn send(
     while cancel.or(source.next_batch(&mut batch)).await? {
         progress.add_rows(batch.rows());
         let rows = std::mem::replace(&mut batch, used.try_recv().unwrap_or_default());
-        cancel.or(order(orders, Order::Rows(rows))).await?;
+        cancel.or(send_message(messages, WriterMsg::Rows(rows))).await?;
     }
-    // before the archive is sealed: whatever fails in the source must not leave a whole archive
+    // before the archive is sealed: whatever fails in the source must not leave a complete archive
     let orphans = cancel.or(source.close()).await?;
-    cancel.or(order(orders, Order::Seal)).await?;
+    cancel.or(send_message(messages, WriterMsg::Seal)).await?;
     Ok(orphans)
 }
 
-async fn order(orders: &mpsc::Sender<Order>, order: Order) -> Result<()> {
-    orders.send(order).await.map_err(|_| writer_gone())
+async fn send_message(messages: &mpsc::Sender<WriterMsg>, message: WriterMsg) -> Result<()> {
+    messages.send(message).await.map_err(|_| writer_gone())
 }
 
 /// A placeholder for the writing thread's own error, which has the reason.
@@ -151,13 +151,13 @@ fn writer_gone() -> Error {
 /// The writing thread: rows as they come, and the manifest only after `Seal`.
 fn write<W: Write + Send + 'static>(
     mut writer: ArchiveWriter<W>,
-    mut orders: mpsc::Receiver<Order>,
+    mut messages: mpsc::Receiver<WriterMsg>,
     used: &recycle::Sender<Batch>,
 ) -> Result<(W, Written)> {
     loop {
-        match orders.blocking_recv() {
-            Some(Order::Seal) => return Ok(writer.finish()?),
-            Some(Order::Rows(batch)) => {
+        match messages.blocking_recv() {
+            Some(WriterMsg::Seal) => return Ok(writer.finish()?),
+            Some(WriterMsg::Rows(batch)) => {
                 if let Err(error) = writer.write(&batch) {
                     return Err(match error.kind() {
                         ErrorKind::Write => writer.abandon().err().unwrap_or(error),

@@ -32,7 +32,7 @@ impl Spill {
     /// An empty spill. Its file, if it ever needs one, is where `TMPDIR` says.
     ///
     /// # Errors
-    /// If SQLite cannot make it.
+    /// If SQLite cannot create it.
     pub fn new() -> Result<Spill> {
         // SQLite's name for a temporary database of one's own
         let database = Connection::open("").map_err(unusable)?;

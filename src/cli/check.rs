@@ -115,7 +115,7 @@ async fn check(
             source_notices.iter().for_each(|notice| report.notice(notice));
             let (out, input) = std::io::pipe()
                 .map(|(input, out)| (out, input))
-                .map_err(|e| Error::new(Code::Internal, "cannot make a pipe").because(e))?;
+                .map_err(|e| Error::new(Code::Internal, "cannot create a pipe").because(e))?;
             let exported = write(source, out, cancel);
             let name = location.to_string();
             let read = read(args, name, Box::new(input), target, progress, cancel);

@@ -269,7 +269,7 @@ fn say(
 fn loaded_text(loaded: &StreamStats) -> String {
     let mut more = Vec::new();
     if loaded.skipped_rows > 0 {
-        more.push(format!("{} more existed already", loaded.skipped_rows));
+        more.push(format!("{} existed already", loaded.skipped_rows));
     }
     if loaded.skipped_orphans > 0 {
         more.push(format!("{} left out", show_count(loaded.skipped_orphans, "orphans")));

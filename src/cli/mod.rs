@@ -112,7 +112,8 @@ async fn stop_on_signal(cancel: Cancel) {
 
 /// Prints the manual page.
 fn man(report: &Report) -> Result<()> {
-    let page = page().map_err(|e| Error::new(Code::Internal, "cannot make the page").because(e))?;
+    let page =
+        page().map_err(|e| Error::new(Code::Internal, "cannot write the page").because(e))?;
     report.raw(page.as_bytes())
 }
 

@@ -232,7 +232,7 @@ impl Joiner<'_> {
     }
 
     /// The column with the id that a row had in a database like the target, before it went where
-    /// the archive was made.
+    /// the archive was exported.
     fn former_id(&self, stream: &Stream, table: &CatalogTable) -> Option<usize> {
         let word = self.catalog.backend.word();
         let [key] = table.key[..] else { return None };

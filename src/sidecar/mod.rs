@@ -90,7 +90,7 @@ pub fn conflicting_original(table: &str, key: &str, column: &str) -> Error {
             show_text(column)
         ),
     )
-    .hint(format!("import into an empty database"))
+    .hint("import into an empty database")
 }
 
 /// The name under which the UUID of a row without an id is stored where ids are numbers.

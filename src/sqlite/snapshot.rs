@@ -298,7 +298,7 @@ fn private_directory() -> Result<tempfile::TempDir> {
         .prefix("chronicle-dump-")
         .permissions(fs::Permissions::from_mode(0o700))
         .tempdir()
-        .map_err(|e| Error::new(Code::Connect, "cannot make a temporary directory").because(e))
+        .map_err(|e| Error::new(Code::Connect, "cannot create a temporary directory").because(e))
 }
 
 /// Copies until nothing changed meanwhile: what was copied then is of one moment.

@@ -13,7 +13,7 @@ use crate::load::{OnProblem, Problem, SAMPLES};
 use crate::plan::{Fate, Plan, StreamPlan};
 use crate::policy::OnUnrepresentable;
 
-/// What makes a value, a row or all of them loadable.
+/// The option that makes a value, a row or all of them loadable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Remedy {
     /// Times without a zone: to name it.

@@ -48,7 +48,7 @@ pub struct End {
     pub sealed: Sealed,
 }
 
-/// How many load batches are on their way at the same time: one with the target, one being made.
+/// How many load batches are on their way at the same time: one with the target, one being filled.
 /// Where a row that the target rejects decides about those behind it, only one.
 fn load_batches(plan: &Plan, on_problem: OnProblem) -> usize {
     match (on_problem, plan.options.on_unrepresentable) {

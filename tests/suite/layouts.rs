@@ -388,7 +388,7 @@ fn rows_that_are_kept_apart_are_there_already_the_second_time() {
         run(&[&import[..], &["--create"]].concat())
             .success()
             .stdout_has("2 events, 2 tool_events, ");
-        run(&import).success().stdout_has("0 tool_events (2 more existed already), ");
+        run(&import).success().stdout_has("0 tool_events (2 existed already), ");
     }
 }
 

@@ -12,7 +12,7 @@ pub enum ErrorKind {
     NotAnArchive,
     /// A checksum, the chain, a limit or a rule of the format is violated.
     Damaged,
-    /// A zstd frame is not one that a writer of archives makes: another program compressed it.
+    /// A zstd frame does not come from a writer of archives: another program compressed it.
     Recompressed,
     /// The archive ends before its manifest.
     Truncated,

@@ -1,5 +1,5 @@
 //! The numbers of the format: its version, and the longest lines, largest frames and widest streams that
-//! a writer makes and a reader takes.
+//! a writer obeys and a reader accepts.
 
 use crate::error::{ArchiveError, ErrorKind, Result};
 

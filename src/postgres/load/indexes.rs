@@ -42,7 +42,7 @@ impl PgTarget {
         tables.dedup();
         let create: Vec<&str> = found.iter().map(|index| index.definition.as_str()).collect();
         let (drop, create) = (format!("DROP INDEX {}", names.join(", ")), create.join("; "));
-        // all tables at once and without waiting, or a reader of two of them and we could wait for each other; made
+        // all tables at once and without waiting, or a reader of two of them and we could wait for each other; built
         // once while that costs nothing, so that what this role may not do is seen before the rows come
         let rehearsal = format!(
             "LOCK TABLE {} IN ACCESS EXCLUSIVE MODE NOWAIT; {drop}; {PLACE}; {create}",
@@ -76,7 +76,7 @@ impl PgTarget {
     async fn movable_indexes(&self, table: usize) -> Result<Vec<Index>> {
         let full = self.found.full_name(&self.catalog.tables[table].name);
         // what computes is left alone: a value that it cannot take is refused with its row; and with events of
-        // triggers that wait for the commit no index can be made
+        // triggers that wait for the commit no index can be built
         let sql = format!(
             "SELECT c.relname, pg_get_indexdef(c.oid), obj_description(c.oid, 'pg_class'), \
                     (SELECT string_agg(format('coalesce(octet_length(c.%I::text), 0)', a.attname), '+') \

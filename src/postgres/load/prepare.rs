@@ -1,4 +1,4 @@
-//! What is done to a target's tables before rows come and after: making them, the rights of this role, the lock that
+//! What is done to a target's tables before rows come and after: creating them, the rights of this role, the lock that
 //! keeps other writers out, columns that are added, triggers that must not fire.
 
 use super::PgTarget;
@@ -134,7 +134,7 @@ impl PgTarget {
             names.filter_map(|name| self.found.tables.iter().find(|t| t.name == *name)).collect();
         let found = triggers(&self.connection, &tables).await?;
         let as_replica = self.try_run("SET LOCAL session_replication_role = replica").await?;
-        // a replica's session still fires those that were made for it
+        // a replica's session still fires those that are meant for it
         let firing: Vec<Trigger> =
             found.iter().filter(|t| !as_replica || t.fires != 'O').cloned().collect();
         for trigger in &firing {

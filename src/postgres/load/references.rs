@@ -188,9 +188,9 @@ impl PgLoading {
         let own = &sidecar.tables;
         // an existing entry for such a key belongs to a deleted row
         Ok(format!(
-            "WITH made AS ({insert} RETURNING p.*) INSERT INTO {} SELECT {}, {}, {}, \
+            "WITH created AS ({insert} RETURNING p.*) INSERT INTO {} SELECT {}, {}, {}, \
                     jsonb_build_object('{WHOLE_ROW}', jsonb_build_object('{DEFAULT}', {}))::text \
-               FROM made m ON CONFLICT (schema_name, table_name, key) \
+               FROM created m ON CONFLICT (schema_name, table_name, key) \
                            DO UPDATE SET entry = excluded.entry",
             own.sidecar,
             own.schema_name(),

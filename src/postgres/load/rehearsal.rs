@@ -210,7 +210,7 @@ impl Merge<'_> {
             ));
         }
         unique.iter().for_each(|unique| sql.push_str(&format!("{};", unique.definition)));
-        self.db().run("cannot make a copy of the table to check with", &sql).await
+        self.db().run("cannot create a copy of the table to check with", &sql).await
     }
 
     /// The columns that the server numbers, as SQL writes them.

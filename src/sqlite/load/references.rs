@@ -31,7 +31,7 @@ pub(super) struct ReferenceCheck {
     /// The temporary table of rows whose parent was missing when they came: key and place.
     pending: String,
     /// SQL that creates this table.
-    make: String,
+    create: String,
     /// SQL that inserts a row into it, once it exists.
     note: Option<String>,
     /// Values of existing parents.
@@ -64,7 +64,7 @@ impl ReferenceCheck {
                     quoted(&parent.name),
                     same.join(" AND ")
                 ),
-                make: format!(
+                create: format!(
                     "CREATE TEMP TABLE orphan_{number}_{n} AS SELECT '' AS key, {} FROM {} AS t \
                      WHERE false",
                     keys.places("t"),
@@ -123,7 +123,7 @@ impl ReferenceCheck {
 
     fn make_pending(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         if self.note.is_none() {
-            connection.execute_batch(&self.make)?;
+            connection.execute_batch(&self.create)?;
             let width: i64 = connection.query_row(
                 "SELECT count(*) FROM pragma_table_info(?1, 'temp')",
                 [self.pending.trim_start_matches("temp.")],

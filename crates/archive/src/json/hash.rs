@@ -10,7 +10,7 @@ use super::{JsonIssues, Scanner, Token, Tokens};
 
 /// Hashes what JSON texts mean; builds no tree and keeps its buffers.
 ///
-/// It finds accidents, not attackers: another text with the same hash can be made.
+/// It finds accidents, not attackers: another text with the same hash can be constructed.
 ///
 /// ```
 /// use chronicle_archive::json::JsonHash;

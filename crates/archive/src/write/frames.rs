@@ -42,15 +42,15 @@ pub struct Link {
 
 /// What a worker is asked for.
 enum Job {
-    /// To seal a chunk and make a frame of it.
+    /// To seal a chunk and compress it into a frame.
     Seal(Chunk),
     /// To return the link behind the last chunk.
     Link(SyncSender<Link>),
-    /// To make a frame of some bytes, unchanged.
+    /// To compress some bytes into a frame, unchanged.
     Compress(Vec<u8>),
 }
 
-/// What a worker has made of a job, on its way to the output: a frame, or the two of a chunk and its checkpoint.
+/// The result of a job, on its way to the output: a frame, or the two of a chunk and its checkpoint.
 struct Compressed {
     bytes: Vec<u8>,
     /// The seek table's entry of each frame.
@@ -69,8 +69,8 @@ struct Ended<W> {
     entries: Vec<Entry>,
 }
 
-/// Workers that make two independent frames of every chunk, one of its lines and one of its checkpoint, and a thread
-/// that writes the frames in the order in which their chunks were submitted.
+/// Workers that compress every chunk into two independent frames, one of its lines and one of its checkpoint, and a
+/// thread that writes the frames in the order in which their chunks were submitted.
 ///
 /// Chunk n goes to worker n modulo the number of workers and is fetched from there again: that
 /// keeps the order without a buffer for frames that are early. Each worker hashes its chunk, waits
