@@ -74,7 +74,8 @@ impl Orphans {
 
 /// What to do about a reference that the target enforces.
 pub const ENFORCED: &str = "the target enforces this reference, so orphans cannot be kept: \
-     --orphans=skip leaves them out and counts them, --orphans=adopt creates the sessions that they refer to";
+     --orphans=skip leaves them out and counts them, --orphans=adopt creates the sessions that they \
+     refer to";
 
 /// How many orphans are named; all are counted.
 pub const ORPHANS_NAMED: usize = 5;

@@ -192,7 +192,7 @@ pub(super) fn control_lines_that_say_something_else_are_refused() {
             let archive = with_table(&Hand::control(line, from, to));
             // what is not a manifest counts as records, and what follows it is read
             let says = match line {
-                Manifest => "where the next zstd frame should start",
+                Manifest => "where the next one should start",
                 Checkpoint(_) => "its last line is not a STATE line",
             };
             assert_refused(to, &archive, DAMAGED, says);
@@ -205,12 +205,7 @@ pub(super) fn control_lines_that_say_something_else_are_refused() {
         }
         Checkpoint(_) => text,
     });
-    assert_refused(
-        "an array",
-        &with_table(&array),
-        DAMAGED,
-        "where the next zstd frame should start",
-    );
+    assert_refused("an array", &with_table(&array), DAMAGED, "where the next one should start");
     let long = format!("\"bookmarks\":{{\"a\":\"{}\"}}", "x".repeat(1 << 20));
     let pieces = Hand::control(Checkpoint(1), "\"bookmarks\":{}", &long);
     assert_joined_refused("a long line", &pieces, DAMAGED, "over the limit of a control line");

@@ -351,7 +351,7 @@ fn the_sidecar_of_each_schema_is_in_a_schema_of_its_own() {
 }
 
 #[test]
-fn a_role_that_may_not_create_a_schema_gets_tables_with_the_data() {
+fn a_role_without_schema_rights_gets_tables_with_the_data() {
     let scratch = Scratch::new("no_schema");
     let source = scratch.sqlite("source.db", &["sqlite-hooks.sql"], &with_original());
     let server = Cluster::get().database_of(ADMIN, "no_schema");

@@ -311,7 +311,7 @@ fn keys_are_compared_as_the_database_compares_them() {
     let archive = tables.export(&source);
     for (n, (there, spelled)) in [
         ("'tea', 'en'", "\"w\" is \"tea\" in the target and \"Tea\" in the archive"),
-        ("'Tea', 'en '", "\"l\" is \"en \" there and \"en\" here"),
+        ("'Tea', 'en '", "\"l\" is \"en \" in the target and \"en\" in the archive"),
     ]
     .into_iter()
     .enumerate()
