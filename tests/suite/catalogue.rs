@@ -406,7 +406,7 @@ fn in_words(fate: &Became, column: &str) -> String {
         Became::Changed if column == "session_id" => "orphan".into(),
         Became::Changed => "remapped".into(),
         Became::Rejected(reason) if reason.ends_with(" was left out") => "left out".into(),
-        Became::Rejected(reason) if reason.contains(" is none of ") => {
+        Became::Rejected(reason) if reason.contains(" is not allowed by ") => {
             "adapted: not allowed by the target's CHECK".into()
         }
         Became::Rejected(reason) => {
