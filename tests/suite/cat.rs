@@ -234,8 +234,8 @@ fn one_stream_of_a_file_is_found_and_nothing_of_it_is_missing() {
     let all = frames(&bytes);
     let expected: Vec<Vec<String>> =
         ["sessions", "events"].iter().map(|stream| records(&archive.lines(), stream)).collect();
-    let told = "only the chunks of sessions were read";
-    cat(&archive.path, &["--stream", "sessions"]).success().stderr_has(told);
+    let message = "only the chunks of sessions were read";
+    cat(&archive.path, &["--stream", "sessions"]).success().stderr_has(message);
     cat(&archive.path, &[]).success().stderr_lacks("only the chunks");
     // sessions do not need the events: a damaged last chunk of those is not even looked at
     let mut far = bytes.clone();
@@ -291,7 +291,7 @@ fn a_damaged_archive_shows_whole_chunks_then_the_error() {
 }
 
 #[test]
-fn a_reader_who_has_seen_enough_ends_it_quietly() {
+fn cat_ends_silently_when_its_reader_leaves() {
     let archive = Archive::new("cat-head");
     let mut running = Program::new(["cat"]).arg(&archive.path).stdout_by_hand().spawn();
     let mut stdout = running.take_stdout();

@@ -526,7 +526,7 @@ fn cell(found: &BTreeSet<&String>, reasons: &mut Vec<String>) -> String {
         "orphan",
         "left out",
     ];
-    let told = ORDER.into_iter().filter_map(|word| {
+    let shown_words = ORDER.into_iter().filter_map(|word| {
         let numbers = words.get(word)?;
         let numbers: Vec<String> = numbers.iter().map(usize::to_string).collect();
         Some(if numbers.is_empty() {
@@ -535,7 +535,7 @@ fn cell(found: &BTreeSet<&String>, reasons: &mut Vec<String>) -> String {
             format!("{word} ({})", numbers.join(", "))
         })
     });
-    told.collect::<Vec<String>>().join(", ")
+    shown_words.collect::<Vec<String>>().join(", ")
 }
 
 /// A piece of SQL for a table.

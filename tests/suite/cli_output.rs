@@ -264,18 +264,18 @@ fn an_error_is_a_json_object_too() {
     for command in ["export", "verify", "inspect"] {
         let output = run([command, path(&gone), "--json"]).fails_with(7);
         // where the result would be: of export on stderr, before the words for people
-        let told =
+        let report =
             if command == "export" { output.stderr.lines().next().unwrap() } else { output.text() };
-        let told = json(told);
-        assert_eq!(told["command"], command);
-        assert_eq!(told["error"]["code"], "location.not_found");
-        assert_eq!(told["error"]["exit"], 7);
-        assert!(told["error"]["message"].as_str().unwrap().contains(path(&gone)));
+        let report = json(report);
+        assert_eq!(report["command"], command);
+        assert_eq!(report["error"]["code"], "location.not_found");
+        assert_eq!(report["error"]["exit"], 7);
+        assert!(report["error"]["message"].as_str().unwrap().contains(path(&gone)));
     }
     let to = ["import", path(&scratch.archive), "--to", path(&gone), "--json"];
-    let told = json(run(to).fails_with(7).text());
-    assert_eq!(told["error"]["code"], "location.not_found");
-    assert!(told["error"]["hint"].as_str().unwrap().contains("--create"));
+    let report = json(run(to).fails_with(7).text());
+    assert_eq!(report["error"]["code"], "location.not_found");
+    assert!(report["error"]["hint"].as_str().unwrap().contains("--create"));
 }
 
 // ---- exit codes and messages ------------------------------------------------------------------
@@ -468,7 +468,7 @@ fn the_shipped_program_skips_no_check() {
 
 #[cfg(not(feature = "bench"))]
 #[test]
-fn every_step_is_taken_in_the_program_as_it_is_shipped() {
+fn the_shipped_program_takes_every_step() {
     use chronicle_dump::load::bench_skip::{Step, skips};
     const NONE: bool =
         !skips(Step::Readback) && !skips(Step::Conflicts) && !skips(Step::References);

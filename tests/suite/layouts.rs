@@ -313,7 +313,7 @@ fn check_diff_and_verify_take_the_layout_of_a_database_too() {
 fn a_layout_file_with_an_unknown_column_is_refused() {
     let folder = workdir("fork-wrong");
     let file = folder.path().join("fork.toml");
-    for (right, wrong, told) in [
+    for (right, wrong, message) in [
         ("fold = \"data\"", "fold = \"dta\"", "events: fold names the column \"dta\""),
         (
             "default_from = \"id\"",
@@ -336,7 +336,7 @@ fn a_layout_file_with_an_unknown_column_is_refused() {
         run(&["export", "none.db", "-o", "/dev/null", "--layout", words(&file)])
             .fails_with(9)
             .stderr_has(words(&file))
-            .stderr_has(told);
+            .stderr_has(message);
     }
 }
 

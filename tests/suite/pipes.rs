@@ -331,8 +331,8 @@ fn is_refused(what: &str, output: &Output) -> bool {
     match output.code {
         Some(3 | 4) => true,
         Some(0) => {
-            let told = said.contains("seek table") || what.ends_with("flipped");
-            assert!(told, "{what}: no warning\n{said}");
+            let warned = said.contains("seek table") || what.ends_with("flipped");
+            assert!(warned, "{what}: no warning\n{said}");
             false
         }
         code => panic!("{what}: exit code {code:?}\n{said}"),
@@ -416,7 +416,7 @@ fn an_output_that_cannot_be_written_is_named() {
 }
 
 #[test]
-fn a_named_pipe_is_written_to_as_it_is() {
+fn an_export_writes_into_a_named_pipe() {
     let folder = workdir("fifo");
     let fifo = folder.path().join("fifo");
     let made = std::process::Command::new("mkfifo").arg(&fifo).status().unwrap();

@@ -291,7 +291,8 @@ fn the_second_reader_is_short() {
 
 #[test]
 fn golden_archives_keep_their_digests_and_load() {
-    let told = fs::read_to_string(Path::new(ROOT).join("fixtures/archives/digests.txt")).unwrap();
+    let recorded =
+        fs::read_to_string(Path::new(ROOT).join("fixtures/archives/digests.txt")).unwrap();
     let folder = workdir("kept");
     let mut found = String::new();
     for archive in kept() {
@@ -314,9 +315,9 @@ fn golden_archives_keep_their_digests_and_load() {
         assert_eq!(first_reader(&again)["row_digests"], first["row_digests"], "{name}");
     }
     let update = std::env::var_os("UPDATE_DOCS").is_some_and(|value| value == "1");
-    if update && told.lines().all(|line| found.contains(line)) {
+    if update && recorded.lines().all(|line| found.contains(line)) {
         fs::write(Path::new(ROOT).join("fixtures/archives/digests.txt"), &found).unwrap();
         return;
     }
-    assert_eq!(found, told);
+    assert_eq!(found, recorded);
 }

@@ -189,7 +189,7 @@ fn generated_json() -> impl Strategy<Value = String> {
 
 fn real() -> impl Strategy<Value = f64> {
     prop_oneof![
-        any::<f64>().prop_filter("NaN stands in real columns only", |v| !v.is_nan()),
+        any::<f64>().prop_filter("NaN is in real columns only", |v| !v.is_nan()),
         select(vec![0.0, -0.0, 1.0, 0.1, 1e16, 1e-7, 5e-324, f64::MAX, f64::MIN, 1e22]),
         select(vec![f64::INFINITY, f64::NEG_INFINITY]),
     ]

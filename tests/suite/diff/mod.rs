@@ -188,16 +188,16 @@ fn try_to_compare(
     mut b: Rows,
     options: &CompareOptions,
 ) -> Result<(Compared, Vec<Difference>)> {
-    let mut told = Vec::new();
+    let mut differences = Vec::new();
     let mut tell = |difference| {
-        told.push(difference);
+        differences.push(difference);
         Ok(())
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (progress, cancel) = (Progress::default(), Cancel::default());
     let compared =
         runtime.block_on(compare(&mut a, &mut b, options, &mut tell, &progress, &cancel))?;
-    Ok((compared, told))
+    Ok((compared, differences))
 }
 
 fn cell() -> impl Strategy<Value = Cell> {

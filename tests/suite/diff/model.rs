@@ -55,12 +55,12 @@ proptest! {
         }
         let a = Rows::new(streams(orders[0]), &sides[0], sizes[0]);
         let b = Rows::new(streams_b, &rows_b, sizes[1]);
-        let (compared, told) = compare_rows(a, b, &CompareOptions::default());
+        let (compared, differences) = compare_rows(a, b, &CompareOptions::default());
         for s in &compared.streams {
             let found = [s.equal_rows, s.changed_rows, s.only_a_rows, s.only_b_rows];
             prop_assert_eq!(found, counts[&s.stream], "{}", s.stream);
             let told_as = |is: fn(&DifferenceKind) -> bool| {
-                told.iter().filter(|d| d.stream == s.stream && is(&d.kind)).count() as u64
+                differences.iter().filter(|d| d.stream == s.stream && is(&d.kind)).count() as u64
             };
             prop_assert_eq!(told_as(|k| matches!(k, DifferenceKind::Changed(c) if !c.is_empty())), found[1]);
             prop_assert_eq!(told_as(|k| *k == DifferenceKind::OnlyA), found[2]);
@@ -77,15 +77,16 @@ fn extra_rows_in_b_may_be_counted_without_being_shown() {
     let side = |rows: &[Row]| Rows::new(vec![stream("s", &[0], &[0])], &[rows.to_vec()], 2);
     let options = CompareOptions { more_in_b: true, ..CompareOptions::default() };
     let one = [row(1, "a"), row(3, "a")];
-    let (compared, told) =
+    let (compared, differences) =
         compare_rows(side(&one), side(&[row(1, "a"), row(2, "a"), row(3, "a")]), &options);
-    assert!(told.is_empty() && compared.b_holds_a() && !compared.is_equal());
-    let (compared, told) = compare_rows(side(&one), side(&[row(1, "b"), row(2, "a")]), &options);
+    assert!(differences.is_empty() && compared.b_holds_a() && !compared.is_equal());
+    let (compared, differences) =
+        compare_rows(side(&one), side(&[row(1, "b"), row(2, "a")]), &options);
     assert!(!compared.b_holds_a() && compared.streams[0].only_b_rows == 1);
     let column = ChangedColumn { column: "content".into(), a: "\"a\"".into(), b: "\"b\"".into() };
     let difference = |key: &str, kind| Difference { stream: "s".into(), key: key.into(), kind };
     assert_eq!(
-        told,
+        differences,
         [
             difference("1", DifferenceKind::Changed(vec![column])),
             difference("3", DifferenceKind::OnlyA)

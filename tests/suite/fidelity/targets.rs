@@ -96,7 +96,7 @@ fn any_hooks_file_comes_back_byte_for_byte_from_postgres() {
         let scratch = Scratch::new("hostile_there_and_back");
         let source = scratch.path("source.db");
         hostile_hooks_database(&source, 1_400, seed).expect("a database");
-        // who has no id gets one
+        // a row without an id would get a new one
         fill(
             words(&source),
             "DELETE FROM sessions WHERE id IS NULL; DELETE FROM events WHERE id IS NULL",

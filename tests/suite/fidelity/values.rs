@@ -180,7 +180,7 @@ fn a_rule_that_only_the_server_knows_rejects_rows_too() {
 }
 
 #[test]
-fn what_was_edited_since_is_exported_as_it_is_now() {
+fn values_edited_since_are_exported_as_edited() {
     let scratch = Scratch::new("edited");
     let mut sql = session(1);
     for n in 11..15 {

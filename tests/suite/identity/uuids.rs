@@ -233,7 +233,7 @@ fn a_row_without_an_id_comes_back_without_one() {
         }
         std::fs::remove_file(&back).expect("remove the file");
     }
-    // who preserves nothing has the ids for ever
+    // without preserve the ids stay for ever
     let plain = postgres("postgres-upstream.sql", "keyless", "");
     scratch.shift(&source, &plain.url(), &options[2..]).success();
     let back = scratch.sqlite("back.db", HOOKS, "");

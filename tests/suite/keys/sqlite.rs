@@ -370,10 +370,10 @@ fn diff_meets_rows_by_composite_keys_in_any_order() {
     );
     let found = json_of(&tables.run(&["diff", &a, &b, "--json"], &[]).fails_with(15));
     let differences = found["streams"][0]["differences"].as_array().unwrap();
-    let told: Vec<(&str, &str)> = (differences.iter())
+    let changes: Vec<(&str, &str)> = (differences.iter())
         .map(|d| (d["kind"].as_str().unwrap(), d["key"].as_str().unwrap()))
         .collect();
-    assert_eq!(told, [("changed", "k3, 2"), ("only_a", "k4, 2"), ("only_b", "k4, 99")]);
+    assert_eq!(changes, [("changed", "k3, 2"), ("only_a", "k4, 2"), ("only_b", "k4, 99")]);
     tables.run(&["diff", &a, &b], &[]).fails_with(15).stdout_has("k3, 2");
 }
 
