@@ -11,10 +11,10 @@ use crate::load::{
     ImportStats, Loading, OnProblem, Problem, Problems, Rejected, RowPlace, Rows, Target,
 };
 use crate::plan::{Plan, key_of, plan};
-use crate::policy::{OnUnrepresentable, PlanOptions};
+use crate::policy::PlanOptions;
 use crate::progress::Progress;
 use crate::transform::worker::{End, LoadBatch, TransformWorker};
-use crate::transform::{Change, Transformer, load_existing_keys};
+use crate::transform::{Change, Transformer, ZoneEvidence, load_existing_keys};
 use chronicle_archive::Batch;
 use chronicle_archive::{Sealed, Written};
 
@@ -208,7 +208,7 @@ impl Import {
         let plan = Arc::clone(&self.plan);
         let LoadBatch { batch, target, .. } = load_batch;
         let stream = &plan.streams[batch.stream()];
-        let rejects = plan.options.on_unrepresentable == OnUnrepresentable::Reject;
+        let rejects = plan.options.rejects_rows();
         let mut unloaded = Vec::new();
         for Rejected { row, cause } in refused {
             let row = target.from.get(row).copied().unwrap_or(0);
@@ -258,9 +258,22 @@ impl Import {
         for (loaded, rows) in stats.streams.iter_mut().zip(&self.redundant_rows) {
             loaded.skipped_rows += rows;
         }
-        stats.notices.extend(transformer.shifted());
-        stats.notices.extend(transformer.clock().filter(|_| self.on_problem == OnProblem::Collect));
+        stats.notices.extend(transformer.clock().shifted());
         let mut problems = transformer.problems();
+        if let Some(evidence) =
+            transformer.clock().contradiction().filter(|_| !self.plan.options.trust_zone)
+        {
+            let error = contradicted(&evidence);
+            match self.on_problem {
+                OnProblem::Stop => return Err(error),
+                OnProblem::Collect => {
+                    let mut found = Problems::default();
+                    let stream = self.plan.streams.first().map_or("", |s| s.name());
+                    found.refused(stream, &error);
+                    problems.extend(found.all());
+                }
+            }
+        }
         problems.append(&mut stats.problems);
         // as an import would meet them
         problems.sort_by_key(|p| {
@@ -286,4 +299,17 @@ impl Import {
             sealed,
         })
     }
+}
+
+/// The error of times that were read in a zone which most rows contradict.
+fn contradicted(evidence: &ZoneEvidence) -> Error {
+    let ZoneEvidence { offset, zone, rows } = evidence;
+    Error::new(
+        Code::Value,
+        format!(
+            "event times look like {offset} in {rows} rows, which contradicts --assume-tz; nothing \
+             was changed"
+        ),
+    )
+    .hint(format!("--assume-tz {zone}; if yours is right, add --trust-zone"))
 }

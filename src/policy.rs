@@ -26,11 +26,11 @@ pub trait Policy: Copy + PartialEq + Send + Sync + 'static {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnUnrepresentable {
     /// Stop the import.
-    #[default]
     Fail,
     /// Load the nearest value and count it.
     Adapt,
     /// Load the nearest value, count it, and store the original in the sidecar table.
+    #[default]
     Preserve,
     /// Leave the row out and write it into an archive of its own.
     Reject,
@@ -38,13 +38,14 @@ pub enum OnUnrepresentable {
 
 impl Policy for OnUnrepresentable {
     const WORDS: &'static [(Self, &'static str, &'static str)] = &[
-        (Self::Fail, "fail", "Stop the import"),
-        (Self::Adapt, "adapt", "Load the nearest value that the target can store, and count it"),
         (
             Self::Preserve,
             "preserve",
-            "The same, and store the original in the sidecar table: an export of the target restores it",
+            "Load the nearest value, and store the original in the sidecar table: an export of the \
+             target restores it",
         ),
+        (Self::Adapt, "adapt", "Load the nearest value that the target can store, and count it"),
+        (Self::Fail, "fail", "Stop the import"),
         (Self::Reject, "reject", "Leave the row out and write it to --rejects FILE"),
     ];
 }
@@ -59,8 +60,10 @@ impl OnUnrepresentable {
 /// How to handle columns that the target lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnMissingColumn {
-    /// Stop the import, unless the column can be recomputed.
+    /// Store the values in the sidecar table.
     #[default]
+    Preserve,
+    /// Stop the import, unless the column can be recomputed from the rest.
     Fail,
     /// Store the values under one key of the row's JSON column, or in the sidecar table.
     Fold,
@@ -72,6 +75,11 @@ pub enum OnMissingColumn {
 
 impl Policy for OnMissingColumn {
     const WORDS: &'static [(Self, &'static str, &'static str)] = &[
+        (
+            Self::Preserve,
+            "preserve",
+            "Store the values in the sidecar table: an export of the target restores them",
+        ),
         (Self::Fail, "fail", "Stop the import, unless the column can be recomputed"),
         (
             Self::Fold,
@@ -91,12 +99,19 @@ pub enum EventTypes {
     Keep,
     /// Map old types to today's, by Chronicle's own rule.
     Upstream,
+    /// Map all types to the four of Chronicle's migration tutorial.
+    Tutorial,
 }
 
 impl Policy for EventTypes {
     const WORDS: &'static [(Self, &'static str, &'static str)] = &[
         (Self::Keep, "keep", "Copy them unchanged"),
         (Self::Upstream, "upstream", "Map old types to the names that Chronicle gave them later"),
+        (
+            Self::Tutorial,
+            "tutorial",
+            "Map all types to the four that the tables of Chronicle's migration tutorial allow",
+        ),
     ];
 }
 
@@ -181,8 +196,28 @@ pub struct PlanOptions {
     pub assume_zone: AssumeZone,
     /// Rows that refer to missing rows; by default it depends on the target.
     pub orphans: Option<OnOrphans>,
+    /// Whether the zone is taken even if the rows themselves contradict it.
+    pub trust_zone: bool,
+    /// Whether rows with a value that has no nearest one are left out and set aside.
+    pub rejects: bool,
     /// The database that the ids belong to, if it is not the one in the archive's header.
     pub instance: Option<Uuid>,
+}
+
+impl PlanOptions {
+    /// The choices that lose and change nothing: what has no exact place in the target stops the import.
+    pub fn strict() -> PlanOptions {
+        PlanOptions {
+            on_unrepresentable: OnUnrepresentable::Fail,
+            on_missing_column: OnMissingColumn::Fail,
+            ..PlanOptions::default()
+        }
+    }
+
+    /// Whether a row may be left out because of its values.
+    pub fn rejects_rows(&self) -> bool {
+        self.rejects || self.on_unrepresentable == OnUnrepresentable::Reject
+    }
 }
 
 #[cfg(test)]

@@ -14,6 +14,10 @@ pub struct Args {
     #[arg(long, short, global = true)]
     pub quiet: bool,
 
+    /// Say everything: what was done to each column and why, line by line
+    #[arg(long, short, global = true, conflicts_with = "quiet")]
+    pub verbose: bool,
+
     /// Print the result as one JSON object: on stdout, for `export` and `cat` on stderr
     #[arg(long, global = true)]
     pub json: bool,

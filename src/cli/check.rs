@@ -9,8 +9,9 @@ use serde_json::json;
 
 use super::args::CheckArgs;
 use super::export::{rows_object, rows_text};
-use super::import::{archive_name, notices, open_archive, opening, plan_lines, say_change};
+use super::import::{archive_name, notices, open_archive, opening, plan_lines};
 use super::report::Report;
+use super::summary::{self, Line};
 use crate::archive_input::ArchiveInput;
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
@@ -183,15 +184,13 @@ impl Checked {
         let mut all = source_notices;
         if let Some(imported) = &self.imported {
             let import_notices = notices(imported);
-            plan_lines(&imported.plan)
-                .iter()
-                .chain(&import_notices)
-                .for_each(|line| report.notice(line));
+            plan_lines(&imported.plan).iter().for_each(|line| report.notice(line));
+            let orphans = imported.stats.orphans.iter().map(|o| Line::Note(o.sentence()));
+            let changes = summary::changes(&imported.changes, report.is_verbose());
+            let notes = import_notices.iter().cloned().map(Line::Note);
+            let lines: Vec<Line> = orphans.chain(changes).chain(notes).collect();
+            summary::print(&lines, report);
             all.extend(import_notices);
-            imported.changes.iter().for_each(|change| say_change(change, report));
-            for orphans in &imported.stats.orphans {
-                report.notice(&orphans.sentence());
-            }
         }
         for found in self.profile.iter().flat_map(|profile| &profile.nonportable) {
             report.notice(&format!(

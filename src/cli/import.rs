@@ -12,20 +12,20 @@ use super::args::ImportArgs;
 use super::export::Output;
 use super::policy_args::TargetArgs;
 use super::report::Report;
+use super::summary::{self, Line};
 use crate::archive_input::ArchiveInput;
 use crate::cancel::Cancel;
 use crate::catalog::Backend;
 use crate::error::{Code, Error, Result};
 use crate::import::{ImportOptions, Imported, import};
 use crate::layout::{self};
-use crate::load::{DryRun, StreamStats, Target, TargetOptions};
+use crate::load::{DryRun, Problem, StreamStats, Target, TargetOptions};
 use crate::location::{Environment, Location};
 use crate::plan::{Fate, Plan};
-use crate::policy::{OnOrphans, OnUnrepresentable};
+use crate::policy::{OnOrphans, OnUnrepresentable, PlanOptions};
 
 use crate::progress::Progress;
 use crate::source::Orphans;
-use crate::transform::{Change, ChangeKind};
 use chronicle_archive::read::reader::{parse_digest, shown_digest};
 use chronicle_archive::{Index, Limits};
 use chronicle_archive::{show_count, show_path};
@@ -98,29 +98,33 @@ pub(super) fn opening(args: &TargetArgs, location: &Location) -> Result<TargetOp
 
 fn options(args: &ImportArgs) -> Result<ImportOptions> {
     Ok(ImportOptions {
-        plan: args.plan.options()?,
+        plan: PlanOptions { rejects: args.rejects.is_some(), ..args.plan.options()? },
         expect: args.expect.as_deref().map(expected_digest).transpose()?,
     })
 }
 
 /// The file for rows that are left out; none in a dry run, which only counts them.
 fn rejects(args: &ImportArgs) -> Result<Option<Output>> {
-    let rejecting = args.plan.on_unrepresentable == OnUnrepresentable::Reject;
-    match (&args.rejects, rejecting) {
-        (Some(path), true) => {
+    let policy = args.plan.options()?.on_unrepresentable;
+    match (&args.rejects, policy) {
+        (
+            Some(path),
+            OnUnrepresentable::Reject | OnUnrepresentable::Preserve | OnUnrepresentable::Adapt,
+        ) => {
             refuse_existing(path)?;
             (!args.dry_run).then(|| Output::open(Some(path), "--rejects")).transpose()
         }
-        (None, true) => Err(Error::new(
+        (None, OnUnrepresentable::Reject) => Err(Error::new(
             Code::Usage,
             "--on-unrepresentable=reject needs a file for the rows that it leaves out",
         )
         .hint("add --rejects FILE: an archive that can be inspected, corrected and imported")),
-        (Some(_), false) => Err(Error::new(
+        (Some(_), OnUnrepresentable::Fail) => Err(Error::new(
             Code::Usage,
-            "--rejects needs --on-unrepresentable=reject: nothing else leaves rows out",
+            "--rejects has no use with --strict or --on-unrepresentable fail: the first such value \
+             stops the import",
         )),
-        (None, false) => Ok(None),
+        (None, _) => Ok(None),
     }
 }
 
@@ -215,25 +219,14 @@ fn say(
             report.notice(&line);
         }
     }
-    notices.iter().for_each(|n| report.notice(n));
-    for orphans in &stats.orphans {
-        report.notice(&format!(
-            "{}; {}",
-            orphans.sentence(),
-            orphans_fate(args, imported, orphans)
-        ));
-    }
-    imported.changes.iter().for_each(|change| say_change(change, report));
-    for rejected in &imported.rejected {
-        report.warning(&format!(
-            "{}{}: {} ({} left out, the first with key {})",
-            rejected.stream,
-            rejected.column.as_ref().map_or_else(String::new, |c| format!(": column \"{c}\"")),
-            rejected.reason,
-            show_count(rejected.rows, "rows"),
-            rejected.samples.first().map_or("", String::as_str)
-        ));
-    }
+    let mut lines: Vec<Line> = imported.rejected.iter().map(rejected_line).collect();
+    lines.extend(stats.orphans.iter().map(|orphans| {
+        let fate = orphans_fate(args, imported, orphans);
+        Line::Note(format!("{}; {fate}", orphans.sentence()))
+    }));
+    lines.extend(summary::changes(&imported.changes, report.is_verbose()));
+    lines.extend(notices.iter().cloned().map(Line::Note));
+    summary::print(&lines, report);
     if let Some(warning) = index_warning(imported.sealed.index) {
         report.warning(warning);
     }
@@ -299,29 +292,16 @@ fn orphans_fate(args: &ImportArgs, imported: &Imported, orphans: &Orphans) -> &'
     }
 }
 
-/// Says what was done to values: a loss or a change as a warning, what is kept as a notice.
-pub(super) fn say_change(change: &Change, report: &Report) {
-    let done = match change.kind {
-        ChangeKind::Adapted => "adapted",
-        ChangeKind::Preserved => "adapted, originals stored in the sidecar table",
-        ChangeKind::Mapped => "mapped",
-        ChangeKind::Remapped => "remapped",
-        ChangeKind::Defaulted => "filled in",
-        ChangeKind::Folded => "stored with the rows",
-        ChangeKind::Dropped => "lost",
-    };
-    let text = format!(
-        "{}: column \"{}\": {} ({} {done}, the first in the row with key {})",
-        change.stream,
-        change.column,
-        change.reason,
-        show_count(change.values, "values"),
-        change.first_key
-    );
-    match change.kind {
-        ChangeKind::Adapted | ChangeKind::Dropped => report.warning(&text),
-        _ => report.notice(&text),
-    }
+/// What is said of rows that were left out for one reason.
+fn rejected_line(rejected: &Problem) -> Line {
+    Line::Warning(format!(
+        "{}{}: {} ({} left out, the first with key {})",
+        rejected.stream,
+        rejected.column.as_ref().map_or_else(String::new, |c| format!(": column \"{c}\"")),
+        rejected.reason,
+        show_count(rejected.rows, "rows"),
+        rejected.samples.first().map_or("", String::as_str)
+    ))
 }
 
 /// The plan, a line for every column that is not copied unchanged.

@@ -11,6 +11,7 @@ mod inspect;
 mod policy_args;
 mod report;
 mod schema;
+mod summary;
 mod verify;
 
 use std::ffi::OsString;
@@ -34,7 +35,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
             return if said.use_stderr() { Code::Usage.exit() } else { 0 };
         }
     };
-    let report = Report::new(args.command.name(), args.quiet, args.json, args.command.json_to());
+    let report = Report::new(&args);
     match work(&args, &report) {
         Ok(code) => code,
         Err(error) => {

@@ -16,22 +16,31 @@ pub struct PlanArgs {
     #[arg(long, value_parser = words::<OnOrphans>())]
     pub orphans: Option<OnOrphans>,
 
-    /// How to handle values that the target cannot store
-    #[arg(long, value_parser = words::<OnUnrepresentable>(), default_value = "fail")]
-    pub on_unrepresentable: OnUnrepresentable,
+    /// Refuse whatever the target cannot store exactly, values and columns: both options below are
+    /// `fail` unless they say otherwise
+    #[arg(long)]
+    pub strict: bool,
 
-    /// How to handle columns that the target lacks
-    #[arg(long, value_parser = words::<OnMissingColumn>(), default_value = "fail")]
-    pub on_missing_column: OnMissingColumn,
+    /// How to handle values that the target cannot store [default: preserve]
+    #[arg(long, value_parser = words::<OnUnrepresentable>())]
+    pub on_unrepresentable: Option<OnUnrepresentable>,
 
-    /// How to handle the types of events
+    /// How to handle columns that the target lacks [default: preserve]
+    #[arg(long, value_parser = words::<OnMissingColumn>())]
+    pub on_missing_column: Option<OnMissingColumn>,
+
+    /// How to map the types of events
     #[arg(long, value_parser = words::<EventTypes>(), default_value = "keep")]
-    pub event_types: EventTypes,
+    pub map_event_types: EventTypes,
 
-    /// The time zone of times that were written without one: Europe/Berlin, UTC, +02:00, or
+    /// The time zone of times that were written without one: Europe/Berlin, UTC, -05:00, or
     /// `archive` for the zone of the machine that exported
-    #[arg(long, value_name = "ZONE")]
+    #[arg(long, value_name = "ZONE", allow_hyphen_values = true)]
     pub assume_tz: Option<String>,
+
+    /// Use the time zone of --assume-tz even if the rows' own times contradict it
+    #[arg(long)]
+    pub trust_zone: bool,
 
     /// The database that the archive's ids belong to, as a UUID; ids that are not UUIDs get a UUID
     /// derived from both [default: the one in the archive's header]
@@ -54,12 +63,15 @@ impl PlanArgs {
     /// If the time zone is not one.
     pub fn options(&self) -> Result<PlanOptions> {
         let assume_zone = self.assume_tz.as_deref().map(AssumeZone::parse).transpose()?;
+        let unsaid = if self.strict { PlanOptions::strict() } else { PlanOptions::default() };
         Ok(PlanOptions {
-            on_unrepresentable: self.on_unrepresentable,
-            on_missing_column: self.on_missing_column,
-            event_types: self.event_types,
+            on_unrepresentable: self.on_unrepresentable.unwrap_or(unsaid.on_unrepresentable),
+            on_missing_column: self.on_missing_column.unwrap_or(unsaid.on_missing_column),
+            event_types: self.map_event_types,
             orphans: self.orphans,
             assume_zone: assume_zone.unwrap_or_default(),
+            trust_zone: self.trust_zone,
+            rejects: false,
             instance: self.instance,
         })
     }
@@ -69,9 +81,11 @@ impl PlanArgs {
         self.orphans.is_none()
             && self.assume_tz.is_none()
             && self.instance.is_none()
-            && self.on_unrepresentable == OnUnrepresentable::Fail
-            && self.on_missing_column == OnMissingColumn::Fail
-            && self.event_types == EventTypes::Keep
+            && !self.strict
+            && !self.trust_zone
+            && self.on_unrepresentable.is_none()
+            && self.on_missing_column.is_none()
+            && self.map_event_types == EventTypes::Keep
     }
 }
 

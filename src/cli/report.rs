@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
-use super::args::JsonTo;
+use super::args::{Args, JsonTo};
 use crate::error::{Code, Error, Result};
 use crate::progress::Progress;
 
@@ -22,13 +22,26 @@ const DRAWN_EVERY: Duration = Duration::from_millis(200);
 pub(super) struct Report {
     command: &'static str,
     quiet: bool,
+    verbose: bool,
     json: bool,
     json_to: JsonTo,
 }
 
 impl Report {
-    pub(super) fn new(command: &'static str, quiet: bool, json: bool, json_to: JsonTo) -> Report {
-        Report { command, quiet, json, json_to }
+    /// As the command line asks for it.
+    pub(super) fn new(args: &Args) -> Report {
+        Report {
+            command: args.command.name(),
+            quiet: args.quiet,
+            verbose: args.verbose,
+            json: args.json,
+            json_to: args.command.json_to(),
+        }
+    }
+
+    /// Whether everything is told, however long it is.
+    pub(super) fn is_verbose(&self) -> bool {
+        self.verbose
     }
 
     /// Whether the result is wanted as JSON.

@@ -40,6 +40,7 @@ impl TablePlan {
                 }
                 Fate::Dropped => "lost: the target has no column for it",
                 Fate::Folded => "stored in the row's JSON: the target has no column for it",
+                Fate::Preserved => "stored in the sidecar table: the target has no column for it",
                 Fate::Sidecar => "stored in the sidecar table",
             };
             lines.push(format!("{}: {fate}", column.name));
@@ -76,6 +77,9 @@ impl ColumnPlan {
             }
             (ColumnSource::Column(_), _) if self.vocabulary == Some(EventTypes::Upstream) => {
                 "old types become today's".into()
+            }
+            (ColumnSource::Column(_), _) if self.vocabulary == Some(EventTypes::Tutorial) => {
+                "types become the four of the tutorial".into()
             }
             (ColumnSource::Column(_), _) if converts(self.kind, &self.ty) => {
                 format!("{} to {}", self.kind.word(), self.ty.name())

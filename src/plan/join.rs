@@ -13,7 +13,7 @@ use super::{
 };
 use crate::catalog::{Affinity, Catalog, CatalogColumn, CatalogTable, ColumnType, Role};
 use crate::error::{Code, Error, Result};
-use crate::layout::{known_stream, origin_column};
+use crate::layout::{all, known_stream, origin_column};
 use crate::policy::{AssumeZone, OnMissingColumn, OnUnrepresentable, PlanOptions};
 use crate::sidecar::UNMAPPED_PREFIX;
 use chronicle_archive::time::{ZoneRule, parse_zone};
@@ -50,6 +50,7 @@ pub fn plan(
             options,
             instance: options.instance.or(stated).unwrap_or(Uuid::nil()),
             home: catalog.instance,
+            same_layout: same_layout(origin, catalog),
             zone_hint: origin.time_zone.clone(),
         });
     }
@@ -64,6 +65,15 @@ pub fn plan(
     Err(error.hint(
         "import it into a database of the layout it came from, or of one that has room for it",
     ))
+}
+
+/// Whether the archive comes from a database of the target's kind and layout.
+fn same_layout(origin: &Origin, catalog: &Catalog) -> bool {
+    let layouts = all(catalog.backend).unwrap_or_default();
+    let of_target = layouts.iter().find(|l| l.title == catalog.layout).map(|l| &l.name);
+    origin.backend == catalog.backend.word()
+        && of_target.is_some()
+        && origin.layout.as_ref() == of_target
 }
 
 fn zone(origin: &Origin, assume: AssumeZone) -> Result<ZoneRule> {
@@ -201,7 +211,7 @@ impl Joiner<'_> {
             let fate = plan.unplaced.iter().find(|m| m.source == place).map(|m| m.fate);
             let written = plan.columns.iter().any(|c| c.archive_column() == Some(place));
             let adds = match fate {
-                Some(Fate::Folded | Fate::Sidecar) => true,
+                Some(Fate::Folded | Fate::Preserved | Fate::Sidecar) => true,
                 Some(Fate::Derived | Fate::Dropped | Fate::Refused) => false,
                 // it may not be the one that the row gets back
                 None => (preserves && written) || plan.former_id == Some(place),
@@ -468,7 +478,7 @@ mod tests {
     fn a_second_stream_of_one_table_has_a_plan_for_duplicates() {
         let shared = |name: &str| stream(name, &[("id", Kind::Text), ("start_time", Kind::Text)]);
         let streams = [shared("sessions"), shared("server_sessions")];
-        let plan = planned(&streams, &upstream(), PlanOptions::default());
+        let plan = planned(&streams, &upstream(), PlanOptions::strict());
         assert!(table_of(&plan, 0).duplicates.is_none());
         let second = table_of(&plan, 1);
         assert_eq!(second.shares_with, Some(0));

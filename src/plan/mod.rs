@@ -30,6 +30,8 @@ pub struct Plan {
     pub instance: Uuid,
     /// The name of the target, if it is known.
     pub home: Option<Uuid>,
+    /// Whether the archive comes from a database of the target\'s kind and layout.
+    pub same_layout: bool,
     /// The zone that the archive hints at, for messages.
     pub zone_hint: Option<String>,
 }
@@ -170,10 +172,13 @@ impl Plan {
     /// stored for any row.
     pub fn keeps_columns(&self) -> bool {
         let folds = |(_, plan): (usize, &TablePlan)| {
-            plan.unplaced.iter().any(|column| column.fate == Fate::Folded)
+            let stored = |fate: Fate| matches!(fate, Fate::Folded | Fate::Preserved);
+            plan.unplaced.iter().any(|column| stored(column.fate))
         };
         let stores = |plan: &UnmappedPlan| plan.policy == Unmapped::Sidecar;
-        self.options.on_unrepresentable == OnUnrepresentable::Preserve
+        let preserves = self.options.on_unrepresentable == OnUnrepresentable::Preserve;
+        // a database of the same layout reads back what was written
+        (preserves && !self.same_layout)
             || self.tables().any(folds)
             || self.streams.iter().filter_map(StreamPlan::unmapped).any(stores)
     }

@@ -19,6 +19,8 @@ pub enum Fate {
     Dropped,
     /// Its values are stored under the reserved key of the JSON column, or in the sidecar.
     Folded,
+    /// Its values are stored in the sidecar, and counted.
+    Preserved,
     /// Its values are ids that rows had before: they are always stored in the sidecar.
     Sidecar,
 }
@@ -51,7 +53,9 @@ impl Unmapped {
         match policy {
             OnMissingColumn::Fail => Unmapped::Fail,
             OnMissingColumn::Drop => Unmapped::Drop,
-            OnMissingColumn::Fold | OnMissingColumn::Add => Unmapped::Sidecar,
+            OnMissingColumn::Preserve | OnMissingColumn::Fold | OnMissingColumn::Add => {
+                Unmapped::Sidecar
+            }
         }
     }
 }
@@ -82,9 +86,10 @@ impl Joiner<'_> {
         let column = plan.source.columns[source].clone();
         let fate = match self.options.on_missing_column {
             _ if keeps_origin(&column.name) => Fate::Sidecar,
+            OnMissingColumn::Preserve => Fate::Preserved,
             OnMissingColumn::Fold => Fate::Folded,
             OnMissingColumn::Drop => Fate::Dropped,
-            OnMissingColumn::Add if self.forbids(table, &column) => Fate::Folded,
+            OnMissingColumn::Add if self.forbids(table, &column) => Fate::Preserved,
             OnMissingColumn::Add => return self.add_column(plan, table, source, &column),
             OnMissingColumn::Fail if derived(&plan.source, &column) => Fate::Derived,
             OnMissingColumn::Fail => Fate::Refused,
@@ -120,7 +125,7 @@ mod tests {
     }
 
     fn options(on_missing_column: OnMissingColumn) -> PlanOptions {
-        PlanOptions { on_missing_column, ..PlanOptions::default() }
+        PlanOptions { on_missing_column, ..PlanOptions::strict() }
     }
 
     #[test]
@@ -140,6 +145,7 @@ mod tests {
         );
         assert_eq!(fates(OnMissingColumn::Drop), (vec![Fate::Dropped; 2], 0, 1, false));
         assert_eq!(fates(OnMissingColumn::Fold), (vec![Fate::Folded; 2], 0, 3, true));
+        assert_eq!(fates(OnMissingColumn::Preserve), (vec![Fate::Preserved; 2], 0, 3, true));
         assert_eq!(fates(OnMissingColumn::Add), (vec![], 2, 1, false));
     }
 

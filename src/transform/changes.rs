@@ -19,7 +19,9 @@ pub enum ChangeKind {
     Remapped,
     /// A value that the archive lacks and the target requires was filled in.
     Defaulted,
-    /// A value without a column was stored with its row.
+    /// A value or row without a place was stored in the sidecar table.
+    Stored,
+    /// A value without a column was stored in its row's JSON.
     Folded,
     /// A value without a column was lost.
     Dropped,

@@ -20,7 +20,6 @@ use std::sync::Arc;
 
 use self::archive_row::ArchiveRow;
 use self::changes::{ChangeLog, Subject};
-use self::clock_skew::ClockSkew;
 use self::duplicates::{Duplicate, DuplicateRows};
 use self::originals::{Originals, whole_row};
 use self::refusals::{Refusals, Remedy, no_table};
@@ -36,6 +35,7 @@ use chronicle_archive::Batch;
 use chronicle_archive::json::Scanner;
 
 pub use changes::{Change, ChangeKind};
+pub use clock_skew::{ClockSkew, ZoneEvidence};
 pub use existing_keys::load_existing_keys;
 pub use keys::KeyMapper;
 
@@ -227,7 +227,7 @@ impl Transformer {
             }
             Unmapped::Drop => self.changes.note(Subject::Row, ChangeKind::Dropped, reason),
             Unmapped::Sidecar => {
-                self.changes.note(Subject::Row, ChangeKind::Folded, reason);
+                self.changes.note(Subject::Row, ChangeKind::Stored, reason);
                 let key = match row.lacks_key() {
                     true => self.keys.nameless(row)?.to_string(),
                     false => stored_key(row),
@@ -284,8 +284,23 @@ impl Transformer {
 
     /// Leaves out the current row, or stops.
     fn refuse(&mut self, row: ArchiveRow<'_>, out: &mut TargetRows) -> Result<()> {
-        self.refusals.settle(&self.plan, row, &mut out.rejected)?;
+        let lacks_zone = self.refusals.lacks_zone();
+        self.refusals.settle(&self.plan, row, &mut out.rejected).map_err(|e| match lacks_zone {
+            true => e.hint(self.zone_hint(row)),
+            false => e,
+        })?;
         self.not_loaded(row)
+    }
+
+    /// What to type where a time zone is missing: the rows of the batch are looked at, too.
+    fn zone_hint(&mut self, row: ArchiveRow<'_>) -> String {
+        let plan = Arc::clone(&self.plan);
+        if let Some(table) = plan.streams[row.stream()].table() {
+            for next in row.row + 1..row.batch.rows() {
+                self.clock.look(table, ArchiveRow { row: next, ..row });
+            }
+        }
+        self.clock.hint(plan.zone_hint.as_deref())
     }
 
     fn not_loaded(&mut self, row: ArchiveRow<'_>) -> Result<()> {
@@ -311,17 +326,13 @@ impl Transformer {
 
     /// What a check has found so far.
     pub fn problems(&self) -> Vec<Problem> {
-        self.refusals.problems(&self.plan)
+        let zone = self.clock.evidence(self.plan.zone_hint.as_deref()).map(|e| e.zone);
+        self.refusals.problems(&self.plan, zone.as_deref())
     }
 
-    /// What is wrong with the times of rows, in words.
-    pub fn shifted(&self) -> Option<String> {
-        self.clock.shifted()
-    }
-
-    /// What the times of rows say about the clock that wrote them, in words.
-    pub fn clock(&self) -> Option<String> {
-        self.clock.evidence()
+    /// What the times of rows say about the clock that wrote them.
+    pub fn clock(&self) -> &ClockSkew {
+        &self.clock
     }
 }
 

@@ -11,7 +11,6 @@ use crate::error::{Code, Error, Result};
 use crate::load::rejects::RejectReason;
 use crate::load::{OnProblem, Problem, SAMPLES};
 use crate::plan::{Fate, Plan, StreamPlan};
-use crate::policy::OnUnrepresentable;
 
 /// The option that makes a value, a row or all of them loadable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,10 +35,10 @@ impl Remedy {
         match self {
             Remedy::AssumeZone => "--assume-tz",
             Remedy::MapVocabulary => vocabulary::FLAG,
-            Remedy::MissingColumn => "--on-missing-column=fold, =add or =drop",
-            Remedy::MissingTable => "--on-missing-column=fold or =drop",
-            Remedy::Adapt => "--on-unrepresentable=adapt, =preserve or =reject",
-            Remedy::Reject => "--on-unrepresentable=reject",
+            Remedy::MissingColumn => "--on-missing-column preserve, add or drop",
+            Remedy::MissingTable => "--on-missing-column preserve or drop",
+            Remedy::Adapt => "--on-unrepresentable preserve, adapt or reject",
+            Remedy::Reject => "--rejects FILE",
         }
     }
 }
@@ -69,7 +68,7 @@ struct Found {
     code: Code,
     rows: u64,
     samples: Vec<String>,
-    remedy: Option<&'static str>,
+    remedy: Option<Remedy>,
 }
 
 /// What was refused so far.
@@ -126,7 +125,7 @@ impl Refusals {
         rejected: &mut Vec<RejectReason>,
     ) -> Result<()> {
         let planned = &plan.streams[row.stream()];
-        let rejects = plan.options.on_unrepresentable == OnUnrepresentable::Reject;
+        let rejects = plan.options.rejects_rows();
         let stops = |r: &Refused| r.refusal.zone || r.lacks_place(planned) || !rejects;
         if !self.collects()
             && let Some(refused) = self.current.iter().find(|r| stops(r))
@@ -141,8 +140,7 @@ impl Refusals {
             let column = Some(refused.subject.name(planned).to_owned());
             if self.collects() && stops(&refused) {
                 let code = if refused.lacks_place(planned) { Code::Plan } else { Code::Value };
-                let remedy = refused.remedy.map(Remedy::flags);
-                self.problem(row, column.clone(), &refused.refusal.reason, code, remedy);
+                self.problem(row, column.clone(), &refused.refusal.reason, code, refused.remedy);
             }
             let reason = refused.refusal.reason;
             rejected.push(RejectReason { row: row.row, key: key.clone(), column, reason });
@@ -163,14 +161,14 @@ impl Refusals {
     ) -> Result<()> {
         let reason = format!("{why}: it has another value here");
         if self.collects() {
-            let remedy = Some(Remedy::MissingColumn.flags());
+            let remedy = Some(Remedy::MissingColumn);
             self.problem(row, Some(column.to_owned()), &reason, Code::Conflict, remedy);
             return Ok(());
         }
         let message = format!("{}, column \"{column}\": {reason}", row.place(table));
         Err(Error::new(Code::Conflict, message).hint(
-            "--on-missing-column=fold stores duplicates in the sidecar table, so that an export \
-             of the target restores them; =drop loses and counts them",
+            "--on-missing-column preserve stores duplicates in the sidecar table, so that an export \
+             of the target restores them; drop loses and counts them",
         ))
     }
 
@@ -180,7 +178,7 @@ impl Refusals {
         column: Option<String>,
         reason: &str,
         code: Code,
-        remedy: Option<&'static str>,
+        remedy: Option<Remedy>,
     ) {
         let place = (row.stream(), column, reason.to_owned());
         let fresh = Found { code, rows: 0, samples: Vec::new(), remedy };
@@ -191,8 +189,18 @@ impl Refusals {
         }
     }
 
-    /// The problems so far.
-    pub(super) fn problems(&self, plan: &Plan) -> Vec<Problem> {
+    /// Whether the current row has a local time and no zone was named.
+    pub(super) fn lacks_zone(&self) -> bool {
+        self.current.iter().any(|refused| refused.refusal.zone)
+    }
+
+    /// The problems so far; `zone` is one that the rows' own times speak for.
+    pub(super) fn problems(&self, plan: &Plan, zone: Option<&str>) -> Vec<Problem> {
+        let remedy = |remedy: &Remedy| match (remedy, zone) {
+            (Remedy::AssumeZone, Some(zone)) => format!("--assume-tz {zone}"),
+            (Remedy::AssumeZone, None) => "--assume-tz ZONE".to_owned(),
+            _ => remedy.flags().to_owned(),
+        };
         (self.problems.iter())
             .map(|((stream, column, reason), found)| Problem {
                 code: found.code.word(),
@@ -201,7 +209,7 @@ impl Refusals {
                 reason: reason.clone(),
                 rows: found.rows,
                 samples: found.samples.clone(),
-                remedy: found.remedy.map(str::to_owned),
+                remedy: found.remedy.as_ref().map(remedy),
             })
             .collect()
     }
@@ -211,8 +219,8 @@ impl Refusals {
 pub(super) fn no_table(stream: &str) -> Error {
     let message = format!("{stream}: the target has no table for its rows");
     Error::new(Code::Plan, message).hint(
-        "--on-missing-column=fold stores them in the sidecar table, so that an export of the target \
-         restores them; =drop loses and counts them",
+        "--on-missing-column preserve stores them in the sidecar table, so that an export of the \
+         target restores them; drop loses and counts them",
     )
 }
 
@@ -236,9 +244,8 @@ fn no_column(plan: &Plan, row: ArchiveRow<'_>, refused: &Refused) -> Error {
         format!("{place}, column \"{column}\": {}{others}", refused.refusal.reason),
     )
     .hint(
-        "--on-missing-column=fold stores the values in the row's JSON, so that an export of the \
-             target restores them; =add gives the target the columns; =drop loses and counts the \
-             values",
+        "--on-missing-column preserve stores the values in the sidecar table, so that an export of \
+         the target restores them; add gives the target the columns; drop loses and counts the values",
     )
 }
 
@@ -256,26 +263,20 @@ fn no_value(plan: &Plan, row: ArchiveRow<'_>, refused: &Refused) -> Error {
         refused.subject.name(planned),
         refused.refusal.reason
     );
-    Error::new(Code::Value, message).hint(hint(refused.remedy, plan.zone_hint.as_deref()))
+    Error::new(Code::Value, message).hint(hint(refused.remedy))
 }
 
 /// What to type next.
-fn hint(remedy: Option<Remedy>, zone: Option<&str>) -> String {
-    match (remedy, zone) {
-        (Some(Remedy::AssumeZone), Some(zone)) => format!(
-            "name the time zone of these times: --assume-tz ZONE; the archive was exported in \
-             {zone}: --assume-tz archive"
-        ),
-        (Some(Remedy::AssumeZone), None) => {
-            "name the time zone of these times, for example --assume-tz Europe/Berlin".into()
-        }
-        (Some(Remedy::MapVocabulary), _) => vocabulary::HINT.into(),
-        (Some(Remedy::Adapt), _) => "--on-unrepresentable=adapt loads the nearest value that the \
-             target holds and counts it, =preserve stores the original in the sidecar table, \
-             =reject leaves the row out and writes it to --rejects FILE"
+fn hint(remedy: Option<Remedy>) -> String {
+    match remedy {
+        Some(Remedy::AssumeZone) => "name the time zone of these times: --assume-tz ZONE".into(),
+        Some(Remedy::MapVocabulary) => vocabulary::HINT.into(),
+        Some(Remedy::Adapt) => "--on-unrepresentable preserve loads the nearest value and \
+             stores the original in the sidecar table, adapt only counts it, reject leaves the row \
+             out and writes it to --rejects FILE"
             .into(),
-        _ => "the column can hold no form of this value: --on-unrepresentable=reject leaves \
-              the row out and writes it to --rejects FILE"
+        _ => "no value that the column can store is near this one: --rejects FILE leaves the row \
+              out and writes it into FILE"
             .into(),
     }
 }
@@ -284,7 +285,7 @@ fn hint(remedy: Option<Remedy>, zone: Option<&str>) -> String {
 mod tests {
     use super::*;
     use crate::plan::testing::{accounts_and_notes, numbered_streams, planned};
-    use crate::policy::PlanOptions;
+    use crate::policy::{OnUnrepresentable, PlanOptions};
     use chronicle_archive::{Batch, Value};
 
     /// The result of a row of the notes whose text was refused.
@@ -305,7 +306,7 @@ mod tests {
         let mut rejected = Vec::new();
         let settled = refusals.settle(&plan, row, &mut rejected);
         assert!(settled.is_err() || !refusals.any());
-        (settled.map(|()| rejected), refusals.problems(&plan))
+        (settled.map(|()| rejected), refusals.problems(&plan, None))
     }
 
     #[test]
@@ -316,7 +317,7 @@ mod tests {
         let expected =
             "the_notes: row 10 (key 7), column \"text\" (text in the target): it is too long";
         assert_eq!(error.full(), expected);
-        assert!(error.next_step().unwrap().contains("=adapt loads"), "{error}");
+        assert!(error.next_step().unwrap().contains("preserve loads"), "{error}");
     }
 
     #[test]

@@ -76,6 +76,10 @@ impl Transformer {
                     self.refusals.note_reason(subject, NO_COLUMN, remedy);
                 }
                 Fate::Sidecar => self.originals.missing(&column.name, value),
+                Fate::Preserved => {
+                    self.originals.missing(&column.name, value);
+                    self.changes.note(subject, ChangeKind::Stored, NO_COLUMN);
+                }
                 Fate::Dropped => self.changes.note(subject, ChangeKind::Dropped, NO_COLUMN),
                 Fate::Folded => {
                     self.originals.fold(&column.name, value);
@@ -113,7 +117,12 @@ impl Transformer {
             && allows(column, mapped)
         {
             let today = Value::Text(mapped.as_bytes());
-            let reason = format!("{} is {mapped} today", show(value));
+            let reason = match types {
+                EventTypes::Tutorial => format!("{} is {mapped} in the tutorial", show(value)),
+                EventTypes::Keep | EventTypes::Upstream => {
+                    format!("{} is {mapped} today", show(value))
+                }
+            };
             self.changes.note(Subject::Column(n), ChangeKind::Mapped, reason);
             self.originals.original(plan, column, value, today);
             self.push(plan, n, row, today, false, out);
@@ -363,9 +372,15 @@ impl Transformer {
         types: EventTypes,
         value: Value<'_>,
     ) -> Option<&'static str> {
-        let (EventTypes::Upstream, Value::Text(text)) = (types, value) else { return None };
-        let hook = self.hook(row, text);
-        vocabulary::upstream(std::str::from_utf8(text).ok()?, hook.as_deref())
+        let Value::Text(text) = value else { return None };
+        match types {
+            EventTypes::Keep => None,
+            EventTypes::Upstream => {
+                let hook = self.hook(row, text);
+                vocabulary::upstream(std::str::from_utf8(text).ok()?, hook.as_deref())
+            }
+            EventTypes::Tutorial => vocabulary::tutorial(std::str::from_utf8(text).ok()?),
+        }
     }
 
     /// The hook that a row came from, where its word asks for it.

@@ -6,10 +6,10 @@ pub const HOOK: &str = "hook_event_name";
 /// The columns with payloads.
 pub const PAYLOADS: [&str; 2] = ["data", "metadata"];
 /// The option that maps old types.
-pub const FLAG: &str = "--event-types=upstream";
+pub const FLAG: &str = "--map-event-types upstream";
 /// What that option does.
 pub const HINT: &str =
-    "--event-types=upstream gives old types the names that Chronicle gave them later";
+    "--map-event-types upstream gives old types the names that Chronicle gave them later";
 
 /// What an old type is called today, by the rule of Chronicle's own migration; `hook` is the event's
 /// `hook_event_name`. None if the type stays.
@@ -27,6 +27,21 @@ pub fn upstream(event_type: &str, hook: Option<&str>) -> Option<&'static str> {
         ("notification", Some("PreToolUse")) => "pre_tool_use",
         ("subagent_termination", _) => "subagent_stop",
         ("pre_compaction", _) => "pre_compact",
+        _ => return None,
+    })
+}
+
+/// What a type is called where only the four of Chronicle's migration tutorial are allowed. None if the
+/// type is one of them or unknown.
+///
+/// The tutorial says nothing of the others. Those of tools and of the end of a session have their
+/// counterparts there; the rest become `tool_use`, which neither begins nor ends anything.
+pub fn tutorial(event_type: &str) -> Option<&'static str> {
+    Some(match event_type {
+        "user_prompt_submit" => "prompt",
+        "stop" | "subagent_stop" | "subagent_termination" => "session_end",
+        "pre_tool_use" | "post_tool_use" | "notification" | "error" | "pre_compact"
+        | "pre_compaction" => "tool_use",
         _ => return None,
     })
 }
@@ -74,6 +89,25 @@ mod tests {
         ] {
             assert_eq!(upstream(old, hook), new, "{old} {hook:?}");
         }
+    }
+
+    #[test]
+    fn every_type_of_today_has_one_in_the_tutorial() {
+        let four = ["prompt", "tool_use", "session_start", "session_end"];
+        for event_type in [
+            "notification",
+            "error",
+            "pre_tool_use",
+            "post_tool_use",
+            "user_prompt_submit",
+            "stop",
+            "subagent_stop",
+            "pre_compact",
+        ] {
+            assert!(tutorial(event_type).is_some_and(|t| four.contains(&t)), "{event_type}");
+        }
+        assert!(four.iter().all(|t| tutorial(t).is_none()));
+        assert_eq!(tutorial("unheard_of"), None);
     }
 
     #[test]

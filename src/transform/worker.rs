@@ -10,7 +10,6 @@ use crate::archive_input::ArchiveInput;
 use crate::error::{Code, Error, Result};
 use crate::load::OnProblem;
 use crate::plan::Plan;
-use crate::policy::OnUnrepresentable;
 use crate::transform::{TargetRows, Transformer};
 use chronicle_archive::Batch;
 use chronicle_archive::Sealed;
@@ -51,8 +50,8 @@ pub struct End {
 /// How many load batches are on their way at the same time: one with the target, one being filled.
 /// Where a row that the target rejects decides about those behind it, only one.
 fn load_batches(plan: &Plan, on_problem: OnProblem) -> usize {
-    match (on_problem, plan.options.on_unrepresentable) {
-        (OnProblem::Collect, _) | (_, OnUnrepresentable::Reject) => 1,
+    match (on_problem, plan.options.rejects_rows()) {
+        (OnProblem::Collect, _) | (_, true) => 1,
         _ => 2,
     }
 }

@@ -60,7 +60,8 @@ fn export(database: &Path, archive: &Path) {
 }
 
 fn call(command: &str, archive: &Path, flag: &str, store: &Store, options: &[&str]) -> Output {
-    let start = [command, archive.to_str().unwrap(), flag, &store.url()].map(str::to_owned);
+    let start =
+        [command, "--strict", archive.to_str().unwrap(), flag, &store.url()].map(str::to_owned);
     options.iter().fold(Program::new(start), |program, option| program.arg(*option)).run()
 }
 
@@ -111,7 +112,11 @@ fn imported_rows_are_verified_in_every_kind_of_database() {
         &["--on-unrepresentable=adapt"][..],
         &["--on-unrepresentable=preserve"],
         &["--on-unrepresentable=adapt", "--on-missing-column=fold"],
-        &["--on-unrepresentable=preserve", "--on-missing-column=drop", "--event-types=upstream"],
+        &[
+            "--on-unrepresentable=preserve",
+            "--on-missing-column=drop",
+            "--map-event-types=upstream",
+        ],
         &["--on-unrepresentable=adapt", "--on-missing-column=add"],
     ]
     .into_iter()
@@ -322,7 +327,8 @@ fn hostile_rows_that_were_imported_are_found() {
         for policy in ["preserve", "reject"] {
             let policy = format!("--on-unrepresentable={policy}");
             let options = [&policy, "--on-missing-column=fold", "--orphans=adopt"];
-            let options = [&options[..], &["--assume-tz=UTC", "--event-types=upstream"]].concat();
+            let options =
+                [&options[..], &["--assume-tz=UTC", "--map-event-types=upstream"]].concat();
             let rejects = path.with_extension("rejects");
             let rejects = ["--rejects", rejects.to_str().unwrap()];
             let file = format!("{seed}{policy}.db");

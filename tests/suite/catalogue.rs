@@ -226,7 +226,13 @@ impl Meeting<'_> {
             Backend::Sqlite => "--orphans=keep",
             Backend::Postgres => "--orphans=skip",
         };
-        vec!["--assume-tz=+02:00", "--on-missing-column=fold", "--event-types=upstream", orphans]
+        vec![
+            "--assume-tz=+02:00",
+            "--strict",
+            "--on-missing-column=fold",
+            "--map-event-types=upstream",
+            orphans,
+        ]
     }
 
     fn create(&self) -> String {

@@ -41,7 +41,7 @@ fn archive(database: &Path) -> PathBuf {
 
 /// The result of a check as JSON, with its exit code.
 fn check(args: &[&str]) -> (Value, i32) {
-    let output = run(&[&["check", "--json", "--quiet"], args].concat());
+    let output = run(&[&["check", "--strict", "--trust-zone", "--json", "--quiet"], args].concat());
     let result = serde_json::from_str(output.text()).expect("one JSON object");
     (result, output.code.expect("an exit code"))
 }
@@ -71,7 +71,7 @@ fn an_archive_a_database_and_a_pipe_are_checked_alike() {
     exported.success();
     checked.success().stdout_has("would succeed: 1 session, 1 event");
     run(&["check", text(&source)]).success().stdout_has("OK: 1 session, 1 event");
-    run(&["import", text(&archive), "--to", &to]).success();
+    run(&["import", "--strict", "--trust-zone", text(&archive), "--to", &to]).success();
 }
 
 /// What an import said of the first thing that stopped it is among the problems of a check.
@@ -94,8 +94,12 @@ fn settling(problems: &Value, rejects: &Path) -> Vec<String> {
         // a row that goes with the one that it refers to is settled with it
         let Some(settle) = problem["remedy"].as_str() else { continue };
         let wanted = match settle {
-            "--assume-tz" => "--assume-tz=UTC".to_owned(),
-            s if s.starts_with("--on-unrepresentable") => "--on-unrepresentable=reject".to_owned(),
+            s if s.starts_with("--assume-tz") => "--assume-tz=UTC".to_owned(),
+            s if s.starts_with("--on-unrepresentable") || s.starts_with("--rejects") => {
+                "--on-unrepresentable=reject".to_owned()
+            }
+            s if s.starts_with("--on-missing-column") => "--on-missing-column=preserve".to_owned(),
+            s if s.starts_with("--map-event-types") => "--map-event-types=upstream".to_owned(),
             s if s.starts_with("--orphans") => "--orphans=skip".to_owned(),
             s => s.to_owned(),
         };
@@ -120,7 +124,9 @@ fn is_predicted(archive: &Path, to: &str, start: &[&str]) {
         let planned: Vec<&str> =
             all.iter().copied().filter(|o| !o.starts_with("--rejects")).collect();
         let (said, code) = check(&[&[text(archive), "--to", to], &planned[..]].concat());
-        let imported = run(&[&["import", text(archive), "--to", to], &all[..]].concat());
+        let imported =
+            run(&[&["import", "--strict", "--trust-zone", text(archive), "--to", to], &all[..]]
+                .concat());
         if matches!(code, 0 | 14) {
             assert_eq!(imported.code, Some(code), "{}", imported.stderr);
             return;
@@ -177,9 +183,17 @@ fn all_problems_are_counted_with_their_first_keys() {
     assert_eq!([&problem["rows"], &json!(problem["samples"].as_array().unwrap().len())], [7, 5]);
     assert_eq!(problem["samples"][0], "bad-01");
     let url = target.url();
-    run(&["check", text(&archive), "--to", &url, "--on-unrepresentable=adapt"])
-        .fails_with(12)
-        .stdout_has("fix: --orphans=skip");
+    run(&[
+        "check",
+        "--strict",
+        "--trust-zone",
+        text(&archive),
+        "--to",
+        &url,
+        "--on-unrepresentable=adapt",
+    ])
+    .fails_with(12)
+    .stdout_has("fix: --orphans=skip");
 }
 
 #[test]
@@ -193,14 +207,15 @@ fn a_duplicate_claude_session_id_is_found_in_both_backends() {
     let postgres = Cluster::get().database("check_doubled");
     postgres.apply_file(fixture("postgres-upstream.sql"));
     let url = postgres.url();
-    run(&["import", text(&self::archive(&sqlite)), "--to", &url]).success();
+    run(&["import", "--strict", "--trust-zone", text(&self::archive(&sqlite)), "--to", &url])
+        .success();
     for to in [text(&sqlite), &url] {
         let (said, code) = check(&[text(&archive), "--to", to]);
         assert_eq!(code, 11, "{said}");
         let reason = said["problems"][0]["reason"].as_str().unwrap();
         assert!(reason.contains("claude_session_id"), "{said}");
         assert_eq!(said["problems"][0]["samples"], json!(["0000000a-0000-4000-8000-000000000001"]));
-        run(&["import", text(&archive), "--to", to]).fails_with(11);
+        run(&["import", "--strict", "--trust-zone", text(&archive), "--to", to]).fails_with(11);
     }
 }
 
@@ -227,10 +242,19 @@ fn a_check_writes_nothing_into_a_sqlite_file_or_its_folder() {
     };
     let before = seen();
     let (delete, wal) = (place.join("delete.db"), place.join("wal.db"));
-    run(&["check", text(&archive), "--to", text(&delete)]).success();
-    run(&["check", text(&archive), "--to", text(&place.join("new.db")), "--create"]).success();
+    run(&["check", "--strict", "--trust-zone", text(&archive), "--to", text(&delete)]).success();
+    run(&[
+        "check",
+        "--strict",
+        "--trust-zone",
+        text(&archive),
+        "--to",
+        text(&place.join("new.db")),
+        "--create",
+    ])
+    .success();
     assert!(before == seen());
-    run(&["check", text(&archive), "--to", text(&wal)]).success();
+    run(&["check", "--strict", "--trust-zone", text(&archive), "--to", text(&wal)]).success();
     // reading a WAL creates its index; the rows are as before
     assert_eq!(fs::read(&wal).unwrap(), before[1].1);
 }
@@ -276,7 +300,7 @@ fn check_names_missing_rights_triggers_and_policies() {
     assert_eq!(code, 8, "{said}");
     let reason = said["problems"][0]["reason"].as_str().unwrap();
     assert!(reason.contains("no right to INSERT in chronicle_sessions"), "{said}");
-    run(&["import", text(&archive), "--to", &url]).fails_with(8);
+    run(&["import", "--strict", "--trust-zone", text(&archive), "--to", &url]).fails_with(8);
     target.psql_as(ADMIN, "CREATE FUNCTION noop() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; \
         CREATE TRIGGER noisy BEFORE INSERT ON chronicle_events FOR EACH ROW EXECUTE FUNCTION noop(); \
         ALTER TABLE chronicle_events ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON chronicle_events USING (true);");
@@ -300,7 +324,11 @@ const NO_VIEWS: &str = "DROP VIEW IF EXISTS chronicle_active_sessions, chronicle
 fn ends_alike(archive: &Path, to: &str, options: &[&str], code: i32) -> Value {
     let (said, checked) = check(&[&[text(archive), "--to", to], options].concat());
     assert_eq!(checked, code, "{options:?}\n{said:#}");
-    let imported = run(&[&["import", text(archive), "--to", to], options].concat());
+    let imported = run(&[
+        &["import", "--strict", "--trust-zone", text(archive), "--to", to],
+        options,
+    ]
+    .concat());
     assert_eq!(imported.code, Some(code), "{options:?}\n{}\n{said:#}", imported.stderr);
     said
 }
@@ -374,7 +402,8 @@ fn a_check_over_a_cast_column_rejects_the_rows_it_forbids() {
     let (said, code) = check(&[text(&archive), "--to", &to, reject]);
     assert_eq!(code, 14, "{said:#}");
     let rejects = format!("--rejects={}", text(&folder.path().join("rejects")));
-    run(&["import", text(&archive), "--to", &to, reject, &rejects]).fails_with(14);
+    run(&["import", "--strict", "--trust-zone", text(&archive), "--to", &to, reject, &rejects])
+        .fails_with(14);
 }
 
 #[test]

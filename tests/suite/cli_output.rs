@@ -346,7 +346,15 @@ fn a_value_that_the_target_cannot_hold_is_exit_code_10() {
     let database = crate::support::cluster::Cluster::get().database("value refused");
     database.apply_file(crate::support::files::fixture("postgres-upstream.sql"));
     // the sample holds a payload with \u0000, which jsonb refuses
-    let args = ["import", path(&scratch.archive), "--to", &database.url(), "--assume-tz", "UTC"];
+    let args = [
+        "import",
+        "--strict",
+        path(&scratch.archive),
+        "--to",
+        &database.url(),
+        "--assume-tz",
+        "UTC",
+    ];
     let output = run(args).fails_with(10).stderr_has("chronicle-dump import: ");
     output.stderr_has("hint: ");
     assert_eq!(database.psql("SELECT count(*) FROM chronicle_sessions"), "0");

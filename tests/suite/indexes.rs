@@ -48,8 +48,14 @@ fn exported(path: &Path) -> PathBuf {
 
 #[track_caller]
 fn import(archive: &Path, database: &Database) -> Output {
-    let words = ["import".as_ref(), archive.as_os_str(), "--to".as_ref(), database.url().as_ref()]
-        .map(std::ffi::OsStr::to_owned);
+    let words = [
+        "import".as_ref(),
+        "--strict".as_ref(),
+        archive.as_os_str(),
+        "--to".as_ref(),
+        database.url().as_ref(),
+    ]
+    .map(std::ffi::OsStr::to_owned);
     Program::new(words).arg("--assume-tz=UTC").run()
 }
 
@@ -189,8 +195,14 @@ fn a_dry_run_keeps_no_reader_out_and_leaves_no_statistics() {
     let told = "SELECT oid, reltuples, relpages FROM pg_class WHERE relname LIKE '%chronicle%' ORDER BY relname";
     let before = database.psql(told);
     let archive = archive(folder.path(), "Bash");
-    let words = ["import".as_ref(), archive.as_os_str(), "--to".as_ref(), database.url().as_ref()]
-        .map(std::ffi::OsStr::to_owned);
+    let words = [
+        "import".as_ref(),
+        "--strict".as_ref(),
+        archive.as_os_str(),
+        "--to".as_ref(),
+        database.url().as_ref(),
+    ]
+    .map(std::ffi::OsStr::to_owned);
     Program::new(words).arg("--assume-tz=UTC").arg("--dry-run").run().success();
     assert_eq!(database.psql(told), before);
 }

@@ -120,7 +120,7 @@ fn every_sqlite_layout_is_recognised_and_comes_back() {
         let (archive, recognised) = export(words(&from), folder.path(), &[]);
         assert_eq!(recognised, choice.layout.name, "{}", choice.name);
         let create = format!("--create={}", choice.name);
-        run(&["import", words(&archive), "--to", words(&to), &create]).success();
+        run(&["import", "--strict", words(&archive), "--to", words(&to), &create]).success();
         let expected = sqlite_values(&from, &tables);
         assert_eq!(expected.len(), 2 * tables.len(), "{}", choice.name);
         assert_eq!(expected, sqlite_values(&to, &tables), "{}", choice.name);
@@ -154,7 +154,7 @@ fn defaults_of_postgres_do_not_come_back_to_a_file() {
         let server = Cluster::get().database(&format!("{file} to {layout}"));
         let url = server.url();
         let there = |more: &str| {
-            run(&[&["import", words(&archive), "--to", &url, more], &KEEP[..]].concat()).success();
+            run(&[&["import", "--strict", words(&archive), "--to", &url, more], &KEEP[..]].concat()).success();
             server.psql("SELECT * FROM chronicle_dump.sidecar ORDER BY 1, 2, 3")
         };
         let kept = there(&format!("--create={layout}"));
@@ -164,7 +164,7 @@ fn defaults_of_postgres_do_not_come_back_to_a_file() {
         run(&[&["verify", words(&archive), "--against", &url], &KEEP[..]].concat()).success();
         let (returning, _) = export(&url, folder.path(), &[]);
         let create = format!("--create={file}");
-        let to = ["import", words(&returning), "--to", words(&back), &create];
+        let to = ["import", "--strict", words(&returning), "--to", words(&back), &create];
         run(&[&to[..], &KEEP[..]].concat()).success();
         let (before, after) = (sqlite_values(&from, &tables), sqlite_values(&back, &tables));
         let changed = before.iter().zip(&after).filter(|(a, b)| a != b);
@@ -183,7 +183,7 @@ fn what_stood_there_by_default_and_was_edited_since_comes_back() {
     let (archive, _) = export(words(&from), folder.path(), &[]);
     let server = Cluster::get().database("edited default");
     let url = server.url();
-    let to = ["import", words(&archive), "--to", &url, "--create=dashboard-guide"];
+    let to = ["import", "--strict", words(&archive), "--to", &url, "--create=dashboard-guide"];
     run(&[&to[..], &KEEP[..]].concat()).success();
     let status = || -> Vec<Json> {
         let (archive, _) = export(&url, folder.path(), &[]);
@@ -230,7 +230,7 @@ fn every_postgres_layout_is_recognised_and_comes_back() {
         let (archive, recognised) = export(&from.url(), folder.path(), &[]);
         assert_eq!(recognised, choice.layout.name);
         let create = format!("--create={}", choice.name);
-        run(&["import", words(&archive), "--to", &to.url(), &create]).success();
+        run(&["import", "--strict", words(&archive), "--to", &to.url(), &create]).success();
         let expected = postgres_values(&from, &tables);
         assert_eq!(expected.lines().count(), 2 * tables.len(), "{}", choice.name);
         assert_eq!(expected, postgres_values(&to, &tables), "{}", choice.name);
@@ -264,13 +264,14 @@ fn a_fork_in_sqlite_works_with_the_documents_layout_file() {
     assert_eq!(name, "fork");
     let again = at("again.db");
     let options = ["--create", "--layout", words(&file)];
-    run(&[&["import", words(&archive), "--to", words(&again)], options.as_slice()].concat())
-        .success();
+    run(&[&["import", "--strict", words(&archive), "--to", words(&again)], options.as_slice()]
+        .concat())
+    .success();
     let expected = sqlite_values(&fork, &FORK_TABLES);
     assert_eq!(expected.len(), 3);
     assert_eq!(expected, sqlite_values(&again, &FORK_TABLES));
     let hooks = at("hooks.db");
-    run(&["import", words(&archive), "--to", words(&hooks), "--create"]).success();
+    run(&["import", "--strict", words(&archive), "--to", words(&hooks), "--create"]).success();
     let event = sqlite_values(&hooks, &["events"]);
     assert_eq!(event.len(), 1);
     assert!(event[0].contains("'{\"a\":1}'"), "{event:?}");
@@ -383,7 +384,8 @@ fn rows_that_are_kept_apart_are_there_already_the_second_time() {
     let (archive, _) = export(words(&at("many.db")), folder.path(), &[]);
     let server = Cluster::get().database("apart twice");
     for to in [words(&at("hooks.db")), &server.url()] {
-        let import = ["import", words(&archive), "--to", to, "--on-missing-column=fold"];
+        let import =
+            ["import", "--strict", words(&archive), "--to", to, "--on-missing-column=fold"];
         let import = [&import[..], &["--on-unrepresentable=adapt", "--assume-tz=UTC"]].concat();
         run(&[&import[..], &["--create"]].concat())
             .success()
@@ -404,11 +406,12 @@ fn a_fork_in_postgres_works_with_the_documents_layout_file() {
     let (archive, name) = export(&fork.url(), folder.path(), &["--layout", words(&file)]);
     assert_eq!(name, "fork");
     let options = ["--create", "--layout", words(&file)];
-    run(&[&["import", words(&archive), "--to", &again.url()], options.as_slice()].concat())
-        .success();
+    run(&[&["import", "--strict", words(&archive), "--to", &again.url()], options.as_slice()]
+        .concat())
+    .success();
     assert_eq!(postgres_values(&fork, &FORK_TABLES), postgres_values(&again, &FORK_TABLES));
     let hooks = folder.path().join("hooks.db");
-    run(&["import", words(&archive), "--to", words(&hooks), "--create"]).success();
+    run(&["import", "--strict", words(&archive), "--to", words(&hooks), "--create"]).success();
     assert_eq!(sqlite_values(&hooks, &["sessions", "events"]).len(), 3);
 }
 

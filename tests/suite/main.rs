@@ -25,6 +25,7 @@ mod identity;
 mod indexes;
 mod keys;
 mod layouts;
+mod lossless;
 mod memory;
 mod model;
 mod pipes;

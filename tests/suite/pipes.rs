@@ -41,8 +41,16 @@ fn export(source: impl AsRef<std::ffi::OsStr>) -> Program {
 }
 
 fn import(target: impl AsRef<std::ffi::OsStr>) -> Program {
-    Program::new(["import", "--assume-tz", "UTC", "--on-unrepresentable", "adapt", "--to"])
-        .arg(target.as_ref())
+    Program::new([
+        "import",
+        "--strict",
+        "--assume-tz",
+        "UTC",
+        "--on-unrepresentable",
+        "adapt",
+        "--to",
+    ])
+    .arg(target.as_ref())
 }
 
 fn empty_target(folder: &Path, journal_mode: &str) -> PathBuf {
@@ -469,7 +477,7 @@ fn a_disk_that_is_full_leaves_a_sqlite_file_as_it_was() {
     let output = std::process::Command::new("sh")
         .args(["-c", "trap '' XFSZ; ulimit -f 1000; exec \"$@\"", "sh"])
         .arg(env!("CARGO_BIN_EXE_chronicle-dump"))
-        .args(["import", "--assume-tz", "UTC", "--to"])
+        .args(["import", "--strict", "--trust-zone", "--assume-tz", "UTC", "--to"])
         .arg(&target)
         .arg(&archive)
         .output()

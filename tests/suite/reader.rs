@@ -300,7 +300,8 @@ fn golden_archives_keep_their_digests_and_load() {
         let first = first_reader(&archive);
         found.push_str(&format!("{name} {}\n", first["digest"].as_str().unwrap()));
         let copy = folder.path().join(name).with_extension("db");
-        let import = Program::new(["import", "--create", "--json", "--orphans", "keep", "--to"]);
+        let import =
+            Program::new(["import", "--strict", "--create", "--json", "--orphans", "keep", "--to"]);
         let import = import.arg(&copy).arg(&archive).run().success();
         let import: Json = serde_json::from_str(import.text()).unwrap();
         for loaded in import["streams"].as_array().unwrap() {

@@ -15,7 +15,6 @@ use crate::load::bench_skip::{Step, skips};
 use crate::load::row_sketch::RowSketch;
 use crate::plan::{Plan, TablePlan, key_of};
 use crate::policy::OnOrphans;
-use crate::policy::OnUnrepresentable;
 use crate::postgres::catalog::PgCatalog;
 use crate::postgres::connection::failed;
 use crate::postgres::conninfo::ConnInfo;
@@ -65,7 +64,7 @@ impl PgLoading {
         let empty = self.db.is_empty(&table.name).await?;
         let (waits, must_wait) = self.waits(plan, number)?;
         let checks = self.rehearses();
-        let rejects = plan.options.on_unrepresentable == OnUnrepresentable::Reject;
+        let rejects = plan.options.rejects_rows();
         let numbered = (checks || rejects) && !self.db.unforeseen(stream).is_empty();
         let takes_back = !table.references.is_empty()
             && matches!(plan.options.orphans, Some(OnOrphans::Skip | OnOrphans::Adopt));

@@ -169,8 +169,8 @@ fn archive_of(folder: &Path, fixtures: &[&str], sql: &str) -> PathBuf {
 }
 
 fn importing(archive: &Path, to: &str, options: &[&str]) -> Program {
-    let start: [&std::ffi::OsStr; 4] =
-        ["import".as_ref(), archive.as_os_str(), "--to".as_ref(), to.as_ref()];
+    let start: [&std::ffi::OsStr; 5] =
+        ["import".as_ref(), "--strict".as_ref(), archive.as_os_str(), "--to".as_ref(), to.as_ref()];
     options.iter().fold(Program::new(start), |program, option| program.arg(*option))
 }
 

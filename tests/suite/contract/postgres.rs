@@ -166,7 +166,8 @@ fn two_streams_of_one_table_add_their_columns_once() {
     for backend in [Backend::Sqlite, Backend::Postgres] {
         let store = backend.make("added_once");
         let options = ["--on-missing-column=add"];
-        let words = ["check", archive.to_str().unwrap(), "--to", &store.url(), options[0]];
+        let words =
+            ["check", "--strict", archive.to_str().unwrap(), "--to", &store.url(), options[0]];
         Program::new(words).run().success();
         for _ in 0..2 {
             store.import(&archive, &options).success();

@@ -71,7 +71,7 @@ fn an_id_without_uuid_form_gets_one_and_comes_back() {
     store
         .import(&store.archive(&sql), &[])
         .success()
-        .stderr_has("\"id\": the id is not a UUID")
+        .stderr_has("sessions.id: 1 value remapped: the id is not a UUID")
         .stderr_has("the first in the row with key session-3");
     let joined = "SELECT count(*) FROM chronicle_events e JOIN chronicle_sessions s \
                   ON s.id = e.session_id WHERE s.claude_session_id = 'cs-3'";
@@ -166,7 +166,7 @@ fn a_refused_column_is_named_with_all_others_like_it() {
         .stderr_has(&format!("row 1 (key {})", id(1)))
         .stderr_has("column \"claude_session_id\": the target has no column for it")
         .stderr_has("none for sessions.metadata, events.tool_name, events.duration_ms either")
-        .stderr_has("hint: --on-missing-column=fold")
+        .stderr_has("hint: --on-missing-column preserve")
         .stderr_lacks("updated_at");
     assert_eq!(store.dump(), Vec::<String>::new());
 }

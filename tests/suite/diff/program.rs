@@ -25,7 +25,7 @@ fn what_was_moved_into_postgres_equals_where_it_came_from() {
     let url = database.url();
     scratch.export("a.db", "a.zst", &[]);
     let zone = ["--assume-tz", "Europe/Berlin"];
-    let import = ["import", "a.zst", "--to", &url];
+    let import = ["import", "--strict", "--trust-zone", "a.zst", "--to", &url];
     Program::new(import.iter().chain(&zone)).current_dir(scratch.folder.path()).run().success();
     for local in ["a.db", "a.zst"] {
         for sides in [[local, &url], [&url, local]] {

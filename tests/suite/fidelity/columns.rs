@@ -27,7 +27,7 @@ fn dropped_columns_are_counted_and_folded_ones_are_kept() {
     let archive = scratch.export(&source);
     for (option, what, word) in [
         ("--on-missing-column=drop", "dropped", "lost"),
-        ("--on-missing-column=fold", "folded", "stored with the rows"),
+        ("--on-missing-column=fold", "folded", "stored in the row's JSON"),
     ] {
         let server = postgres(UPSTREAM, "dropped_column", "");
         let done = import(&archive, &server.url(), &[option, "--json"]).success();

@@ -60,7 +60,7 @@ fn a_missing_column_stops_an_import_unless_it_is_derived() {
         .fails_with(9)
         .stderr_has("column \"git_commit\": the target has no column for it")
         .stderr_lacks("updated_at")
-        .stderr_has("--on-missing-column=fold");
+        .stderr_has("--on-missing-column preserve");
     assert_eq!(postgres_dump(&server), Vec::<String>::new());
     scratch.shift(&plain, &server.url(), &[]).success().stderr_has("updated_at");
 }

@@ -30,7 +30,7 @@ fn a_second_copy_that_says_nothing_new_is_left_out() {
     );
     for to in [hooks, server.url()] {
         for inserted in [1, 0] {
-            Program::new(["check", words(&archive), "--to", &to]).run().success();
+            Program::new(["check", "--strict", words(&archive), "--to", &to]).run().success();
             let done = json_of(&import(&archive, &to, &["--json"]).success());
             for stream in 0..2 {
                 let (first, second) = (&done["streams"][stream], &done["streams"][stream + 2]);
@@ -62,8 +62,9 @@ fn a_duplicate_with_more_is_refused_stored_or_dropped() {
         import(&archive, &target, &[])
             .fails_with(11)
             .stderr_has(&format!("(key {}), column \"data\": {reason}", id(11)))
-            .stderr_has("--on-missing-column=fold");
-        let checked = Program::new(["check", words(&archive), "--to", &target, "--json"]).run();
+            .stderr_has("--on-missing-column preserve");
+        let checked =
+            Program::new(["check", "--strict", words(&archive), "--to", &target, "--json"]).run();
         let problem = json_of(&checked.fails_with(11))["problems"][0].clone();
         assert_eq!([&problem["code"], &problem["column"]], ["row.conflict", "data"]);
         assert_eq!(problem["remedy"], "--on-missing-column=fold, =add or =drop");
@@ -86,7 +87,7 @@ fn a_duplicate_with_more_is_refused_stored_or_dropped() {
         assert_eq!(lost, [one("server_sessions", 1), one("server_events", 11)]);
 
         for inserted in [1, 0] {
-            let args = [&["check", words(&archive), "--to", &target], KEEPING].concat();
+            let args = [&["check", "--strict", words(&archive), "--to", &target], KEEPING].concat();
             Program::new(args).run().success();
             let done =
                 json_of(&import(&archive, &target, &[KEEPING, &["--json"]].concat()).success());

@@ -40,11 +40,15 @@ fn old_event_types_are_mapped_by_chronicles_own_rule() {
     import(&archive, &server.url(), &[])
         .fails_with(10)
         .stderr_has("event_type")
-        .stderr_has("--event-types=upstream");
+        .stderr_has("--map-event-types=upstream");
     assert_eq!(postgres_dump(&server), Vec::<String>::new());
-    import(&archive, &server.url(), &["--event-types=upstream", "--on-unrepresentable=preserve"])
-        .success()
-        .stderr_has("tool_use is pre_tool_use today");
+    import(
+        &archive,
+        &server.url(),
+        &["--map-event-types=upstream", "--on-unrepresentable=preserve"],
+    )
+    .success()
+    .stderr_has("tool_use is pre_tool_use today");
     let types = "SELECT event_type FROM chronicle_events ORDER BY id";
     assert_eq!(server.psql(types), TYPES.map(|(_, _, new)| new).join("\n"));
     // they were kept
@@ -58,7 +62,7 @@ fn old_event_types_are_mapped_by_chronicles_own_rule() {
     import(&archive, &kept, &[]).success();
     assert_eq!(ask(&kept, types), TYPES.map(|(old, ..)| old).join("\n"));
     let mapped = scratch.sqlite("mapped.db", HOOKS, "");
-    import(&archive, &mapped, &["--event-types=upstream"]).success();
+    import(&archive, &mapped, &["--map-event-types=upstream"]).success();
     assert_eq!(ask(&mapped, types), TYPES.map(|(_, _, new)| new).join("\n"));
 }
 
@@ -78,7 +82,7 @@ fn a_refused_event_type_is_found_before_loading() {
             .fails_with(10)
             .stderr_has("\"dreamt\" is not allowed by the target's CHECK")
             .stderr_has(&id(12));
-        Program::new(["check", words(&archive), "--to", &to])
+        Program::new(["check", "--strict", words(&archive), "--to", &to])
             .run()
             .fails_with(10)
             .stdout_has("dreamt");

@@ -87,7 +87,7 @@ fn importing_twice_is_importing_once_for_every_kind_of_id() {
     let odd = session(1).replace(&id(1), "not a uuid")
         + &event(11, 1, "prompt").replace(&id(1), "not a uuid");
     let named = scratch.sqlite("named.db", HOOKS, &odd);
-    let options = [TUTORIAL_OPTIONS, &["--event-types=upstream"]].concat();
+    let options = [TUTORIAL_OPTIONS, &["--map-event-types=upstream"]].concat();
     for (source, layout, options) in [
         (&numbered, "postgres-seed.sql", TUTORIAL_OPTIONS),
         (&numbered, "postgres-upstream.sql", &options),
@@ -236,7 +236,7 @@ fn a_former_id_that_fits_nowhere_is_kept() {
         + "UPDATE chronicle_sessions SET original_supabase_id = 'no uuid';";
     let source = scratch.sqlite("source.db", TUTORIAL, &with_origin);
     let server = postgres("postgres-upstream.sql", "former_kept", "");
-    let options = [TUTORIAL_OPTIONS, &["--event-types=upstream"]].concat();
+    let options = [TUTORIAL_OPTIONS, &["--map-event-types=upstream"]].concat();
     scratch.shift(&source, &server.url(), &options).success();
     let kept = "SELECT count(*) FROM chronicle_dump.sidecar WHERE entry LIKE '%no uuid%'";
     assert_eq!(server.psql(kept), "3");
@@ -246,7 +246,7 @@ fn a_former_id_that_fits_nowhere_is_kept() {
 fn equal_integers_of_two_databases_never_meet() {
     let scratch = Scratch::new("two_machines");
     let server = postgres("postgres-upstream.sql", "two_machines", "");
-    let options = [TUTORIAL_OPTIONS, &["--event-types=upstream"]].concat();
+    let options = [TUTORIAL_OPTIONS, &["--map-event-types=upstream"]].concat();
     for name in ["one.db", "two.db"] {
         let source = scratch.sqlite(name, TUTORIAL, &numbered(1, "/tea"));
         scratch.shift(&source, &server.url(), &options).success();

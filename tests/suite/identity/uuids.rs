@@ -73,7 +73,8 @@ fn two_spellings_of_one_uuid_are_refused_with_a_remedy() {
             .stderr_has("--on-unrepresentable=adapt loads");
         assert_same_rows(&rows, &postgres_dump(&server));
         let checked =
-            Program::new(["check", words(&archive), "--to", &server.url(), "--json"]).run();
+            Program::new(["check", "--strict", words(&archive), "--to", &server.url(), "--json"])
+                .run();
         let problem = json_of(&checked.fails_with(10))["problems"][0].clone();
         assert_eq!(problem["remedy"], "--on-unrepresentable=adapt, =preserve or =reject");
         assert_eq!(problem["reason"], "another row has this UUID already, in another spelling");
@@ -88,7 +89,7 @@ fn two_spellings_of_one_uuid_become_two_rows() {
     for option in ["--on-unrepresentable=adapt", "--on-unrepresentable=preserve"] {
         let server = postgres("postgres-upstream.sql", "uuid_spelled_twice", "");
         let (to, options) = (server.url(), ["--on-missing-column=fold", option]);
-        let args = [&["check", words(&archive), "--to", &to], &options[..]].concat();
+        let args = [&["check", "--strict", words(&archive), "--to", &to], &options[..]].concat();
         Program::new(args).run().success().stdout_has("would succeed");
         for inserted in [2, 0] {
             let done = import(&archive, &to, &[&options[..], &["--json"]].concat());

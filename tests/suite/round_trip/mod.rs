@@ -64,7 +64,10 @@ fn export(from: &str, folder: &Path, name: &str) -> PathBuf {
 }
 
 fn import(archive: &Path, to: &str, options: &[&str]) -> Output {
-    Program::new(["import", words(archive), "--to", to].iter().chain(options)).run()
+    Program::new(
+        ["import", words(archive), "--to", to, "--strict", "--trust-zone"].iter().chain(options),
+    )
+    .run()
 }
 
 /// Moves a database into another through an archive.

@@ -61,10 +61,13 @@ pub(crate) fn postgres(layout: &str, test_name: &str, sql: &str) -> Database {
     database
 }
 
-/// Imports an archive.
+/// Imports an archive; what the options do not say is refused.
 #[track_caller]
 pub(crate) fn import(archive: &Path, to: &str, options: &[&str]) -> Output {
-    Program::new(["import", words(archive), "--to", to].iter().chain(options)).run()
+    Program::new(
+        ["import", words(archive), "--to", to, "--strict", "--trust-zone"].iter().chain(options),
+    )
+    .run()
 }
 
 /// Runs SQL in a file that enforces nothing.

@@ -165,7 +165,7 @@ pub(super) fn uncounted(fates: &Fates, report: &Json, skipped: u64) -> Vec<Strin
         let text = |key: &str| change[key].as_str().unwrap().to_owned();
         let count = counted.entry((text("stream"), text("column"))).or_default();
         match text("kind").as_str() {
-            "folded" | "dropped" => count.1 += change["values"].as_u64().unwrap(),
+            "stored" | "folded" | "dropped" => count.1 += change["values"].as_u64().unwrap(),
             _ => count.0 += change["values"].as_u64().unwrap(),
         }
     }

@@ -169,7 +169,8 @@ pub(crate) fn export(from: &Store, archive: &Path) {
 #[track_caller]
 pub(crate) fn import(archive: &Path, to: &Store, options: &[&str]) -> (Output, Json) {
     let url = to.url();
-    let words = ["import", archive.to_str().unwrap(), "--to", &url, "--json", "--quiet"];
+    let words =
+        ["import", "--trust-zone", archive.to_str().unwrap(), "--to", &url, "--json", "--quiet"];
     let run = Program::new(words.iter().chain(options).copied()).run();
     let report = serde_json::from_str(run.text().trim())
         .unwrap_or_else(|e| panic!("{e}: {}\n{}", run.text(), run.stderr));
