@@ -96,7 +96,7 @@ class Workshop:
     def import_postgres(self, archive, *options, program=None, database="bench"):
         """Into a database with upstream's tables; the generator's times have no zone."""
         return quote(program or self.dump, "import", "-q", archive, "--to", Server.url(database),
-                     "--assume-tz", "UTC", "--on-unrepresentable", "adapt", *options)
+                     "--assume-tz=-07:00", "--on-unrepresentable", "adapt", *options)
 
     # --- the data
 

@@ -61,7 +61,8 @@ fn export(database: &Path, archive: &Path) {
 
 fn call(command: &str, archive: &Path, flag: &str, store: &Store, options: &[&str]) -> Output {
     let start =
-        [command, "--strict", archive.to_str().unwrap(), flag, &store.url()].map(str::to_owned);
+        [command, "--strict", "--trust-zone", archive.to_str().unwrap(), flag, &store.url()]
+            .map(str::to_owned);
     options.iter().fold(Program::new(start), |program, option| program.arg(*option)).run()
 }
 

@@ -275,13 +275,14 @@ fn the_json_results_are_as_documented() {
     run(&["export", "whole.db", "-o", "whole.ndjson.zst", "--label", "a name"]).success();
     let database = Cluster::get().database("json");
     let url = database.url();
-    let adapt = ["--create", "--assume-tz", "UTC", "--on-unrepresentable", "adapt"];
+    let adapt = ["--create", "--assume-tz", "America/Los_Angeles", "--on-unrepresentable", "adapt"];
     let results = [
         result(&["import", archive, "--to", "new.db", "--create"]),
         result(&["import", archive, "--to", "new.db", "--dry-run"]),
         result(&[&["import", "whole.ndjson.zst", "--to", &url], adapt.as_slice()].concat()),
     ];
-    let against = ["verify", "whole.ndjson.zst", "--against", &url, "--assume-tz", "UTC"];
+    let against =
+        ["verify", "whole.ndjson.zst", "--against", &url, "--assume-tz", "America/Los_Angeles"];
     let adapted = [&against[..], &["--on-unrepresentable", "adapt"]].concat();
     let proven = result(&adapted);
     database.psql("UPDATE chronicle_sessions SET project_path = 'elsewhere'");
@@ -296,14 +297,21 @@ fn the_json_results_are_as_documented() {
     let rules = Cluster::get().database("json_rules");
     rules.apply_file(fixture("postgres-upstream.sql"));
     rules.psql("ALTER TABLE chronicle_sessions ADD CHECK (length(project_path) % 2 = 0)");
-    let left_out = ["--assume-tz", "UTC", "--on-unrepresentable", "reject", "--rejects", "r.zst"];
+    let left_out = [
+        "--assume-tz",
+        "America/Los_Angeles",
+        "--on-unrepresentable",
+        "reject",
+        "--rejects",
+        "r.zst",
+    ];
     let rejecting = [&["import", "whole.ndjson.zst", "--to", &rules.url()], left_out.as_slice()];
     let rejected = json(run(&rejecting.concat()).fails_with(14).text());
     let results = [&results[..], &[rejected]].concat();
     as_documented("import", &[], &results);
 
     let check = ["check", "whole.ndjson.zst", "--to"];
-    let utc = ["--assume-tz", "UTC"];
+    let utc = ["--assume-tz", "America/Los_Angeles"];
     let rejecting = ["--on-unrepresentable", "reject"];
     let adapting = ["--on-unrepresentable", "adapt"];
     let fresh = Cluster::get().database("json_check");

@@ -51,6 +51,7 @@ fn import(archive: &Path, database: &Database) -> Output {
     let words = [
         "import".as_ref(),
         "--strict".as_ref(),
+        "--trust-zone".as_ref(),
         archive.as_os_str(),
         "--to".as_ref(),
         database.url().as_ref(),
@@ -198,6 +199,7 @@ fn a_dry_run_keeps_no_reader_out_and_leaves_no_statistics() {
     let words = [
         "import".as_ref(),
         "--strict".as_ref(),
+        "--trust-zone".as_ref(),
         archive.as_os_str(),
         "--to".as_ref(),
         database.url().as_ref(),

@@ -39,7 +39,10 @@ fn an_import_holds_a_few_chunks_and_not_the_archive() {
     let server = Cluster::get().database("memory_import");
     let file = path("b.db").to_str().unwrap().to_owned();
     for (to, most) in [(file, IMPORT + (40 << 20)), (server.url(), IMPORT)] {
-        let import = Program::new(["import", "--strict"]).arg(path("a.zst")).arg("--to").arg(&to);
+        let import = Program::new(["import", "--strict", "--trust-zone"])
+            .arg(path("a.zst"))
+            .arg("--to")
+            .arg(&to);
         let run = import.arg("--create").arg("--assume-tz=UTC").run().success();
         let peak = run.peak_memory.unwrap_or_default();
         assert!(peak < most, "{to}: {} MiB", peak >> 20);

@@ -44,6 +44,7 @@ fn import(target: impl AsRef<std::ffi::OsStr>) -> Program {
     Program::new([
         "import",
         "--strict",
+        "--trust-zone",
         "--assume-tz",
         "UTC",
         "--on-unrepresentable",

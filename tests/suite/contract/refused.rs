@@ -72,7 +72,7 @@ fn an_id_without_uuid_form_gets_one_and_comes_back() {
         .import(&store.archive(&sql), &[])
         .success()
         .stderr_has("sessions.id: 1 value remapped: the id is not a UUID")
-        .stderr_has("the first in the row with key session-3");
+        .stderr_has("first: key session-3");
     let joined = "SELECT count(*) FROM chronicle_events e JOIN chronicle_sessions s \
                   ON s.id = e.session_id WHERE s.claude_session_id = 'cs-3'";
     assert_eq!(store.server().psql(joined), "1", "the event follows its session");

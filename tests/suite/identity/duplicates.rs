@@ -38,7 +38,7 @@ fn a_second_copy_that_says_nothing_new_is_left_out() {
                 assert_eq!([&second["inserted_rows"], &second["skipped_rows"]], [0, 1], "{done:#}");
             }
         }
-        Program::new(["verify", words(&archive), "--against", &to]).run().success();
+        Program::new(["verify", "--strict", words(&archive), "--against", &to]).run().success();
         assert_eq!(records(&scratch.export(&to), "events").len(), 1);
     }
 }
@@ -67,7 +67,7 @@ fn a_duplicate_with_more_is_refused_stored_or_dropped() {
             Program::new(["check", "--strict", words(&archive), "--to", &target, "--json"]).run();
         let problem = json_of(&checked.fails_with(11))["problems"][0].clone();
         assert_eq!([&problem["code"], &problem["column"]], ["row.conflict", "data"]);
-        assert_eq!(problem["remedy"], "--on-missing-column=fold, =add or =drop");
+        assert_eq!(problem["remedy"], "--on-missing-column preserve, add or drop");
         assert_eq!(problem["samples"], json!([id(11)]));
 
         let dropped = ["--on-missing-column=drop", "--dry-run", "--json"];
@@ -97,7 +97,8 @@ fn a_duplicate_with_more_is_refused_stored_or_dropped() {
                 [1, 1, 2, 2].map(|n| json!(n * inserted))
             );
         }
-        let args = [&["verify", words(&archive), "--against", &target], KEEPING].concat();
+        let args =
+            [&["verify", "--strict", words(&archive), "--against", &target], KEEPING].concat();
         Program::new(args).run().success();
         let back = scratch.export(&target);
         let (sessions, events) = (records(&back, "sessions"), records(&back, "events"));

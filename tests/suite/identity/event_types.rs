@@ -40,7 +40,7 @@ fn old_event_types_are_mapped_by_chronicles_own_rule() {
     import(&archive, &server.url(), &[])
         .fails_with(10)
         .stderr_has("event_type")
-        .stderr_has("--map-event-types=upstream");
+        .stderr_has("--map-event-types upstream");
     assert_eq!(postgres_dump(&server), Vec::<String>::new());
     import(
         &archive,

@@ -70,7 +70,7 @@ fn two_spellings_of_one_uuid_are_refused_with_a_remedy() {
         import(&archive, &server.url(), &[])
             .fails_with(10)
             .stderr_has("(key {6BA7B810-9DAD-11D1-80B4-00C04FD430C8}), column \"id\"")
-            .stderr_has("--on-unrepresentable=adapt loads");
+            .stderr_has("--on-unrepresentable preserve loads");
         assert_same_rows(&rows, &postgres_dump(&server));
         let checked =
             Program::new(["check", "--strict", words(&archive), "--to", &server.url(), "--json"])
