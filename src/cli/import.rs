@@ -296,6 +296,7 @@ pub(super) fn say_change(change: &Change, report: &Report) {
     let done = match change.what {
         ChangeKind::Adapted => "adapted",
         ChangeKind::Preserved => "adapted, the originals are kept beside them",
+        ChangeKind::Respelled => "spelled in the target's own way",
         ChangeKind::Mapped => "mapped",
         ChangeKind::Remapped => "remapped",
         ChangeKind::Defaulted => "made",

@@ -152,6 +152,11 @@ pub fn failed(info: &ConnInfo, code: Code, what: String, e: &tokio_postgres::Err
     }
 }
 
+/// The server's own words about what it was given.
+pub fn said_of(info: &ConnInfo, words: &str) -> String {
+    info.scrub(&show_said(words))
+}
+
 /// What the server says, longer than a key: the names of constraints stand at the end.
 fn show_said(text: &str) -> String {
     const MOST: usize = 400;
