@@ -14,8 +14,10 @@ use crate::plan::{Plan, key_of, plan};
 use crate::policy::PlanOptions;
 use crate::progress::Progress;
 use crate::transform::worker::{End, LoadBatch, TransformWorker};
-use crate::transform::{Change, Transformer, ZoneEvidence, load_existing_keys};
-use chronicle_archive::Batch;
+use crate::transform::{
+    Change, Settler, Transformer, Verdicts, ZoneEvidence, load_existing_keys,
+};
+use chronicle_archive::{Batch, Value};
 use chronicle_archive::{Sealed, Written};
 
 /// What the user decides about an import.
@@ -117,6 +119,7 @@ async fn prepare(
         rejected: Problems::default(),
         rejected_rows: vec![0; plan.streams.len()],
         redundant_rows: vec![0; plan.streams.len()],
+        settler: Settler::new(Arc::clone(&plan), on_problem),
         on_problem,
         plan,
     };
@@ -172,6 +175,8 @@ struct Import {
     rejected_rows: Vec<u64>,
     /// Of every stream, the duplicates that were left out because they add nothing.
     redundant_rows: Vec<u64>,
+    /// Decides about values that only the target's database can read.
+    settler: Settler,
     on_problem: OnProblem,
 }
 
@@ -182,6 +187,7 @@ impl Import {
         loading: &mut dyn Loading,
         load_batch: &mut LoadBatch,
     ) -> Result<Vec<usize>> {
+        let mut unloaded = self.judge(loading, load_batch).await?;
         let LoadBatch { batch, target: rows, .. } = &*load_batch;
         let rows = Rows {
             stream: batch.stream(),
@@ -194,7 +200,38 @@ impl Import {
         };
         let refused = loading.write_rows(&rows).await?;
         self.redundant_rows[batch.stream()] += load_batch.target.redundant_rows;
-        self.set_aside(loading, load_batch, refused)
+        unloaded.extend(self.set_aside(loading, load_batch, refused)?);
+        Ok(unloaded)
+    }
+
+    /// Asks the database about values that only it can read, and decides about them; gives the rows of
+    /// the archive's batch that are not loaded.
+    async fn judge(
+        &mut self,
+        loading: &mut dyn Loading,
+        load_batch: &mut LoadBatch,
+    ) -> Result<Vec<usize>> {
+        let plan = Arc::clone(&self.plan);
+        let LoadBatch { batch, target, .. } = load_batch;
+        let (stream, rows) = (batch.stream(), &target.rows);
+        let columns = loading.judged_columns(stream);
+        let Some(table) = plan.streams[stream].table().filter(|_| !columns.is_empty()) else {
+            return Ok(Vec::new());
+        };
+        let cells = (0..rows.rows()).flat_map(|row| columns.iter().map(move |n| (row, *n)));
+        let cells: Vec<(usize, usize)> =
+            cells.filter(|(row, n)| rows.value(*row, *n) != Value::Null).collect();
+        let values: Vec<(usize, Value<'_>)> =
+            cells.iter().map(|(row, n)| (*n, rows.value(*row, *n))).collect();
+        let said = loading.judge(stream, &values).await?;
+        let mut verdicts = Verdicts::new(table, rows, &cells, said);
+        let instead = verdicts.instead();
+        if !instead.is_empty() {
+            let said = loading.judge(stream, &instead).await?;
+            drop(instead);
+            verdicts.judge_instead(said);
+        }
+        self.settler.settle(batch, target, verdicts)
     }
 
     /// Decides about the rows that are not loaded: those that no value was found for, and those
@@ -246,6 +283,15 @@ impl Import {
         Ok(unloaded)
     }
 
+    /// What was done to values, before the database was asked about them and after.
+    fn changes(&self, transformer: &Transformer) -> Vec<Change> {
+        let mut all = transformer.changes();
+        all.extend(self.settler.changes());
+        // it sorts stably: what was done first stays first
+        all.sort_by_key(|c| self.plan.streams.iter().position(|s| s.name() == c.stream));
+        all
+    }
+
     fn finish(
         self,
         transformer: &Transformer,
@@ -274,6 +320,7 @@ impl Import {
                 }
             }
         }
+        problems.extend(self.settler.problems());
         problems.append(&mut stats.problems);
         // as an import would meet them
         problems.sort_by_key(|p| {
@@ -284,13 +331,14 @@ impl Import {
             let late = p.code == Code::Orphan.word() && p.column.is_none();
             (stage != Some(0), late, stream, stage)
         });
+        let changes = self.changes(transformer);
         let rejects = match self.rejects {
             Some(rejects) if rejects.rows() > 0 => Some(rejects.finish()?),
             _ => None,
         };
         Ok(Imported {
             committed: false,
-            changes: transformer.changes(),
+            changes,
             plan: self.plan,
             stats,
             problems,

@@ -18,6 +18,7 @@ pub mod cat;
 pub mod catalog;
 pub mod chronicle;
 pub mod cli;
+pub mod decimal;
 pub mod diff;
 pub mod error;
 pub mod export;

@@ -51,6 +51,11 @@ impl Policy for OnUnrepresentable {
 }
 
 impl OnUnrepresentable {
+    /// Whether originals are stored.
+    pub fn preserves(self) -> bool {
+        self == OnUnrepresentable::Preserve
+    }
+
     /// Whether another value is loaded in its place.
     pub fn adapts(self) -> bool {
         matches!(self, OnUnrepresentable::Adapt | OnUnrepresentable::Preserve)

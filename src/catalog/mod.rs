@@ -37,6 +37,8 @@ pub struct CatalogColumn {
     pub ty: ColumnType,
     /// Whether it refuses NULL.
     pub not_null: bool,
+    /// Whether it refuses every value of another class than its own, as those of a STRICT table do.
+    pub strict: bool,
     /// Whether the database fills it when nothing is given.
     pub has_default: bool,
     /// A CHECK constraint on its values.
@@ -57,6 +59,7 @@ impl CatalogColumn {
             physical: name.to_owned(),
             ty,
             not_null: false,
+            strict: false,
             has_default: false,
             check: None,
             vocabulary: false,

@@ -97,6 +97,7 @@ fn done(what: ChangeKind) -> &'static str {
         ChangeKind::Mapped => "mapped",
         ChangeKind::Remapped => "remapped",
         ChangeKind::Defaulted => "filled in",
+        ChangeKind::Respelled => "written in the spelling of the target",
         ChangeKind::Stored => "stored in the sidecar table",
         ChangeKind::Folded => "stored in the row's JSON",
         ChangeKind::Dropped => "lost",

@@ -189,6 +189,7 @@ impl LayoutStream {
             physical: physical.to_owned(),
             ty,
             not_null,
+            strict: false,
             has_default,
             check: None,
             default_from: described.and_then(|c| c.default_from.clone()),

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use uuid::Uuid;
 
-use super::{ExistingKey, ExistingKeys, ImportStats, KeysOf, Loading, Rejected, Rows, Target};
+use super::{
+    ExistingKey, ExistingKeys, ImportStats, KeysOf, Loading, Rejected, Rows, Target, Verdict,
+};
 use crate::cancel::Cancel;
 use crate::catalog::Catalog;
 use crate::error::Result;
 use crate::plan::Plan;
+use chronicle_archive::Value;
 
 /// A target that does everything but commit.
 pub struct DryRun(Box<dyn Target>);
@@ -84,6 +87,18 @@ impl ExistingKeys for Uncommitted {
 impl Loading for Uncommitted {
     fn keeps_rows(&self) -> bool {
         false
+    }
+
+    fn judged_columns(&self, stream: usize) -> Vec<usize> {
+        self.0.judged_columns(stream)
+    }
+
+    fn judge<'a>(
+        &'a mut self,
+        stream: usize,
+        values: &'a [(usize, Value<'a>)],
+    ) -> BoxFuture<'a, Result<Vec<Option<Verdict>>>> {
+        self.0.judge(stream, values)
     }
 
     fn write_rows<'a>(&'a mut self, rows: &'a Rows<'a>) -> BoxFuture<'a, Result<Vec<Rejected>>> {

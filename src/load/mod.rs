@@ -8,12 +8,14 @@ mod rejected;
 pub mod rejects;
 pub mod row_sketch;
 mod stats;
+mod verdict;
 
 pub use dry_run::DryRun;
 pub use preflight::Preflight;
 pub use problems::{OnProblem, Problem, Problems, SAMPLES};
 pub use rejected::{Cause, Rejected};
 pub use stats::{ImportStats, StreamStats};
+pub use verdict::Verdict;
 
 use std::sync::Arc;
 
@@ -27,7 +29,7 @@ use crate::layout::Layout;
 use crate::plan::Plan;
 use crate::policy::Compression;
 use crate::sidecar::SidecarEntry;
-use chronicle_archive::Batch;
+use chronicle_archive::{Batch, Value};
 
 /// How a target is opened.
 #[derive(Debug, Clone, Default)]
@@ -151,6 +153,20 @@ pub trait Loading: ExistingKeys {
     /// Whether a commit makes the rows visible.
     fn keeps_rows(&self) -> bool {
         true
+    }
+
+    /// The columns of a stream, among those that are written, whose values only the database can read.
+    fn judged_columns(&self, _stream: usize) -> Vec<usize> {
+        Vec::new()
+    }
+
+    /// What the database makes of values of such columns; nothing of those that it holds as they are.
+    fn judge<'a>(
+        &'a mut self,
+        _stream: usize,
+        values: &'a [(usize, Value<'a>)],
+    ) -> BoxFuture<'a, Result<Vec<Option<Verdict>>>> {
+        Box::pin(async { Ok(vec![None; values.len()]) })
     }
 
     /// Loads rows. A row that exists already with the same content is skipped, one with other

@@ -7,12 +7,13 @@ use uuid::Uuid;
 
 use super::{
     Cause, DryRun, ExistingKey, ExistingKeys, ImportStats, KeysOf, Loading, OnProblem, Problems,
-    Rejected, RowPlace, Rows, Target,
+    Rejected, RowPlace, Rows, Target, Verdict,
 };
 use crate::cancel::Cancel;
 use crate::catalog::Catalog;
 use crate::error::Result;
 use crate::plan::Plan;
+use chronicle_archive::Value;
 
 /// A target for a check: nothing stops it, and nothing stays.
 pub struct Preflight(DryRun);
@@ -101,6 +102,18 @@ impl Loading for Collecting {
 
     fn keeps_rows(&self) -> bool {
         self.loading.keeps_rows()
+    }
+
+    fn judged_columns(&self, stream: usize) -> Vec<usize> {
+        self.loading.judged_columns(stream)
+    }
+
+    fn judge<'a>(
+        &'a mut self,
+        stream: usize,
+        values: &'a [(usize, Value<'a>)],
+    ) -> BoxFuture<'a, Result<Vec<Option<Verdict>>>> {
+        self.loading.judge(stream, values)
     }
 
     fn write_rows<'a>(&'a mut self, rows: &'a Rows<'a>) -> BoxFuture<'a, Result<Vec<Rejected>>> {

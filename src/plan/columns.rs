@@ -70,6 +70,8 @@ pub struct ColumnPlan {
     pub zone_rule: ZoneRule,
     /// Whether the target refuses NULL.
     pub not_null: bool,
+    /// Whether the target refuses values of another class than the column's own.
+    pub strict: bool,
     /// Whether it is part of the key.
     pub key: bool,
     /// The target's CHECK constraint on its values.

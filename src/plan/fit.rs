@@ -7,15 +7,20 @@ use chronicle_archive::{Column, Kind, Stream, TimeText};
 pub(super) fn possible(kind: Kind, ty: &ColumnType) -> bool {
     match ty {
         ColumnType::Sqlite(_) | ColumnType::Text(_) | ColumnType::Cast(_) => true,
-        ColumnType::Uuid => matches!(kind, Kind::Uuid | Kind::Text),
-        ColumnType::Int(_) => kind == Kind::Int,
-        ColumnType::Float(_) => matches!(kind, Kind::Real | Kind::Int),
-        ColumnType::Bool => matches!(kind, Kind::Bool | Kind::Int),
-        ColumnType::Timestamptz => matches!(kind, Kind::Time | Kind::Text | Kind::Int | Kind::Real),
-        ColumnType::Json | ColumnType::Jsonb => {
-            matches!(kind, Kind::Json | Kind::Jsonb | Kind::Text)
+        ColumnType::Uuid => matches!(kind, Kind::Uuid | Kind::Text | Kind::Bytes),
+        ColumnType::Int(_) | ColumnType::Float(_) | ColumnType::Bool => {
+            matches!(kind, Kind::Bool | Kind::Int | Kind::Real | Kind::Numeric | Kind::Text)
         }
-        ColumnType::Bytea => matches!(kind, Kind::Bytes),
+        ColumnType::Timestamptz => {
+            matches!(
+                kind,
+                Kind::Time | Kind::Text | Kind::Date | Kind::Int | Kind::Real | Kind::Other
+            )
+        }
+        ColumnType::Json | ColumnType::Jsonb => {
+            matches!(kind, Kind::Json | Kind::Jsonb | Kind::Text | Kind::Other)
+        }
+        ColumnType::Bytea => matches!(kind, Kind::Bytes | Kind::Text | Kind::Uuid),
     }
 }
 

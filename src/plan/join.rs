@@ -326,6 +326,7 @@ impl Joiner<'_> {
                 TimeText::Local | TimeText::None => self.zone_rule,
             },
             not_null: to.not_null,
+            strict: to.strict,
             key: table.key.contains(&place),
             check: to.check.clone(),
             default: match (to.not_null, &stream.key[..]) {

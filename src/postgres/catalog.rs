@@ -26,6 +26,12 @@ pub struct PgColumn {
     pub type_name: String,
     /// Its type as SQL writes it.
     pub full_type: String,
+    /// Its type as SQL writes it, of a domain the domain itself.
+    pub declared: String,
+    /// Its type without its limits, such as a number of digits or those of a domain, if it has any.
+    pub unlimited: Option<String>,
+    /// Whether it is of a domain.
+    pub domain: bool,
     /// The most characters, of a varchar.
     pub most: Option<u32>,
     /// Whether it refuses NULL.
@@ -54,6 +60,12 @@ impl PgColumn {
             "jsonb" => Kind::Jsonb,
             _ => Kind::Other,
         }
+    }
+
+    /// Whether it takes fewer values than its type in the archive's words: then only the server knows
+    /// which.
+    pub fn is_limited(&self) -> bool {
+        self.domain || (self.type_name == "timestamptz" && self.unlimited.is_some())
     }
 
     /// What it can hold.
@@ -322,8 +334,12 @@ async fn read_tables(
                 c.relkind IN ('v', 'm'), a.attgenerated <> '', a.attname, \
                 coalesce(b.typname, t.typname), \
                 pg_catalog.format_type(coalesce(b.oid, a.atttypid), a.atttypmod), \
+                pg_catalog.format_type(a.atttypid, a.atttypmod), \
+                CASE WHEN b.oid IS NOT NULL OR a.atttypmod >= 0 \
+                     THEN pg_catalog.format_type(coalesce(b.oid, a.atttypid), -1) END, \
+                b.oid IS NOT NULL, \
                 CASE WHEN t.typname = 'varchar' AND a.atttypmod > 4 THEN a.atttypmod - 4 END, \
-                a.attnotnull, a.atthasdef OR a.attidentity <> '', \
+                a.attnotnull OR t.typnotnull, a.atthasdef OR a.attidentity <> '', \
                 CASE WHEN a.attcollation <> t.typcollation \
                      THEN format('%I.%I', ln.nspname, l.collname) END \
            FROM pg_catalog.pg_class c \
@@ -355,6 +371,9 @@ async fn read_tables(
             name: row.text()?,
             type_name: row.text()?,
             full_type: row.text()?,
+            declared: row.text()?,
+            unlimited: row.optional()?,
+            domain: row.boolean()?,
             most: row.optional_parsed()?,
             not_null: row.boolean()?,
             has_default: row.boolean()?,

@@ -153,6 +153,11 @@ pub fn failed(info: &ConnInfo, code: Code, what: String, e: &tokio_postgres::Err
     }
 }
 
+/// The server's own words about a value.
+pub fn server_words(info: &ConnInfo, words: &str) -> String {
+    info.scrub(&show_server_text(words))
+}
+
 /// What the server says, longer than a key: the names of constraints are at the end.
 fn show_server_text(text: &str) -> String {
     const MOST: usize = 400;

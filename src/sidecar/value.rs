@@ -29,6 +29,22 @@ impl SidecarValues {
         SidecarValues(values)
     }
 
+    /// What an entry says.
+    pub fn read(entry: &str) -> SidecarValues {
+        SidecarValues(parse(entry.as_bytes()))
+    }
+
+    /// Notes that a column holds another value than was said before: `loaded` is its fingerprint.
+    pub fn loaded_as(&mut self, column: &str, loaded: &str) {
+        let whole = self.0.get_mut(ALSO_WHOLE).and_then(|columns| columns.get_mut(column));
+        if let Some(was) = whole {
+            loaded.clone_into(was);
+        }
+        if let Some(was) = self.0.get_mut(column).and_then(|tagged| tagged.get_mut(LOADED)) {
+            loaded.clone_into(was);
+        }
+    }
+
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.0.clear();
@@ -188,6 +204,10 @@ pub(super) fn push_as(kind: Kind, value: Value<'_>, out: &mut Batch) {
         }
         (Kind::Bool, Value::Int(v @ 0..=1)) => Value::Bool(v == 1),
         (Kind::Int, Value::Bool(v)) => Value::Int(i64::from(v)),
+        (Kind::Real, Value::Text(t)) => std::str::from_utf8(t)
+            .ok()
+            .and_then(|t| t.parse().ok().filter(|v: &f64| v.is_finite()))
+            .map_or(value, Value::Real),
         (Kind::Int, Value::Text(t)) => std::str::from_utf8(t)
             .ok()
             .and_then(|t| t.parse().ok().filter(|v: &i64| v.to_string() == t))
@@ -195,6 +215,23 @@ pub(super) fn push_as(kind: Kind, value: Value<'_>, out: &mut Batch) {
         _ => value,
     };
     out.push(given);
+}
+
+/// Whether an export that finds `held` in the place of a value gives that value back without its
+/// original.
+pub fn comes_back(kind: Kind, value: Value<'_>, held: Value<'_>) -> bool {
+    let mut out = Batch::default();
+    out.start(0, 1, 1);
+    push_as(kind, held, &mut out);
+    is_same(out.value(0, 0), value)
+}
+
+/// Whether two values are the same in class and bytes; of reals also in sign and NaN.
+pub fn is_same(a: Value<'_>, b: Value<'_>) -> bool {
+    match (a, b) {
+        (Value::Real(a), Value::Real(b)) => a.to_bits() == b.to_bits(),
+        _ => a == b,
+    }
 }
 
 /// The values of a stored object; none if it is not ours.

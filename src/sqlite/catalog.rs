@@ -30,6 +30,12 @@ pub struct SqliteColumn {
     primary: i64,
 }
 
+impl SqliteColumn {
+    fn is_any(&self) -> bool {
+        self.declared.eq_ignore_ascii_case("any")
+    }
+}
+
 /// Columns that SQLite keeps unique together: a primary key or a unique index over all rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UniqueKey {
@@ -68,6 +74,8 @@ pub struct SqliteTable {
     pub columns: Vec<SqliteColumn>,
     /// Whether rows have a rowid.
     pub has_rowid: bool,
+    /// Whether it is a STRICT table.
+    pub strict: bool,
     /// What it keeps unique.
     pub unique: Vec<UniqueKey>,
     foreign_keys: Vec<ForeignKey>,
@@ -239,27 +247,33 @@ fn physical(stream: &LayoutStream, table: &SqliteTable, logical: &str) -> Option
 /// Tables and views that are neither SQLite's own nor ours; true for a view.
 fn read_tables(connection: &Connection) -> rusqlite::Result<Vec<(bool, SqliteTable)>> {
     let mut statement = connection.prepare(
-        "SELECT name, wr, type = 'view' AS view FROM pragma_table_list \
+        "SELECT name, wr, strict, type = 'view' AS view FROM pragma_table_list \
          WHERE schema = 'main' AND type IN ('table', 'view') \
            AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name",
     )?;
-    let columns =
-        |row: &Row<'_>| Ok((row.get("name")?, row.get("wr")?, row.get::<_, bool>("view")?));
+    let columns = |row: &Row<'_>| {
+        Ok((row.get("name")?, row.get("wr")?, row.get("strict")?, row.get::<_, bool>("view")?))
+    };
     let mut tables = Vec::new();
     for row in statement.query_map([], columns)? {
-        let (name, without_rowid, view): (String, bool, bool) = row?;
+        let (name, without_rowid, strict, view): (String, bool, bool, bool) = row?;
         if Table::is_ours(&name) {
             continue;
         }
-        let columns = match read_columns(connection, &name) {
+        let mut columns = match read_columns(connection, &name) {
             // a view whose tables are gone has no columns, and is nobody's concern
             Err(_) if view => Vec::new(),
             columns => columns?,
         };
+        for column in columns.iter_mut().filter(|c| strict && c.is_any()) {
+            // only outside of STRICT tables ANY is one more name for NUMERIC
+            column.declared.clear();
+        }
         let mut table = SqliteTable {
             name,
             columns,
             has_rowid: !without_rowid,
+            strict,
             unique: Vec::new(),
             foreign_keys: Vec::new(),
         };

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::plan::{Plan, StreamPlan};
+use crate::policy::OnUnrepresentable;
 
 /// What was done to values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -13,6 +14,8 @@ pub enum ChangeKind {
     Adapted,
     /// The nearest value was loaded and the original stored.
     Preserved,
+    /// The same value was loaded in the target's own spelling.
+    Respelled,
     /// An old word of a vocabulary became the one of today.
     Mapped,
     /// An id became another one.
@@ -25,6 +28,17 @@ pub enum ChangeKind {
     Folded,
     /// A value without a column was lost.
     Dropped,
+}
+
+impl ChangeKind {
+    /// What is done to values that the target cannot hold, if they are changed.
+    pub(super) fn of_nearest(policy: OnUnrepresentable) -> Option<ChangeKind> {
+        match policy {
+            OnUnrepresentable::Adapt => Some(ChangeKind::Adapted),
+            OnUnrepresentable::Preserve => Some(ChangeKind::Preserved),
+            OnUnrepresentable::Fail | OnUnrepresentable::Reject => None,
+        }
+    }
 }
 
 /// Values that differ between the archive and the target.

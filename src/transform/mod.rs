@@ -9,9 +9,11 @@ mod duplicates;
 mod existing_keys;
 pub mod key_map;
 mod keys;
+mod nearest;
 mod originals;
 mod refusals;
 mod row;
+mod settle;
 mod unloaded;
 pub mod vocabulary;
 pub mod worker;
@@ -38,6 +40,7 @@ pub use changes::{Change, ChangeKind};
 pub use clock_skew::{ClockSkew, ZoneEvidence};
 pub use existing_keys::load_existing_keys;
 pub use keys::KeyMapper;
+pub use settle::{Settler, Verdicts};
 
 /// The bytes of converted rows that are enough for a load batch: little memory, and few statements.
 const BATCH_BYTES: usize = 1 << 20;
@@ -73,6 +76,28 @@ impl TargetRows {
         self.whole_rows.clear();
         self.also_whole.clear();
         self.redundant_rows = 0;
+    }
+
+    /// Takes rows of this width out, given by their numbers in order, with what is stored beside them.
+    pub fn remove(&mut self, rows: &[usize], width: usize) {
+        if rows.is_empty() {
+            return;
+        }
+        let is_out = |row: usize| rows.binary_search(&row).is_ok();
+        let mut left = Batch::default();
+        left.start(self.rows.stream(), width, self.rows.first_row());
+        for row in (0..self.rows.rows()).filter(|row| !is_out(*row)) {
+            (0..width).for_each(|column| left.push(self.rows.value(row, column)));
+        }
+        self.rows = left;
+        let mut number = 0..;
+        self.from.retain(|_| !number.next().is_some_and(is_out));
+        for entries in [&mut self.sidecar, &mut self.also_whole] {
+            entries.retain(|entry| !is_out(entry.row));
+            for entry in entries {
+                entry.row -= rows.partition_point(|out| *out < entry.row);
+            }
+        }
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) struct Originals {
 }
 
 /// The kind by which a column of the target is compared with what was loaded.
-fn kind_of(column: &ColumnPlan) -> Kind {
+pub(super) fn kind_of(column: &ColumnPlan) -> Kind {
     if column.ty == ColumnType::Jsonb { Kind::Jsonb } else { Kind::Text }
 }
 

@@ -106,7 +106,8 @@ impl Refusals {
         reason: impl Into<String>,
         remedy: Option<Remedy>,
     ) {
-        self.note(subject, Refusal { reason: reason.into(), zone: false }, remedy);
+        let refusal = Refusal { reason: reason.into(), detail: None, zone: false };
+        self.note(subject, refusal, remedy);
     }
 
     /// Whether anything of the current row is refused.
@@ -257,11 +258,13 @@ fn no_value(plan: &Plan, row: ArchiveRow<'_>, refused: &Refused) -> Error {
         _ => None,
     };
     let ty = column.map_or_else(String::new, |c| c.ty.name());
+    let detail = refused.refusal.detail.as_ref();
     let message = format!(
-        "{}, column \"{}\" ({ty} in the target): {}",
+        "{}, column \"{}\" ({ty} in the target): {}{}",
         row.place(planned.table_name()),
         refused.subject.name(planned),
-        refused.refusal.reason
+        refused.refusal.reason,
+        detail.map_or_else(String::new, |detail| format!(": {detail}"))
     );
     Error::new(Code::Value, message).hint(hint(refused.remedy))
 }

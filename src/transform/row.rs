@@ -2,10 +2,12 @@
 
 use super::archive_row::ArchiveRow;
 use super::changes::{ChangeKind, Subject};
-use super::convert::{Nearest, Refusal, adapt, convert};
+use super::convert::{Refusal, convert};
 use super::key_map::MappedKey;
 use super::keys::Mapping;
+use super::nearest::{Nearest, adapt};
 use super::refusals::Remedy;
+use super::settle::NO_ID;
 use super::vocabulary;
 use super::{TargetRows, Transformer};
 use crate::catalog::{Affinity, CheckConstraint, ColumnType};
@@ -13,7 +15,7 @@ use crate::error::Result;
 use crate::identity::{as_uuid, id_text, key_text};
 use crate::plan::{ColumnPlan, Fate, IdRule, Ids, TablePlan};
 use crate::policy::EventTypes;
-use crate::sidecar::{NAMELESS, SidecarEntry, kept_reference};
+use crate::sidecar::{NAMELESS, SidecarEntry, comes_back, is_same, kept_reference};
 use chronicle_archive::json::member;
 use chronicle_archive::{Batch, Kind, Value, show};
 
@@ -281,7 +283,7 @@ impl Transformer {
             Ok(held) => {
                 let held = held.borrow(&scratch);
                 out.push(held);
-                if original && changes_form(column, value) {
+                if original && changes_form(column, value, held) {
                     self.originals.original(plan, column, value, held);
                 }
             }
@@ -419,9 +421,8 @@ impl Transformer {
         };
         let mut key = plan.key.iter().map(|k| out.rows.value(number, *k));
         if let Some(n) = key.clone().position(|value| value == Value::Null) {
-            let reason = "the row has no id, so nothing can be stored in its sidecar";
             let column = Subject::Column(plan.key[n]);
-            self.refusals.note_reason(column, reason, Some(Remedy::Reject));
+            self.refusals.note_reason(column, NO_ID, Some(Remedy::Reject));
             return;
         }
         let key = key_text(&mut key);
@@ -430,12 +431,7 @@ impl Transformer {
 
     /// What is done to values that the target cannot hold, if they are changed.
     fn adapts(&self) -> Option<ChangeKind> {
-        use crate::policy::OnUnrepresentable;
-        match self.plan.options.on_unrepresentable {
-            OnUnrepresentable::Adapt => Some(ChangeKind::Adapted),
-            OnUnrepresentable::Preserve => Some(ChangeKind::Preserved),
-            OnUnrepresentable::Fail | OnUnrepresentable::Reject => None,
-        }
+        ChangeKind::of_nearest(self.plan.options.on_unrepresentable)
     }
 }
 
@@ -453,8 +449,8 @@ fn allows(column: &ColumnPlan, text: &str) -> bool {
     }
 }
 
-/// Whether a value is spelled differently when the column is read back.
-fn changes_form(column: &ColumnPlan, value: Value<'_>) -> bool {
+/// Whether a value that the column holds is another one, or spelled differently, when it is read back.
+fn changes_form(column: &ColumnPlan, value: Value<'_>, held: Value<'_>) -> bool {
     match (&column.ty, value) {
         (ColumnType::Timestamptz, Value::Text(_)) => true,
         (ColumnType::Uuid, Value::Text(text)) => {
@@ -464,7 +460,8 @@ fn changes_form(column: &ColumnPlan, value: Value<'_>) -> bool {
         (ColumnType::Jsonb, Value::Text(text)) => {
             column.kind != Kind::Jsonb && !matches!(text, b"{}" | b"[]")
         }
-        (ColumnType::Cast(_), Value::Text(_)) => column.kind == Kind::Text,
-        _ => false,
+        // only the server knows how it spells a value
+        (ColumnType::Cast(_), _) => false,
+        _ => !is_same(held, value) && !comes_back(column.kind, value, held),
     }
 }

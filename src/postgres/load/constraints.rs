@@ -1,11 +1,11 @@
 //! The CHECK constraints of a table that only the server can apply: rows that break them are taken out again, with their
-//! keys; and texts that the server cannot read as the type of a key.
+//! keys.
 
 use super::PgTarget;
-use super::copy::{NUMBER, with_hint};
+use super::copy::NUMBER;
 use super::loading::{PgLoading, no_table};
 use crate::catalog::ColumnType;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Result};
 use crate::load::{Cause, Rejected, Rows};
 use crate::plan::TablePlan;
 use crate::postgres::catalog::TableCheck;
@@ -75,28 +75,6 @@ impl PgLoading {
                 Ok(Vec::new())
             }
         }
-    }
-
-    /// The error of a staged text of the key, or of a column that refers to another row, which the server
-    /// cannot read as the type of its column: without it rows cannot be compared.
-    pub(super) async fn unreadable(&self, load: usize) -> Result<Option<Error>> {
-        let load = &self.done[load];
-        let stream = PgLoading::table_plan(&self.plan, load.stream)?;
-        let table = &self.db.catalog.tables[stream.table];
-        let refers = table.references.iter().flat_map(|r| &r.columns);
-        for column in table.key.iter().chain(refers).map(|n| &table.columns[*n]) {
-            let cast = self.db.cast_of(stream, &column.physical);
-            let (Some(ty), Some(staging)) = (cast, &load.staging) else { continue };
-            let sql =
-                format!("SELECT count(s.{}::{ty}) FROM {staging} s", quoted(&column.physical));
-            self.db.run("cannot set a savepoint", "SAVEPOINT types").await?;
-            let Err(e) = self.db.connection.client.batch_execute(&sql).await else { continue };
-            self.db.run("cannot go back to a savepoint", "ROLLBACK TO SAVEPOINT types").await?;
-            let what = format!("{}: column \"{}\" ({ty} in the target)", table.name, column.name);
-            let error = self.db.connection.failed(Code::Value, what, e);
-            return Ok(Some(with_hint(Code::Value, error)));
-        }
-        Ok(None)
     }
 }
 

@@ -91,7 +91,6 @@ impl PgLoading {
             staging,
             waits,
             merged: false,
-            unreadable: false,
             numbered,
             copy,
             types,
@@ -168,8 +167,6 @@ pub(super) struct StreamLoad {
     pub(super) waits: bool,
     /// Whether what was staged is in its table.
     pub(super) merged: bool,
-    /// Whether some key that was staged as a text is none of its type, as a check has found.
-    pub(super) unreadable: bool,
     /// Whether the staging table numbers its rows, so that the server can be asked about its constraints.
     pub(super) numbered: bool,
     pub(super) copy: Statement,

@@ -9,14 +9,17 @@ use uuid::Uuid;
 use super::PgTarget;
 use super::copy::StreamLoad;
 use super::indexes::Index;
+use super::judge::Judgements;
 use super::merge::{Merge, merge};
 use super::sidecar::SidecarCopy;
 use crate::error::{Code, Error, Result};
 use crate::load::{
     ExistingKey, ExistingKeys, ImportStats, KeysOf, Loading, Problems, Rejected, Rows, StreamStats,
+    Verdict,
 };
 use crate::plan::{Plan, TablePlan};
 use crate::source::Orphans;
+use chronicle_archive::Value;
 
 /// A transaction that takes rows.
 pub(super) struct PgLoading {
@@ -32,6 +35,8 @@ pub(super) struct PgLoading {
     /// The streams whose rows have all come.
     pub(super) done: Vec<StreamLoad>,
     pub(super) orphans: Vec<Orphans>,
+    /// What the server has said of values.
+    pub(super) judged: Judgements,
 }
 
 /// What happens to the rows.
@@ -58,6 +63,7 @@ impl PgLoading {
             current: None,
             done: Vec::new(),
             orphans: Vec::new(),
+            judged: Judgements::default(),
             plan,
         }
     }
@@ -157,22 +163,12 @@ impl PgLoading {
     /// finds for a check what would be refused, and verifies the result.
     async fn finish_loads(&mut self, loads: &[usize]) -> Result<()> {
         let plan = Arc::clone(&self.plan);
-        let mut readable = Vec::new();
-        for load in loads.iter().copied() {
-            match self.unreadable(load).await? {
-                None => readable.push(load),
-                Some(error) => {
-                    self.done[load].unreadable = true;
-                    self.refuse(plan.streams[self.done[load].stream].name(), error)?;
-                }
-            }
-        }
-        self.apply_orphan_policy(&readable).await?;
+        self.apply_orphan_policy(loads).await?;
         let inserted = match self.rehearses() {
-            false => merge(&self.merges(&plan, &readable)?).await?,
-            true => self.rehearse(&plan, &readable).await?,
+            false => merge(&self.merges(&plan, loads)?).await?,
+            true => self.rehearse(&plan, loads).await?,
         };
-        for (load, inserted) in readable.into_iter().zip(inserted) {
+        for (load, inserted) in loads.iter().copied().zip(inserted) {
             let merged = !self.rehearses();
             let done = &mut self.done[load];
             done.merged = merged;
@@ -261,6 +257,19 @@ impl ExistingKeys for PgLoading {
 }
 
 impl Loading for PgLoading {
+    fn judged_columns(&self, stream: usize) -> Vec<usize> {
+        let table = self.plan.streams.get(stream).and_then(|s| s.table());
+        table.map_or_else(Vec::new, |table| self.columns_to_judge(table))
+    }
+
+    fn judge<'a>(
+        &'a mut self,
+        stream: usize,
+        values: &'a [(usize, Value<'a>)],
+    ) -> BoxFuture<'a, Result<Vec<Option<Verdict>>>> {
+        Box::pin(self.judge_now(stream, values))
+    }
+
     fn write_rows<'a>(&'a mut self, rows: &'a Rows<'a>) -> BoxFuture<'a, Result<Vec<Rejected>>> {
         Box::pin(self.write(rows))
     }

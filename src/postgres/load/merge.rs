@@ -40,9 +40,6 @@ pub(super) async fn merge(merges: &[Merge<'_>]) -> Result<Vec<u64>> {
         [one] => vec![one.insert(&one.full()).await?],
         several => insert_together(several).await?,
     };
-    for merge in merges {
-        merge.refuse_respelled(&merge.full()).await?;
-    }
     Ok(inserted)
 }
 
@@ -89,49 +86,6 @@ impl Merge<'_> {
 
     fn name(&self, column: usize) -> String {
         quoted(&self.table.columns[self.stream.columns[column].target].physical)
-    }
-
-    /// Refuses values that the server spelled differently when it cast a text into its own type: it may
-    /// be another value, as of a number with fewer digits.
-    pub(super) async fn refuse_respelled(&self, place: &str) -> Result<()> {
-        for (n, column) in self.stream.columns.iter().enumerate() {
-            let ColumnType::Cast(ty) = &column.ty else { continue };
-            let name = self.name(n);
-            // a key may match a row whose key is spelled differently, but equal
-            let becomes = match self.stream.key.contains(&n) {
-                true => format!("(s.{name}::{ty})::text"),
-                false => format!("t.{name}::text"),
-            };
-            let sql = format!(
-                "SELECT {}, s.{name}, {becomes} FROM {} s JOIN {place} t ON {} \
-                  WHERE {becomes} IS DISTINCT FROM s.{name} LIMIT 1",
-                self.key.text("s"),
-                self.staging,
-                self.key.same(STORED, STAGED)
-            );
-            let rows = self.read(&sql, |row| {
-                Ok((row.optional()?.unwrap_or_default(), row.optional()?, row.optional()?))
-            });
-            let Some((key, value, becomes)) = rows.await?.into_iter().next() else { continue };
-            // blanks at an end are seen only between quotes
-            let quoted = |text: Option<String>| {
-                text.map_or_else(|| "NULL".into(), |t| format!("\"{}\"", show_text(&t)))
-            };
-            return Err(Error::new(
-                Code::Value,
-                format!(
-                    "{}: row with key {}, column \"{}\" ({} in the target): {} would become {}",
-                    self.table.name,
-                    show_text(&key),
-                    column.name,
-                    column.ty.name(),
-                    quoted(value),
-                    quoted(becomes)
-                ),
-            )
-            .hint("the column cannot hold the whole value: widen its type before the import"));
-        }
-        Ok(())
     }
 
     pub(super) async fn read<T>(

@@ -5,6 +5,7 @@ mod constraints;
 mod copy;
 mod existing_keys;
 mod indexes;
+mod judge;
 mod keys;
 mod loading;
 mod merge;
@@ -12,6 +13,7 @@ mod prepare;
 mod references;
 mod rehearsal;
 mod sidecar;
+mod spelling;
 mod verify;
 
 use std::sync::Arc;
@@ -42,6 +44,8 @@ pub struct PgTarget {
     catalog: Catalog,
     notices: Vec<String>,
     disabled: Vec<Trigger>,
+    /// Whether the database's encoding lacks characters that texts may have.
+    narrow_encoding: bool,
     /// Whether this session is a replica's: the server then checks no references while rows come.
     as_replica: bool,
     /// Whether the indexes of empty tables stay where they are, so that these can be read.
@@ -79,6 +83,10 @@ impl PgTarget {
             e.hint(format!("--create creates Chronicle's tables; {known}"))
         })?;
         let name = instance(&connection, &found.schema).await?;
+        let narrow = "SELECT pg_catalog.getdatabaseencoding() NOT IN ('UTF8', 'SQL_ASCII')";
+        let what = "cannot read the encoding of the database";
+        let narrow = connection.read(Code::Target, what, narrow, |row| row.boolean()).await?;
+        let narrow_encoding = narrow == [true];
         Ok(PgTarget {
             connection,
             info: info.clone(),
@@ -87,6 +95,7 @@ impl PgTarget {
             forced: forced.cloned(),
             notices,
             disabled: Vec::new(),
+            narrow_encoding,
             as_replica: false,
             readers_go_on: options.readers_go_on,
         })

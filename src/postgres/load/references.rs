@@ -223,7 +223,7 @@ impl PgLoading {
     /// does not check them itself.
     pub(super) async fn check_foreign_keys(&mut self) -> Result<()> {
         let (plan, mut violated) = (Arc::clone(&self.plan), Vec::new());
-        for load in self.done.iter().filter(|l| !l.unreadable) {
+        for load in &self.done {
             let stream = PgLoading::table_plan(&plan, load.stream)?;
             let table = &self.db.catalog.tables[stream.table];
             for key in self.db.found.foreign_keys.iter().filter(|k| k.table == table.name) {
@@ -344,7 +344,7 @@ impl PgLoading {
     fn places(&self, table: usize, columns: &[String]) -> Vec<Place<'_>> {
         let full = self.db.found.full_name(&self.db.catalog.tables[table].name);
         let mut places = vec![Place { name: full, staged: None }];
-        for load in self.done.iter().filter(|l| !l.merged && !l.unreadable) {
+        for load in self.done.iter().filter(|l| !l.merged) {
             let Some(stream) = self.plan.streams[load.stream].table() else { continue };
             if let (Some(staging), true) = (&load.staging, stream.table == table)
                 && self.db.writes(stream, columns)

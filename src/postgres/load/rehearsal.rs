@@ -168,10 +168,7 @@ impl Merge<'_> {
         }
         self.db().run("cannot set a savepoint", "SAVEPOINT rehearsal").await?;
         self.make_copy(unique).await?;
-        let refused = match self.insert(COPY).await {
-            Ok(_) => self.refuse_respelled(COPY).await.err(),
-            Err(e) => Some(e),
-        };
+        let refused = self.insert(COPY).await.err();
         self.db().run("cannot go back", "ROLLBACK TO SAVEPOINT rehearsal").await?;
         Ok(refused)
     }

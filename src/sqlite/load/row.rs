@@ -10,6 +10,7 @@ use crate::error::{Code, Error, Result};
 use crate::load::bench_skip::{Step, skips};
 use crate::load::{Cause, Rows};
 use crate::plan::{TablePlan, key_of};
+use crate::sidecar::is_same;
 use crate::sqlite::{extended_code, failed, from_sqlite, quoted, to_sqlite};
 use chronicle_archive::{Value, show};
 
@@ -179,7 +180,7 @@ impl IncomingRow<'_> {
         };
         for n in 0..columns.len() {
             let stored = from_sqlite(there.get_ref(n).map_err(|e| self.failed(e))?);
-            if same(stored, self.value(n)) {
+            if is_same(stored, self.value(n)) {
                 continue;
             }
             let name = &self.stream.columns[n].name;
@@ -253,13 +254,5 @@ impl IncomingRow<'_> {
             check.note(self.connection, &key, place).map_err(|e| self.failed(e))?;
         }
         Ok(())
-    }
-}
-
-/// Whether two values are the same in class and bytes; of reals also in sign and NaN.
-pub(super) fn same(a: Value<'_>, b: Value<'_>) -> bool {
-    match (a, b) {
-        (Value::Real(a), Value::Real(b)) => a.to_bits() == b.to_bits(),
-        _ => a == b,
     }
 }

@@ -171,7 +171,9 @@ fn describe_table(
     let mut columns: Vec<CatalogColumn> = (table.stored())
         .map(|c| {
             let ty = ColumnType::Sqlite(affinity(&c.declared));
-            stream.catalog_column(&c.name, ty, c.not_null, c.has_default)
+            let strict = table.strict && !c.declared.is_empty();
+            let column = stream.catalog_column(&c.name, ty, c.not_null, c.has_default);
+            CatalogColumn { strict, ..column }
         })
         .collect();
     let checks = checks(connection, &table.name)
