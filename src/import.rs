@@ -14,9 +14,7 @@ use crate::plan::{Plan, key_of, plan};
 use crate::policy::PlanOptions;
 use crate::progress::Progress;
 use crate::transform::worker::{End, LoadBatch, TransformWorker};
-use crate::transform::{
-    Change, Settler, Transformer, Verdicts, ZoneEvidence, load_existing_keys,
-};
+use crate::transform::{Change, Settler, Transformer, Verdicts, ZoneEvidence, load_existing_keys};
 use chronicle_archive::{Batch, Value};
 use chronicle_archive::{Sealed, Written};
 

@@ -115,6 +115,8 @@ pub struct Catalog {
     pub backend: Backend,
     /// The layout's name for people.
     pub layout: String,
+    /// The layout's name in archives; empty if it is not known.
+    pub layout_name: String,
     /// Its tables, parents first.
     pub tables: Vec<CatalogTable>,
     /// A UUID that identifies it, where one can be derived: the `instance` of its archives.
@@ -133,7 +135,7 @@ impl Catalog {
             }
             table.references.retain(|r| r.columns.len() == r.parent_columns.len());
         }
-        Catalog { backend, layout, tables, instance: None }
+        Catalog { backend, layout, layout_name: String::new(), tables, instance: None }
     }
 
     /// The table whose keys the values of a column are: its own if the column alone is the key, else the
@@ -196,6 +198,7 @@ mod tests {
         let catalog = Catalog {
             backend: Backend::Sqlite,
             layout: "test".into(),
+            layout_name: "test".into(),
             instance: None,
             tables: vec![
                 table("account", 2, &[0], vec![]),

@@ -103,8 +103,7 @@ pub struct TargetArgs {
     pub layout: Option<String>,
 
     /// How Postgres compresses the large values of the rows that are loaded, in columns without a
-    /// method of their own: `lz4` loads a quarter faster and takes a little more room; without it
-    /// the server's own setting decides
+    /// method of their own [default: lz4 where the server has it]
     #[arg(long, value_name = "METHOD", value_parser = words::<Compression>())]
     pub toast_compression: Option<Compression>,
 }

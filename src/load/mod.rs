@@ -38,7 +38,7 @@ pub struct TargetOptions {
     pub create: Option<Layout>,
     /// The layout that the tables must have; without it they are recognised.
     pub layout: Option<Layout>,
-    /// How Postgres compresses the large values of the rows; as its settings say without it.
+    /// How Postgres compresses the large values of the rows; LZ4 without it, where the server has it.
     pub compression: Option<Compression>,
     /// Whether others may also read empty tables during the load; else their indexes may be built afterwards.
     pub readers_go_on: bool,

@@ -1,5 +1,6 @@
 //! Which kinds of the archive fit which types of a target.
 
+use super::ColumnPlan;
 use crate::catalog::{CatalogColumn, CatalogTable, ColumnType};
 use chronicle_archive::{Column, Kind, Stream, TimeText};
 
@@ -39,6 +40,14 @@ pub(super) fn impossible(
         target.ty.name(),
         table.name
     )
+}
+
+/// Whether an export reads a column back in the kind that its values came in.
+pub(super) fn reads_back(column: &ColumnPlan) -> bool {
+    match column.ty {
+        ColumnType::Cast(_) => matches!(column.kind, Kind::Numeric | Kind::Date | Kind::Other),
+        _ => !converts(column.kind, &column.ty),
+    }
 }
 
 /// Whether values of a kind become values of another one in a type.

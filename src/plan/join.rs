@@ -13,7 +13,7 @@ use super::{
 };
 use crate::catalog::{Affinity, Catalog, CatalogColumn, CatalogTable, ColumnType, Role};
 use crate::error::{Code, Error, Result};
-use crate::layout::{all, known_stream, origin_column};
+use crate::layout::{known_stream, origin_column};
 use crate::policy::{AssumeZone, OnMissingColumn, OnUnrepresentable, PlanOptions};
 use crate::sidecar::UNMAPPED_PREFIX;
 use chronicle_archive::time::{ZoneRule, parse_zone};
@@ -69,11 +69,7 @@ pub fn plan(
 
 /// Whether the archive comes from a database of the target's kind and layout.
 fn same_layout(origin: &Origin, catalog: &Catalog) -> bool {
-    let layouts = all(catalog.backend).unwrap_or_default();
-    let of_target = layouts.iter().find(|l| l.title == catalog.layout).map(|l| &l.name);
-    origin.backend == catalog.backend.word()
-        && of_target.is_some()
-        && origin.layout.as_ref() == of_target
+    origin.backend == catalog.backend.word() && origin.layout.as_ref() == Some(&catalog.layout_name)
 }
 
 fn zone(origin: &Origin, assume: AssumeZone) -> Result<ZoneRule> {

@@ -177,8 +177,10 @@ impl Plan {
         };
         let stores = |plan: &UnmappedPlan| plan.policy == Unmapped::Sidecar;
         let preserves = self.options.on_unrepresentable == OnUnrepresentable::Preserve;
-        // a database of the same layout reads back what was written
-        (preserves && !self.same_layout)
+        // a database of the same layout whose columns are of the same kinds reads back what was written
+        let mut columns = self.tables().flat_map(|(_, table)| &table.columns);
+        let reads_back = self.same_layout && columns.all(fit::reads_back);
+        (preserves && !reads_back)
             || self.tables().any(folds)
             || self.streams.iter().filter_map(StreamPlan::unmapped).any(stores)
     }

@@ -238,7 +238,10 @@ impl PgCatalog {
         for (n, (stream, _)) in present.iter().enumerate() {
             tables[n].references = self.references(&tables, n, stream);
         }
-        Catalog::new(Backend::Postgres, self.layout.title.clone(), tables)
+        Catalog {
+            layout_name: self.layout.name.clone(),
+            ..Catalog::new(Backend::Postgres, self.layout.title.clone(), tables)
+        }
     }
 
     /// A table without its references.

@@ -66,10 +66,8 @@ impl PgTarget {
         let begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED; {}", connection.settings());
         connection.run(Code::Target, "cannot start to write", &begin).await?;
         connection.run(Code::Target, "cannot set the memory of this load", MEMORY).await?;
-        if let Some(method) = options.compression {
-            compress(&connection, method).await?;
-        }
         let mut notices = info.notices();
+        notices.extend(compress(&connection, options.compression).await?);
         if let Some(layout) = create {
             create_tables(&connection, info, layout).await?;
             notices.extend(who_may_read(&connection).await?);

@@ -214,13 +214,34 @@ pub(super) const MEMORY: &str = "SELECT set_config(name, '64MB', true) FROM pg_c
       WHERE name IN ('work_mem', 'maintenance_work_mem', 'gin_pending_list_limit') \
             AND setting::bigint < 65536";
 
-/// Decides how large values are compressed, in columns that have no method of their own.
-pub(super) async fn compress(connection: &Connection, method: Compression) -> Result<()> {
-    let sql = format!("SET LOCAL default_toast_compression = {}", method.word());
+/// Decides how large values are compressed, in columns that have no method of their own: with LZ4 where the
+/// server has it and nothing else is asked for, which is to be said.
+pub(super) async fn compress(
+    connection: &Connection,
+    asked: Option<Compression>,
+) -> Result<Option<String>> {
+    const SETTING: &str = "default_toast_compression";
+    let what = "cannot read the settings";
+    let sql = format!(
+        "SELECT setting FROM pg_catalog.pg_settings WHERE name = '{SETTING}' \
+         AND 'lz4' = ANY (enumvals)"
+    );
+    let setting = connection.read(Code::Target, what, &sql, |row| row.text()).await?;
+    let (method, default) = match (asked, setting.first().map(String::as_str)) {
+        (Some(Compression::Server), _) | (None, None | Some("lz4")) => return Ok(None),
+        (None, Some(_)) => (Compression::Lz4, true),
+        (Some(method), _) => (method, false),
+    };
+    let sql = format!("SET LOCAL {SETTING} = {}", method.word());
     let what = format!("the server cannot compress with {}", method.word());
     connection.run(Code::Target, &what, &sql).await.map_err(|e| {
         e.hint("leave --toast-compression out: LZ4 needs PostgreSQL 14 or later, built with it")
-    })
+    })?;
+    Ok(default.then(|| {
+        "new large values are compressed with LZ4; --toast-compression server leaves the server's \
+         setting"
+            .to_owned()
+    }))
 }
 
 pub(super) async fn create_tables(

@@ -157,7 +157,8 @@ pub(super) fn describe(connection: &Connection, found: &SqliteCatalog) -> Result
         table.references = references;
     }
     let layout = found.layout.title.clone();
-    Ok(Catalog::new(Backend::Sqlite, layout, tables))
+    let layout_name = found.layout.name.clone();
+    Ok(Catalog { layout_name, ..Catalog::new(Backend::Sqlite, layout, tables) })
 }
 
 /// The table of a stream, without what it refers to.

@@ -82,17 +82,23 @@ fn a_sequence_ends_after_the_largest_loaded_number() {
 fn large_values_are_compressed_as_asked_for() {
     let text = "again and again ".repeat(1000);
     let large = good() + &format!("UPDATE events SET data = json_object('a', '{text}');");
-    for (method, rows) in [("lz4", true), ("pglz", false)] {
-        let store = Backend::Postgres.make(method);
+    for (method, rows, used) in [
+        ("lz4", true, "lz4"),
+        ("pglz", false, "pglz"),
+        ("server", false, "pglz"),
+        ("", false, "lz4"),
+    ] {
+        let store = Backend::Postgres.make(&format!("toast_{method}"));
         let archive = store.archive(&large);
         if rows {
             // through a staging table, too: there is a row in the target already
             let other = store.archive(&session(99, "other"));
             store.import(&other, &[]).success();
         }
-        store.import(&archive, &["--toast-compression", method]).success();
+        let option = ["--toast-compression", method];
+        store.import(&archive, if method.is_empty() { &[] } else { &option }).success();
         let sql = "SELECT DISTINCT pg_column_compression(metadata) FROM chronicle_events";
-        assert_eq!(store.server().psql(sql), method);
+        assert_eq!(store.server().psql(sql), used, "{method}");
     }
     let file = Backend::Sqlite.make("no_toast");
     let archive = file.archive(&large);
