@@ -234,6 +234,25 @@ pub fn is_same(a: Value<'_>, b: Value<'_>) -> bool {
     }
 }
 
+/// An entry whose texts are in Base64 where they are not ASCII: for a database that cannot hold every
+/// character.
+pub fn in_ascii(entry: &str) -> String {
+    if entry.is_ascii() {
+        return entry.to_owned();
+    }
+    let mut values = parse(entry.as_bytes());
+    for tagged in values.values_mut() {
+        if let Some(text) = tagged.remove("text") {
+            let (tag, text) = match text.is_ascii() {
+                true => ("text", text),
+                false => ("text64", BASE64.encode(text)),
+            };
+            tagged.insert(tag.into(), text);
+        }
+    }
+    SidecarValues::of(values).text()
+}
+
 /// What a stored object says; nothing if it is none of ours.
 pub(super) fn parse(text: &[u8]) -> BTreeMap<String, Tagged> {
     serde_json::from_slice(text).unwrap_or_default()

@@ -341,12 +341,12 @@ fn has_text(ty: &ColumnType) -> bool {
 }
 
 /// Whether an error of the server is about what it was given, not about the connection or its health.
-fn concerns_a_value(state: &SqlState) -> bool {
+pub(super) fn concerns_a_value(state: &SqlState) -> bool {
     is_about_a_value(state) || state.code().starts_with("42")
 }
 
 /// A value as a text that the server reads as the same value of any type.
-fn in_text(value: Value<'_>) -> Vec<u8> {
+pub(super) fn in_text(value: Value<'_>) -> Vec<u8> {
     match value {
         Value::Text(text) => text.to_vec(),
         Value::Blob(bytes) => format!("\\x{}", hex(bytes)).into_bytes(),
@@ -367,6 +367,6 @@ fn field(row: &Row, n: usize) -> Result<Option<String>> {
     row.try_get(n).map_err(|_| unexpected())
 }
 
-fn unexpected() -> Error {
+pub(super) fn unexpected() -> Error {
     Error::new(Code::Internal, "the server's answer about values is not as expected")
 }
