@@ -122,11 +122,9 @@ impl Cause {
             Cause::NoPartition { columns } => {
                 format!("no partition of the target takes it, by its {}", columns.join(", "))
             }
-            Cause::Computed { column, words, .. } => format!(
-                "the target cannot compute its \"{}\": {}",
-                show_text(column),
-                show_text(words)
-            ),
+            Cause::Computed { column, .. } => {
+                format!("the target cannot compute its \"{}\" from it", show_text(column))
+            }
             Cause::TooLong { index, columns } => format!(
                 "its {} is too long for the index {} of the target",
                 columns.join(", "),
@@ -173,7 +171,13 @@ impl Cause {
     pub fn error(&self, place: &str) -> Error {
         let column =
             self.column().map_or_else(String::new, |c| format!(", column \"{}\"", show_text(c)));
-        Error::new(self.code(), format!("{place}{column}: {}", self.reason())).hint(self.hint())
+        // what is different for every value stands in no reason, or each would be a problem of its own
+        let detail = match self {
+            Cause::Computed { words, .. } => format!(": {}", show_text(words)),
+            _ => String::new(),
+        };
+        let message = format!("{place}{column}: {}{detail}", self.reason());
+        Error::new(self.code(), message).hint(self.hint())
     }
 }
 

@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::{ALSO_WHOLE, RESERVED_KEY};
+use crate::decimal::Decimal;
 use chronicle_archive::codec::real_text;
 use chronicle_archive::json::{JsonIssues, Scanner, member};
 use chronicle_archive::time::Instant;
@@ -210,7 +211,8 @@ pub(super) fn push_as(kind: Kind, value: Value<'_>, out: &mut Batch) {
             .map_or(value, Value::Real),
         (Kind::Int, Value::Text(t)) => std::str::from_utf8(t)
             .ok()
-            .and_then(|t| t.parse().ok().filter(|v: &i64| v.to_string() == t))
+            .filter(|t| t.parse().is_ok_and(|v: i64| v.to_string() == *t) || t.contains('.'))
+            .and_then(|t| Decimal::read(t.as_bytes())?.integer())
             .map_or(value, Value::Int),
         _ => value,
     };

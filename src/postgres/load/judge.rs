@@ -9,7 +9,6 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::PgTarget;
-use super::copy::is_about_a_value;
 use super::loading::PgLoading;
 use super::spelling::{is_relative, loses};
 use crate::catalog::ColumnType;
@@ -340,9 +339,12 @@ fn has_text(ty: &ColumnType) -> bool {
     matches!(ty, ColumnType::Text(_) | ColumnType::Json | ColumnType::Jsonb | ColumnType::Cast(_))
 }
 
-/// Whether an error of the server is about what it was given, not about the connection or its health.
+/// Whether an error of the server is about what it was given, not about the connection, its rights or its
+/// health.
 pub(super) fn concerns_a_value(state: &SqlState) -> bool {
-    is_about_a_value(state) || state.code().starts_with("42")
+    const OTHERS: [&str; 10] = ["08", "25", "28", "40", "53", "55", "57", "58", "F0", "XX"];
+    !OTHERS.iter().any(|class| state.code().starts_with(class))
+        && *state != SqlState::INSUFFICIENT_PRIVILEGE
 }
 
 /// A value as a text that the server reads as the same value of any type.
