@@ -14,7 +14,9 @@ use crate::plan::{Plan, key_of, plan};
 use crate::policy::PlanOptions;
 use crate::progress::Progress;
 use crate::transform::worker::{End, LoadBatch, TransformWorker};
-use crate::transform::{Change, Settler, Transformer, Verdicts, ZoneEvidence, load_existing_keys};
+use crate::transform::{
+    Change, Settler, TargetRows, Transformer, Verdicts, ZoneEvidence, load_existing_keys,
+};
 use chronicle_archive::{Batch, Value};
 use chronicle_archive::{Sealed, Written};
 
@@ -164,6 +166,19 @@ async fn load(
     import.finish(&transformer, stats, sealed)
 }
 
+/// Rows as a target takes them, which come from a batch of the archive.
+fn rows_of<'a>(batch: &'a Batch, target: &'a TargetRows) -> Rows<'a> {
+    Rows {
+        stream: batch.stream(),
+        source: batch,
+        rows: &target.rows,
+        from: &target.from,
+        sidecar: &target.sidecar,
+        whole_rows: &target.whole_rows,
+        also_whole: &target.also_whole,
+    }
+}
+
 /// The state of an import while rows are loaded.
 struct Import {
     plan: Arc<Plan>,
@@ -186,20 +201,31 @@ impl Import {
         load_batch: &mut LoadBatch,
     ) -> Result<Vec<usize>> {
         let mut unloaded = self.judge(loading, load_batch).await?;
-        let LoadBatch { batch, target: rows, .. } = &*load_batch;
-        let rows = Rows {
-            stream: batch.stream(),
-            source: batch,
-            rows: &rows.rows,
-            from: &rows.from,
-            sidecar: &rows.sidecar,
-            whole_rows: &rows.whole_rows,
-            also_whole: &rows.also_whole,
-        };
-        let refused = loading.write_rows(&rows).await?;
+        let LoadBatch { batch, target, .. } = &*load_batch;
+        let refused = loading.write_rows(&rows_of(batch, target)).await?;
+        let refused = self.adapt(loading, load_batch, refused).await?;
+        let batch = &load_batch.batch;
         self.redundant_rows[batch.stream()] += load_batch.target.redundant_rows;
         unloaded.extend(self.set_aside(loading, load_batch, refused)?);
         Ok(unloaded)
+    }
+
+    /// Loads rows that the database has refused with other values in the columns that are the cause, if
+    /// values may be changed; gives those that it still refuses.
+    async fn adapt(
+        &mut self,
+        loading: &mut dyn Loading,
+        load_batch: &LoadBatch,
+        mut refused: Vec<Rejected>,
+    ) -> Result<Vec<Rejected>> {
+        let LoadBatch { batch, target, .. } = load_batch;
+        let mut attempt = 0;
+        while let Some(other) = self.settler.other_values(batch, target, &refused, attempt) {
+            let again = loading.write_rows(&rows_of(batch, &other.rows)).await?;
+            self.settler.accept(batch, target, &mut refused, &other, &again);
+            attempt += 1;
+        }
+        Ok(refused)
     }
 
     /// Asks the database about values that only it can read, and decides about them; gives the rows of
@@ -260,7 +286,8 @@ impl Import {
             if !cause.is_conflict() {
                 unloaded.push(row);
                 let reason = cause.reason();
-                target.rejected.push(RejectReason { row, key, column: None, reason });
+                let column = cause.column().map(str::to_owned);
+                target.rejected.push(RejectReason { row, key, column, reason });
             }
         }
         if !rejects || target.rejected.is_empty() {

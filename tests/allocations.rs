@@ -137,6 +137,7 @@ fn plan() -> Plan {
     let columns = ["id", "account_id", "text", "payload"]
         .map(|name| CatalogColumn::of_type(name, ColumnType::Sqlite(Affinity::Text)));
     let table = CatalogTable {
+        computed: Vec::new(),
         name: "notes".into(),
         stream: "notes".into(),
         role: Role(Role::SIDE.into()),

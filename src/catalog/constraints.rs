@@ -32,6 +32,23 @@ impl CheckConstraint {
     }
 }
 
+/// The CHECK constraints in the text of a CREATE TABLE that have a name, each with the words in its
+/// condition.
+pub fn named_checks(sql: &str) -> Vec<(String, Vec<String>)> {
+    let tokens = tokens(sql);
+    let word = |token: &Token| match token {
+        Token::Word(word) | Token::Quoted(word) => Some(word.clone()),
+        Token::Text(_) | Token::Number(_) | Token::Symbol(_) => None,
+    };
+    let named = |at: usize| {
+        let [constraint, name, check, rest @ ..] = &tokens[at..] else { return None };
+        (constraint.is_word("constraint") && check.is_word("check")).then_some(())?;
+        let condition = &rest[..=closing(rest)?];
+        Some((word(name)?, condition.iter().filter_map(word).collect()))
+    };
+    (0..tokens.len()).filter_map(named).collect()
+}
+
 /// A token of SQL. Comments are none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Token {
@@ -307,6 +324,13 @@ mod tests {
         ] {
             assert_eq!(CheckConstraint::parse(condition), None, "{condition}");
         }
+    }
+
+    #[test]
+    fn a_named_check_is_known_with_its_words() {
+        let sql = "CREATE TABLE t (a INTEGER, CONSTRAINT \"my check\" CHECK (length(a) > b), CHECK (c > 1))";
+        let words = ["length", "a", "b"].map(str::to_owned).to_vec();
+        assert_eq!(named_checks(sql), [("my check".to_owned(), words)]);
     }
 
     #[test]

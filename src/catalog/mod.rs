@@ -5,7 +5,7 @@ mod constraints;
 mod types;
 
 pub use backend::Backend;
-pub use constraints::CheckConstraint;
+pub use constraints::{CheckConstraint, named_checks};
 pub use types::{Affinity, ColumnType};
 
 use uuid::Uuid;
@@ -94,6 +94,8 @@ pub struct CatalogTable {
     pub role: Role,
     /// Its columns.
     pub columns: Vec<CatalogColumn>,
+    /// The names in the database of the columns that it computes itself.
+    pub computed: Vec<String>,
     /// The key, as indices of columns.
     pub key: Vec<usize>,
     /// Its references.
@@ -171,6 +173,7 @@ mod tests {
     ) -> CatalogTable {
         let column = |n: usize| CatalogColumn::of_type(&format!("c{n}"), ColumnType::Text(None));
         CatalogTable {
+            computed: Vec::new(),
             name: name.into(),
             stream: name.into(),
             role: Role(Role::SIDE.into()),

@@ -43,7 +43,8 @@ impl Problems {
     /// Notes that a row would stop an import.
     pub fn rejected(&mut self, row: &RowPlace<'_>, cause: &Cause) {
         let error = cause.error(row.table);
-        self.note(row.stream, None, &error, &cause.reason(), row.key);
+        let column = cause.column().map(str::to_owned);
+        self.note(row.stream, column, &error, &cause.reason(), row.key);
     }
 
     /// Notes that a row would stop an import for a reason of `error`'s kind.
@@ -140,7 +141,8 @@ mod tests {
     #[test]
     fn rows_with_one_reason_are_one_problem() {
         let mut problems = Problems::default();
-        let cause = Cause::Check { name: "short".into(), condition: "(n < 9)".into() };
+        let cause =
+            Cause::Check { name: "short".into(), condition: "(n < 9)".into(), columns: vec![] };
         for number in 0..7_u64 {
             let key = &number.to_string();
             let row = RowPlace { stream: "notes", table: "the_notes", number, key };

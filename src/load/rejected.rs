@@ -21,9 +21,37 @@ pub enum Cause {
         name: String,
         /// Its condition, as SQL.
         condition: String,
+        /// The columns that it is about.
+        columns: Vec<String>,
+    },
+    /// No partition of the table takes it.
+    NoPartition {
+        /// The columns that decide about the partition.
+        columns: Vec<String>,
+    },
+    /// A column that the database computes has no value for it.
+    Computed {
+        /// That column.
+        column: String,
+        /// Why, in the database's own words.
+        words: String,
+        /// The columns that it is computed from.
+        columns: Vec<String>,
+    },
+    /// It is too long for an index.
+    TooLong {
+        /// The index.
+        index: String,
+        /// Its columns.
+        columns: Vec<String>,
     },
     /// The database refuses it, and says why in its own words.
-    Database(String),
+    Database {
+        /// These words.
+        words: String,
+        /// The columns that it is about, as far as they are known.
+        columns: Vec<String>,
+    },
     /// The key is not an integer, and the table has only integers.
     KeyIsNoInteger,
     /// A row with this key exists with another value in this column.
@@ -58,6 +86,29 @@ impl Cause {
         )
     }
 
+    /// The column whose value is the cause, if it is one alone.
+    pub fn column(&self) -> Option<&str> {
+        match self.columns() {
+            [column] => Some(column),
+            _ => None,
+        }
+    }
+
+    /// The columns whose values are the cause.
+    pub fn columns(&self) -> &[String] {
+        match self {
+            Cause::Check { columns, .. }
+            | Cause::NoPartition { columns }
+            | Cause::Computed { columns, .. }
+            | Cause::TooLong { columns, .. }
+            | Cause::Database { columns, .. } => columns,
+            Cause::KeyIsNoInteger
+            | Cause::Differs { .. }
+            | Cause::SpelledDifferently { .. }
+            | Cause::Taken { .. } => &[],
+        }
+    }
+
     /// The code of the error.
     pub fn code(&self) -> Code {
         if self.is_conflict() { Code::Conflict } else { Code::Value }
@@ -66,12 +117,23 @@ impl Cause {
     /// Why, in words.
     pub fn reason(&self) -> String {
         match self {
-            Cause::Check { name, condition } => format!(
+            Cause::Check { name, condition, .. } => format!(
                 "the target's CHECK {} refuses it: {}",
                 show_text(name),
                 show_text(condition)
             ),
-            Cause::Database(message) => format!("the target refuses it: {message}"),
+            Cause::NoPartition { columns } => {
+                format!("no partition of the target takes it, by its {}", columns.join(", "))
+            }
+            Cause::Computed { column, .. } => {
+                format!("the target cannot compute its \"{}\" from it", show_text(column))
+            }
+            Cause::TooLong { index, columns } => format!(
+                "its {} is too long for the index {} of the target",
+                columns.join(", "),
+                show_text(index)
+            ),
+            Cause::Database { words, .. } => format!("the target refuses it: {words}"),
             Cause::KeyIsNoInteger => "the key is not an integer".into(),
             Cause::Differs { column } => format!(
                 "the target has this row already, with another value in \"{}\"",
@@ -94,8 +156,11 @@ impl Cause {
     /// What to type or do next.
     pub fn hint(&self) -> &'static str {
         match self {
-            Cause::Check { .. } => "--on-unrepresentable=reject leaves such rows out",
-            Cause::Database(_) | Cause::KeyIsNoInteger => {
+            Cause::Check { .. }
+            | Cause::NoPartition { .. }
+            | Cause::Computed { .. }
+            | Cause::TooLong { .. } => "--on-unrepresentable=reject leaves such rows out",
+            Cause::Database { .. } | Cause::KeyIsNoInteger => {
                 "correct the value in the source and export again, or leave such rows out: \
                  --on-unrepresentable=reject"
             }
@@ -107,7 +172,15 @@ impl Cause {
 
     /// The error of a row at a place.
     pub fn error(&self, place: &str) -> Error {
-        Error::new(self.code(), format!("{place}: {}", self.reason())).hint(self.hint())
+        let column =
+            self.column().map_or_else(String::new, |c| format!(", column \"{}\"", show_text(c)));
+        // what is different for every value stands in no reason, or each would be a problem of its own
+        let detail = match self {
+            Cause::Computed { words, .. } => format!(": {}", show_text(words)),
+            _ => String::new(),
+        };
+        let message = format!("{place}{column}: {}{detail}", self.reason());
+        Error::new(self.code(), message).hint(self.hint())
     }
 }
 
@@ -117,7 +190,8 @@ mod tests {
 
     #[test]
     fn a_cause_names_its_place_and_what_to_do() {
-        let check = Cause::Check { name: "positive".into(), condition: "(n > 0)".into() };
+        let check =
+            Cause::Check { name: "positive".into(), condition: "(n > 0)".into(), columns: vec![] };
         let error = check.error("notes: row 3 (key 7)");
         let expected = "notes: row 3 (key 7): the target's CHECK positive refuses it: (n > 0)";
         assert_eq!((error.code(), error.full().as_str()), (Code::Value, expected));

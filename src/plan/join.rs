@@ -9,9 +9,9 @@ use super::fit::{impossible, possible, same_name, text_column};
 use super::unplaced::origins_of_layouts;
 use super::{
     ColumnPlan, ColumnSource, Fate, IdRule, Ids, Plan, ReferencePlan, StreamPlan, TablePlan,
-    Unmapped, UnmappedPlan,
+    Unmapped, UnmappedPlan, UnplacedColumn,
 };
-use crate::catalog::{Affinity, Catalog, CatalogColumn, CatalogTable, ColumnType, Role};
+use crate::catalog::{Affinity, Backend, Catalog, CatalogColumn, CatalogTable, ColumnType, Role};
 use crate::error::{Code, Error, Result};
 use crate::layout::{known_stream, origin_column};
 use crate::policy::{AssumeZone, OnMissingColumn, OnUnrepresentable, PlanOptions};
@@ -263,11 +263,23 @@ impl Joiner<'_> {
     /// Finds the place of a column of the archive.
     fn column(&mut self, plan: &mut TablePlan, table: &CatalogTable, source: usize) {
         let column = &plan.source.columns[source];
-        let found = table.columns.iter().position(|c| same_name(&c.name, &column.name));
-        let Some(place) = found else {
+        let Some(place) = place_of(&plan.source, table, &column.name) else {
             self.unplaced(plan, table, source);
             return;
         };
+        let taken =
+            plan.columns.iter().find(|c| c.target == place).and_then(|c| c.archive_column());
+        if let Some(other) = taken {
+            self.problems.push(format!(
+                "{}: \"{}\" and \"{}\" would both go into \"{}\" of {}",
+                plan.stream,
+                plan.source.columns[other].name,
+                column.name,
+                table.columns[place].name,
+                table.name
+            ));
+            return;
+        }
         let planned =
             self.planned(&plan.source, table, place, ColumnSource::Column(source), column);
         let to = &table.columns[place];
@@ -286,9 +298,17 @@ impl Joiner<'_> {
         source: usize,
         column: &Column,
     ) {
-        let position = plan.added.iter().position(|a| same_name(&a.physical, &column.name));
-        let place = table.columns.len() + position.unwrap_or(plan.added.len());
-        if position.is_none() {
+        // another stream may bring the same one into the same table
+        let there = plan.added.iter().position(|a| a.physical == column.name);
+        let place = table.columns.len() + there.unwrap_or(plan.added.len());
+        let near = plan.added.iter().any(|a| same_name(&a.physical, &column.name));
+        if there.is_none() && near && self.catalog.backend == Backend::Sqlite {
+            // the names of its columns have no case
+            let (name, fate) = (column.name.clone(), Fate::Preserved);
+            plan.unplaced.push(UnplacedColumn { source, name, fate });
+            return;
+        }
+        if there.is_none() {
             plan.added.push(CatalogColumn::of_type(
                 &column.name,
                 self.catalog.backend.type_for(column.kind),
@@ -379,6 +399,14 @@ impl Joiner<'_> {
         let planned = self.planned(&plan.source, table, target, source, &text);
         plan.columns.push(ColumnPlan { ids: None, default: None, ..planned });
     }
+}
+
+/// The column of a table for one of the archive: that of the same name, else one whose name differs by its
+/// case only and belongs to no other column of the archive.
+fn place_of(source: &Stream, table: &CatalogTable, name: &str) -> Option<usize> {
+    let exact = |c: &CatalogColumn| c.name == name;
+    let near = |c: &CatalogColumn| same_name(&c.name, name) && source.column(&c.name).is_none();
+    table.columns.iter().position(exact).or_else(|| table.columns.iter().position(near))
 }
 
 /// A column as an export of the target restores it: ids stay those that the target gave.

@@ -32,6 +32,7 @@ pub(crate) fn required(name: &str, ty: ColumnType) -> CatalogColumn {
 /// A table for the stream of this name, with its first column as the key.
 pub(crate) fn table(stream: &str, role: &str, columns: Vec<CatalogColumn>) -> CatalogTable {
     CatalogTable {
+        computed: Vec::new(),
         name: format!("the_{stream}"),
         stream: stream.into(),
         role: Role(role.into()),

@@ -100,7 +100,8 @@ impl Joiner<'_> {
     /// Whether a table cannot get this column: it has one of that name that means something else, or
     /// it would be of another layout, or of none.
     fn forbids(&self, table: &CatalogTable, column: &Column) -> bool {
-        if table.columns.iter().any(|c| same_name(&c.physical, &column.name)) {
+        let names = table.columns.iter().map(|c| &c.physical).chain(&table.computed);
+        if names.into_iter().any(|name| same_name(name, &column.name)) {
             return true;
         }
         let layouts = all(self.catalog.backend).unwrap_or_default();

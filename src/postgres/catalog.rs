@@ -263,6 +263,7 @@ impl PgCatalog {
         CatalogTable {
             origin: stream.origin.as_ref().and_then(find),
             fold: stream.fold.as_ref().and_then(find),
+            computed: table.computed.clone(),
             name: table.name.clone(),
             stream: stream.name.clone(),
             role: stream.role.clone(),

@@ -162,19 +162,12 @@ pub fn end(out: &mut BytesMut) {
     out.put_i16(-1);
 }
 
-/// Appends a row of converted values in the types of the target, and its number if one is given.
+/// Appends a row of converted values in the types of the target.
 ///
 /// # Errors
 /// If a field is longer than the protocol's 2 GiB.
-pub fn put_row(
-    out: &mut BytesMut,
-    types: &[ColumnType],
-    batch: &Batch,
-    row: usize,
-    number: Option<i64>,
-) -> Result<()> {
-    let fields = types.len() + usize::from(number.is_some());
-    out.put_i16(i16::try_from(fields).map_err(|_| too_large())?);
+pub fn put_row(out: &mut BytesMut, types: &[ColumnType], batch: &Batch, row: usize) -> Result<()> {
+    out.put_i16(i16::try_from(types.len()).map_err(|_| too_large())?);
     for (column, ty) in types.iter().enumerate() {
         let length_at = out.len();
         out.put_i32(0);
@@ -186,10 +179,6 @@ pub fn put_row(
         put(out, ty, value);
         let length = i32::try_from(out.len() - length_at - 4).map_err(|_| too_large())?;
         out[length_at..length_at + 4].copy_from_slice(&length.to_be_bytes());
-    }
-    if let Some(number) = number {
-        out.put_i32(8);
-        out.put_i64(number);
     }
     Ok(())
 }
@@ -250,8 +239,8 @@ mod tests {
         row.push(Value::Bool(true));
         let mut bytes = BytesMut::new();
         start(&mut bytes);
-        put_row(&mut bytes, &types, &row, 0, None).unwrap();
-        put_row(&mut bytes, &types, &row, 0, None).unwrap();
+        put_row(&mut bytes, &types, &row, 0).unwrap();
+        put_row(&mut bytes, &types, &row, 0).unwrap();
         end(&mut bytes);
         for step in [1, 7, bytes.len()] {
             let mut reader = RowReader::default();

@@ -35,7 +35,7 @@ use chronicle_archive::{Column, Kind, Stream, TimeText, show_text};
 
 pub use fingerprint::Fingerprint;
 pub use restore::{Recipe, Restorer, UnmappedStream, unmapped};
-pub use value::{DEFAULT, SidecarValues, comes_back, is_same};
+pub use value::{DEFAULT, SidecarValues, comes_back, in_ascii, is_same};
 
 /// The table of what rows cannot hold.
 pub const SIDECAR: &str = "chronicle_dump_sidecar";

@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::{ALSO_WHOLE, RESERVED_KEY};
+use crate::decimal::Decimal;
 use chronicle_archive::codec::real_text;
 use chronicle_archive::json::{JsonIssues, Scanner, member};
 use chronicle_archive::time::Instant;
@@ -210,7 +211,8 @@ pub(super) fn push_as(kind: Kind, value: Value<'_>, out: &mut Batch) {
             .map_or(value, Value::Real),
         (Kind::Int, Value::Text(t)) => std::str::from_utf8(t)
             .ok()
-            .and_then(|t| t.parse().ok().filter(|v: &i64| v.to_string() == t))
+            .filter(|t| t.parse().is_ok_and(|v: i64| v.to_string() == *t) || t.contains('.'))
+            .and_then(|t| Decimal::read(t.as_bytes())?.integer())
             .map_or(value, Value::Int),
         _ => value,
     };
@@ -232,6 +234,25 @@ pub fn is_same(a: Value<'_>, b: Value<'_>) -> bool {
         (Value::Real(a), Value::Real(b)) => a.to_bits() == b.to_bits(),
         _ => a == b,
     }
+}
+
+/// An entry whose texts are in Base64 where they are not ASCII: for a database that cannot hold every
+/// character.
+pub fn in_ascii(entry: &str) -> String {
+    if entry.is_ascii() {
+        return entry.to_owned();
+    }
+    let mut values = parse(entry.as_bytes());
+    for tagged in values.values_mut() {
+        if let Some(text) = tagged.remove("text") {
+            let (tag, text) = match text.is_ascii() {
+                true => ("text", text),
+                false => ("text64", BASE64.encode(text)),
+            };
+            tagged.insert(tag.into(), text);
+        }
+    }
+    SidecarValues::of(values).text()
 }
 
 /// The values of a stored object; none if it is not ours.

@@ -365,10 +365,13 @@ fn to_float(kind: Kind, value: Value<'_>, bytes: u8) -> Fit<'_> {
         },
         other => return refuse(format!("{} is not a number", class(other))),
     };
-    if bytes == 8 || v.is_nan() || v.is_infinite() || narrowed(v) == v {
-        Ok(Held::Value(Value::Real(v)))
-    } else {
-        refuse("a 4-byte float would round it")
+    if bytes == 8 || v.is_nan() || v.is_infinite() {
+        return Ok(Held::Value(Value::Real(v)));
+    }
+    let held = narrowed(v);
+    match held == v || f64::from(v as f32) == v {
+        true => Ok(Held::Value(Value::Real(held))),
+        false => refuse("a 4-byte float would round it"),
     }
 }
 
@@ -386,10 +389,7 @@ fn special_or_exact(text: &[u8]) -> Option<f64> {
 /// back as it.
 pub(super) fn narrowed(v: f64) -> f64 {
     let narrow = v as f32;
-    match f64::from(narrow) == v {
-        true => v,
-        false => narrow.to_string().parse().unwrap_or(f64::from(narrow)),
-    }
+    narrow.to_string().parse().unwrap_or(f64::from(narrow))
 }
 
 fn to_bool(value: Value<'_>) -> Fit<'_> {

@@ -461,7 +461,7 @@ fn changes_form(column: &ColumnPlan, value: Value<'_>, held: Value<'_>) -> bool 
             column.kind != Kind::Jsonb && !matches!(text, b"{}" | b"[]")
         }
         // only the server knows how it spells a value
-        (ColumnType::Cast(_), _) => false,
+        (ColumnType::Cast(_), Value::Text(_)) => false,
         _ => !is_same(held, value) && !comes_back(column.kind, value, held),
     }
 }

@@ -13,7 +13,7 @@ use super::refusals::{Refusals, Remedy};
 use crate::catalog::ColumnType;
 use crate::error::Result;
 use crate::identity::key_text;
-use crate::load::{OnProblem, Problem, Verdict};
+use crate::load::{Cause, OnProblem, Problem, Rejected, Verdict};
 use crate::plan::{ColumnPlan, Plan, TablePlan};
 use crate::sidecar::{Fingerprint, SidecarEntry, SidecarValues, comes_back};
 use chronicle_archive::time::Instant;
@@ -25,6 +25,9 @@ const LESS: &str = "the column's type would round or shorten it";
 const REFUSED: &str = "the column's type does not take it";
 /// Why nothing can be stored beside a row.
 pub(super) const NO_ID: &str = "the row has no id, so nothing can be stored in its sidecar";
+
+/// The bytes of a text that fit into any index, beside those of other columns.
+const INDEXED: usize = 1_500;
 
 /// What the database has said of one value, and of what may stand for it.
 struct Judged {
@@ -224,6 +227,76 @@ impl Settler {
         }
     }
 
+    /// Rows that the database has refused, each with another value in one of the columns that are the
+    /// cause: the one that comes next at this attempt. None if there is nothing more to try.
+    pub fn other_values(
+        &mut self,
+        batch: &Batch,
+        out: &TargetRows,
+        refused: &[Rejected],
+        attempt: usize,
+    ) -> Option<OtherValues> {
+        ChangeKind::of_nearest(self.plan.options.on_unrepresentable)?;
+        let plan = Arc::clone(&self.plan);
+        let table = plan.streams[batch.stream()].table()?;
+        let width = table.columns.len();
+        let mut other = OtherValues { rows: TargetRows::default(), of: Vec::new() };
+        other.rows.rows.start(batch.stream(), width, out.rows.first_row());
+        for (place, Rejected { row, cause }) in refused.iter().enumerate() {
+            let mut tries = alternatives(table, out, *row, cause);
+            if attempt >= tries.len() {
+                continue;
+            }
+            let (column, value) = tries.swap_remove(attempt);
+            let number = other.rows.from.len();
+            (0..width).for_each(|n| other.rows.rows.push(out.rows.value(*row, n)));
+            other.rows.from.push(out.from[*row]);
+            let of_row = |entries: &[SidecarEntry]| -> Vec<SidecarEntry> {
+                let own = entries.iter().filter(|entry| entry.row == *row);
+                own.map(|entry| SidecarEntry { row: number, ..entry.clone() }).collect()
+            };
+            other.rows.sidecar.extend(of_row(&out.sidecar));
+            other.rows.also_whole.extend(of_row(&out.also_whole));
+            let row = ArchiveRow { source: &table.source, batch, row: out.from[*row] };
+            let found = vec![Replacement { column, value, same: false }];
+            self.replace(table, row, number, found, &mut other.rows);
+            other.of.push((place, column));
+        }
+        (!other.of.is_empty()).then_some(other)
+    }
+
+    /// Counts the rows that were taken with other values, and leaves those that were not.
+    pub fn accept(
+        &mut self,
+        batch: &Batch,
+        out: &TargetRows,
+        refused: &mut Vec<Rejected>,
+        other: &OtherValues,
+        again: &[Rejected],
+    ) {
+        let plan = Arc::clone(&self.plan);
+        let (Some(kind), Some(table)) = (
+            ChangeKind::of_nearest(self.plan.options.on_unrepresentable),
+            plan.streams[batch.stream()].table(),
+        ) else {
+            return;
+        };
+        let mut taken = Vec::new();
+        for (number, (place, column)) in other.of.iter().enumerate() {
+            if again.iter().any(|r| r.row == number) {
+                continue;
+            }
+            let Rejected { row, cause } = &refused[*place];
+            let row = ArchiveRow { source: &table.source, batch, row: out.from[*row] };
+            self.changes.clear_row();
+            self.changes.note(Subject::Column(*column), kind, cause.reason());
+            self.changes.count_row(row.stream(), || row.key());
+            taken.push(*place);
+        }
+        let mut place = 0..;
+        refused.retain(|_| !place.next().is_some_and(|n| taken.contains(&n)));
+    }
+
     /// What was changed so far.
     pub fn changes(&self) -> Vec<Change> {
         self.changes.all(&self.plan)
@@ -233,6 +306,47 @@ impl Settler {
     pub fn problems(&self) -> Vec<Problem> {
         self.refusals.problems(&self.plan, None)
     }
+}
+
+/// Rows with other values.
+pub struct OtherValues {
+    /// These rows.
+    pub rows: TargetRows,
+    /// Of each, its place among those that were refused, and the column that has another value.
+    of: Vec<(usize, usize)>,
+}
+
+/// The values that may stand in a row that a rule of the target refuses: a shorter text, then nothing, in one
+/// column after the other.
+fn alternatives(
+    table: &TablePlan,
+    out: &TargetRows,
+    row: usize,
+    cause: &Cause,
+) -> Vec<(usize, Nearest)> {
+    // a key or a reference would be that of another row
+    let is_free = |n: &usize| {
+        let column = &table.columns[*n];
+        !column.key && cause.columns().contains(&column.name)
+    };
+    let free: Vec<usize> = (0..table.columns.len()).filter(is_free).collect();
+    let mut found = Vec::new();
+    if matches!(cause, Cause::TooLong { .. }) {
+        let longest = free.iter().copied().filter(|n| table.columns[*n].ids.is_none());
+        let longest = longest.filter_map(|n| match out.rows.value(row, n) {
+            Value::Text(text) => Some((text.len(), n, text)),
+            _ => None,
+        });
+        if let Some((_, n, text)) = longest.max() {
+            let text = String::from_utf8_lossy(text);
+            let end = (0..=INDEXED.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+            found.push((n, Nearest::Text(text[..end.unwrap_or(0)].as_bytes().to_vec())));
+        }
+    }
+    let nullable = free.into_iter().filter(|n| !table.columns[*n].not_null);
+    let nullable = nullable.filter(|n| out.rows.value(row, *n) != Value::Null);
+    found.extend(nullable.map(|n| (n, Nearest::Null)));
+    found
 }
 
 /// A value of a column in the database's own spelling; None if that is of no use.

@@ -32,6 +32,7 @@ mod pipes;
 mod reader;
 mod round_trip;
 mod snapshot;
+mod values;
 
 // what is said of the program, and how it is built
 mod architecture;

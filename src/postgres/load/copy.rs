@@ -10,9 +10,9 @@ use super::PgTarget;
 use super::loading::{PgLoading, no_table};
 use crate::catalog::ColumnType;
 use crate::error::{Code, Error, Result};
-use crate::load::Rows;
 use crate::load::bench_skip::{Step, skips};
 use crate::load::row_sketch::RowSketch;
+use crate::load::{Rejected, Rows};
 use crate::plan::{Plan, TablePlan, key_of};
 use crate::policy::OnOrphans;
 use crate::postgres::catalog::PgCatalog;
@@ -23,20 +23,26 @@ use crate::source::ENFORCED;
 use chronicle_archive::show_text;
 
 impl PgLoading {
-    /// Sends rows by one COPY; returns the number of the first.
-    pub(super) async fn send(&mut self, stream: &TablePlan, rows: &Rows<'_>) -> Result<i64> {
+    /// Sends rows by one COPY, but for those that are refused.
+    pub(super) async fn send(
+        &mut self,
+        stream: &TablePlan,
+        rows: &Rows<'_>,
+        left_out: &[Rejected],
+    ) -> Result<()> {
+        let sent: Vec<usize> = (0..rows.rows.rows())
+            .filter(|row| left_out.binary_search_by_key(row, |r| r.row).is_err())
+            .collect();
         let Some(load) = &mut self.current else { return Err(no_table()) };
-        let refused = |e| refused(&self.db.info, stream, rows, &e);
-        let first = i64::try_from(load.rows).unwrap_or(i64::MAX);
+        let refused = |e| refused(&self.db.info, stream, rows, &sent, &e);
         let sink =
             self.db.connection.client.copy_in::<_, Bytes>(&load.copy).await.map_err(refused)?;
         pin_mut!(sink);
         let mut buffer = BytesMut::with_capacity(MESSAGE + (64 << 10));
         copy_codec::start(&mut buffer);
-        for row in 0..rows.rows.rows() {
-            let number = load.numbered.then(|| first.saturating_add(row as i64));
-            copy_codec::put_row(&mut buffer, &load.types, rows.rows, row, number)?;
-            load.sums.add(rows.rows, row);
+        for row in &sent {
+            copy_codec::put_row(&mut buffer, &load.types, rows.rows, *row)?;
+            load.sums.add(rows.rows, *row);
             if buffer.len() >= MESSAGE {
                 sink.send(buffer.split().freeze()).await.map_err(refused)?;
             }
@@ -44,7 +50,7 @@ impl PgLoading {
         copy_codec::end(&mut buffer);
         sink.send(buffer.freeze()).await.map_err(refused)?;
         load.rows += sink.finish().await.map_err(refused)?;
-        Ok(first)
+        Ok(())
     }
 
     /// Decides how the rows of a stream go in: straight, if the table is empty and nothing has to be
@@ -58,25 +64,20 @@ impl PgLoading {
         let table = &self.db.catalog.tables[stream.table];
         let full = self.db.found.full_name(&table.name);
         let physical = |n: usize| quoted(&table.columns[n].physical);
-        let mut columns: Vec<String> = stream.columns.iter().map(|c| physical(c.target)).collect();
+        let columns: Vec<String> = stream.columns.iter().map(|c| physical(c.target)).collect();
         let types: Vec<ColumnType> = stream.columns.iter().map(|c| c.ty.clone()).collect();
         let casts = types.iter().any(|ty| matches!(ty, ColumnType::Cast(_)));
         let empty = self.db.is_empty(&table.name).await?;
         let (waits, must_wait) = self.waits(plan, number)?;
         let checks = self.rehearses();
-        let rejects = plan.options.rejects_rows();
-        let numbered = (checks || rejects) && !self.db.unforeseen(stream).is_empty();
         let takes_back = !table.references.is_empty()
             && matches!(plan.options.orphans, Some(OnOrphans::Skip | OnOrphans::Adopt));
         let direct = empty || skips(Step::Conflicts);
-        let direct = direct && !casts && !checks && !numbered && !takes_back && !must_wait;
+        let direct = direct && !casts && !checks && !takes_back && !must_wait;
         let staging = match direct {
             true => None,
-            false => Some(self.db.stage(number, stream, numbered).await?),
+            false => Some(self.db.stage(number, stream).await?),
         };
-        if numbered {
-            columns.push(NUMBER.into());
-        }
         let sql = format!(
             "COPY {} ({}) FROM STDIN (FORMAT binary)",
             staging.as_deref().unwrap_or(&full),
@@ -86,17 +87,7 @@ impl PgLoading {
             self.db.connection.failed(Code::Target, format!("cannot write {}", table.name), e)
         })?;
         let sums = RowSketch::new(types.clone(), stream.key.clone());
-        Ok(StreamLoad {
-            stream: number,
-            staging,
-            waits,
-            merged: false,
-            numbered,
-            copy,
-            types,
-            rows: 0,
-            sums,
-        })
+        Ok(StreamLoad { stream: number, staging, waits, merged: false, copy, types, rows: 0, sums })
     }
 
     /// Whether rows of a stream may refer to rows that are not yet in their table when its own end: to
@@ -124,12 +115,7 @@ impl PgLoading {
 
 impl PgTarget {
     /// Makes the staging table of a stream.
-    pub(super) async fn stage(
-        &self,
-        number: usize,
-        stream: &TablePlan,
-        numbered: bool,
-    ) -> Result<String> {
+    pub(super) async fn stage(&self, number: usize, stream: &TablePlan) -> Result<String> {
         let table = &self.catalog.tables[stream.table];
         let added = |name: &str| stream.added.iter().any(|a| a.physical == name);
         let staged: Vec<String> = (stream.columns.iter())
@@ -142,7 +128,6 @@ impl PgTarget {
                     _ => name,
                 }
             })
-            .chain(numbered.then(|| format!("0::bigint AS {NUMBER}")))
             .collect();
         let sql = format!(
             "CREATE TEMPORARY TABLE chronicle_dump_stage_{number} ON COMMIT DROP AS \
@@ -167,8 +152,6 @@ pub(super) struct StreamLoad {
     pub(super) waits: bool,
     /// Whether what was staged is in its table.
     pub(super) merged: bool,
-    /// Whether the staging table numbers its rows, so that the server can be asked about its constraints.
-    pub(super) numbered: bool,
     pub(super) copy: Statement,
     pub(super) types: Vec<ColumnType>,
     pub(super) rows: u64,
@@ -183,28 +166,26 @@ impl StreamLoad {
     }
 }
 
-/// The column of a staging table that numbers its rows.
-pub(super) const NUMBER: &str = "chronicle_dump_row";
-
 /// An error of a COPY, with the row that the server points at.
 pub(super) fn refused(
     info: &ConnInfo,
     stream: &TablePlan,
     rows: &Rows<'_>,
+    sent: &[usize],
     e: &tokio_postgres::Error,
 ) -> Error {
     let server = e.as_db_error();
     let place = match server.map(|s| s.code()) {
         // checked after the last row: the server names the value, not the line
         Some(&SqlState::FOREIGN_KEY_VIOLATION) => {
-            server.and_then(|s| s.detail()).and_then(|d| line_with(d, stream, rows))
+            server.and_then(|s| s.detail()).and_then(|d| line_with(d, stream, rows, sent))
         }
         _ => server.and_then(|s| s.where_()).and_then(line_of),
     };
     let what = match place {
-        Some((line, column)) if (1..=rows.rows.rows()).contains(&line) => {
+        Some((line, column)) if (1..=sent.len()).contains(&line) => {
             let column = column.map_or_else(String::new, |c| format!(", column {c}"));
-            format!("{}{column}", place_of(stream, rows, line - 1))
+            format!("{}{column}", place_of(stream, rows, sent[line - 1]))
         }
         _ => format!("{}: cannot be written", stream.table_name),
     };
@@ -243,6 +224,7 @@ pub(super) fn line_with(
     detail: &str,
     stream: &TablePlan,
     rows: &Rows<'_>,
+    sent: &[usize],
 ) -> Option<(usize, Option<String>)> {
     let (before, after) = detail.split_once(")=(")?;
     let (names, wanted) = (before.split_once('(')?.1, after.split_once(')')?.0);
@@ -252,8 +234,8 @@ pub(super) fn line_with(
         let values = columns.iter().map(|c| chronicle_archive::show(rows.rows.value(*row, *c)));
         values.collect::<Vec<_>>().join(", ") == wanted
     };
-    let row = (0..rows.rows.rows()).find(is_it)?;
-    Some((row + 1, Some(show_text(names))))
+    let line = sent.iter().position(is_it)?;
+    Some((line + 1, Some(show_text(names))))
 }
 
 /// A row's place in the archive and its key, for messages.

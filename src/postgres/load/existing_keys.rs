@@ -102,11 +102,15 @@ impl PgTarget {
             let full = self.found.full_name(&table.name);
             for column in &table.columns {
                 let sql = format!(
-                    "SELECT pg_catalog.setval(s.seq, m.most) \
-                       FROM (SELECT pg_catalog.pg_get_serial_sequence({}, {})::regclass AS seq) s, \
-                            (SELECT max({}) AS most FROM {full}) m \
-                      WHERE s.seq IS NOT NULL AND m.most > coalesce( \
-                            pg_catalog.pg_sequence_last_value(s.seq), 0)",
+                    "SELECT pg_catalog.setval(s.seq, e.edge) \
+                       FROM (SELECT pg_catalog.pg_get_serial_sequence({}, {})::regclass AS seq) s \
+                       JOIN pg_catalog.pg_sequence q ON q.seqrelid = s.seq \
+                      CROSS JOIN (SELECT min({2}) AS least, max({2}) AS most FROM {full}) m \
+                      CROSS JOIN LATERAL (SELECT CASE WHEN q.seqincrement > 0 \
+                            THEN least(m.most, q.seqmax) ELSE greatest(m.least, q.seqmin) END AS edge) e \
+                      CROSS JOIN LATERAL (SELECT pg_catalog.pg_sequence_last_value(s.seq) AS last) l \
+                      WHERE CASE WHEN q.seqincrement > 0 THEN e.edge > coalesce(l.last, q.seqstart - 1) \
+                                 ELSE e.edge < coalesce(l.last, q.seqstart + 1) END",
                     literal(&full),
                     literal(&column.physical),
                     quoted(&column.physical),

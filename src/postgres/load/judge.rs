@@ -9,7 +9,6 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::PgTarget;
-use super::copy::is_about_a_value;
 use super::loading::PgLoading;
 use super::spelling::{is_relative, loses};
 use crate::catalog::ColumnType;
@@ -340,13 +339,16 @@ fn has_text(ty: &ColumnType) -> bool {
     matches!(ty, ColumnType::Text(_) | ColumnType::Json | ColumnType::Jsonb | ColumnType::Cast(_))
 }
 
-/// Whether an error of the server is about what it was given, not about the connection or its health.
-fn concerns_a_value(state: &SqlState) -> bool {
-    is_about_a_value(state) || state.code().starts_with("42")
+/// Whether an error of the server is about what it was given, not about the connection, its rights or its
+/// health.
+pub(super) fn concerns_a_value(state: &SqlState) -> bool {
+    const OTHERS: [&str; 10] = ["08", "25", "28", "40", "53", "55", "57", "58", "F0", "XX"];
+    !OTHERS.iter().any(|class| state.code().starts_with(class))
+        && *state != SqlState::INSUFFICIENT_PRIVILEGE
 }
 
 /// A value as a text that the server reads as the same value of any type.
-fn in_text(value: Value<'_>) -> Vec<u8> {
+pub(super) fn in_text(value: Value<'_>) -> Vec<u8> {
     match value {
         Value::Text(text) => text.to_vec(),
         Value::Blob(bytes) => format!("\\x{}", hex(bytes)).into_bytes(),
@@ -367,6 +369,6 @@ fn field(row: &Row, n: usize) -> Result<Option<String>> {
     row.try_get(n).map_err(|_| unexpected())
 }
 
-fn unexpected() -> Error {
+pub(super) fn unexpected() -> Error {
     Error::new(Code::Internal, "the server's answer about values is not as expected")
 }

@@ -134,8 +134,9 @@ impl PgLoading {
         if rows.rows.rows() == 0 {
             return Ok(Vec::new());
         }
-        let first = self.send(stream, rows).await?;
-        self.ask_checks(stream, rows, first).await
+        let refused = self.refused_rows(stream, rows).await?;
+        self.send(stream, rows, &refused).await?;
+        Ok(refused)
     }
 
     /// Ends the loading of a stream: what was staged goes into its table, unless it has to wait for rows

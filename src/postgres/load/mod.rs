@@ -1,7 +1,7 @@
 //! A Postgres database as a target: one transaction, rows by binary COPY, straight into an empty
 //! table, or through a staging table where rows exist already.
 
-mod constraints;
+mod columns;
 mod copy;
 mod existing_keys;
 mod indexes;
@@ -12,6 +12,7 @@ mod merge;
 mod prepare;
 mod references;
 mod rehearsal;
+mod rules;
 mod sidecar;
 mod spelling;
 mod verify;
@@ -24,6 +25,7 @@ use uuid::Uuid;
 use self::loading::{Mode, PgLoading};
 use self::prepare::{MEMORY, compress, create_tables, who_may_read};
 pub use self::rehearsal::PgRehearsal;
+use self::rules::Rule;
 use super::catalog::{PgCatalog, Trigger};
 use super::connection::Connection;
 use super::conninfo::ConnInfo;
@@ -44,6 +46,8 @@ pub struct PgTarget {
     catalog: Catalog,
     notices: Vec<String>,
     disabled: Vec<Trigger>,
+    /// What the server asks of every row.
+    rules: Vec<Rule>,
     /// Whether the database's encoding lacks characters that texts may have.
     narrow_encoding: bool,
     /// Whether this session is a replica's: the server then checks no references while rows come.
@@ -93,6 +97,7 @@ impl PgTarget {
             forced: forced.cloned(),
             notices,
             disabled: Vec::new(),
+            rules: Vec::new(),
             narrow_encoding,
             as_replica: false,
             readers_go_on: options.readers_go_on,
@@ -106,6 +111,7 @@ impl PgTarget {
         self.check_at_once().await?;
         self.forget_gone_rows(plan).await?;
         self.add_columns(plan).await?;
+        self.read_rules(plan).await?;
         let sidecar = match plan.keeps_columns() {
             true => Some(self.start_sidecar(plan).await?),
             false => None,

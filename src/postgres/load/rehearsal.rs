@@ -24,6 +24,7 @@ const COPY: &str = "pg_temp.chronicle_dump_rehearsal";
 
 /// A unique index or an exclusion constraint.
 struct Unique {
+    name: String,
     columns: Vec<String>,
     /// Whether equal columns are all that it refuses, and all of them are staged as they will be.
     foreseen: bool,
@@ -72,7 +73,11 @@ impl Target for PgRehearsal {
         let PgRehearsal(mut target) = *self;
         Box::pin(async move {
             plan.tables().for_each(|(_, stream)| drop(target.expect_columns(stream)));
-            let problems = cancel.or(target.look(&plan)).await;
+            let problems = cancel.or(async {
+                target.read_rules(&plan).await?;
+                target.look(&plan).await
+            });
+            let problems = problems.await;
             target.into_loading(plan, problems.map(Mode::Rehearse)).await
         })
     }
@@ -86,14 +91,17 @@ impl PgLoading {
     /// Notes what a merge of staged streams would refuse; returns the rows of each.
     pub(super) async fn rehearse(&mut self, plan: &Plan, loads: &[usize]) -> Result<Vec<u64>> {
         for load in loads {
-            let mut found = Vec::new();
+            let (mut found, mut unchecked) = (Vec::new(), Vec::new());
             for merge in self.merges(plan, &[*load])? {
                 let clean = match &self.mode {
                     Mode::Load { .. } => true,
                     Mode::Rehearse(problems) => !problems.has(&merge.stream.stream),
                 };
-                found.extend(merge.problems(clean).await?);
+                let (problems, not_tried) = merge.problems(clean).await?;
+                found.extend(problems);
+                unchecked.extend(not_tried);
             }
+            self.db.notices.extend(unchecked);
             if let Mode::Rehearse(problems) = &mut self.mode {
                 found.into_iter().for_each(|problem| problems.push(problem));
             }
@@ -103,8 +111,9 @@ impl PgLoading {
 }
 
 impl Merge<'_> {
-    /// Everything that a merge would refuse. Of rows that are `clean` so far the server is asked, too.
-    pub(super) async fn problems(&self, clean: bool) -> Result<Vec<Problem>> {
+    /// Everything that a merge would refuse. Of rows that are `clean` so far the server is asked, too; of
+    /// others it is told what it was not asked.
+    async fn problems(&self, clean: bool) -> Result<(Vec<Problem>, Option<String>)> {
         let (mut found, key) = (Vec::new(), self.key.text("s"));
         let mut queries = vec![(self.duplicates_sql(), "the archive contains it twice".to_owned())];
         let differs: Vec<String> = (self.differences().into_iter())
@@ -154,8 +163,15 @@ impl Merge<'_> {
             let refused = self.rehearse(&others).await?;
             refused.iter().for_each(|e| problems.refused(&self.stream.stream, e));
             found.extend(problems.all());
+            return Ok((found, None));
         }
-        Ok(found)
+        let names: Vec<&str> = others.iter().map(|unique| unique.name.as_str()).collect();
+        let not_tried = format!(
+            "{}: not checked as long as rows of it are refused: {}",
+            self.table.name,
+            names.join(", ")
+        );
+        Ok((found, (!names.is_empty()).then_some(not_tried)))
     }
 
     /// What the server refuses by rules that only it can apply: the staged rows go into a copy of
@@ -239,7 +255,8 @@ impl Merge<'_> {
     /// Every unique index and exclusion constraint other than the key's.
     async fn unique(&self) -> Result<Vec<Unique>> {
         let sql = format!(
-            "SELECT to_json(array(SELECT a.attname::text FROM pg_catalog.pg_attribute a \
+            "SELECT i.indexrelid::regclass::text, \
+                    to_json(array(SELECT a.attname::text FROM pg_catalog.pg_attribute a \
                      WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey))), \
                     i.indisunique AND NOT i.indisexclusion AND i.indpred IS NULL \
                       AND i.indexprs IS NULL AND i.indnatts = i.indnkeyatts AND coalesce( \
@@ -256,10 +273,10 @@ impl Merge<'_> {
             literal(&self.full())
         );
         self.read(&sql, |row| {
-            let (columns, plain) = (row.texts()?, row.boolean()?);
+            let (name, columns, plain) = (row.text()?, row.texts()?, row.boolean()?);
             let written = self.db().writes(self.stream, &columns);
             let foreseen = plain && written && !self.casts(&columns);
-            Ok(Unique { columns, foreseen, definition: row.text()? })
+            Ok(Unique { name, columns, foreseen, definition: row.text()? })
         })
         .await
     }

@@ -17,7 +17,7 @@ use crate::policy::OnUnrepresentable;
 use crate::postgres::own_tables::OwnTables;
 use crate::postgres::source::time_text;
 use crate::postgres::{copy_codec, literal, quoted};
-use crate::sidecar::{DEFAULT, SidecarEntry, conflicting_original};
+use crate::sidecar::{DEFAULT, SidecarEntry, conflicting_original, in_ascii};
 use chronicle_archive::{Batch, Value};
 
 /// Where defaults that the table has put into new rows are staged.
@@ -121,12 +121,13 @@ impl PgLoading {
             .chain(rows.whole_rows.iter().map(|entry| (whole, entry, true)))
             .chain(rows.also_whole.iter().filter(loaded).map(|entry| (whole, entry, false)));
         for (table, entry, counted) in entries {
+            let ascii = self.db.narrow_encoding.then(|| in_ascii(&entry.text));
             row.start(0, 4, 1);
-            for text in [table, &entry.key, &entry.text] {
+            for text in [table, &entry.key, ascii.as_ref().unwrap_or(&entry.text)] {
                 row.push(Value::Text(text.as_bytes()));
             }
             row.push(Value::Bool(counted));
-            copy_codec::put_row(&mut buffer, &types, &row, 0, None)?;
+            copy_codec::put_row(&mut buffer, &types, &row, 0)?;
             if buffer.len() >= MESSAGE {
                 sink.send(buffer.split().freeze()).await.map_err(cannot)?;
             }

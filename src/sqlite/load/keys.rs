@@ -20,6 +20,8 @@ pub(super) struct Keys {
     is_unique: bool,
     /// Whatever SQLite keeps unique.
     pub(super) unique: Vec<UniqueKey>,
+    /// The CHECK constraints that have a name, with the words in their conditions.
+    pub(super) named_checks: Vec<(String, Vec<String>)>,
 }
 
 impl Keys {
@@ -27,7 +29,11 @@ impl Keys {
     ///
     /// # Errors
     /// If nothing addresses its rows.
-    pub(super) fn of(table: &SqliteTable, described: &CatalogTable) -> Result<Keys> {
+    pub(super) fn of(
+        table: &SqliteTable,
+        described: &CatalogTable,
+        named_checks: Vec<(String, Vec<String>)>,
+    ) -> Result<Keys> {
         let place = table.address().ok_or_else(|| {
             let what = format!("{}: its columns hide every name of the rowid", table.name);
             Error::new(Code::Layout, what).hint(
@@ -48,6 +54,7 @@ impl Keys {
                 unique.columns.iter().all(|(name, _)| part(name))
             }),
             unique: table.unique.clone(),
+            named_checks,
         })
     }
 

@@ -18,7 +18,7 @@ use rusqlite::{Connection, OpenFlags};
 use self::keys::Keys;
 use self::loading::{Progress, SqliteLoading};
 use self::references::ReferenceCheck;
-use self::schema::{blocker, describe};
+use self::schema::{blocker, describe, named_checks_of};
 use self::sidecar::{forget_gone_rows, note_columns};
 use super::catalog::SqliteCatalog;
 use super::new_file::NewFile;
@@ -148,7 +148,9 @@ impl SqliteTarget {
             let table = found.tables.iter().find(|t| t.name == described.name);
             let table =
                 table.ok_or_else(|| Error::new(Code::Internal, "a table without columns"))?;
-            keys.push(Keys::of(table, described)?);
+            let named_checks = named_checks_of(&connection, &table.name)
+                .map_err(|e| failed(Code::Target, "cannot read the tables", e))?;
+            keys.push(Keys::of(table, described, named_checks)?);
         }
         Ok(SqliteTarget {
             connection,

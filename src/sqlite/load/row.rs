@@ -105,13 +105,32 @@ impl IncomingRow<'_> {
             Ok(Some(place)) => Ok(Inserted::At(place)),
             Ok(None) => Ok(Inserted::UniqueValueTaken),
             Err(e) if e.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
-                Ok(Inserted::Rejected(Cause::Database(e.to_string())))
+                let (words, columns) = (e.to_string(), self.columns_of(&e));
+                Ok(Inserted::Rejected(Cause::Database { words, columns }))
             }
             Err(e) if extended_code(&e) == ffi::SQLITE_MISMATCH => {
                 Ok(Inserted::Rejected(Cause::KeyIsNoInteger))
             }
             Err(e) => Err(self.failed(e)),
         }
+    }
+
+    /// The columns that an error of SQLite is about: it says a column, an expression, or the name of a
+    /// constraint.
+    fn columns_of(&self, e: &rusqlite::Error) -> Vec<String> {
+        let said = e.to_string();
+        let named =
+            self.keys.named_checks.iter().find(|(name, _)| said.ends_with(&format!(": {name}")));
+        let words: Vec<&str> = match named {
+            Some((_, words)) => words.iter().map(String::as_str).collect(),
+            None => said.split(|c: char| !(c.is_alphanumeric() || c == '_')).collect(),
+        };
+        let is_meant = |n: &usize| {
+            let physical = &self.table.columns[self.stream.columns[*n].target].physical;
+            words.iter().any(|word| word.eq_ignore_ascii_case(physical))
+        };
+        let columns = (0..self.stream.columns.len()).filter(is_meant);
+        columns.map(|n| self.stream.columns[n].name.clone()).collect()
     }
 
     fn insert_and_locate(

@@ -8,6 +8,7 @@ use super::SqliteTarget;
 use crate::catalog::Backend;
 use crate::catalog::{
     Affinity, Catalog, CatalogColumn, CatalogTable, CheckConstraint, ColumnType, Reference,
+    named_checks,
 };
 use crate::error::{Code, Error, Result};
 use crate::layout::LayoutStream;
@@ -187,7 +188,9 @@ fn describe_table(
     }
     let find = |name: &String| columns.iter().position(|c| c.name == *name);
     let needed = |name: &String| find(name).ok_or_else(|| lacks(&table.name, name));
+    let computed = table.columns.iter().filter(|c| c.generated).map(|c| c.name.clone());
     Ok(CatalogTable {
+        computed: computed.collect(),
         name: table.name.clone(),
         stream: stream.name.clone(),
         role: stream.role.clone(),
@@ -210,10 +213,20 @@ pub(super) fn checks(
     connection: &Connection,
     table: &str,
 ) -> rusqlite::Result<Vec<(String, CheckConstraint)>> {
-    let sql: Option<String> = connection.query_row(
-        "SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?",
-        [table],
-        |row| row.get(0),
-    )?;
+    let sql = create_table(connection, table)?;
     Ok(sql.map_or_else(Vec::new, |sql| CheckConstraint::in_create_table(&sql)))
+}
+
+/// The CHECKs of a table that have a name, each with the words in its condition.
+pub(super) fn named_checks_of(
+    connection: &Connection,
+    table: &str,
+) -> rusqlite::Result<Vec<(String, Vec<String>)>> {
+    Ok(create_table(connection, table)?.map_or_else(Vec::new, |sql| named_checks(&sql)))
+}
+
+/// The text that made a table.
+fn create_table(connection: &Connection, table: &str) -> rusqlite::Result<Option<String>> {
+    let sql = "SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?";
+    connection.query_row(sql, [table], |row| row.get(0))
 }

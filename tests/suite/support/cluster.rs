@@ -206,6 +206,11 @@ impl Database {
         &self.name
     }
 
+    /// Another database of its server, which is there already and belongs to the same role.
+    pub(crate) fn beside(&self, name: &str) -> Database {
+        Database { cluster: self.cluster, name: name.to_owned(), owner: self.owner.clone() }
+    }
+
     /// The port of its server on 127.0.0.1.
     pub(crate) fn port(&self) -> u16 {
         self.cluster.port
