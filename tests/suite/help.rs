@@ -320,7 +320,7 @@ fn the_json_results_are_as_documented() {
     let checked = [
         result(&["check", archive]),
         result(&["check", sample.to_str().unwrap()]),
-        json(run(&[&check[..], &[&fresh], &utc].concat()).fails_with(10).text()),
+        json(run(&[&check[..], &[&fresh, "--strict"], &utc].concat()).fails_with(10).text()),
         json(
             run(&[&["check", archive, "--to", &fresh], &utc[..], &adapting].concat())
                 .fails_with(12)

@@ -45,7 +45,7 @@ fn old_event_types_are_mapped_by_chronicles_own_rule() {
     import(
         &archive,
         &server.url(),
-        &["--map-event-types=upstream", "--on-unrepresentable=preserve"],
+        &["--map-event-types=upstream", "--on-unrepresentable=preserve", "-v"],
     )
     .success()
     .stderr_has("tool_use is pre_tool_use today");

@@ -76,7 +76,7 @@ fn two_spellings_of_one_uuid_are_refused_with_a_remedy() {
             Program::new(["check", "--strict", words(&archive), "--to", &server.url(), "--json"])
                 .run();
         let problem = json_of(&checked.fails_with(10))["problems"][0].clone();
-        assert_eq!(problem["remedy"], "--on-unrepresentable=adapt, =preserve or =reject");
+        assert_eq!(problem["remedy"], "--on-unrepresentable preserve, adapt or reject");
         assert_eq!(problem["reason"], "another row has this UUID already, in another spelling");
     }
 }
