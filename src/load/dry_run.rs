@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{ExistingKey, ExistingKeys, ImportStats, KeysOf, Loading, Rejected, Rows, Target};
 use crate::cancel::Cancel;
 use crate::catalog::Catalog;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::Plan;
 
 /// A target that does everything but commit.
@@ -103,5 +103,9 @@ impl Loading for Uncommitted {
 
     fn abort(self: Box<Self>) -> BoxFuture<'static, ()> {
         self.0.abort()
+    }
+
+    fn fail(self: Box<Self>, error: Error) -> BoxFuture<'static, Error> {
+        self.0.fail(error)
     }
 }

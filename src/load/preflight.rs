@@ -11,7 +11,7 @@ use super::{
 };
 use crate::cancel::Cancel;
 use crate::catalog::Catalog;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::Plan;
 
 /// A target for a check: nothing stops it, and nothing stays.
@@ -121,5 +121,9 @@ impl Loading for Collecting {
 
     fn abort(self: Box<Self>) -> BoxFuture<'static, ()> {
         self.loading.abort()
+    }
+
+    fn fail(self: Box<Self>, error: Error) -> BoxFuture<'static, Error> {
+        self.loading.fail(error)
     }
 }

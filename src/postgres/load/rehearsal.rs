@@ -73,7 +73,7 @@ impl Target for PgRehearsal {
         Box::pin(async move {
             plan.tables().for_each(|(_, stream)| drop(target.expect_columns(stream)));
             let problems = cancel.or(target.look(&plan)).await;
-            target.into_loading(plan, problems.map(Mode::Rehearse)).await
+            target.into_loading(plan, problems.map(Mode::Rehearse), None).await
         })
     }
 
