@@ -172,6 +172,7 @@ impl Code {
 pub struct Error {
     code: Code,
     message: String,
+    details: Vec<String>,
     hint: Option<String>,
     #[source]
     cause: Option<Box<dyn std::error::Error + Send + Sync>>,
@@ -183,13 +184,20 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// An error of `code` with a message.
     pub fn new(code: Code, message: impl Into<String>) -> Error {
-        Error { code, message: message.into(), hint: None, cause: None }
+        Error { code, message: message.into(), details: Vec::new(), hint: None, cause: None }
     }
 
     /// The same error with a hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Error {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same error with lines below its message: what it is about, one by one.
+    #[must_use]
+    pub fn with_details(mut self, details: Vec<String>) -> Error {
+        self.details = details;
         self
     }
 
@@ -214,6 +222,27 @@ impl Error {
         if self.message.contains(&subject) { self } else { self.at(subject) }
     }
 
+    /// The same error with another subject at the start of its message; the error itself if it has
+    /// not this one.
+    ///
+    /// # Errors
+    /// The error, unchanged.
+    pub fn renamed(mut self, from: &str, to: &str) -> std::result::Result<Error, Error> {
+        match self.message.strip_prefix(from) {
+            Some(rest) => {
+                self.message = format!("{to}{rest}");
+                Ok(self)
+            }
+            None => Err(self),
+        }
+    }
+
+    /// Whether it is an error of writing for want of room.
+    pub fn is_full(&self) -> bool {
+        let cause = self.cause.as_ref().and_then(|cause| cause.downcast_ref::<std::io::Error>());
+        cause.is_some_and(is_full)
+    }
+
     /// An error of writing: a closed pipe has a code of its own.
     pub fn writing(what: impl fmt::Display, cause: std::io::Error) -> Error {
         let what = chronicle_archive::show_path(what);
@@ -221,10 +250,8 @@ impl Error {
             std::io::ErrorKind::BrokenPipe => {
                 Error::new(Code::BrokenPipe, format!("{what}: the reader has gone"))
             }
-            std::io::ErrorKind::StorageFull => {
-                Error::new(Code::Output, format!("{what}: the disk is full"))
-                    .hint("free space or choose another place with -o; nothing was left behind")
-                    .because(cause)
+            _ if is_full(&cause) => {
+                Error::new(Code::Output, format!("{what}: the disk is full")).because(cause)
             }
             _ => Error::new(Code::Output, format!("{what}: cannot write")).because(cause),
         }
@@ -240,8 +267,19 @@ impl Error {
         self.hint.as_deref()
     }
 
-    /// The message with every cause behind it, each once.
+    /// The lines below the message.
+    pub fn details(&self) -> &[String] {
+        &self.details
+    }
+
+    /// The message with every cause behind it, each once, and the lines below it.
     pub fn full(&self) -> String {
+        let lines = std::iter::once(self.line()).chain(self.details.iter().cloned());
+        lines.collect::<Vec<_>>().join("\n  ")
+    }
+
+    /// The message with every cause behind it, each said once.
+    pub fn line(&self) -> String {
         let mut text = self.message.clone();
         let mut cause = std::error::Error::source(self);
         while let Some(c) = cause {
@@ -256,6 +294,12 @@ impl Error {
     }
 }
 
+/// Whether writing failed for want of room: the disk, a quota or the largest allowed file.
+pub fn is_full(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
+
 impl From<ArchiveError> for Error {
     /// Adds the exit code and the next step to an error of the archive.
     fn from(error: ArchiveError) -> Error {
@@ -266,7 +310,11 @@ impl From<ArchiveError> for Error {
             Some(Err(other)) => Some(other),
             None => None,
         };
-        Error { code: code_of(kind), message, hint: hint_of(kind).map(str::to_owned), cause }
+        let error = Error { cause, ..Error::new(code_of(kind), message) };
+        match hint_of(kind) {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
     }
 }
 

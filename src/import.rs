@@ -81,10 +81,7 @@ pub async fn import(
             loading.commit().await?;
             Ok(imported)
         }
-        Err(error) => {
-            loading.abort().await;
-            Err(error)
-        }
+        Err(error) => Err(loading.fail(error).await),
     }
 }
 

@@ -36,7 +36,9 @@ pub mod sidecar;
 pub mod source;
 pub mod spill;
 pub mod sqlite;
+pub mod temporary;
 pub mod transform;
+pub mod typed;
 pub mod verify;
 
 pub use archive_input::ArchiveInput;

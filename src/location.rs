@@ -13,6 +13,7 @@ use crate::postgres::source::PgSource;
 use crate::source::{Restored, Source, SourceOptions};
 use crate::sqlite::load::SqliteTarget;
 use crate::sqlite::source::SqliteSource;
+use crate::typed;
 use chronicle_archive::show_path;
 
 /// A database, by its file or its server. Its text never shows a password.
@@ -33,7 +34,8 @@ pub struct Environment<'a> {
 }
 
 impl Location {
-    /// Reads a path, `sqlite:PATH`, a `postgresql://` URL or a libpq key=value string.
+    /// Reads a path, `sqlite:PATH`, a `postgresql://` URL or a libpq key=value string, also one that
+    /// was pasted with its quotes or as `NAME=value`.
     ///
     /// # Errors
     /// A text that is none of these, or a URL that cannot be read in one way only.
@@ -42,27 +44,28 @@ impl Location {
         password_file: Option<&Path>,
         environment: &Environment<'_>,
     ) -> Result<Location> {
-        if text.is_empty() {
+        if text.trim().is_empty() {
             return Err(Error::new(Code::Usage, "the name of the database is empty")
-                .hint("give a .db file or a postgresql:// URL"));
+                .hint("is a variable in quotes not set? give a .db file or a postgresql:// URL"));
         }
-        if let Some(path) = text.strip_prefix("sqlite:") {
-            let path = path.strip_prefix("//").unwrap_or(path);
-            return Ok(Location::Sqlite(path.into()));
+        let path = text.strip_prefix("sqlite:").map(|path| path.strip_prefix("//").unwrap_or(path));
+        let looks_like = ConnInfo::looks_like(text);
+        // a file may be called anything, if it is there
+        if !looks_like && Path::new(path.unwrap_or(text)).exists() {
+            return Ok(Location::Sqlite(path.unwrap_or(text).into()));
         }
-        if !ConnInfo::looks_like(text) {
-            return match scheme(text) {
-                // a file may have any name, if it exists
-                Some(scheme) if !Path::new(text).exists() => Err(Error::new(
-                    Code::Usage,
-                    format!("{scheme}:// is not a kind of database that chronicle-dump knows"),
-                )
-                .hint("give a path, sqlite:PATH or postgresql://user@host/database")),
-                _ => Ok(Location::Sqlite(text.into())),
-            };
+        let inner =
+            typed::unwrapped(text).filter(|inner| !looks_like && ConnInfo::looks_like(inner));
+        if !looks_like && inner.is_none() {
+            typed::refuse_mangled(text)?;
+            return Ok(Location::Sqlite(path.unwrap_or(text).into()));
         }
+        let text = inner.unwrap_or(text);
         let given = password_file.map(read_password_file).transpose()?;
         let mut info = ConnInfo::parse(text, environment.variable)?;
+        if inner.is_some() {
+            info.notes.push("read the connection string without what is around it".into());
+        }
         info.find_password(given, environment.variable, environment.home.as_deref())?;
         Ok(Location::Postgres(Box::new(info)))
     }
@@ -137,6 +140,21 @@ impl Location {
         Ok(Preflight::new(target))
     }
 
+    /// What it is called, for the name of a file: the file without its ending, or the database.
+    pub fn name(&self) -> String {
+        match self {
+            Location::Sqlite(path) => {
+                path.file_stem().map_or_else(String::new, |s| s.to_string_lossy().into_owned())
+            }
+            Location::Postgres(info) => info.database.clone(),
+        }
+    }
+
+    /// Whether its password was typed, so that it is in the list of processes.
+    pub fn shows_password(&self) -> bool {
+        matches!(self, Location::Postgres(info) if info.password_is_typed)
+    }
+
     /// The kind of this database.
     pub fn backend(&self) -> Backend {
         match self {
@@ -144,11 +162,6 @@ impl Location {
             Location::Postgres(_) => Backend::Postgres,
         }
     }
-}
-
-fn scheme(text: &str) -> Option<&str> {
-    let (scheme, _) = text.split_once("://")?;
-    scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b)).then_some(scheme)
 }
 
 impl fmt::Display for Location {

@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::error::{Code, Error, Result};
 use crate::sqlite::failed;
+use crate::temporary;
 
 /// Its settings: nothing in it outlives the process, so nothing is kept for a rollback or forced
 /// to the disk. The cache is 1 MiB. The values are stored apart from the keys, so that a key is
@@ -108,6 +109,9 @@ impl Spill {
 }
 
 fn unusable(cause: rusqlite::Error) -> Error {
+    if cause.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) {
+        return temporary::no_room(&temporary::sqlite_folder(), None);
+    }
     failed(Code::Output, "the temporary file cannot be used", cause)
 }
 

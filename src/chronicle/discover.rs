@@ -59,21 +59,16 @@ pub fn discover(environment: &Environment<'_>) -> Result<Found> {
             AT_HOME.map(|(path, _)| format!("~/{path}")).join(", "),
             HERE.map(|path| format!("./{path}")).join(", ")
         ))),
-        (several, _) => Err(Error::new(
-            Code::Usage,
-            format!(
-                "several Chronicle databases hold data:\n{}",
-                several.iter().map(|f| f.line()).collect::<Vec<_>>().join("\n")
-            ),
-        )
-        .hint("name the one you mean: chronicle-dump export PATH")),
+        (several, _) => Err(Error::new(Code::Usage, "several Chronicle databases hold data:")
+            .with_details(several.iter().map(|found| found.line()).collect())
+            .hint("name the one you mean: chronicle-dump export PATH")),
     }
 }
 
 impl Found {
     fn line(&self) -> String {
         let rows = self.rows.map_or("rows unknown".into(), |n| show_count(n, "rows"));
-        format!("  {} ({rows}; {})", show_path(self.path.display()), self.why)
+        format!("{} ({rows}; {})", show_path(self.path.display()), self.why)
     }
 }
 

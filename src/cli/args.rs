@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use super::policy_args::{PlanArgs, TargetArgs};
+use crate::typed::may_be_secret;
 
 /// Moves Chronicle databases between SQLite and Postgres through one verified, portable archive.
 #[derive(Debug, Parser)]
 #[command(name = "chronicle-dump", version, after_long_help = EXIT_CODES)]
 pub struct Args {
-    /// Print only errors
+    /// Print nothing but errors, on either stream
     #[arg(long, short, global = true)]
     pub quiet: bool,
 
@@ -18,7 +19,8 @@ pub struct Args {
     #[arg(long, short, global = true, conflicts_with = "quiet")]
     pub verbose: bool,
 
-    /// Print the result as one JSON object: on stdout, for `export` and `cat` on stderr
+    /// Print the result, or the error, as one JSON object: on stdout, or on stderr where stdout
+    /// carries an archive (`export` without -o) or rows (`cat`)
     #[arg(long, global = true)]
     pub json: bool,
 
@@ -98,12 +100,55 @@ impl Command {
         }
     }
 
-    /// Where its JSON result goes.
+    /// Where its JSON result goes, as far as the command line says it: `-o` may lead to stdout.
     pub fn json_to(&self) -> JsonTo {
         match self {
+            Command::Export(args) if args.output.is_some() => JsonTo::Stdout,
             Command::Export(_) | Command::Cat(_) => JsonTo::Stderr,
             _ => JsonTo::Stdout,
         }
+    }
+
+    /// Names of files and databases that messages do not repeat if there is no such file: they may hold
+    /// a password.
+    pub fn hidden_names(&self) -> Vec<String> {
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        let (names, password_file) = match self {
+            Command::Export(a) => {
+                (vec![a.source.clone(), path(&a.output), a.layout.clone()], &a.password_file)
+            }
+            Command::Import(a) => {
+                let files = [path(&a.archive), path(&a.rejects), a.target.layout.clone()];
+                ([vec![Some(a.to.clone())], files.into()].concat(), &a.password_file)
+            }
+            Command::Check(a) => {
+                let layouts = [a.from_layout.clone(), a.target.layout.clone()];
+                let databases = [a.what.clone(), a.from.clone(), a.to.clone()];
+                ([databases.to_vec(), layouts.into()].concat(), &a.password_file)
+            }
+            Command::Verify(a) => {
+                let archives = a.archives.iter().map(|path| Some(path.display().to_string()));
+                let more = [a.against.clone(), a.layout.clone()];
+                (archives.chain(more).collect(), &a.password_file)
+            }
+            Command::Diff(a) => {
+                (vec![Some(a.a.clone()), Some(a.b.clone()), a.layout.clone()], &a.password_file)
+            }
+            Command::Inspect(InspectArgs { archive }) | Command::Cat(CatArgs { archive, .. }) => {
+                (vec![Some(archive.display().to_string())], &None)
+            }
+            Command::Schema(a) => (vec![a.layout.clone()], &None),
+            Command::Man => (Vec::new(), &None),
+        };
+        // a password may have been typed in the place of its file
+        let password_file = path(password_file).filter(|name| name.len() > 2);
+        let secret = names.into_iter().flatten().filter(|name| may_be_secret(name));
+        secret.chain(password_file).collect()
+    }
+
+    /// Whether its result for people is on stdout.
+    pub fn prints_result(&self) -> bool {
+        !matches!(self, Command::Export(_) | Command::Cat(_))
     }
 }
 
@@ -114,9 +159,14 @@ pub struct ExportArgs {
     /// without it, Chronicle's own file is used
     pub source: Option<String>,
 
-    /// Write to FILE instead of stdout; it gets its name only when it is complete
+    /// Write to FILE instead of stdout; it gets its name only when it is complete. {date}, {time}
+    /// (both in UTC) and {source} in the name are filled in. A file that exists is not replaced
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
+
+    /// Replace the file that -o names
+    #[arg(long, requires = "output")]
+    pub force: bool,
 
     /// The zstd level
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=22))]
@@ -202,7 +252,7 @@ pub struct CheckArgs {
     pub from: Option<String>,
 
     /// The database that would be imported into
-    #[arg(long, value_name = "TARGET", required_if_eq("from", ""))]
+    #[arg(long, value_name = "TARGET")]
     pub to: Option<String>,
 
     /// The layout of the source's tables, instead of recognising it: a layout file, or the name of

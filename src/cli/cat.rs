@@ -1,5 +1,7 @@
 //! `cat`: an archive's rows on stdout.
 
+use std::io::{IsTerminal, Write};
+
 use serde_json::json;
 
 use super::args::CatArgs;
@@ -11,6 +13,7 @@ use crate::cancel::Cancel;
 use crate::cat::{CatOptions, Form, Printed, cat, open_at, parse_time};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
+use chronicle_archive::escaped_json;
 use chronicle_archive::read::reader::shown_digest;
 use chronicle_archive::show_count;
 use chronicle_archive::{ArchiveReader, Limits};
@@ -42,20 +45,44 @@ fn print(
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<Printed> {
-    let mut out = std::io::stdout().lock();
+    let stdout = std::io::stdout();
+    let mut out: Box<dyn Write> = match stdout.is_terminal() {
+        true => Box::new(Terminal(stdout.lock())),
+        false => Box::new(stdout.lock()),
+    };
+    let out = out.as_mut();
     match (input, &options.stream) {
         (Input::File(file), Some(stream)) => {
             let (reader, partial) = open_at(file, stream)?;
-            cat(reader, options, partial, &mut out, progress, cancel)
+            cat(reader, options, partial, out, progress, cancel)
         }
         (Input::File(file), None) => {
             let reader = ArchiveReader::open(file, Limits::default())?;
-            cat(reader, options, false, &mut out, progress, cancel)
+            cat(reader, options, false, out, progress, cancel)
         }
         (Input::Pipe(pipe), _) => {
             let reader = ArchiveReader::open(pipe, Limits::default())?;
-            cat(reader, options, false, &mut out, progress, cancel)
+            cat(reader, options, false, out, progress, cancel)
         }
+    }
+}
+
+/// A terminal: the lines that are written mean the same and are shown as they are.
+struct Terminal<W>(W);
+
+impl<W: Write> Write for Terminal<W> {
+    fn write(&mut self, lines: &[u8]) -> std::io::Result<usize> {
+        // lines come whole, and what is not UTF-8 is nothing that was verified
+        for line in String::from_utf8_lossy(lines).split_inclusive('\n') {
+            let text = line.strip_suffix('\n');
+            self.0.write_all(escaped_json(text.unwrap_or(line)).as_bytes())?;
+            self.0.write_all(if text.is_some() { b"\n" } else { b"" })?;
+        }
+        Ok(lines.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
     }
 }
 

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::args::CheckArgs;
 use super::export::{rows_object, rows_text};
 use super::import::{archive_name, notices, open_archive, opening, plan_lines};
+use super::locate;
 use super::report::Report;
 use super::summary::{self, Line};
 use crate::archive_input::ArchiveInput;
@@ -39,14 +40,14 @@ pub(super) async fn run(
     cancel: &Cancel,
 ) -> Result<u8> {
     let started = Instant::now();
-    let what = what(args, environment)?;
+    let what = what(args, environment, report)?;
     let asks = !args.plan.is_default() || args.target.create.is_some();
     if args.to.is_none() && (asks || args.target.toast_compression.is_some()) {
         return Err(Error::new(Code::Usage, "import options need --to")
             .hint("name the database that would be imported into: --to TARGET"));
     }
     let target = (args.to.as_deref())
-        .map(|to| Location::parse(to, args.password_file.as_deref(), environment))
+        .map(|to| locate(to, args.password_file.as_deref(), environment, report))
         .transpose()?;
     let progress = Progress::default();
     let watch = report.watch(&progress);
@@ -56,7 +57,7 @@ pub(super) async fn run(
 }
 
 /// An archive by its first bytes, else a database.
-fn what(args: &CheckArgs, environment: &Environment<'_>) -> Result<What> {
+fn what(args: &CheckArgs, environment: &Environment<'_>, report: &Report) -> Result<What> {
     let name = args.from.as_deref().or(args.what.as_deref()).unwrap_or("-");
     if args.from.is_none() && (name == "-" || is_archive(Path::new(name))) {
         if args.from_layout.is_some() {
@@ -65,7 +66,7 @@ fn what(args: &CheckArgs, environment: &Environment<'_>) -> Result<What> {
         }
         return Ok(What::Archive(name.into()));
     }
-    let location = Location::parse(name, args.password_file.as_deref(), environment)?;
+    let location = locate(name, args.password_file.as_deref(), environment, report)?;
     Ok(What::Database(Box::new(location)))
 }
 

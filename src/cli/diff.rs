@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::args::DiffArgs;
 use super::import::open_archive;
+use super::locate;
 use super::report::Report;
 use crate::archive_input::ArchiveInput;
 use crate::cancel::Cancel;
@@ -47,7 +48,7 @@ pub(super) async fn run(
             .hint("name the other one as a file or a database"));
     }
     let [a, b] = [&args.a, &args.b]
-        .map(|text| Place::find(text, args.password_file.as_deref(), environment));
+        .map(|text| Place::find(text, args.password_file.as_deref(), environment, report));
     let (a, b) = (a?, b?);
     let [layout_a, layout_b] = layouts(args.layout.as_deref(), [&a, &b])?;
     let progress = Progress::default();
@@ -102,11 +103,12 @@ impl Place {
         text: &str,
         password_file: Option<&Path>,
         environment: &Environment<'_>,
+        report: &Report,
     ) -> Result<Place> {
         if text == "-" {
             return Ok(Place::Stdin);
         }
-        let location = Location::parse(text, password_file, environment)?;
+        let location = locate(text, password_file, environment, report)?;
         match &location {
             Location::Sqlite(path) if !text.starts_with("sqlite:") => match Content::of(path) {
                 Content::Archive => Ok(Place::Archive(path.clone())),

@@ -2,14 +2,15 @@
 
 use std::fs::File;
 use std::io::{IsTerminal, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use serde_json::json;
 
 use super::args::ImportArgs;
-use super::export::Output;
+use super::locate;
+use super::output::{Destination, Output};
 use super::policy_args::TargetArgs;
 use super::report::Report;
 use super::summary::{self, Line};
@@ -38,15 +39,21 @@ pub(super) async fn run(
 ) -> Result<u8> {
     let started = Instant::now();
     let options = options(args)?;
-    let location = Location::parse(&args.to, args.password_file.as_deref(), environment)?;
-    let rejects = rejects(args)?;
+    let location = locate(&args.to, args.password_file.as_deref(), environment, report)?;
+    let rejects = match rejects(args)? {
+        Some(destination) => Some(destination.open(cancel).await?),
+        None => None,
+    };
     // a dry run keeps no reader out
     let opening =
         TargetOptions { readers_go_on: args.dry_run, ..opening(&args.target, &location)? };
     let progress = Progress::default();
     let input = open_archive(args.archive.as_deref(), &progress)?;
     let watch = report.watch(&progress);
-    let (rejected_rows, rejects) = rejects.map(Output::split).unzip();
+    let (rejected_rows, rejects) = match rejects.map(Output::split) {
+        Some((file, place, reported)) => (Some(file), Some((place, reported))),
+        None => (None, None),
+    };
     let loaded = async {
         let name = args.archive.as_deref().map_or("stdin".into(), archive_name);
         let archive_input =
@@ -61,14 +68,24 @@ pub(super) async fn run(
     }
     .await;
     drop(watch);
-    let (archive_id, mut imported) = loaded?;
+    // an import writes no other output
+    let about = |e| match &rejects {
+        Some((_, reported)) => reported.about(e),
+        None => e,
+    };
+    let (archive_id, mut imported) = loaded.map_err(about)?;
     let rejected = imported.rejects.take();
-    if let (Some((file, _)), Some(place)) = (rejected, rejects) {
-        place.finish(file)?;
+    if let (Some((file, _)), Some((place, reported))) = (rejected, rejects) {
+        place.finish(file).map_err(|e| reported.about_committed(e))?;
     }
-    // the reader of our result may have gone; what is committed stays committed
     if let Err(error) = say(&archive_id, &imported, &location, args, started, report) {
-        report.warning(&format!("the result could not be printed: {}", error.full()));
+        // what is committed stays committed
+        let done = if imported.committed { "the rows are imported" } else { "a dry run" };
+        let error = error.at(format_args!("{done}, but the result could not be printed"));
+        if error.code() != Code::BrokenPipe {
+            return Err(error);
+        }
+        report.warning(&error.full());
     }
     Ok(if imported.rejected.is_empty() { 0 } else { Code::Rejected.exit() })
 }
@@ -103,16 +120,19 @@ fn options(args: &ImportArgs) -> Result<ImportOptions> {
     })
 }
 
-/// The file for rows that are left out; none in a dry run, which only counts them.
-fn rejects(args: &ImportArgs) -> Result<Option<Output>> {
+/// Where rows go that are left out; nowhere in a dry run, which only counts them.
+fn rejects(args: &ImportArgs) -> Result<Option<Destination>> {
     let policy = args.plan.options()?.on_unrepresentable;
     match (&args.rejects, policy) {
         (
             Some(path),
             OnUnrepresentable::Reject | OnUnrepresentable::Preserve | OnUnrepresentable::Adapt,
         ) => {
-            refuse_existing(path)?;
-            (!args.dry_run).then(|| Output::open(Some(path), "--rejects")).transpose()
+            // it may hold the rows that an earlier import left out, or be the archive that is read
+            let archive = args.archive.as_deref().and_then(|path| path.file_stem());
+            let source = archive.map_or("stdin".into(), |stem| stem.to_string_lossy());
+            let found = Destination::find(Some(path), "--rejects", false, &source)?;
+            Ok((!args.dry_run).then_some(found))
         }
         (None, OnUnrepresentable::Reject) => Err(Error::new(
             Code::Usage,
@@ -126,17 +146,6 @@ fn rejects(args: &ImportArgs) -> Result<Option<Output>> {
         )),
         (None, _) => Ok(None),
     }
-}
-
-/// Refuses to replace a file: it may hold the rows that an import before left out, or be the very
-/// archive that is read.
-fn refuse_existing(path: &Path) -> Result<()> {
-    if !path.is_file() {
-        return Ok(());
-    }
-    let shown = show_path(path.display());
-    Err(Error::new(Code::Usage, format!("--rejects: {shown} exists already and is not replaced"))
-        .hint("name another file for the rows that are left out"))
 }
 
 /// The digest behind `--expect`.
@@ -185,22 +194,46 @@ pub(super) fn open(path: Option<&Path>, progress: &Progress) -> Result<Input> {
         }
         return Ok(Input::Pipe(Box::new(std::io::stdin())));
     };
+    if path.as_os_str().is_empty() {
+        return Err(Error::new(Code::Usage, "the name of the archive is empty")
+            .hint("is a variable in quotes not set?"));
+    }
     let shown = show_path(path.display());
+    match std::fs::metadata(path) {
+        Ok(data) if data.is_dir() => {
+            return Err(Error::new(Code::NotFound, format!("{shown} is a directory")));
+        }
+        // opening a pipe waits for its writer: whoever reads waits, and sees a stop
+        Ok(data) if !data.is_file() => return Ok(Input::Pipe(Box::new(Pipe::Named(path.into())))),
+        _ => {}
+    }
     let file = File::open(path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => {
             Error::new(Code::NotFound, format!("{shown}: no such file"))
         }
         _ => Error::new(Code::NotFound, format!("{shown}: cannot be opened")).because(e),
     })?;
-    match file.metadata() {
-        Ok(data) if data.is_dir() => {
-            Err(Error::new(Code::NotFound, format!("{shown} is a directory")))
+    if let Ok(data) = file.metadata() {
+        progress.expected_bytes.store(data.len(), Ordering::Relaxed);
+    }
+    Ok(Input::File(file))
+}
+
+/// What is opened only when it is read.
+enum Pipe {
+    Named(PathBuf),
+    Open(File),
+}
+
+impl Read for Pipe {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if let Pipe::Named(path) = self {
+            *self = Pipe::Open(File::open(path)?);
         }
-        Ok(data) if data.is_file() => {
-            progress.expected_bytes.store(data.len(), Ordering::Relaxed);
-            Ok(Input::File(file))
+        match self {
+            Pipe::Open(file) => file.read(buffer),
+            Pipe::Named(_) => Ok(0),
         }
-        _ => Ok(Input::Pipe(Box::new(file))),
     }
 }
 

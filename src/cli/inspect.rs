@@ -26,7 +26,7 @@ pub(super) async fn run(args: &InspectArgs, report: &Report, cancel: &Cancel) ->
     if report.is_json() {
         report.result_json(&as_json(path, &inspected, verified))?;
     } else {
-        report.result(&as_text(path, &inspected, verified))?;
+        as_text(path, &inspected, verified).iter().try_for_each(|line| report.result(line))?;
     }
     Ok(0)
 }
@@ -113,7 +113,7 @@ fn as_json(path: &Path, inspected: &Inspected, verified: bool) -> serde_json::Va
     })
 }
 
-fn as_text(path: &Path, inspected: &Inspected, verified: bool) -> String {
+fn as_text(path: &Path, inspected: &Inspected, verified: bool) -> Vec<String> {
     let Inspected { header, manifest, .. } = inspected;
     let source = &header.source;
     let mut lines = vec![format!(
@@ -173,5 +173,5 @@ fn as_text(path: &Path, inspected: &Inspected, verified: bool) -> String {
         "only head and manifest were read; `chronicle-dump verify` reads everything"
     };
     line("checked", checked.into());
-    lines.join("\n")
+    lines
 }

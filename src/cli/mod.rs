@@ -8,32 +8,33 @@ mod diff;
 mod export;
 mod import;
 mod inspect;
+mod output;
 mod policy_args;
 mod report;
 mod schema;
+mod signals;
 mod summary;
+mod usage;
 mod verify;
 
 use std::ffi::OsString;
+use std::path::Path;
 
 use clap::{CommandFactory, Parser};
 
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::load::bench_skip;
-use crate::location::Environment;
+use crate::location::{Environment, Location};
 use args::{Args, Command};
 use report::Report;
 
 /// Runs the program with its arguments; returns the exit code.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
-    let args = match Args::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.collect();
+    let args = match Args::try_parse_from(&arguments) {
         Ok(args) => args,
-        // help and version are results; everything else is a mistake
-        Err(said) => {
-            let _ = said.print();
-            return if said.use_stderr() { Code::Usage.exit() } else { 0 };
-        }
+        Err(refusal) => return usage::refuse(refusal, &arguments),
     };
     let report = Report::new(&args);
     match work(&args, &report) {
@@ -58,7 +59,7 @@ fn work(args: &Args, report: &Report) -> Result<u8> {
         .build()
         .map_err(|e| Error::new(Code::Internal, "cannot start the runtime").because(e))?;
     let cancel = Cancel::default();
-    runtime.spawn(stop_on_signal(cancel.clone()));
+    runtime.spawn(signals::stop_on_signal(cancel.clone()));
     let variable = |name: &str| std::env::var(name).ok();
     bench_skip::check(variable(bench_skip::VARIABLE).as_deref())?;
     let environment = Environment { variable: &variable, home: std::env::home_dir() };
@@ -79,6 +80,20 @@ fn work(args: &Args, report: &Report) -> Result<u8> {
     result
 }
 
+/// Reads the name of a database, and tells if it shows a password.
+fn locate(
+    text: &str,
+    password_file: Option<&Path>,
+    environment: &Environment<'_>,
+    report: &Report,
+) -> Result<Location> {
+    let location = Location::parse(text, password_file, environment)?;
+    if location.shows_password() {
+        report.password_is_typed();
+    }
+    Ok(location)
+}
+
 /// Does work that may wait for an input on a thread of its own, so that a stop is seen.
 async fn aside<T: Send + 'static>(
     cancel: &Cancel,
@@ -92,23 +107,6 @@ async fn aside<T: Send + 'static>(
         })
         .map_err(|e| failed().because(e))?;
     cancel.or(async { result.await.map_err(|_| failed())? }).await
-}
-
-/// Ctrl-C and a plain kill ask everyone to stop; a second one is not waited for.
-async fn stop_on_signal(cancel: Cancel) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
-    let (Ok(mut interrupt), Ok(mut terminate)) = signals else { return };
-    loop {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        if cancel.is_set() {
-            std::process::exit(i32::from(Code::Cancelled.exit()));
-        }
-        cancel.stop();
-    }
 }
 
 /// Prints the manual page.

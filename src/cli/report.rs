@@ -1,6 +1,5 @@
 //! Messages on stderr, results on stdout, and the progress of long work.
 
-use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,11 +11,15 @@ use serde_json::{Value, json};
 use super::args::{Args, JsonTo};
 use crate::error::{Code, Error, Result};
 use crate::progress::Progress;
+use chronicle_archive::{escaped, escaped_json};
 
 /// How often progress is printed where there is no terminal to draw on.
 const PRINTED_EVERY: Duration = Duration::from_secs(10);
 /// How often it is drawn.
 const DRAWN_EVERY: Duration = Duration::from_millis(200);
+
+/// What stands for a name that may hold a secret.
+const HIDDEN: &str = "(a name that is not shown: it may hold a password)";
 
 /// The only place that prints.
 pub(super) struct Report {
@@ -24,7 +27,14 @@ pub(super) struct Report {
     quiet: bool,
     verbose: bool,
     json: bool,
-    json_to: JsonTo,
+    /// Whether results for people are on stdout.
+    prints_result: bool,
+    /// Whether stdout carries an archive or its rows, so that JSON goes to stderr.
+    stdout_is_taken: AtomicBool,
+    /// What was typed and is not repeated unless a file is called so.
+    hidden: Vec<String>,
+    /// Whether it was said that a password can be seen.
+    warned_of_ps: AtomicBool,
 }
 
 impl Report {
@@ -35,13 +45,45 @@ impl Report {
             quiet: args.quiet,
             verbose: args.verbose,
             json: args.json,
-            json_to: args.command.json_to(),
+            prints_result: args.command.prints_result(),
+            stdout_is_taken: AtomicBool::new(args.command.json_to() == JsonTo::Stderr),
+            hidden: args.command.hidden_names(),
+            warned_of_ps: AtomicBool::new(false),
         }
     }
 
     /// Whether everything is told, however long it is.
     pub(super) fn is_verbose(&self) -> bool {
         self.verbose
+    }
+
+    /// Tells once that a password on the command line is no secret.
+    pub(super) fn password_is_typed(&self) {
+        if !self.warned_of_ps.swap(true, Ordering::Relaxed) {
+            self.notice(
+                "the password in the connection string can be seen by every user of this machine \
+                 (ps); PGPASSWORD and --password-file FILE keep it to yourself",
+            );
+        }
+    }
+
+    /// A text as it may be printed: on one line, and without names that may hold a secret.
+    fn shown(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for name in self.hidden() {
+            text = text.replace(name, HIDDEN).replace(&*escaped(name), HIDDEN);
+        }
+        escaped(&text).into_owned()
+    }
+
+    /// The names that are not shown; a file that is called so is no secret.
+    fn hidden(&self) -> impl Iterator<Item = &String> {
+        self.hidden.iter().filter(|name| !std::path::Path::new(name).exists())
+    }
+
+    /// Notes that stdout carries an archive, whatever the command line looked like.
+    pub(super) fn stdout_is_taken(&self) {
+        self.stdout_is_taken.store(true, Ordering::Relaxed);
     }
 
     /// Whether the result is wanted as JSON.
@@ -58,7 +100,12 @@ impl Report {
 
     /// Prints a warning: something is wrong, but the work goes on.
     pub(super) fn warning(&self, text: &str) {
-        self.say(&format!("warning: {text}"));
+        self.notice(&format!("warning: {text}"));
+    }
+
+    /// Says why the exit code is not 0 although there is a result; also if little is to be said.
+    pub(super) fn fault(&self, text: &str) {
+        self.say(text);
     }
 
     /// Prints an error and its hint; nothing if the reader has closed the output.
@@ -80,17 +127,23 @@ impl Report {
         if error.code() == Code::BrokenPipe {
             return;
         }
-        self.say(&error.full());
+        self.say(&error.line());
+        // stderr may be closed; there is nobody left to tell
+        let mut stderr = std::io::stderr().lock();
+        for detail in error.details() {
+            let _ = writeln!(stderr, "  {}", self.shown(detail));
+        }
         if let Some(hint) = error.next_step() {
-            let _ = writeln!(std::io::stderr().lock(), "hint: {}", plain(hint));
+            let _ = writeln!(stderr, "hint: {}", self.shown(hint));
         }
     }
 
-    /// Prints the result for people: on stdout, but for `export` on stderr.
+    /// Prints a line of the result for people: on stdout, but for `export` on stderr.
     pub(super) fn result(&self, text: &str) -> Result<()> {
-        match self.json_to {
-            JsonTo::Stdout => self.raw(format!("{}\n", plain(text)).as_bytes()),
-            JsonTo::Stderr => {
+        match self.prints_result {
+            _ if self.quiet => Ok(()),
+            true => self.raw(format!("{}\n", self.shown(text)).as_bytes()),
+            false => {
                 self.notice(text);
                 Ok(())
             }
@@ -99,10 +152,15 @@ impl Report {
 
     /// Prints the result as one line of JSON.
     pub(super) fn result_json(&self, result: &Value) -> Result<()> {
-        let line = format!("{}\n", plain_json(&result.to_string()));
-        match self.json_to {
-            JsonTo::Stdout => self.raw(line.as_bytes()),
-            JsonTo::Stderr => {
+        let mut json = result.to_string();
+        for name in self.hidden() {
+            let quoted = Value::from(name.as_str()).to_string();
+            json = json.replace(quoted.trim_matches('"'), HIDDEN);
+        }
+        let line = format!("{}\n", escaped_json(&json));
+        match self.stdout_is_taken.load(Ordering::Relaxed) {
+            false => self.raw(line.as_bytes()),
+            true => {
                 let _ = std::io::stderr().lock().write_all(line.as_bytes());
                 Ok(())
             }
@@ -120,8 +178,12 @@ impl Report {
 
     fn say(&self, text: &str) {
         // stderr may be closed; nobody is left to read
-        let _ =
-            writeln!(std::io::stderr().lock(), "chronicle-dump {}: {}", self.command, plain(text));
+        let _ = writeln!(
+            std::io::stderr().lock(),
+            "chronicle-dump {}: {}",
+            self.command,
+            self.shown(text)
+        );
     }
 
     /// Shows progress until the returned guard is dropped.
@@ -137,30 +199,6 @@ impl Report {
         });
         Watch { stop, thread: thread.ok() }
     }
-}
-
-/// Text without control characters except line ends: whatever a database, an archive or a server
-/// put into it, the terminal obeys nothing in it.
-fn plain(text: &str) -> Cow<'_, str> {
-    let control = |c: char| c.is_control() && c != '\n';
-    if !text.contains(control) {
-        return text.into();
-    }
-    let escape = |c: char| if control(c) { c.escape_debug().to_string() } else { c.to_string() };
-    text.chars().map(escape).collect::<String>().into()
-}
-
-/// JSON that is ASCII where a terminal would listen: JSON itself escapes only what is below U+0020.
-fn plain_json(json: &str) -> Cow<'_, str> {
-    if !json.contains(char::is_control) {
-        return json.into();
-    }
-    // they occur in strings only, where an escape means the same
-    let escape = |c: char| match c.is_control() {
-        true => format!("\\u{:04x}", u32::from(c)),
-        false => c.to_string(),
-    };
-    json.chars().map(escape).collect::<String>().into()
 }
 
 /// Ends the display of progress when dropped.

@@ -9,6 +9,7 @@ use super::aside;
 use super::audit::{Against, against};
 use super::export::{rows_object, rows_text};
 use super::import::{archive_name, expected_digest, index_warning, open_archive};
+use super::locate;
 use super::report::Report;
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
@@ -35,7 +36,7 @@ pub(super) async fn run(
             .hint("name the database that the archive was imported into: --against DATABASE"));
     }
     let database = (args.against.as_deref())
-        .map(|text| Location::parse(text, args.password_file.as_deref(), environment))
+        .map(|text| locate(text, args.password_file.as_deref(), environment, report))
         .transpose()?;
     // every archive is looked at, whatever the others are; the worst one decides
     let mut worst = 0;
@@ -114,7 +115,7 @@ async fn one(
     };
     match index_warning(verified.sealed.index) {
         Some(warning) => {
-            report.warning(&format!("{}: {warning}", archive_name(path)));
+            report.fault(&format!("warning: {}: {warning}", archive_name(path)));
             Ok(worse(differs, Code::IndexDamaged.exit()))
         }
         None => Ok(differs),

@@ -1,6 +1,7 @@
 //! Which stream of one side meets which of the other, and by which columns.
 
 use std::cmp::Ordering;
+use std::collections::{HashMap, HashSet};
 
 use super::{A, B, CompareOptions};
 use crate::catalog::Role;
@@ -178,7 +179,8 @@ pub(super) fn pairs(
             None => alone(A, n, stream, zone_rule),
         })
         .collect();
-    let left = (0..b.len()).filter(|n| !partner.contains(&Some(*n)));
+    let met: HashSet<usize> = partner.iter().flatten().copied().collect();
+    let left = (0..b.len()).filter(|n| !met.contains(n));
     pairs.extend(left.map(|n| alone(B, n, &b[n], zone_rule)));
     check_ignored(streams, &options.ignore)?;
     Ok(pairs)
@@ -186,15 +188,17 @@ pub(super) fn pairs(
 
 /// The number of the stream in B that each one of A meets.
 fn partners(a: &[Stream], b: &[Stream]) -> Vec<Option<usize>> {
+    let numbers: HashMap<&str, usize> =
+        b.iter().enumerate().map(|(n, stream)| (stream.name.as_str(), n)).collect();
     let mut partner: Vec<Option<usize>> =
-        a.iter().map(|s| b.iter().position(|t| t.name == s.name)).collect();
+        a.iter().map(|stream| numbers.get(stream.name.as_str()).copied()).collect();
     let roles: Vec<Role> = a.iter().filter_map(role_of).filter(Role::is_shared).collect();
     for role in roles {
         let in_a: Vec<usize> = (0..a.len())
             .filter(|n| partner[*n].is_none() && role_of(&a[*n]).as_ref() == Some(&role))
             .collect();
         let in_b: Vec<usize> = (0..b.len())
-            .filter(|n| !partner.contains(&Some(*n)) && role_of(&b[*n]).as_ref() == Some(&role))
+            .filter(|n| role_of(&b[*n]).as_ref() == Some(&role) && !partner.contains(&Some(*n)))
             .collect();
         if let ([in_a], [in_b]) = (in_a.as_slice(), in_b.as_slice()) {
             partner[*in_a] = Some(*in_b);

@@ -1,7 +1,7 @@
 //! Two differing values as people see them: bounded, and around the place where they differ.
 
-use chronicle_archive::hex;
 use chronicle_archive::{Value, show};
+use chronicle_archive::{escaped, hex};
 
 /// The characters shown of a long value.
 const SHOWN: usize = 60;
@@ -20,18 +20,14 @@ pub(super) fn both(a: (Value<'_>, &[u8]), b: (Value<'_>, &[u8])) -> [String; 2] 
     [excerpt(&text_a, same), excerpt(&text_b, same)]
 }
 
-/// At most `SHOWN` characters around the one at `place`, control characters escaped.
+/// At most `SHOWN` characters around the one at `place`, escaped for a terminal.
 fn excerpt(text: &str, place: usize) -> String {
     let length = text.chars().count();
     // a short text is shown as a whole
     let from = if length <= SHOWN { 0 } else { place.min(length).saturating_sub(BEFORE) };
     let mut shown = String::from(if from > 0 { "…" } else { "" });
-    for c in text.chars().skip(from).take(SHOWN) {
-        match c.is_control() {
-            true => shown.extend(c.escape_debug()),
-            false => shown.push(c),
-        }
-    }
+    let part: String = text.chars().skip(from).take(SHOWN).collect();
+    shown.push_str(&escaped(&part));
     if from + SHOWN < length {
         shown.push('…');
     }

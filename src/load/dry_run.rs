@@ -10,7 +10,7 @@ use super::{
 };
 use crate::cancel::Cancel;
 use crate::catalog::Catalog;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::Plan;
 use chronicle_archive::Value;
 
@@ -118,5 +118,9 @@ impl Loading for Uncommitted {
 
     fn abort(self: Box<Self>) -> BoxFuture<'static, ()> {
         self.0.abort()
+    }
+
+    fn fail(self: Box<Self>, error: Error) -> BoxFuture<'static, Error> {
+        self.0.fail(error)
     }
 }

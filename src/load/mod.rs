@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use crate::cancel::Cancel;
 use crate::catalog::Catalog;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::plan::Plan;
 use crate::policy::Compression;
@@ -182,4 +182,7 @@ pub trait Loading: ExistingKeys {
 
     /// Takes everything back.
     fn abort(self: Box<Self>) -> BoxFuture<'static, ()>;
+
+    /// Takes everything back because of an error; the error, with what is left behind all the same.
+    fn fail(self: Box<Self>, error: Error) -> BoxFuture<'static, Error>;
 }

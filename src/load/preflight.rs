@@ -11,7 +11,7 @@ use super::{
 };
 use crate::cancel::Cancel;
 use crate::catalog::Catalog;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::Plan;
 use chronicle_archive::Value;
 
@@ -134,5 +134,9 @@ impl Loading for Collecting {
 
     fn abort(self: Box<Self>) -> BoxFuture<'static, ()> {
         self.loading.abort()
+    }
+
+    fn fail(self: Box<Self>, error: Error) -> BoxFuture<'static, Error> {
+        self.loading.fail(error)
     }
 }

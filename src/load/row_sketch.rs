@@ -27,6 +27,7 @@ pub struct RowSketch {
     types: Vec<ColumnType>,
     key: Vec<usize>,
     rows: u64,
+    /// Empty before the first row: of thousands of streams, most may have none.
     sums: Vec<u64>,
     meaning: JsonHash,
 }
@@ -34,8 +35,7 @@ pub struct RowSketch {
 impl RowSketch {
     /// The sums over no rows of columns with these types.
     pub fn new(types: Vec<ColumnType>, key: Vec<usize>) -> RowSketch {
-        let sums = vec![0; TABLES * BUCKETS * (types.len() + 1)];
-        RowSketch { types, key, rows: 0, sums, meaning: JsonHash::default() }
+        RowSketch { types, key, rows: 0, sums: Vec::new(), meaning: JsonHash::default() }
     }
 
     /// Sums of the same columns over no rows.
@@ -63,6 +63,9 @@ impl RowSketch {
     fn count(&mut self, batch: &Batch, row: usize, change: fn(u64, u64) -> u64) {
         if skips(Step::Readback) {
             return;
+        }
+        if self.sums.is_empty() {
+            self.sums = vec![0; TABLES * BUCKETS * (self.types.len() + 1)];
         }
         let key = self.key_hash(batch, row);
         let places = self.places(key);
@@ -117,9 +120,15 @@ impl RowSketch {
         })
     }
 
+    /// The sum at a place: of no rows it is 0.
+    fn sum(&self, place: usize) -> u64 {
+        if self.sums.is_empty() { 0 } else { self.sums[place] }
+    }
+
     /// Whether the two hold different rows.
     pub fn differs(&self, other: &RowSketch) -> bool {
-        self.rows != other.rows || self.sums != other.sums
+        let length = self.sums.len().max(other.sums.len());
+        self.rows != other.rows || (0..length).any(|place| self.sum(place) != other.sum(place))
     }
 
     /// The columns in which a row that one of the two holds is not as in the other; none if it is no
@@ -133,7 +142,7 @@ impl RowSketch {
         let key = self.key_hash(batch, row);
         let places = self.places(key);
         let differs =
-            |column: usize| places.iter().all(|p| self.sums[p + column] != other.sums[p + column]);
+            |column: usize| places.iter().all(|p| self.sum(p + column) != other.sum(p + column));
         let columns: Vec<usize> = (1..=self.types.len()).filter(|c| differs(*c)).collect();
         (!columns.is_empty()).then(|| columns.iter().map(|c| c - 1).collect())
     }

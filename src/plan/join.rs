@@ -56,13 +56,9 @@ pub fn plan(
     }
     let error = Error::new(
         Code::Plan,
-        format!(
-            "the archive does not fit {}; nothing was changed:\n  {}",
-            catalog.layout,
-            joiner.problems.join("\n  ")
-        ),
+        format!("the archive does not fit {}; nothing was changed:", catalog.layout),
     );
-    Err(error.hint(
+    Err(error.with_details(joiner.problems).hint(
         "import it into a database of the layout it came from, or of one that has room for it",
     ))
 }

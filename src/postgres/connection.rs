@@ -113,8 +113,13 @@ impl Connection {
         sql
     }
 
-    /// Stops what the server is doing for us and takes the transaction back.
+    /// Stops what the server is doing for us and takes the transaction back, and ends the session.
     pub async fn abort(self) {
+        self.roll_back().await;
+    }
+
+    /// Stops what the server is doing for us and takes the transaction back.
+    pub async fn roll_back(&self) {
         // a busy server answers a rollback only after its statement: ask it to stop first
         let token = self.client.cancel_token();
         let cancel = token.cancel_query(self.tls.clone());
@@ -147,9 +152,16 @@ pub fn failed(info: &ConnInfo, code: Code, what: String, e: &tokio_postgres::Err
         detail.map_or_else(String::new, |d| format!(" ({})", info.scrub(&show_server_text(d))));
     let error =
         Error::new(code, format!("{what}: {reason}{detail} [SQLSTATE {}]", server.code().code()));
-    match hint_for(server.code(), server.message()) {
+    let error = match hint_for(server.code(), server.message()) {
         Some(hint) => error.hint(hint),
         None => error,
+    };
+    match *server.code() {
+        SqlState::DISK_FULL => error.because(std::io::Error::new(
+            std::io::ErrorKind::StorageFull,
+            "No space left on device",
+        )),
+        _ => error,
     }
 }
 

@@ -8,6 +8,8 @@ use crate::error::{Code, Error, Result};
 use chronicle_archive::time::Instant;
 use chronicle_archive::{Batch, Value};
 
+/// A value of this size is put into a buffer that grows for it alone, not by doubling.
+const LARGE: usize = 1 << 20;
 const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
 /// The version byte in front of every jsonb.
 const JSONB_VERSION: u8 = 1;
@@ -42,9 +44,13 @@ pub struct RowReader {
 }
 
 impl RowReader {
-    /// Takes what the server sent.
-    pub fn feed(&mut self, bytes: &Bytes) {
-        self.pending.extend_from_slice(bytes);
+    /// Takes what the server sent; a large row is not copied for it.
+    pub fn feed(&mut self, bytes: Bytes) {
+        if self.pending.is_empty() && bytes.len() >= LARGE {
+            self.pending = BytesMut::from(bytes);
+        } else {
+            self.pending.extend_from_slice(&bytes);
+        }
     }
 
     /// Whether the server has said that there are no more rows.
@@ -205,6 +211,12 @@ fn too_large() -> Error {
 }
 
 fn put(out: &mut BytesMut, ty: &ColumnType, value: Value<'_>) {
+    if let Value::Text(bytes) | Value::Blob(bytes) = value
+        && bytes.len() >= LARGE
+    {
+        // with room for what comes behind it
+        out.reserve(bytes.len() + (64 << 10));
+    }
     match (ty, value) {
         (ColumnType::Int(2), Value::Int(v)) => out.put_i16(v as i16),
         (ColumnType::Int(4), Value::Int(v)) => out.put_i32(v as i32),
@@ -247,7 +259,7 @@ mod tests {
             let mut batch = Batch::default();
             batch.start(0, 4, 1);
             for piece in bytes.chunks(step) {
-                reader.feed(&Bytes::copy_from_slice(piece));
+                reader.feed(Bytes::copy_from_slice(piece));
                 reader.read(&fields, &mut batch).unwrap();
             }
             assert!(reader.ended());

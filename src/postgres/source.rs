@@ -160,7 +160,7 @@ impl PgSource {
             batch.start(running.table, table.fields.len(), running.rows + 1);
             while !running.reader.ended() && batch.size() < BATCH_BYTES {
                 match running.stream.next().await {
-                    Some(Ok(bytes)) => running.reader.feed(&bytes),
+                    Some(Ok(bytes)) => running.reader.feed(bytes),
                     Some(Err(e)) => {
                         let what = format!("cannot read {}", table.name);
                         return Err(self.connection.failed(Code::Source, what, e));

@@ -27,8 +27,10 @@ pub(crate) fn failed(code: Code, what: impl Into<String>, cause: rusqlite::Error
                 .hint("wait until it has ended, or stop Chronicle's server, and try again")
         }
         Some(ErrorCode::DiskFull) => {
+            let full = std::io::Error::new(std::io::ErrorKind::StorageFull, "the disk is full");
             Error::new(code, format!("{what}: the disk is full; nothing was changed"))
                 .hint("free space, or point TMPDIR at a larger disk, and try again")
+                .because(full)
         }
         Some(ErrorCode::NotADatabase) => Error::new(code, format!("{what}: not a SQLite database"))
             .hint("if it is encrypted, decrypt it first; if it is an archive, import it"),

@@ -4,10 +4,13 @@ use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Code, Error, Result};
+use crate::temporary::Registered;
 use chronicle_archive::show_path;
 
 /// What an unfinished new file is called.
 const PARTIAL: &str = ".chronicle-dump-partial";
+/// More links than any system follows.
+const MOST_LINKS: usize = 40;
 
 /// A new file that has its own name only when it is whole.
 pub(super) struct NewFile {
@@ -16,6 +19,7 @@ pub(super) struct NewFile {
     pub(super) partial: PathBuf,
     /// Holds a lock, so that two imports do not write one file.
     _lock: File,
+    _registered: Registered,
 }
 
 impl NewFile {
@@ -25,7 +29,7 @@ impl NewFile {
     /// If the file exists, another import is creating it, or its directory cannot be written.
     pub(super) fn reserve(path: &Path) -> Result<NewFile> {
         must_be_free(path)?;
-        let absolute = std::path::absolute(path)
+        let absolute = behind_links(path)
             .map_err(|e| Error::new(Code::NotFound, "not a usable path").because(e))?;
         let mut partial = absolute.clone().into_os_string();
         partial.push(PARTIAL);
@@ -59,7 +63,8 @@ impl NewFile {
         }
         // what a killed import left behind
         lock.set_len(0).map_err(cannot)?;
-        Ok(NewFile { path: absolute, partial, _lock: lock })
+        let registered = Registered::new(&partial);
+        Ok(NewFile { path: absolute, partial, _lock: lock, _registered: registered })
     }
 
     /// Finds what would keep the place from being taken, as far as that is seen without taking it.
@@ -68,8 +73,9 @@ impl NewFile {
     /// If the file exists, or its directory is missing or cannot be written.
     pub(super) fn would_be(path: &Path) -> Result<()> {
         must_be_free(path)?;
-        let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
-        let directory = parent.unwrap_or(Path::new("."));
+        let place = behind_links(path)
+            .map_err(|e| Error::new(Code::NotFound, "not a usable path").because(e))?;
+        let directory = place.parent().unwrap_or(Path::new("/"));
         let closed = match directory.metadata() {
             Ok(data) => !data.is_dir() || data.permissions().readonly(),
             Err(_) => true,
@@ -107,6 +113,16 @@ impl NewFile {
         }
         Ok(())
     }
+}
+
+/// The absolute place that a path leads to, through links to files that are not there yet.
+fn behind_links(path: &Path) -> std::io::Result<PathBuf> {
+    let mut place = std::path::absolute(path)?;
+    for _ in 0..MOST_LINKS {
+        let Ok(target) = fs::read_link(&place) else { return Ok(place) };
+        place = place.parent().unwrap_or(Path::new("/")).join(target);
+    }
+    Err(std::io::Error::other("too many links"))
 }
 
 fn must_be_free(path: &Path) -> Result<()> {

@@ -2,13 +2,13 @@
 //!
 //! A file in WAL mode is read in place: its readers and writers do not wait for each other. In
 //! every other journal mode a reader would stop the writers for as long as it reads, so the file
-//! is first copied, under SQLite's own lock and in slices between which the lock is let go. What
-//! cannot be opened read-only without changing it (a hot journal to roll back, a WAL in a
+//! is first copied, under SQLite's own lock and in slices between which the lock is let go; where the
+//! file system shares blocks between files, the copy takes neither time nor room. What cannot be opened read-only without changing it (a hot journal to roll back, a WAL in a
 //! directory that we cannot write) is copied to a private place and opened there.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -18,7 +18,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
 use super::{extended_code, failed};
 use crate::cancel::Cancel;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, is_full};
+use crate::temporary::{self, Registered};
 use chronicle_archive::show_path;
 
 /// How long we wait for a lock that a writer holds.
@@ -71,7 +72,12 @@ pub fn open(path: &Path, cancel: &Cancel) -> Result<Snapshot> {
 /// As [`open`], or if there is no room for the copy.
 pub(super) fn scratch(path: &Path, cancel: &Cancel) -> Result<Connection> {
     let Snapshot { connection, .. } = open(path, cancel)?;
-    let copied = |e| failed(Code::Connect, "cannot copy the database", e);
+    let copied = |e: rusqlite::Error| match e.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => {
+            temporary::no_room(&temporary::sqlite_folder(), Some(size(path)))
+        }
+        _ => failed(Code::Connect, "cannot copy the database", e),
+    };
     let mut copy = Connection::open("").map_err(copied)?;
     {
         let backup = Backup::new(&connection, &mut copy).map_err(copied)?;
@@ -93,13 +99,28 @@ pub fn resolve(path: &Path) -> Result<PathBuf> {
             .because(e),
     };
     let resolved = fs::canonicalize(path).map_err(missing)?;
-    if resolved.is_dir() {
-        return Err(Error::new(
-            Code::NotFound,
-            format!("{} is a directory, not a database file", show_path(path.display())),
-        ));
-    }
+    require_file(&resolved).map_err(|e| e.at(show_path(path.display())))?;
     Ok(resolved)
+}
+
+/// Refuses what is no plain file, before it is opened: opening a pipe waits for its other end.
+pub(super) fn require_file(path: &Path) -> Result<()> {
+    let Ok(data) = path.metadata() else { return Ok(()) };
+    let kind = data.file_type();
+    let what = match () {
+        () if kind.is_file() => return Ok(()),
+        () if kind.is_dir() => "a directory",
+        () if kind.is_fifo() => "a pipe",
+        () if kind.is_socket() => "a socket",
+        () => "a device",
+    };
+    let error = Error::new(Code::NotFound, format!("this is {what}, not a database file"));
+    Err(match kind.is_fifo() {
+        true => {
+            error.hint("only an archive comes through a pipe: chronicle-dump import PIPE --to …")
+        }
+        false => error,
+    })
 }
 
 /// What the first bytes of a database file say (<https://www.sqlite.org/fileformat.html>, 1.3).
@@ -110,6 +131,7 @@ pub(super) struct Head {
 
 impl Head {
     pub(super) fn read(path: &Path) -> Result<Head> {
+        require_file(path)?;
         let mut bytes = Vec::new();
         File::open(path)
             .and_then(|file| file.take(100).read_to_end(&mut bytes))
@@ -161,15 +183,28 @@ fn in_place(path: &Path) -> rusqlite::Result<Snapshot> {
 /// Copies the file while SQLite's lock keeps its writers out, slice by slice; they are let in
 /// between two slices, and if one has written, the copy restarts.
 fn locked_copy(path: &Path, cancel: &Cancel) -> Result<Snapshot> {
-    let directory = private_directory()?;
-    let place = directory.path().join("copy.db");
     // closed after the connection that locks: with any handle of a file its locks go too
     let from = File::open(path).map_err(not_copied)?;
-    let mut copy = Copy { from, to: File::create_new(&place).map_err(not_copied)?, stamp: None };
     let source = match connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY) {
         Ok(source) => source,
         Err(refused) => return private_copy(path, refused, cancel),
     };
+    if let Some((directory, place, to)) = sharing_place(path) {
+        if let Err(refused) = lock(&source, cancel)? {
+            return private_copy(path, refused, cancel);
+        }
+        let shared = rustix::fs::ioctl_ficlone(&to, &from);
+        let unlocked = source.execute_batch("COMMIT");
+        unlocked.map_err(|e| failed(Code::Connect, "cannot open the database", e))?;
+        if shared.is_ok() {
+            return open_copy(directory, &place, None);
+        }
+    }
+    let directory = Private::in_folder(&temporary::folder())?;
+    let place = directory.path().join("copy.db");
+    require_room(path)?;
+    let to = File::create_new(&place).map_err(not_copied)?;
+    let mut copy = Copy { from, to, stamp: None };
     let (mut longest, mut restarts) = (Duration::ZERO, 0);
     loop {
         if let Err(refused) = lock(&source, cancel)? {
@@ -182,7 +217,7 @@ fn locked_copy(path: &Path, cancel: &Cancel) -> Result<Snapshot> {
         }
         restarts += u32::from(copy.restart_if_written().map_err(not_copied)?);
         let slice = if restarts > RESTARTS { Duration::MAX } else { SLICE };
-        let more = copy.advance(slice, cancel)?;
+        let more = copy.advance(slice, cancel).map_err(|e| for_want_of_room(e, path))?;
         let unlocked = source.execute_batch("COMMIT");
         unlocked.map_err(|e| failed(Code::Connect, "cannot open the database", e))?;
         longest = longest.max(locked.elapsed());
@@ -196,7 +231,52 @@ fn locked_copy(path: &Path, cancel: &Cancel) -> Result<Snapshot> {
         "reading from a temporary copy; writers were blocked for {} ms at most",
         longest.as_millis()
     );
-    open_copy(directory, &place, notice)
+    open_copy(directory, &place, Some(notice))
+}
+
+/// A new file beside a database whose file system shares blocks between files, if it is of such a
+/// kind.
+#[cfg(target_os = "linux")]
+fn sharing_place(path: &Path) -> Option<(Private, PathBuf, File)> {
+    /// btrfs, XFS and bcachefs (<https://man7.org/linux/man-pages/man2/statfs.2.html>)
+    const SHARING: [u64; 3] = [0x9123_683e, 0x5846_5342, 0xca45_1a4e];
+    let kind = rustix::fs::statfs(path).ok()?.f_type;
+    if !u64::try_from(kind).is_ok_and(|kind| SHARING.contains(&kind)) {
+        return None;
+    }
+    let directory = Private::in_folder(path.parent()?).ok()?;
+    let place = directory.path().join("copy.db");
+    let file = File::create_new(&place).ok()?;
+    Some((directory, place, file))
+}
+
+/// Where the system has no call for it, nothing is shared.
+#[cfg(not(target_os = "linux"))]
+fn sharing_place(_: &Path) -> Option<(Private, PathBuf, File)> {
+    None
+}
+
+/// The bytes of a database file with what belongs to it.
+fn size(path: &Path) -> u64 {
+    let size = |end: &&str| fs::metadata(with_suffix(path, end)).map_or(0, |data| data.len());
+    SUFFIXES.iter().map(size).sum()
+}
+
+/// Refuses a copy that will not fit, before it is begun.
+fn require_room(path: &Path) -> Result<()> {
+    let (folder, needed) = (temporary::folder(), size(path));
+    match temporary::free_bytes(&folder) {
+        Some(free) if free < needed => Err(temporary::no_room(&folder, Some(needed))),
+        _ => Ok(()),
+    }
+}
+
+/// The error of a copy: that there is no room for it is told with the size that it needs.
+fn for_want_of_room(error: Error, path: &Path) -> Error {
+    match error.is_full() {
+        true => temporary::no_room(&temporary::folder(), Some(size(path))),
+        false => error,
+    }
 }
 
 /// Starts a read transaction, which keeps writers out; what is not a lock of theirs is in the inner
@@ -271,34 +351,57 @@ fn private_copy(path: &Path, refused: rusqlite::Error, cancel: &Cancel) -> Resul
     if !recoverable {
         return Err(failed(Code::Connect, "cannot open the database", refused));
     }
-    let directory = private_directory()?;
+    let directory = Private::in_folder(&temporary::folder())?;
     let copy = directory.path().join("copy.db");
-    copy_unchanged(path, &copy, cancel)?;
+    require_room(path)?;
+    copy_unchanged(path, &copy, cancel).map_err(|e| for_want_of_room(e, path))?;
     let notice = "reading from a temporary copy: the file has an unfinished transaction, or its \
          directory cannot be written";
-    open_copy(directory, &copy, notice.into())
+    open_copy(directory, &copy, Some(notice.into()))
 }
 
-fn open_copy(directory: tempfile::TempDir, copy: &Path, notice: String) -> Result<Snapshot> {
+fn open_copy(directory: Private, copy: &Path, notice: Option<String>) -> Result<Snapshot> {
     let connection = connect(copy, OpenFlags::SQLITE_OPEN_READ_WRITE)
         .and_then(|connection| begin(&connection).map(|()| connection))
         .map_err(|e| failed(Code::Connect, "cannot open a copy of it", e))?;
     // an open file needs no name; without one nothing is left behind when we are killed
     drop(directory);
-    Ok(Snapshot { connection, notice: Some(notice) })
+    Ok(Snapshot { connection, notice })
 }
 
 fn not_copied(error: io::Error) -> Error {
     Error::new(Code::Connect, "cannot copy the database").because(error)
 }
 
-fn private_directory() -> Result<tempfile::TempDir> {
-    use std::os::unix::fs::PermissionsExt;
-    tempfile::Builder::new()
-        .prefix("chronicle-dump-")
-        .permissions(fs::Permissions::from_mode(0o700))
-        .tempdir()
-        .map_err(|e| Error::new(Code::Connect, "cannot create a temporary directory").because(e))
+/// A folder that only we can read, which goes away with the value, whatever ends the process.
+struct Private {
+    folder: tempfile::TempDir,
+    _registered: Registered,
+}
+
+impl Private {
+    fn in_folder(folder: &Path) -> Result<Private> {
+        use std::os::unix::fs::PermissionsExt;
+        let made = tempfile::Builder::new()
+            .prefix(".chronicle-dump-")
+            .permissions(fs::Permissions::from_mode(0o700))
+            .tempdir_in(folder);
+        let folder = made.map_err(|e| match is_full(&e) {
+            true => temporary::no_room(folder, None),
+            false => {
+                let shown = show_path(folder.display());
+                Error::new(Code::Output, format!("{shown}: cannot create a temporary folder"))
+                    .hint("name a folder that can be written: TMPDIR=FOLDER")
+                    .because(e)
+            }
+        })?;
+        let registered = Registered::new(folder.path());
+        Ok(Private { folder, _registered: registered })
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
 }
 
 /// Copies until nothing changed meanwhile: what was copied then is of one moment.
@@ -325,7 +428,8 @@ fn copy_unchanged(path: &Path, copy: &Path, cancel: &Cancel) -> Result<()> {
     .hint("run as the user who owns the file, or try again when nobody writes"))
 }
 
-fn with_suffix(path: &Path, end: &str) -> PathBuf {
+/// The file that SQLite keeps next to a database under this ending.
+pub(super) fn with_suffix(path: &Path, end: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(end);
     name.into()

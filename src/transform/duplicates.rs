@@ -1,6 +1,8 @@
 //! Rows with a key that another stream has brought into the same table before: left out where they
 //! add nothing, else lost, stored whole in the sidecar, or refused.
 
+use std::collections::BTreeMap;
+
 use super::archive_row::ArchiveRow;
 use crate::error::Result;
 use crate::identity::show_id;
@@ -65,9 +67,16 @@ impl DuplicateRows {
                 table.key.iter().map(|n| table.columns[*n].archive_column()).collect();
             Some((u32::try_from(table.table).ok()?, columns.filter(|c| !c.is_empty())?))
         };
+        // the first of the streams that come later into the table of each
+        let mut later = BTreeMap::new();
+        for (_, table) in plan.tables() {
+            if let Some(first) = table.shares_with {
+                later.entry(first).or_insert(table);
+            }
+        }
         Ok(DuplicateRows {
             spill: Spill::new()?,
-            streams: (0..plan.streams.len()).map(|n| sharing(plan, n)).collect(),
+            streams: (0..plan.streams.len()).map(|n| sharing(plan, n, &later)).collect(),
             keys: plan.streams.iter().map(|s| s.table().and_then(key)).collect(),
             fingerprint: Fingerprint::default(),
             name: Vec::new(),
@@ -135,15 +144,14 @@ impl ComparedColumn {
     }
 }
 
-fn sharing(plan: &Plan, stream: usize) -> Sharing {
+fn sharing(plan: &Plan, stream: usize, later: &BTreeMap<usize, &TablePlan>) -> Sharing {
     let Some(table) = plan.streams[stream].table() else { return Sharing::None };
     if let (Some(duplicates), Some(first)) = (&table.duplicates, table.shares_with) {
         let refused = duplicates.policy == Unmapped::Fail;
         let first = plan.streams[first].source();
         return Sharing::Later(refused.then(|| compared(&table.source, first)));
     }
-    let later = plan.tables().find(|(_, other)| other.shares_with == Some(stream));
-    match later.and_then(|(_, other)| other.duplicates.as_ref()) {
+    match later.get(&stream).and_then(|other| other.duplicates.as_ref()) {
         Some(duplicates) => Sharing::First { compared: duplicates.policy == Unmapped::Fail },
         None => Sharing::None,
     }

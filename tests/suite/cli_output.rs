@@ -136,7 +136,7 @@ fn quiet_says_nothing() {
 }
 
 /// Runs the program with a terminal as stdin and stdout; gives its exit code and what the terminal showed.
-fn in_a_terminal(args: &[&str]) -> (Option<i32>, String) {
+pub(crate) fn in_a_terminal(args: &[&str]) -> (Option<i32>, String) {
     let program = env!("CARGO_BIN_EXE_chronicle-dump");
     let works = |name: &str, args: &[&str]| {
         let run =

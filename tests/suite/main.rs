@@ -21,6 +21,9 @@ mod contract;
 mod diff;
 mod discover;
 mod fidelity;
+mod files;
+mod full_disks;
+mod hostile_costs;
 mod identity;
 mod indexes;
 mod keys;
@@ -31,7 +34,9 @@ mod model;
 mod pipes;
 mod reader;
 mod round_trip;
+mod secrets;
 mod snapshot;
+mod terminal;
 mod values;
 
 // what is said of the program, and how it is built

@@ -283,7 +283,7 @@ fn an_output_file_gets_its_name_only_when_complete() {
     let writer = Connection::open(&source).unwrap();
     writer.execute_batch("BEGIN EXCLUSIVE").unwrap();
     for signal in ["INT", "TERM", "KILL"] {
-        let running = export(&source).arg("-o").arg(&archive).spawn();
+        let running = export(&source).arg("--force").arg("-o").arg(&archive).spawn();
         wait_until("its output is open", || names(out.path()).len() == 2);
         if signal == "KILL" {
             running.kill();
@@ -295,7 +295,7 @@ fn an_output_file_gets_its_name_only_when_complete() {
         assert_eq!(fs::read(&archive).unwrap(), b"the old one");
     }
     writer.execute_batch("ROLLBACK").unwrap();
-    export(&source).arg("-o").arg(&archive).run().success();
+    export(&source).arg("--force").arg("-o").arg(&archive).run().success();
     let mode = fs::metadata(&archive).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600, "only its user may read it");
     Program::new(["verify"]).arg(&archive).run().success();

@@ -1,5 +1,6 @@
 //! Values, texts and paths for messages: escaped, and short where their length has no limit.
 
+use crate::escape::escaped;
 use crate::model::Value;
 
 /// A value for a message: readable, short, without control characters.
@@ -27,15 +28,16 @@ pub fn show(value: Value<'_>) -> String {
     }
 }
 
-/// A path for a message: in full, with control characters escaped.
+/// A path for a message: in full, with characters escaped that a terminal would not show.
 pub fn show_path(path: impl std::fmt::Display) -> String {
-    let escape = |c: char| if c.is_control() { c.escape_debug().collect() } else { c.to_string() };
-    path.to_string().chars().map(escape).collect()
+    escaped(&path.to_string()).into_owned()
 }
 
 /// Text for a message: at most 80 characters of it, with control characters escaped.
 pub fn show_text(text: &str) -> String {
-    let mut shown: String = text.chars().take(80).flat_map(char::escape_debug).collect();
+    let start: String = text.chars().take(80).collect();
+    // quotes and backslashes too: where a text ends is to be seen
+    let mut shown = escaped(&start.escape_debug().to_string()).into_owned();
     if text.chars().nth(80).is_some() {
         shown.push('…');
     }

@@ -50,6 +50,8 @@ pub struct ConnInfo {
     /// The database.
     pub database: String,
     password: Option<Secret>,
+    /// Whether the connection string held the password.
+    pub password_is_typed: bool,
     passfile: Option<String>,
     /// How much TLS is asked for; [`SslMode::Prefer`] unless given.
     pub sslmode: SslMode,

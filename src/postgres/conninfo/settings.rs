@@ -82,6 +82,7 @@ pub(super) fn build(given: Given, env: Env<'_>) -> Result<ConnInfo> {
     Ok(ConnInfo {
         user,
         database,
+        password_is_typed: password.is_some(),
         password,
         passfile: lookup.text("passfile", ""),
         sslmode: sslmode.unwrap_or(SslMode::Prefer),

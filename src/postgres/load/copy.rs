@@ -1,10 +1,12 @@
 //! Rows on their way by binary COPY: straight into an empty table, or into a staging table; and which row the server
 //! refused.
 
+use std::pin::Pin;
+
 use bytes::{Bytes, BytesMut};
 use futures::{SinkExt, pin_mut};
-use tokio_postgres::Statement;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::{CopyInSink, Statement};
 
 use super::PgTarget;
 use super::loading::{PgLoading, no_table};
@@ -44,11 +46,11 @@ impl PgLoading {
             copy_codec::put_row(&mut buffer, &load.types, rows.rows, *row)?;
             load.sums.add(rows.rows, *row);
             if buffer.len() >= MESSAGE {
-                sink.send(buffer.split().freeze()).await.map_err(refused)?;
+                send_parts(&mut sink, buffer.split().freeze()).await.map_err(refused)?;
             }
         }
         copy_codec::end(&mut buffer);
-        sink.send(buffer.freeze()).await.map_err(refused)?;
+        send_parts(&mut sink, buffer.freeze()).await.map_err(refused)?;
         load.rows += sink.finish().await.map_err(refused)?;
         Ok(())
     }
@@ -138,6 +140,17 @@ impl PgTarget {
         self.run("cannot create a staging table", &sql).await?;
         Ok(format!("pg_temp.chronicle_dump_stage_{number}"))
     }
+}
+
+/// Sends bytes in messages of the usual size: a large row would need a buffer of its own on its way.
+pub(super) async fn send_parts(
+    sink: &mut Pin<&mut CopyInSink<Bytes>>,
+    mut bytes: Bytes,
+) -> std::result::Result<(), tokio_postgres::Error> {
+    while bytes.len() > MESSAGE {
+        sink.send(bytes.split_to(MESSAGE)).await?;
+    }
+    sink.send(bytes).await
 }
 
 /// The bytes of one message of a COPY.

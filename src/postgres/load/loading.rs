@@ -37,6 +37,8 @@ pub(super) struct PgLoading {
     pub(super) orphans: Vec<Orphans>,
     /// What the server has said of values.
     pub(super) judged: Judgements,
+    /// The bytes of the tables before, if the server told.
+    bytes: Option<u64>,
 }
 
 /// What happens to the rows.
@@ -53,7 +55,7 @@ pub(super) enum Mode {
 }
 
 impl PgLoading {
-    pub(super) fn new(db: PgTarget, plan: Arc<Plan>, mode: Mode) -> PgLoading {
+    pub(super) fn new(db: PgTarget, plan: Arc<Plan>, mode: Mode, bytes: Option<u64>) -> PgLoading {
         let stats = |stream: &str| StreamStats { stream: stream.to_owned(), ..Default::default() };
         PgLoading {
             db,
@@ -64,6 +66,7 @@ impl PgLoading {
             done: Vec::new(),
             orphans: Vec::new(),
             judged: Judgements::default(),
+            bytes,
             plan,
         }
     }
@@ -285,6 +288,17 @@ impl Loading for PgLoading {
 
     fn abort(self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move { self.db.connection.abort().await })
+    }
+
+    fn fail(self: Box<Self>, error: Error) -> BoxFuture<'static, Error> {
+        Box::pin(async move {
+            let full = error.is_full();
+            self.db.connection.roll_back().await;
+            match full {
+                true => self.db.full_disk(error, &self.plan, self.bytes).await,
+                false => error,
+            }
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod columns;
 mod copy;
+mod disk;
 mod existing_keys;
 mod indexes;
 mod judge;
@@ -124,9 +125,14 @@ impl PgTarget {
     }
 
     /// The transaction in which rows come, if it could be prepared; else nothing of it is left.
-    async fn into_loading(self, plan: Arc<Plan>, mode: Result<Mode>) -> Result<Box<dyn Loading>> {
+    async fn into_loading(
+        self,
+        plan: Arc<Plan>,
+        mode: Result<Mode>,
+        bytes: Option<u64>,
+    ) -> Result<Box<dyn Loading>> {
         match mode {
-            Ok(mode) => Ok(Box::new(PgLoading::new(self, plan, mode))),
+            Ok(mode) => Ok(Box::new(PgLoading::new(self, plan, mode, bytes))),
             Err(error) => {
                 self.connection.abort().await;
                 Err(error)
@@ -176,8 +182,10 @@ impl Target for PgTarget {
         cancel: Cancel,
     ) -> BoxFuture<'static, Result<Box<dyn Loading>>> {
         Box::pin(async move {
+            // before indexes are dropped
+            let bytes = self.table_bytes(&plan).await;
             let mode = cancel.or(self.prepare(&plan)).await;
-            self.into_loading(plan, mode).await
+            self.into_loading(plan, mode, bytes).await
         })
     }
 

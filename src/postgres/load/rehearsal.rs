@@ -78,7 +78,7 @@ impl Target for PgRehearsal {
                 target.look(&plan).await
             });
             let problems = problems.await;
-            target.into_loading(plan, problems.map(Mode::Rehearse)).await
+            target.into_loading(plan, problems.map(Mode::Rehearse), None).await
         })
     }
 

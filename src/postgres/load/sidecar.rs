@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use futures::{SinkExt, pin_mut};
+use futures::pin_mut;
 use tokio_postgres::Statement;
 
 use super::PgTarget;
-use super::copy::MESSAGE;
+use super::copy::{MESSAGE, send_parts};
 use super::loading::{Mode, PgLoading};
 use crate::catalog::ColumnType;
 use crate::error::{Code, Result};
@@ -51,15 +51,23 @@ impl PgTarget {
              CREATE TEMPORARY TABLE chronicle_dump_stage_defaults (table_name text, key text, \
                  entry text) ON COMMIT DROP;",
         );
-        for (table, place, column) in plan.original_columns() {
+        let rows: Vec<String> = (plan.original_columns())
+            .map(|(table, place, column)| {
+                format!(
+                    "({}, {}, {}, {place}, '{}', '{}')",
+                    tables.schema_name(),
+                    literal(table),
+                    literal(&column.name),
+                    column.kind.word(),
+                    time_text(column.time_text)
+                )
+            })
+            .collect();
+        if !rows.is_empty() {
             sql.push_str(&format!(
-                "INSERT INTO {} VALUES ({}, {}, {}, {place}, '{}', '{}') ON CONFLICT DO NOTHING;",
+                "INSERT INTO {} VALUES {} ON CONFLICT DO NOTHING;",
                 tables.columns,
-                tables.schema_name(),
-                literal(table),
-                literal(&column.name),
-                column.kind.word(),
-                time_text(column.time_text)
+                rows.join(", ")
             ));
         }
         self.run(what, &sql).await?;
@@ -129,11 +137,11 @@ impl PgLoading {
             row.push(Value::Bool(counted));
             copy_codec::put_row(&mut buffer, &types, &row, 0)?;
             if buffer.len() >= MESSAGE {
-                sink.send(buffer.split().freeze()).await.map_err(cannot)?;
+                send_parts(&mut sink, buffer.split().freeze()).await.map_err(cannot)?;
             }
         }
         copy_codec::end(&mut buffer);
-        sink.send(buffer.freeze()).await.map_err(cannot)?;
+        send_parts(&mut sink, buffer.freeze()).await.map_err(cannot)?;
         sink.finish().await.map_err(cannot)?;
         Ok(())
     }
@@ -212,6 +220,9 @@ impl PgLoading {
         let plan = Arc::clone(&self.plan);
         for (number, stream) in plan.streams.iter().enumerate() {
             let Some(unmapped) = stream.unmapped() else { continue };
+            if self.whole_rows[number] == 0 {
+                continue;
+            }
             let sql = format!(
                 "SELECT count(DISTINCT s.key) FROM {STAGED_ENTRIES} s \
                   WHERE s.table_name = {} AND s.counted \

@@ -54,7 +54,7 @@ impl PgTarget {
             (copy_codec::fields(types), RowReader::default(), Batch::default());
         (fields.iter_mut()).filter(|f| **f == Field::Jsonb).for_each(|f| *f = Field::Text);
         while let Some(bytes) = sent.next().await {
-            reader.feed(&bytes.map_err(cannot)?);
+            reader.feed(bytes.map_err(cannot)?);
             batch.start(0, fields.len(), 1);
             reader.read(&fields, &mut batch)?;
             (0..batch.rows()).for_each(|row| each(&batch, row));

@@ -143,13 +143,10 @@ impl SqliteLoading {
     }
 
     fn commit_now(self) -> Result<()> {
-        self.db.connection.execute_batch("COMMIT").map_err(|e| {
-            failed(
-                Code::Target,
-                format!("{}: cannot commit, nothing was changed", self.db.shown),
-                e,
-            )
-        })?;
+        if let Err(e) = self.db.connection.execute_batch("COMMIT") {
+            let what = format!("{}: cannot commit, nothing was changed", self.db.shown);
+            return Err(self.db.undo(failed(Code::Target, what, e)));
+        }
         match self.db.created {
             None => Ok(()),
             Some(file) => {
@@ -189,5 +186,9 @@ impl Loading for SqliteLoading {
     fn abort(self: Box<Self>) -> BoxFuture<'static, ()> {
         // closing the connection rolls back, dropping a new file removes it
         Box::pin(async move { drop(self) })
+    }
+
+    fn fail(self: Box<Self>, error: Error) -> BoxFuture<'static, Error> {
+        Box::pin(async move { self.db.undo(error) })
     }
 }

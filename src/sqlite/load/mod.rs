@@ -7,6 +7,7 @@ mod references;
 mod row;
 mod schema;
 mod sidecar;
+mod undo;
 mod verify;
 
 use std::path::{Path, PathBuf};
@@ -45,6 +46,8 @@ const STATEMENTS: usize = 64;
 /// A SQLite file that rows are loaded into.
 pub struct SqliteTarget {
     connection: Connection,
+    /// The existing file that is written.
+    file: Option<PathBuf>,
     created: Option<NewFile>,
     catalog: Catalog,
     /// Of every table of the catalog, what distinguishes its rows.
@@ -68,7 +71,8 @@ impl SqliteTarget {
     pub fn open(path: &Path, options: &TargetOptions, cancel: &Cancel) -> Result<SqliteTarget> {
         let file = existing(path)?;
         let connection = connect(&file, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(cannot_open)?;
-        SqliteTarget::over_existing(connection, path, &file, options, cancel)
+        let target = SqliteTarget::over_existing(connection, path, &file, options, cancel)?;
+        Ok(SqliteTarget { file: Some(file), ..target })
     }
 
     /// Opens a private copy of an existing file, for a check.
@@ -154,6 +158,7 @@ impl SqliteTarget {
         }
         Ok(SqliteTarget {
             connection,
+            file: None,
             created: None,
             catalog,
             keys,

@@ -131,6 +131,7 @@ fn the_zone_of_an_archive_is_used_only_when_asked_for() {
     let source = archive.with_file_name("source.db");
     Program::new(["export".as_ref(), source.as_os_str(), "-o".as_ref(), archive.as_os_str()])
         .arg("--reproducible")
+        .arg("--force")
         .run()
         .success();
     store

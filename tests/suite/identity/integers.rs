@@ -169,7 +169,9 @@ fn an_archive_names_its_database_unless_reproducible() {
         assert!(!seen.contains(&instance), "two databases of one name");
         seen.push(instance);
         let plain = scratch.path("plain.ndjson.zst");
-        Program::new(["export", "--reproducible", from, "-o", words(&plain)]).run().success();
+        Program::new(["export", "--reproducible", "--force", from, "-o", words(&plain)])
+            .run()
+            .success();
         assert_eq!(inspected(&plain).get("instance"), None);
     }
     second.psql(schema);

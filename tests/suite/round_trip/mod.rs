@@ -59,7 +59,7 @@ fn words(path: &Path) -> &str {
 #[track_caller]
 fn export(from: &str, folder: &Path, name: &str) -> PathBuf {
     let archive = folder.join(name);
-    Program::new(["export", from, "--output", words(&archive)]).run().success();
+    Program::new(["export", from, "--force", "--output", words(&archive)]).run().success();
     archive
 }
 

@@ -41,7 +41,7 @@ impl Scratch {
     pub(crate) fn export(&self, from: &str) -> PathBuf {
         let count = std::fs::read_dir(self.folder.path()).expect("the folder").count();
         let archive = self.path(&format!("{count}.ndjson.zst"));
-        Program::new(["export", from, "--output", words(&archive)]).run().success();
+        Program::new(["export", from, "--force", "--output", words(&archive)]).run().success();
         archive
     }
 

@@ -173,10 +173,15 @@ impl Decoder {
         first_cell: usize,
         side: &[u8],
     ) -> Result<()> {
-        let refused =
-            JsonIssues::INVALID.union(JsonIssues::DUPLICATE).union(JsonIssues::NOT_OBJECT);
+        let refused = JsonIssues::INVALID
+            .union(JsonIssues::DUPLICATE)
+            .union(JsonIssues::NOT_OBJECT)
+            .union(JsonIssues::DEEP);
         if self.scanner.scan(side).intersects(refused) {
-            return Err(wrong("something else", "one `chronicle` object with distinct names"));
+            return Err(wrong(
+                "something else",
+                "one `chronicle` object with distinct names, not nested deeper than 100",
+            ));
         }
         let parsed: Side = serde_json::from_slice(side).map_err(|e| {
             wrong("something else", "objects of texts, or true, in the `chronicle` object")

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::control::{damaged, parse_control, state_line, to_json};
 use crate::error::{ArchiveError, ErrorKind, Result};
-use crate::limits::VERSION;
+use crate::limits::{CHUNK_TARGETS, VERSION};
 use crate::model::Stream;
 
 /// The fixed bytes that every archive's first line starts with; the version follows.
@@ -124,9 +124,17 @@ impl Header {
             requires: Vec<String>,
         }
         let Requires { requires } = parse_control(line, "header")?;
-        match requires.first() {
-            Some(feature) => Err(unread(feature)),
-            None => parse_control(line, "header"),
+        if let Some(feature) = requires.first() {
+            return Err(unread(feature));
+        }
+        let header: Header = parse_control(line, "header")?;
+        match usize::try_from(header.chunk_target) {
+            Ok(target) if target <= *CHUNK_TARGETS.end() => Ok(header),
+            _ => Err(damaged(format!(
+                "the header's chunk_target is {}, the limit is {}",
+                header.chunk_target,
+                CHUNK_TARGETS.end()
+            ))),
         }
     }
 }

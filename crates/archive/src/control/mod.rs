@@ -95,6 +95,10 @@ pub(super) fn parse_object<'a, T: Deserialize<'a>>(line: &'a [u8], what: &str) -
     if findings.contains(json::JsonIssues::DUPLICATE) {
         return Err(damaged(format!("the {what} line names a key twice")));
     }
+    // deeper down, names are not compared; a key in a bookmark may be nested 100 deep
+    if findings.contains(json::JsonIssues::VERY_DEEP) {
+        return Err(damaged(format!("the {what} line is nested deeper than 1000")));
+    }
     serde_json::from_slice(text)
         .map_err(|e| damaged(format!("the {what} line does not follow the format")).because(e))
 }

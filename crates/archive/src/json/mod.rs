@@ -4,6 +4,7 @@
 //! one line, without NUL, lone surrogates, equal names, extreme numbers or extreme depth. [`Scanner`] finds what
 //! keeps a text from it, and [`sanitize`] makes the nearest portable text.
 
+mod depth;
 mod hash;
 mod issues;
 mod member;

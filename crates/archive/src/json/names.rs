@@ -11,9 +11,10 @@ const FEW_NAMES: usize = 16;
 /// A name of an object: where it is written, without its quotes, and the hash of its decoded bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Name {
-    hash: u64,
-    start: usize,
-    end: usize,
+    // an object may have millions of names, each hardly longer than this
+    hash: u32,
+    start: u32,
+    end: u32,
 }
 
 impl Name {
@@ -29,11 +30,21 @@ impl Name {
     ) -> Name {
         let written = &text[start..end];
         if !escaped {
-            return Name { hash: hash(written), start, end };
+            return Name::at(start, end, hash(written));
         }
         decoded.clear();
         decode_name(written, decoded);
-        Name { hash: hash(decoded), start, end }
+        Name::at(start, end, hash(decoded))
+    }
+
+    /// A name of a text that is no longer than 4 GiB.
+    #[inline(always)]
+    fn at(start: usize, end: usize, hash: u64) -> Name {
+        Name { hash: (hash >> 32) as u32, start: start as u32, end: end as u32 }
+    }
+
+    fn range(&self) -> std::ops::Range<usize> {
+        self.start as usize..self.end as usize
     }
 }
 
@@ -59,7 +70,7 @@ fn same_name(text: &[u8], one: &Name, other: &Name) -> bool {
 
 /// The decoded bytes of a name.
 fn decoded_name<'a>(text: &'a [u8], name: &Name) -> Cow<'a, [u8]> {
-    let written = &text[name.start..name.end];
+    let written = &text[name.range()];
     if memchr::memchr(b'\\', written).is_none() {
         return Cow::Borrowed(written);
     }

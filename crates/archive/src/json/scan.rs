@@ -1,13 +1,14 @@
 //! Checks in one pass whether a text is JSON, and whether it is portable.
 
 use super::JsonIssues;
+use super::depth::DeepContainers;
 use super::names::{Name, has_equal};
 use super::number::read_number;
 use super::string::{Piece, walk_string};
 
 /// The deepest portable text; the top level has depth 1.
 const MAX_DEPTH: usize = 100;
-/// Deeper than this PostgreSQL's own parser may run out of stack.
+/// Deeper than this PostgreSQL's own parser may run out of stack, and names are not looked at.
 const MAX_SERVER_DEPTH: usize = 1_000;
 
 /// Checks JSON texts one after the other; keeps its buffers, so that most scans allocate nothing.
@@ -21,8 +22,11 @@ const MAX_SERVER_DEPTH: usize = 1_000;
 /// ```
 #[derive(Debug, Default)]
 pub struct Scanner {
-    /// For every open container: [`ARRAY`], or where the names of the object start in `names`.
+    /// For every open container: [`ARRAY`], or where the names of the object start in `names`. Those
+    /// below [`MAX_SERVER_DEPTH`] are in `deep`.
     open: Vec<usize>,
+    /// The containers below.
+    deep: DeepContainers,
     /// The names of all open objects, the innermost last.
     names: Vec<Name>,
     /// The decoded bytes of a name that has escapes.
@@ -31,11 +35,14 @@ pub struct Scanner {
 
 /// Marks an array in the stack of open containers.
 const ARRAY: usize = usize::MAX;
+/// Marks an object whose names are not looked at.
+const NAMELESS: usize = usize::MAX - 1;
 
 impl Scanner {
     /// Checks the whole of `text`.
     pub fn scan(&mut self, text: &[u8]) -> JsonIssues {
-        if std::str::from_utf8(text).is_err() {
+        // no database holds a text of 4 GiB
+        if u32::try_from(text.len()).is_err() || std::str::from_utf8(text).is_err() {
             return JsonIssues::INVALID;
         }
         let mut pass = Pass::new(self, text);
@@ -87,6 +94,7 @@ struct Pass<'a> {
 impl<'a> Pass<'a> {
     fn new(state: &'a mut Scanner, text: &'a [u8]) -> Self {
         state.open.clear();
+        state.deep.clear();
         state.names.clear();
         Pass { state, text, at: 0, issues: JsonIssues::default() }
     }
@@ -161,8 +169,18 @@ impl<'a> Pass<'a> {
 
     #[inline(always)]
     fn after_value(&mut self) -> Result<Next, Invalid> {
-        let Some(&container) = self.state.open.last() else {
-            return Ok(Next::End);
+        let container = match self.state.deep.last() {
+            None => match self.state.open.last() {
+                Some(&container) => container,
+                None => return Ok(Next::End),
+            },
+            Some(is_array) => {
+                if is_array {
+                    ARRAY
+                } else {
+                    NAMELESS
+                }
+            }
         };
         self.space();
         match (self.peek(), container) {
@@ -188,13 +206,14 @@ impl<'a> Pass<'a> {
 
     /// Steps over the bracket at `at` and the white space after it, into the container.
     fn open(&mut self, container: usize) {
-        self.state.open.push(container);
-        let depth = self.state.open.len();
-        if depth > MAX_DEPTH {
-            self.issues.insert(JsonIssues::DEEP);
-        }
-        if depth > MAX_SERVER_DEPTH {
+        if self.state.open.len() == MAX_SERVER_DEPTH {
+            self.state.deep.push(container == ARRAY);
             self.issues.insert(JsonIssues::VERY_DEEP);
+        } else {
+            self.state.open.push(container);
+        }
+        if self.state.open.len() > MAX_DEPTH {
+            self.issues.insert(JsonIssues::DEEP);
         }
         self.at += 1;
         self.space();
@@ -203,6 +222,9 @@ impl<'a> Pass<'a> {
     /// Steps over the bracket at `at`, out of the container.
     fn close(&mut self) {
         self.at += 1;
+        if self.state.deep.pop().is_some() {
+            return;
+        }
         if let Some(first_name) = self.state.open.pop().filter(|&container| container != ARRAY) {
             // One pair of equal names is enough.
             if !self.issues.contains(JsonIssues::DUPLICATE)
@@ -222,9 +244,11 @@ impl<'a> Pass<'a> {
             return Err(Invalid);
         }
         let escaped = self.string()?;
-        let end = self.at - 1;
-        let name = Name::new(self.text, start, end, escaped, &mut self.state.decoded);
-        self.state.names.push(name);
+        if self.state.deep.is_empty() {
+            let end = self.at - 1;
+            let name = Name::new(self.text, start, end, escaped, &mut self.state.decoded);
+            self.state.names.push(name);
+        }
         self.space();
         if self.peek() != Some(b':') {
             return Err(Invalid);

@@ -1,6 +1,7 @@
 //! One chunk of an archive by itself: everything that can be checked without the chunks
 //! before it, so that several chunks can be decoded at the same time.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::batch::Batch;
@@ -20,6 +21,20 @@ pub(crate) struct Schema {
     pub(crate) streams: Vec<Stream>,
     /// The kind of each stream that this program does not know, if any.
     pub(crate) unknown_kinds: Vec<Option<String>>,
+    /// The number of each stream: there may be thousands, and every chunk names its own.
+    numbers: HashMap<String, usize>,
+}
+
+impl Schema {
+    pub(crate) fn new(streams: Vec<Stream>, unknown_kinds: Vec<Option<String>>) -> Schema {
+        let numbers = streams.iter().enumerate().map(|(n, s)| (s.name.clone(), n)).collect();
+        Schema { streams, unknown_kinds, numbers }
+    }
+
+    /// The number of a stream.
+    pub(crate) fn number(&self, name: &str) -> Option<usize> {
+        self.numbers.get(name).copied()
+    }
 }
 
 /// Decodes chunks, one after the other; keeps its buffers.
@@ -86,7 +101,7 @@ impl ChunkDecoder {
                 if checkpoint.sha256 == sha256 =>
             {
                 let name = checkpoint.stream.as_deref().unwrap_or("");
-                self.schema.streams.iter().position(|s| s.name == name)
+                self.schema.number(name)
             }
             _ => None,
         };

@@ -47,6 +47,9 @@ pub struct Sealed {
     pub file_bytes: u64,
 }
 
+/// How many streams a message lists.
+const STREAMS_COUNTED: usize = 20;
+
 /// Reads one archive from a stream of bytes, front to back.
 pub struct ArchiveReader<R> {
     chunks: Chunks<R>,
@@ -161,7 +164,7 @@ impl<R: Read> ArchiveReader<R> {
         let schemas = read_schemas(&header, lines)?;
         let unknown_kinds = schemas.iter().map(|s| s.unknown_kind.clone()).collect();
         let streams = schemas.into_iter().map(|s| s.stream).collect();
-        let schema = Arc::new(Schema { streams, unknown_kinds });
+        let schema = Arc::new(Schema::new(streams, unknown_kinds));
         let decoder = ChunkDecoder::new(&schema, limits.clone(), false);
         Ok(ArchiveReader {
             chunks: Chunks::Here(Box::new((container, decoder))),
@@ -194,7 +197,7 @@ impl<R: Read> ArchiveReader<R> {
 
     /// The number of a stream, as [`Batch::stream`] gives it.
     pub fn stream(&self, name: &str) -> Option<usize> {
-        self.schema.streams.iter().position(|stream| stream.name == name)
+        self.schema.number(name)
     }
 
     /// The kind of a stream that this program does not know, if any: its rows cannot be read.
@@ -318,7 +321,7 @@ impl<R: Read> ArchiveReader<R> {
     /// Moves on to the stream of a chunk: in the header's order and never back.
     fn enter(&mut self, checkpoint: &Checkpoint) -> Result<usize> {
         let name = checkpoint.stream.as_deref().unwrap_or("");
-        let stream = self.schema.streams.iter().position(|s| s.name == name);
+        let stream = self.schema.number(name);
         match stream {
             Some(stream) if self.current.is_none_or(|current| current <= stream) => {
                 self.current = Some(stream);
@@ -435,9 +438,12 @@ impl<R: Read> ArchiveReader<R> {
 
     /// Adds to an error how much of the archive was complete before it.
     fn with_progress(&self, error: ArchiveError) -> ArchiveError {
-        let rows: Vec<String> = (self.schema.streams.iter().zip(&self.rows))
-            .map(|(stream, rows)| show_count(*rows, &stream.name))
-            .collect();
+        let read = self.schema.streams.iter().zip(&self.rows).take(STREAMS_COUNTED);
+        let mut rows: Vec<String> =
+            read.map(|(stream, rows)| show_count(*rows, &stream.name)).collect();
+        if self.rows.len() > STREAMS_COUNTED {
+            rows.push("…".into());
+        }
         let chunks = show_count(self.chunk, "complete chunks");
         error.at(format_args!("after {chunks} ({})", rows.join(", ")))
     }

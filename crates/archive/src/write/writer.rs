@@ -11,7 +11,7 @@ use crate::digest::RowDigest;
 use crate::error::{ArchiveError, ErrorKind, Result};
 use crate::hex::sha256;
 use crate::json;
-use crate::limits::{CHUNK_TARGET, check_line, is_stream_name, limit};
+use crate::limits::{CHUNK_TARGETS, check_line, is_stream_name, limit};
 use crate::limits::{COLUMNS, CONTROL_LINE, HEAD_FRAME, RECORD_LINE};
 use crate::model::Stream;
 use crate::show::{show, show_text};
@@ -212,7 +212,15 @@ impl<W: Write + Send + 'static> ArchiveWriter<W> {
         }
         let frames = Frames::start(out, options.level, options.threads, written)?;
         let row_digests = options.row_digests;
-        let chunk_target = usize::try_from(header.chunk_target).unwrap_or(CHUNK_TARGET);
+        let chunk_target = usize::try_from(header.chunk_target)
+            .ok()
+            .filter(|target| target <= CHUNK_TARGETS.end())
+            .ok_or_else(|| {
+                let most = CHUNK_TARGETS.end() >> 20;
+                let what =
+                    format!("a chunk_target of more than {most} MiB, the limit of the format");
+                ArchiveError::new(ErrorKind::Unwritable, what)
+            })?;
         let mut writer = ArchiveWriter {
             frames,
             options,

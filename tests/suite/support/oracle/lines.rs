@@ -160,7 +160,7 @@ pub(super) fn bare(text: &str) -> String {
 /// Exports a database into a file.
 #[track_caller]
 pub(crate) fn export(from: &Store, archive: &Path) {
-    Program::new(["export", "--quiet", &from.url(), "-o", archive.to_str().unwrap()])
+    Program::new(["export", "--quiet", "--force", &from.url(), "-o", archive.to_str().unwrap()])
         .run()
         .success();
 }

@@ -1,0 +1,47 @@
+//! Signals: each asks everyone to stop, and the second one is not waited for.
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::cancel::Cancel;
+use crate::error::Code;
+use crate::temporary;
+
+/// Ctrl-C, a plain kill and a terminal that closes ask everyone to stop; after a second signal
+/// only what is private is removed.
+pub(super) async fn stop_on_signal(cancel: Cancel) {
+    let (interrupt, terminate) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    let (Ok(mut interrupt), Ok(mut terminate)) = (interrupt, terminate) else { return };
+    let mut hangup = match is_ignored(SignalKind::hangup()) {
+        // nohup has said that the work goes on
+        true => None,
+        false => signal(SignalKind::hangup()).ok(),
+    };
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            () = received(hangup.as_mut()) => {}
+        }
+        if cancel.is_set() {
+            temporary::remove_all();
+            std::process::exit(i32::from(Code::Cancelled.exit()));
+        }
+        cancel.stop();
+    }
+}
+
+/// Waits for a signal; for ever if nobody listens for it.
+async fn received(signal: Option<&mut Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether whoever started the process had it ignore a signal, as far as the system tells.
+fn is_ignored(kind: SignalKind) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (kind.as_raw_value() - 1) & 1 == 1)
+}
