@@ -244,14 +244,14 @@ impl Checked {
                     if rows > problem.samples.len() as u64 { ", …" } else { "" }
                 ),
             };
-            report.result(&format!(
+            report.finding(&format!(
                 "{}{}: {}{rows}",
                 problem.stream,
                 column.map_or_else(String::new, |c| format!(": column \"{c}\"")),
                 problem.reason,
             ))?;
             if let Some(remedy) = &problem.remedy {
-                report.result(&format!("  fix: {remedy}"))?;
+                report.finding(&format!("  fix: {remedy}"))?;
             }
         }
         Ok(())

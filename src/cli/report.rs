@@ -150,6 +150,11 @@ impl Report {
         }
     }
 
+    /// Prints a line of what a check has found wrong: an error, which is also printed with `--quiet`.
+    pub(super) fn finding(&self, text: &str) -> Result<()> {
+        self.raw(format!("{}\n", self.shown(text)).as_bytes())
+    }
+
     /// Prints the result as one line of JSON.
     pub(super) fn result_json(&self, result: &Value) -> Result<()> {
         let mut json = result.to_string();

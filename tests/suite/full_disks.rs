@@ -143,7 +143,7 @@ fn a_full_output_is_told_by_its_option_and_path() {
     let sample = fixture("sample-hooks.db");
     Program::new(["export", "-o"]).arg(&archive).arg(&sample).run().success();
     let url = database.url();
-    let import = ["import", "a.zst", "--to", &url, "--assume-tz", "UTC"];
+    let import = ["import", "a.zst", "--to", &url, "--assume-tz", "UTC", "--trust-zone"];
     let rejects = ["--on-unrepresentable", "reject", "--rejects", "/dev/full", "--orphans", "skip"];
     let run = Program::new([&import[..], &rejects].concat()).current_dir(folder.path()).run();
     let run = run.fails_with(13).stderr_has("--rejects: /dev/full: the disk is full");
@@ -168,8 +168,13 @@ fn a_full_server_is_told_with_what_is_left_there() {
            END IF; RETURN true; END $$; \
          ALTER TABLE chronicle_events ADD CHECK (has_room())",
     );
-    let import =
-        Program::new(["import", "--assume-tz", "UTC", "--on-unrepresentable", "adapt", "--to"]);
+    let import = Program::new([
+        "import",
+        "--trust-zone",
+        "--assume-tz=UTC",
+        "--on-unrepresentable=adapt",
+        "--to",
+    ]);
     let run = import.arg(database.url()).arg(path("big.zst")).run().fails_with(8);
     let run = run.stderr_has("No space left on device").stderr_has("nothing was changed");
     let run =

@@ -144,7 +144,10 @@ impl PgTarget {
     /// What is asked of the rows of a stream, as far as it is about columns that are written.
     pub(super) fn rules_of(&self, stream: &TablePlan) -> Vec<Rule> {
         let own = self.rules.iter().filter(|rule| rule.table == stream.table_name);
-        own.filter(|rule| self.writes(stream, &rule.columns)).cloned().collect()
+        // one about no column is about no value: it may count rows, or look at the clock
+        let is_asked =
+            |rule: &&Rule| !rule.columns.is_empty() && self.writes(stream, &rule.columns);
+        own.filter(is_asked).cloned().collect()
     }
 }
 

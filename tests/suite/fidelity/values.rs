@@ -139,7 +139,7 @@ fn rejected_rows_go_into_their_own_archive_with_reasons() {
             import(&archive, &server.url(), &[&options[..], dry].concat())
                 .fails_with(2)
                 .stderr_has("--rejects: ")
-                .stderr_has("exists already and is not replaced");
+                .stderr_has("is not replaced");
         }
         assert!(std::fs::read(there).expect("the file") == before);
     }
