@@ -58,7 +58,11 @@ fn unquoted(text: &str) -> &str {
 /// Whether a name may hold a secret, so that a message does not repeat it unless a file is called so.
 pub fn may_be_secret(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
-    let has_sign = SECRET_SIGNS.iter().chain(&SECRET_WORDS).any(|sign| lower.contains(sign));
+    let has_sign = SECRET_SIGNS.iter().any(|sign| lower.contains(sign));
+    // a word of that kind says something only if something follows that it may name
+    let names_one =
+        |word: &str| lower.find(word).is_some_and(|at| lower[at..].contains(['=', ':', ' ', '\t']));
+    let has_sign = has_sign || SECRET_WORDS.into_iter().any(names_one);
     name.len() > 2 && (has_sign || look(name).is_some())
 }
 

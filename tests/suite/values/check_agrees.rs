@@ -122,7 +122,7 @@ fn suffix(n: usize) -> String {
 /// Whether a key occurs in what a check has found.
 fn is_predicted(key: &str, problems: &serde_json::Value) -> bool {
     problems.as_array().unwrap().iter().any(|p| {
-        let first = p["first"].as_array().unwrap();
+        let first = p["samples"].as_array().unwrap();
         let named = first.iter().any(|k| k == key) || p["reason"].as_str().unwrap().contains(key);
         named || p["rows"].as_u64().unwrap() > first.len() as u64
     })

@@ -80,7 +80,7 @@ fn the_nearest_value_goes_into_postgres() {
                 .as_array()
                 .unwrap()
                 .iter()
-                .any(|c| c["what"] != "respelled");
+                .any(|c| c["kind"] != "respelled");
             assert_eq!(said["clean"], !counted, "{value} into {ty}: {said:#}\n{}", done.text());
         }
         pair.gives_back(&pair.archive());

@@ -56,7 +56,7 @@ fn a_column_that_holds_less_follows_every_policy() {
         let refused = refused.fails_with(10);
         refused.stderr_has("(key 7), column \"v\"");
         assert_eq!(said["problems"][0]["rows"], 2, "{ty}: {said:#}");
-        assert_eq!(said["problems"][0]["first"], serde_json::json!(["7", "9"]), "{ty}: {said:#}");
+        assert_eq!(said["problems"][0]["samples"], serde_json::json!(["7", "9"]), "{ty}: {said:#}");
         pair.both("reject").1.fails_with(14);
         assert_eq!(pair.psql(all), "8=-", "{ty} of {value}");
         for policy in ["adapt", "preserve"] {

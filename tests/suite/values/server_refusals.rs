@@ -38,7 +38,7 @@ fn follows_every_policy(pair: &Pair, what: &str, good: &str, instead: &str, colu
         assert!(refused.stderr.contains(&format!("\"{column}\"")), "{what}: {}", refused.stderr);
     }
     assert_eq!(said["problems"][0]["rows"], 2, "{what}: {said:#}");
-    assert_eq!(said["problems"][0]["first"], serde_json::json!(["2", "3"]), "{what}: {said:#}");
+    assert_eq!(said["problems"][0]["samples"], serde_json::json!(["2", "3"]), "{what}: {said:#}");
     pair.both("reject").1.fails_with(14);
     assert_eq!(pair.psql(ALL), format!("1={good} 4={good}"), "{what}");
     for policy in ["adapt", "preserve"] {

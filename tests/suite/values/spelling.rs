@@ -123,7 +123,7 @@ fn a_spelling_that_cannot_be_recomputed_is_counted() {
     let done = pair.run("import", &pair.archive(), "preserve").success();
     let changes = &super::json_of(&done)["changes"];
     // the real numbers are recomputed from the numerics, and one text is spelled as the server does
-    let only = [&changes[0]["column"], &changes[0]["what"], &changes[0]["values"]];
+    let only = [&changes[0]["column"], &changes[0]["kind"], &changes[0]["values"]];
     assert_eq!(only.map(ToString::to_string), ["\"v\"", "\"respelled\"", "1"], "{changes:#}");
     assert_eq!(changes.as_array().unwrap().len(), 1, "{changes:#}");
     pair.gives_back(&pair.archive());
