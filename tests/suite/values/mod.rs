@@ -1,6 +1,7 @@
 //! Values on their way between tables of any types: what is loaded, what comes back, and what is refused.
 
 mod check_agrees;
+mod columns;
 mod nearest;
 mod precision;
 mod server_refusals;
