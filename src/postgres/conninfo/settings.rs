@@ -155,6 +155,11 @@ fn find_database(lookup: &Lookup<'_>, user: &str) -> Result<String> {
         ))
         .hint("give that connection string on its own")),
         Some(found) => Ok(found.value),
+        // its name is that of the user
+        None if ConnInfo::looks_like(user) => Err(usage(
+            "connection string: the user is a whole connection string, expected a user name",
+        )
+        .hint("give that connection string on its own")),
         None => Ok(user.to_owned()),
     }
 }
@@ -240,6 +245,7 @@ mod tests {
     fn services_and_nested_strings_are_refused() {
         assert_refused("service=prod password=Zq7", "service=");
         assert_refused("dbname=postgres://u:Zq7@h/d", "whole connection string");
+        assert_refused("host=h user='host=h password=Zq7'", "whole connection string");
     }
 
     #[test]
