@@ -9,6 +9,7 @@ mod duplicates;
 mod existing_keys;
 pub mod key_map;
 mod keys;
+mod likely_time;
 mod nearest;
 mod originals;
 mod refusals;

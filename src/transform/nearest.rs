@@ -4,12 +4,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::convert::{convert, looks_numeric, narrowed, write};
+use super::likely_time::nearest_instant;
 use crate::catalog::{Affinity, CheckConstraint, ColumnType};
 use crate::decimal::Decimal;
 use crate::plan::ColumnPlan;
 use chronicle_archive::codec::{portable, real_text};
 use chronicle_archive::json::Scanner;
-use chronicle_archive::time::{Instant, ZoneRule, read_text_nearest};
+use chronicle_archive::time::{Instant, ZoneRule};
 use chronicle_archive::{Value, show};
 
 /// The value that is loaded in the place of one that the target cannot hold.
@@ -324,58 +325,4 @@ fn end_of_range(ty: &str, text: &str) -> Option<String> {
     let (digits, scale): (usize, i64) = (digits.parse().ok()?, scale.parse().ok()?);
     let sign = if number.is_negative() { "-" } else { "" };
     Some(format!("{sign}{}e{}", "9".repeat(digits), -scale))
-}
-
-/// The instant that a text or a number most likely means.
-pub(super) fn nearest_instant(zone_rule: ZoneRule, value: Value<'_>) -> Option<Instant> {
-    let number = match value {
-        Value::Text(text) => {
-            if let Ok(read) = read_text_nearest(text, zone_rule) {
-                return Some(read);
-            }
-            let text = std::str::from_utf8(text).ok()?;
-            let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-            text.parse().ok().filter(|_| plain)?
-        }
-        Value::Int(v) => v as f64,
-        Value::Real(v) => v,
-        _ => return None,
-    };
-    instant_of_number(number)
-}
-
-/// The instant of a count of seconds, milliseconds, microseconds or nanoseconds since 1970, whichever
-/// puts it between 1973 and 5138: no number is within that range in two units.
-fn instant_of_number(number: f64) -> Option<Instant> {
-    const EPOCH_2000: f64 = 946_684_800e6;
-    let micros = match number {
-        n if (1e8..1e11).contains(&n) => n * 1e6,
-        n if (1e11..1e14).contains(&n) => n * 1e3,
-        n if (1e14..1e17).contains(&n) => n,
-        n if (1e17..1e20).contains(&n) => n / 1e3,
-        _ => return None,
-    };
-    Some(Instant((micros - EPOCH_2000).round() as i64))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_unit_of_a_unix_time_is_decided_by_its_size() {
-        let shown = |number: f64| {
-            let mut text = Vec::new();
-            instant_of_number(number).map(|i| i.write_portable(&mut text));
-            String::from_utf8(text).unwrap()
-        };
-        let expected = "2025-08-19T12:00:00.000000Z";
-        for number in [1_755_604_800.0, 1_755_604_800e3, 1_755_604_800e6, 1_755_604_800e9] {
-            assert_eq!(shown(number), expected, "{number}");
-        }
-        assert_eq!(shown(1_755_604_800.25), "2025-08-19T12:00:00.250000Z");
-        for no in [0.0, 2025.0, 20_250_102.0, -1.0, f64::NAN, 1e30] {
-            assert_eq!(instant_of_number(no), None, "{no}");
-        }
-    }
 }

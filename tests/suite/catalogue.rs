@@ -14,8 +14,8 @@ use chronicle_dump::catalog::Backend;
 use serde::Deserialize;
 
 use crate::support::oracle::{
-    Became, Before, Column, Line, Rejected, STREAMS, Store, export, given_back, import, lines,
-    mark, rejects, without,
+    Became, Before, Column, Fates, Line, Rejected, STREAMS, Store, export, given_back, import,
+    lines, mark, rejects, without,
 };
 
 /// The layouts whose values go out: of those with columns of the same types one.
@@ -229,7 +229,7 @@ impl Meeting<'_> {
         vec![
             "--assume-tz=+02:00",
             "--strict",
-            "--on-missing-column=fold",
+            "--on-missing-column=preserve",
             "--map-event-types=upstream",
             orphans,
         ]
@@ -256,6 +256,7 @@ impl Meeting<'_> {
         let (rejected, mut outcomes) = self.rejecting();
         let mut archive = self.from.archive.clone();
         let mut absent = self.known_hopeless(&rejected);
+        let mut preserved = Fates::new();
         for policy in ["adapt", "preserve"] {
             loop {
                 if !absent.is_empty() {
@@ -263,8 +264,11 @@ impl Meeting<'_> {
                     without(&self.from.archive, &archive, &self.from.places(&absent));
                 }
                 match self.loading(&archive, policy, &rejected, &absent) {
-                    None => break,
-                    Some(refused) => {
+                    Ok(fates) => {
+                        preserved = fates;
+                        break;
+                    }
+                    Err(refused) => {
                         assert!(absent.insert(refused.clone()), "{}: {refused:?}", self.name());
                     }
                 }
@@ -274,7 +278,12 @@ impl Meeting<'_> {
             let why = rejected.get(&(stream.clone(), *n));
             assert!(why.is_some(), "{}: {stream} {n} is refused by adapt alone", self.name());
             if let Some(outcome) = outcomes.get_mut(n) {
-                *outcome = outcome.replace("adapted", "refused");
+                *outcome = outcome.replace("nearest", "refused");
+            }
+        }
+        for ((_, n, _), _) in preserved.iter().filter(|(_, fate)| **fate == Became::Emptied) {
+            if let Some(outcome) = outcomes.get_mut(n) {
+                *outcome = outcome.replace("nearest", "NULL");
             }
         }
         outcomes
@@ -320,14 +329,14 @@ impl Meeting<'_> {
         found
     }
 
-    /// The import that loads the nearest value; gives the row that it refused, if it did.
+    /// The import that loads the nearest value; the result of every value, or the row that it refused.
     fn loading(
         &self,
         archive: &Path,
         policy: &str,
         rejected: &Rejected,
         absent: &BTreeSet<(String, usize)>,
-    ) -> Option<(String, usize)> {
+    ) -> Result<Fates, (String, usize)> {
         self.to.clear();
         let words = format!("--on-unrepresentable={policy}");
         let create = self.create();
@@ -336,11 +345,11 @@ impl Meeting<'_> {
         let name = format!("{}, {policy}", self.name());
         if run.code == Some(10) {
             let message = report["error"]["message"].as_str().unwrap();
-            return Some(self.refused(archive, message));
+            return Err(self.refused(archive, message));
         }
         assert_eq!(run.code, Some(0), "{name}: {}", run.stderr);
         let fates = self.from.before.judge(self.to, &report, &Rejected::new(), absent);
-        fates.unwrap_or_else(|e| panic!("{name}:\n{e}"));
+        let fates = fates.unwrap_or_else(|e| panic!("{name}:\n{e}"));
         let mut expected = BTreeMap::<(String, String, String), u64>::new();
         // a reference that cannot be stored, to a row that cannot be stored either, has one of the two reasons
         let mut follows = BTreeMap::<(String, String), u64>::new();
@@ -377,7 +386,7 @@ impl Meeting<'_> {
             let wrong = given_back(&lines(archive), &lines(&again));
             assert!(wrong.is_empty(), "{name}: not given back:\n{}", wrong.join("\n"));
         }
-        None
+        Ok(fates)
     }
 
     /// The row that an error names.
@@ -406,17 +415,17 @@ fn in_words(fate: &Became, column: &str) -> String {
         Became::Kept => "kept".into(),
         Became::Converted => "converted".into(),
         Became::Follows => "follows".into(),
-        Became::Folded => "folded".into(),
+        Became::Folded => "stored".into(),
         Became::Orphan => "orphan".into(),
         Became::Changed if column == "event_type" => "mapped".into(),
         Became::Changed if column == "session_id" => "orphan".into(),
-        Became::Changed => "remapped".into(),
+        Became::Changed | Became::Emptied => "remapped".into(),
         Became::Rejected(reason) if reason.ends_with(" was left out") => "left out".into(),
         Became::Rejected(reason) if reason.contains(" is not allowed by ") => {
-            "adapted: not allowed by the target's CHECK".into()
+            "nearest: not allowed by the target's CHECK".into()
         }
         Became::Rejected(reason) => {
-            format!("adapted: {}", reason.replace(|c: char| c == '|' || c.is_control(), " "))
+            format!("nearest: {}", reason.replace(|c: char| c == '|' || c.is_control(), " "))
         }
     }
 }
@@ -455,8 +464,22 @@ fn every_odd_value_is_accounted_for_in_every_pair_of_layouts() {
     });
     let wrong = wrong.into_inner().unwrap();
     assert!(wrong.is_empty(), "{} pairs: {}", wrong.len(), wrong.join(", "));
-    same_as_document(&document(&catalogue, &outcomes.into_inner().unwrap()));
+    let outcomes = outcomes.into_inner().unwrap();
+    let words = outcomes.iter().flat_map(|(_, found)| found.values());
+    let emptied: BTreeSet<&str> = words.filter_map(|word| word.strip_prefix("NULL: ")).collect();
+    let nothing_near: BTreeSet<&str> = NOTHING_NEAR.into_iter().collect();
+    assert_eq!(emptied, nothing_near, "the reasons for which NULL is loaded");
+    same_as_document(&document(&catalogue, &outcomes));
 }
+
+/// Why NULL is loaded: nothing near such a value is of the column's type.
+const NOTHING_NEAR: [&str; 5] = [
+    "a blob is not an integer",
+    "not a date and time",
+    "an integer is not an instant",
+    "a blob is not an instant",
+    "a text is not an integer",
+];
 
 const WAYS: [(&str, &str); 4] = [
     ("sqlite", "sqlite"),
@@ -520,14 +543,15 @@ fn cell(found: &BTreeSet<&String>, reasons: &mut Vec<String>) -> String {
     if words.is_empty() {
         return "—".into();
     }
-    const ORDER: [&str; 10] = [
+    const ORDER: [&str; 11] = [
         "kept",
         "converted",
         "mapped",
         "remapped",
         "follows",
-        "folded",
-        "adapted",
+        "stored",
+        "nearest",
+        "NULL",
         "refused",
         "orphan",
         "left out",

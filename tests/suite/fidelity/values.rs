@@ -340,6 +340,8 @@ fn times_become_instants_by_rule_and_words_are_refused() {
             &["--on-unrepresentable=adapt"],
             "2025-08-19 10:00:00.123457",
         ),
+        ("'2025-02-30T10:00:00Z'", &["--on-unrepresentable=adapt"], "2025-02-28 10:00:00.000000"),
+        ("'epoch'", &["--on-unrepresentable=adapt"], "1970-01-01 00:00:00.000000"),
     ] {
         let archive = archive(time);
         let told = import(&archive, &server.url(), options).success();
@@ -350,16 +352,7 @@ fn times_become_instants_by_rule_and_words_are_refused() {
         assert_eq!(server.psql(stored), expected, "{time}");
         server.psql("TRUNCATE chronicle_sessions CASCADE");
     }
-    for word in [
-        "now",
-        "today",
-        "yesterday",
-        "epoch",
-        "",
-        "None",
-        "2025-02-30T00:00:00Z",
-        "0000-01-01T00:00:00Z",
-    ] {
+    for word in ["now", "today", "yesterday", "", "None", "2025-13-01T00:00:00Z"] {
         let archive = archive(&format!("'{word}'"));
         for option in ["fail", "adapt", "preserve"] {
             let option = format!("--on-unrepresentable={option}");

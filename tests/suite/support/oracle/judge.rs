@@ -21,6 +21,8 @@ pub(crate) enum Became {
     Follows,
     /// Something else, which the report counts.
     Changed,
+    /// NULL where there was a value, which the report counts.
+    Emptied,
     /// It is stored with its row, since the target has no column for it.
     Folded,
     /// It was left out with its row, for a reason.
@@ -153,6 +155,7 @@ impl Before {
                 let follows = now.is_some_and(|now| now.bytes == row[name].bytes);
                 if follows { Became::Follows } else { Became::Changed }
             }
+            Same::Differs if row[name].bytes.is_none() => Became::Emptied,
             Same::Differs => Became::Changed,
         }
     }
@@ -178,7 +181,7 @@ pub(super) fn uncounted(fates: &Fates, report: &Json, skipped: u64) -> Vec<Strin
     for ((stream, n, name), fate) in fates {
         let rows = found.entry(((*stream).to_owned(), name.clone())).or_default();
         match fate {
-            Became::Changed => rows.0.push(*n),
+            Became::Changed | Became::Emptied => rows.0.push(*n),
             Became::Folded if !name.starts_with("original_") => rows.1.push(*n),
             _ => {}
         }
