@@ -56,8 +56,12 @@ impl AsLoaded {
         cancel: &Cancel,
     ) -> Result<AsLoaded> {
         let catalog = target.catalog();
-        let plan =
-            Arc::new(plan(&archive_input.header.source, &archive_input.streams, catalog, options)?);
+        let plan = Arc::new(plan(
+            &archive_input.header.source,
+            &archive_input.streams,
+            catalog,
+            options.clone(),
+        )?);
         let parents = match options.orphans {
             Some(OnOrphans::Skip) => Some(Parents::new(catalog)?),
             _ => None,
@@ -73,7 +77,7 @@ impl AsLoaded {
             }
         }
         let mut transformer = Transformer::new(Arc::clone(&plan), OnProblem::Stop)?;
-        cancel.or(load_existing_keys(transformer.keys(), target)).await?;
+        cancel.or(load_existing_keys(transformer.keys(), target.keys())).await?;
         Ok(AsLoaded {
             left_out: vec![0; streams.len()],
             archive_input,

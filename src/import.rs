@@ -3,12 +3,15 @@
 use std::fs::File;
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
+
 use crate::archive_input::ArchiveInput;
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::load::rejects::{RejectReason, Rejects};
 use crate::load::{
-    ImportStats, Loading, OnProblem, Problem, Problems, Rejected, RowPlace, Rows, Target,
+    Conflict, ImportStats, Loading, OnProblem, Problem, Problems, Rejected, RowPlace, Rows, Target,
+    unsettled,
 };
 use crate::plan::{Plan, key_of, plan};
 use crate::policy::PlanOptions;
@@ -46,42 +49,86 @@ pub struct Imported {
     pub rejected: Vec<Problem>,
     /// The archive of the rows that were left out, if there are any.
     pub rejects: Option<(File, Written)>,
+    /// The id of the archive.
+    pub archive_id: String,
     /// What is known of the archive.
     pub sealed: Sealed,
 }
 
-/// Loads an archive into a target. Nothing is visible there before the manifest agreed, every
-/// reference was checked, what was loaded was read back, and the transaction was committed; on any
-/// error the target is as before. Rows that are left out go into `rejects`.
+/// An archive on its way into a target.
+pub struct Part<'a> {
+    /// What errors call it, if there are others.
+    pub name: String,
+    /// Opens it, when its turn comes.
+    pub open: BoxFuture<'a, Result<ArchiveInput>>,
+    /// Where rows go that are left out.
+    pub rejects: Option<File>,
+}
+
+impl Part<'_> {
+    /// An archive that is open.
+    pub fn opened(name: String, archive_input: ArchiveInput) -> Part<'static> {
+        let open = Box::pin(async { Ok(archive_input) });
+        Part { name, open, rejects: None }
+    }
+}
+
+/// Loads archives into a target, one after the other, in one transaction. Nothing is visible there
+/// before every manifest agreed, every reference was checked, what was loaded was read back, and the
+/// transaction was committed; on any error the target is as before.
 ///
 /// # Errors
 /// A damaged or cut archive, a row or value that the target refuses, or a stop.
 pub async fn import(
-    archive_input: ArchiveInput,
-    target: Box<dyn Target>,
+    parts: Vec<Part<'_>>,
+    mut target: Box<dyn Target>,
     options: ImportOptions,
-    rejects: Option<File>,
     progress: &Progress,
     cancel: &Cancel,
-) -> Result<Imported> {
-    let prepared = prepare(archive_input, target.as_ref(), &options, rejects, cancel).await;
-    let prepared = match prepared {
-        Ok(prepared) => prepared,
-        Err(error) => {
-            target.abort().await;
-            return Err(error);
+) -> Result<Vec<Imported>> {
+    let (mut done, count) = (Vec::new(), parts.len());
+    for (n, part) in parts.into_iter().enumerate() {
+        let name = part.name.clone();
+        let about = |e: Error| if count > 1 { e.about(&name) } else { e };
+        let (prepared, mut loading) = begin(part, target, &options, cancel).await.map_err(about)?;
+        match load(prepared, loading.as_mut(), &options, progress, cancel).await {
+            Ok(imported) => done.push(imported),
+            Err(error) => return Err(about(loading.fail(error).await)),
         }
-    };
-    let plan = Arc::clone(&prepared.import.plan);
-    let mut loading = target.begin(plan, cancel.clone()).await?;
-    match load(prepared, loading.as_mut(), &options, progress, cancel).await {
-        Ok(mut imported) => {
-            imported.committed = loading.keeps_rows();
+        if n + 1 == count {
+            let committed = loading.keeps_rows();
             // from here on a stop comes too late: a commit is not interrupted
             loading.commit().await?;
-            Ok(imported)
+            done.iter_mut().for_each(|imported| imported.committed = committed);
+            break;
         }
-        Err(error) => Err(loading.fail(error).await),
+        target = loading.go_on().await?;
+    }
+    Ok(done)
+}
+
+/// Opens and plans the import of an archive, and starts the transaction or goes on in it. If it fails, the
+/// target is as before.
+async fn begin(
+    part: Part<'_>,
+    target: Box<dyn Target>,
+    options: &ImportOptions,
+    cancel: &Cancel,
+) -> Result<(Prepared, Box<dyn Loading>)> {
+    let prepared = async {
+        let archive_input = part.open.await?;
+        prepare(archive_input, target.as_ref(), options, part.rejects, cancel).await
+    };
+    match prepared.await {
+        Ok(prepared) => {
+            let plan = Arc::clone(&prepared.import.plan);
+            let loading = target.begin(plan, cancel.clone()).await?;
+            Ok((prepared, loading))
+        }
+        Err(error) => {
+            target.abort().await;
+            Err(error)
+        }
     }
 }
 
@@ -105,7 +152,8 @@ async fn prepare(
     cancel: &Cancel,
 ) -> Result<Prepared> {
     let origin = &archive_input.header.source;
-    let plan = Arc::new(plan(origin, &archive_input.streams, target.catalog(), options.plan)?);
+    let plan =
+        Arc::new(plan(origin, &archive_input.streams, target.catalog(), options.plan.clone())?);
     let rejects = rejects
         .map(|file| Rejects::start(file, &archive_input.header, &archive_input.streams))
         .transpose()?;
@@ -116,6 +164,7 @@ async fn prepare(
         rejected: Problems::default(),
         rejected_rows: vec![0; plan.streams.len()],
         redundant_rows: vec![0; plan.streams.len()],
+        archive_id: archive_input.header.archive_id.clone(),
         settler: Settler::new(Arc::clone(&plan), on_problem),
         on_problem,
         plan,
@@ -134,7 +183,7 @@ async fn load(
     cancel: &Cancel,
 ) -> Result<Imported> {
     let Prepared { archive_input, batch, empty, mut transformer, mut import } = prepared;
-    cancel.or(load_existing_keys(transformer.keys(), loading)).await?;
+    cancel.or(load_existing_keys(transformer.keys(), loading.keys())).await?;
     let End { transformer, sealed } = match empty {
         Some(sealed) => End { transformer, sealed },
         None => {
@@ -185,6 +234,7 @@ struct Import {
     rejected_rows: Vec<u64>,
     /// Of every stream, the duplicates that were left out because they add nothing.
     redundant_rows: Vec<u64>,
+    archive_id: String,
     /// Decides about values that only the target's database can read.
     settler: Settler,
     on_problem: OnProblem,
@@ -271,7 +321,7 @@ impl Import {
         for Rejected { row, cause } in refused {
             let row = target.from.get(row).copied().unwrap_or(0);
             let key = key_of(stream.source(), batch, row);
-            if !rejects || cause.is_conflict() {
+            if !rejects {
                 let number = batch.first_row() + row as u64;
                 let table = stream.table_name();
                 loading.report(
@@ -279,13 +329,10 @@ impl Import {
                     &cause,
                 )?;
             }
-            // where another row is in the way, what refers to this one finds that one
-            if !cause.is_conflict() {
-                unloaded.push(row);
-                let reason = cause.reason();
-                let column = cause.column().map(str::to_owned);
-                target.rejected.push(RejectReason { row, key, column, reason });
-            }
+            unloaded.push(row);
+            let reason = cause.reason();
+            let column = cause.column().map(str::to_owned);
+            target.rejected.push(RejectReason { row, key, column, reason });
         }
         if !rejects || target.rejected.is_empty() {
             return Ok(unloaded);
@@ -328,6 +375,12 @@ impl Import {
         }
         stats.notices.extend(transformer.clock().shifted());
         let mut problems = transformer.problems();
+        if self.on_problem == OnProblem::Stop
+            && let Some(error) = unsettled(&stats.conflicts, &self.plan)
+        {
+            return Err(error);
+        }
+        problems.extend(stats.conflicts.iter().map(Conflict::problem));
         if let Some(evidence) =
             transformer.clock().contradiction().filter(|_| !self.plan.options.trust_zone)
         {
@@ -366,6 +419,7 @@ impl Import {
             problems,
             rejected: self.rejected.all(),
             rejects,
+            archive_id: self.archive_id,
             sealed,
         })
     }

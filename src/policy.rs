@@ -142,6 +142,77 @@ impl Policy for OnOrphans {
     ];
 }
 
+/// How to handle rows that the target has already with other content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnConflict {
+    /// Stop the import.
+    #[default]
+    Fail,
+    /// Keep the target's row.
+    Skip,
+    /// Replace the target's row by the archive's.
+    Update,
+    /// Keep the row that was changed last.
+    Newer,
+}
+
+impl Policy for OnConflict {
+    const WORDS: &'static [(Self, &'static str, &'static str)] = &[
+        (Self::Fail, "fail", "Stop the import before anything is written"),
+        (Self::Skip, "skip", "Keep the target's row"),
+        (Self::Update, "update", "Replace the target's row by the archive's"),
+        (Self::Newer, "newer", "Keep the row that was changed last, where the layout has its time"),
+    ];
+}
+
+/// The choice about conflicts for every stream.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Conflicts {
+    others: OnConflict,
+    streams: Vec<(String, OnConflict)>,
+}
+
+impl Conflicts {
+    /// Reads what follows `--on-conflict`: words for all streams, or `STREAM=WORD` for one. The last one counts.
+    ///
+    /// # Errors
+    /// If a text names no choice.
+    pub fn parse(texts: &[String]) -> Result<Conflicts> {
+        let mut all = Conflicts::default();
+        for text in texts {
+            let (stream, word) = match text.split_once('=') {
+                Some((stream, word)) => (Some(stream), word),
+                None => (None, text.as_str()),
+            };
+            let choice = OnConflict::from_word(word).ok_or_else(|| {
+                let words: Vec<&str> = OnConflict::WORDS.iter().map(|(_, word, _)| *word).collect();
+                Error::new(Code::Usage, format!("--on-conflict: \"{word}\" is not a choice")).hint(
+                    format!("give one of {}, or STREAM=CHOICE for one stream", words.join(", ")),
+                )
+            })?;
+            match stream {
+                None => all.others = choice,
+                Some(stream) => {
+                    all.streams.retain(|(name, _)| name != stream);
+                    all.streams.push((stream.to_owned(), choice));
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// The choice for a stream.
+    pub fn of(&self, stream: &str) -> OnConflict {
+        let own = self.streams.iter().find(|(name, _)| name == stream);
+        own.map_or(self.others, |(_, choice)| *choice)
+    }
+
+    /// The streams that have a choice of their own.
+    pub fn streams(&self) -> impl Iterator<Item = &str> {
+        self.streams.iter().map(|(name, _)| name.as_str())
+    }
+}
+
 /// How Postgres compresses a large value in a row ("TOAST").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
@@ -192,7 +263,7 @@ impl AssumeZone {
 }
 
 /// What the user chose for an import.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct PlanOptions {
     /// Values that the target cannot store.
     pub on_unrepresentable: OnUnrepresentable,
@@ -208,6 +279,8 @@ pub struct PlanOptions {
     pub trust_zone: bool,
     /// Whether rows with a value that has no nearest one are left out and set aside.
     pub rejects: bool,
+    /// Rows that the target has already with other content.
+    pub conflicts: Conflicts,
     /// The database that the ids belong to, if it is not the one in the archive's header.
     pub instance: Option<Uuid>,
 }
@@ -245,6 +318,17 @@ mod tests {
         words_are_distinct::<OnMissingColumn>();
         words_are_distinct::<EventTypes>();
         words_are_distinct::<OnOrphans>();
+        words_are_distinct::<OnConflict>();
         words_are_distinct::<Compression>();
+    }
+    #[test]
+    fn a_choice_about_conflicts_may_be_of_one_stream() {
+        let parse = |texts: &[&str]| {
+            Conflicts::parse(&texts.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>())
+        };
+        let all = parse(&["events=skip", "update", "events=newer"]).unwrap();
+        assert_eq!((all.of("events"), all.of("sessions")), (OnConflict::Newer, OnConflict::Update));
+        assert_eq!(parse(&[]).unwrap().of("events"), OnConflict::Fail);
+        assert!(parse(&["events=replace"]).unwrap_err().full().contains("\"replace\""));
     }
 }

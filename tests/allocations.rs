@@ -147,6 +147,7 @@ fn plan() -> Plan {
         origin: None,
         fold: None,
         time: None,
+        changed: None,
         adoptable: false,
     };
     let catalog = Catalog::new(Backend::Sqlite, "test".into(), vec![table]);

@@ -106,6 +106,8 @@ pub struct CatalogTable {
     pub fold: Option<usize>,
     /// The column that says when a row began.
     pub time: Option<usize>,
+    /// The column that says when a row was changed last.
+    pub changed: Option<usize>,
     /// Whether a row can be created for rows that refer to one that does not exist.
     pub adoptable: bool,
 }
@@ -183,6 +185,7 @@ mod tests {
             origin: None,
             fold: None,
             time: None,
+            changed: None,
             adoptable: false,
         }
     }

@@ -118,8 +118,9 @@ impl Command {
                 (vec![a.source.clone(), path(&a.output), a.layout.clone()], &a.password_file)
             }
             Command::Import(a) => {
-                let files = [path(&a.archive), path(&a.rejects), a.target.layout.clone()];
-                ([vec![Some(a.to.clone())], files.into()].concat(), &a.password_file)
+                let archives = a.archives.iter().map(|path| Some(path.display().to_string()));
+                let more = [Some(a.to.clone()), path(&a.rejects), a.target.layout.clone()];
+                (archives.chain(more).collect(), &a.password_file)
             }
             Command::Check(a) => {
                 let layouts = [a.from_layout.clone(), a.target.layout.clone()];
@@ -207,8 +208,9 @@ pub struct ExportArgs {
 /// `import`
 #[derive(Debug, clap::Args)]
 pub struct ImportArgs {
-    /// The archive; stdin if it is missing or `-`
-    pub archive: Option<PathBuf>,
+    /// The archives, loaded one after the other in one transaction; stdin if there is none, or `-`
+    #[arg(value_name = "ARCHIVE")]
+    pub archives: Vec<PathBuf>,
 
     /// The database to load into: a .db file, sqlite:PATH, a postgresql:// URL or a libpq
     /// key=value string

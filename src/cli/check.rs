@@ -17,7 +17,7 @@ use crate::archive_input::ArchiveInput;
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::export::{ExportOptions, export};
-use crate::import::{ImportOptions, Imported, import};
+use crate::import::{ImportOptions, Imported, Part, import};
 use crate::layout;
 use crate::load::Problem;
 use crate::location::{Environment, Location};
@@ -166,9 +166,11 @@ async fn read(
     let options = ImportOptions { plan: args.plan.options()?, ..ImportOptions::default() };
     let opening = opening(&args.target, location)?;
     let target = Box::new(location.open_preflight(&opening, cancel).await?);
-    let imported = import(archive_input, target, options, None, progress, cancel).await?;
-    let sealed = imported.sealed.clone();
-    Ok(Checked { sealed, source: None, profile: None, imported: Some(imported) })
+    let parts = vec![Part::opened(String::new(), archive_input)];
+    let imported = import(parts, target, options, progress, cancel).await?.pop();
+    let sealed = imported.as_ref().map(|imported| imported.sealed.clone());
+    let sealed = sealed.ok_or_else(|| Error::new(Code::Internal, "nothing was checked"))?;
+    Ok(Checked { sealed, source: None, profile: None, imported })
 }
 
 impl Checked {

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::args::ImportArgs;
 use super::locate;
-use super::output::{Destination, Output};
+use super::output::Destination;
 use super::policy_args::TargetArgs;
 use super::report::Report;
 use super::summary::{self, Line};
@@ -18,7 +18,7 @@ use crate::archive_input::ArchiveInput;
 use crate::cancel::Cancel;
 use crate::catalog::Backend;
 use crate::error::{Code, Error, Result};
-use crate::import::{ImportOptions, Imported, import};
+use crate::import::{ImportOptions, Imported, Part, import};
 use crate::layout::{self};
 use crate::load::{DryRun, Problem, StreamStats, Target, TargetOptions};
 use crate::location::{Environment, Location};
@@ -39,55 +39,96 @@ pub(super) async fn run(
 ) -> Result<u8> {
     let started = Instant::now();
     let options = options(args)?;
+    let archives = archives(args)?;
     let location = locate(&args.to, args.password_file.as_deref(), environment, report)?;
-    let rejects = match rejects(args)? {
-        Some(destination) => Some(destination.open(cancel).await?),
-        None => None,
-    };
+    let mut rejected = Vec::new();
+    for path in &archives {
+        rejected.push(match rejects(args, *path)? {
+            Some(destination) => Some(destination.open(cancel).await?.split()),
+            None => None,
+        });
+    }
     // a dry run keeps no reader out
     let opening =
         TargetOptions { readers_go_on: args.dry_run, ..opening(&args.target, &location)? };
     let progress = Progress::default();
-    let input = open_archive(args.archive.as_deref(), &progress)?;
+    let (mut parts, mut rejects) = (Vec::new(), Vec::new());
+    for (path, rejected) in archives.iter().zip(rejected) {
+        let (input, name) =
+            (open_archive(*path, &progress)?, path.map_or("stdin".into(), archive_name));
+        let (file, place) = match rejected {
+            Some((file, place, reported)) => (Some(file), Some((place, reported))),
+            None => (None, None),
+        };
+        rejects.push(place);
+        let open = ArchiveInput::open(name.clone(), input, Limits::default(), &progress, cancel);
+        parts.push(Part { name, open: Box::pin(open), rejects: file });
+    }
     let watch = report.watch(&progress);
-    let (rejected_rows, rejects) = match rejects.map(Output::split) {
-        Some((file, place, reported)) => (Some(file), Some((place, reported))),
-        None => (None, None),
-    };
     let loaded = async {
-        let name = args.archive.as_deref().map_or("stdin".into(), archive_name);
-        let archive_input =
-            ArchiveInput::open(name, input, Limits::default(), &progress, cancel).await?;
-        let archive_id = archive_input.header.archive_id.clone();
+        // a target is not opened for what is no archive
+        if let Some(first) = parts.first_mut() {
+            let name = first.name.clone();
+            let opened = std::mem::replace(&mut first.open, Box::pin(std::future::pending()));
+            let opened = Part::opened(name, opened.await?);
+            *first = Part { rejects: first.rejects.take(), ..opened };
+        }
         let target = location.open_target(&opening, cancel).await?;
         let target: Box<dyn Target> =
             if args.dry_run { Box::new(DryRun::new(target)) } else { target };
-        let imported =
-            import(archive_input, target, options, rejected_rows, &progress, cancel).await?;
-        Ok::<_, Error>((archive_id, imported))
+        import(parts, target, options, &progress, cancel).await
     }
     .await;
     drop(watch);
     // an import writes no other output
-    let about = |e| match &rejects {
+    let about = |e| match rejects.iter().flatten().next() {
         Some((_, reported)) => reported.about(e),
         None => e,
     };
-    let (archive_id, mut imported) = loaded.map_err(about)?;
-    let rejected = imported.rejects.take();
-    if let (Some((file, _)), Some((place, reported))) = (rejected, rejects) {
-        place.finish(file).map_err(|e| reported.about_committed(e))?;
+    let mut imported = loaded.map_err(about)?;
+    for (imported, rejects) in imported.iter_mut().zip(rejects) {
+        if let (Some((file, _)), Some((place, reported))) = (imported.rejects.take(), rejects) {
+            place.finish(file).map_err(|e| reported.about_committed(e))?;
+        }
     }
-    if let Err(error) = say(&archive_id, &imported, &location, args, started, report) {
+    let committed = imported.iter().all(|imported| imported.committed);
+    if let Err(error) = say(&archives, &imported, &location, args, started, report) {
         // what is committed stays committed
-        let done = if imported.committed { "the rows are imported" } else { "a dry run" };
+        let done = if committed { "the rows are imported" } else { "a dry run" };
         let error = error.at(format_args!("{done}, but the result could not be printed"));
         if error.code() != Code::BrokenPipe {
             return Err(error);
         }
         report.warning(&error.full());
     }
-    Ok(if imported.rejected.is_empty() { 0 } else { Code::Rejected.exit() })
+    let complete = imported.iter().all(|imported| imported.rejected.is_empty());
+    Ok(if complete { 0 } else { Code::Rejected.exit() })
+}
+
+/// The archives in their order, stdin as `None`.
+fn archives(args: &ImportArgs) -> Result<Vec<Option<&Path>>> {
+    let mut archives: Vec<Option<&Path>> = args
+        .archives
+        .iter()
+        .map(|path| Some(path.as_path()).filter(|p| *p != Path::new("-")))
+        .collect();
+    if archives.is_empty() {
+        archives.push(None);
+    }
+    if archives.iter().filter(|path| path.is_none()).count() > 1 {
+        return Err(Error::new(Code::Usage, "stdin is named twice")
+            .hint("one pipe brings one archive: name the others as files"));
+    }
+    if args.expect.is_some() && archives.len() > 1 {
+        return Err(Error::new(Code::Usage, "--expect works with one archive only")
+            .hint("verify the archives first: chronicle-dump verify --expect"));
+    }
+    let apart = |path: &Path| path.to_string_lossy().contains("{source}");
+    if archives.len() > 1 && args.rejects.as_deref().is_some_and(|path| !apart(path)) {
+        return Err(Error::new(Code::Usage, "--rejects needs a name for each of several archives")
+            .hint("put {source} into it: --rejects 'rejects-{source}.ndjson.zst'"));
+    }
+    Ok(archives)
 }
 
 /// The layouts that `--create` and `--layout` name.
@@ -121,7 +162,7 @@ fn options(args: &ImportArgs) -> Result<ImportOptions> {
 }
 
 /// Where rows go that are left out; nowhere in a dry run, which only counts them.
-fn rejects(args: &ImportArgs) -> Result<Option<Destination>> {
+fn rejects(args: &ImportArgs, archive: Option<&Path>) -> Result<Option<Destination>> {
     let policy = args.plan.options()?.on_unrepresentable;
     match (&args.rejects, policy) {
         (
@@ -129,8 +170,8 @@ fn rejects(args: &ImportArgs) -> Result<Option<Destination>> {
             OnUnrepresentable::Reject | OnUnrepresentable::Preserve | OnUnrepresentable::Adapt,
         ) => {
             // it may hold the rows that an earlier import left out, or be the archive that is read
-            let archive = args.archive.as_deref().and_then(|path| path.file_stem());
-            let source = archive.map_or("stdin".into(), |stem| stem.to_string_lossy());
+            let stem = archive.and_then(|path| path.file_stem());
+            let source = stem.map_or("stdin".into(), |stem| stem.to_string_lossy());
             let found = Destination::find(Some(path), "--rejects", false, &source)?;
             Ok((!args.dry_run).then_some(found))
         }
@@ -214,7 +255,7 @@ pub(super) fn open(path: Option<&Path>, progress: &Progress) -> Result<Input> {
         _ => Error::new(Code::NotFound, format!("{shown}: cannot be opened")).because(e),
     })?;
     if let Ok(data) = file.metadata() {
-        progress.expected_bytes.store(data.len(), Ordering::Relaxed);
+        progress.expected_bytes.fetch_add(data.len(), Ordering::Relaxed);
     }
     Ok(Input::File(file))
 }
@@ -238,64 +279,102 @@ impl Read for Pipe {
 }
 
 fn say(
-    archive_id: &str,
-    imported: &Imported,
+    archives: &[Option<&Path>],
+    imported: &[Imported],
     location: &Location,
     args: &ImportArgs,
     started: Instant,
     report: &Report,
 ) -> Result<()> {
-    let stats = &imported.stats;
-    let notices = notices(imported);
-    if args.dry_run {
-        for line in plan_lines(&imported.plan) {
-            report.notice(&line);
+    let mut lines = Vec::new();
+    for imported in imported {
+        if args.dry_run {
+            plan_lines(&imported.plan).iter().for_each(|line| report.notice(line));
+        }
+        lines.extend(about_archive(imported, args, report));
+    }
+    summary::print(&lines, report);
+    for (path, imported) in archives.iter().zip(imported) {
+        if let Some(warning) = index_warning(imported.sealed.index) {
+            let of = |path: &Path| format!("{}: {warning}", archive_name(path));
+            report.warning(&path.map_or_else(|| warning.to_owned(), of));
         }
     }
-    let mut lines: Vec<Line> = imported.rejected.iter().map(rejected_line).collect();
-    lines.extend(stats.orphans.iter().map(|orphans| {
-        let fate = orphans_fate(args, imported, orphans);
-        Line::Note(format!("{}; {fate}", orphans.sentence()))
-    }));
-    lines.extend(summary::changes(&imported.changes, report.is_verbose()));
-    lines.extend(notices.iter().cloned().map(Line::Note));
-    summary::print(&lines, report);
-    if let Some(warning) = index_warning(imported.sealed.index) {
-        report.warning(warning);
-    }
+    let streams = total(imported);
+    let only = Some(imported).filter(|all| all.len() == 1).and_then(|all| all.first());
+    let committed = imported.iter().all(|imported| imported.committed);
     if report.is_json() {
         return report.result_json(&json!({
             "command": "import",
             "target": location.to_string(),
-            "committed": imported.committed,
-            "archive_id": archive_id,
-            "digest": shown_digest(&imported.sealed.digest),
-            "streams": stats.streams,
-            "changes": imported.changes,
-            "rejected": imported.rejected,
-            "orphans": stats.orphans,
-            "notices": notices,
+            "committed": committed,
+            "archive_id": only.map(|imported| &imported.archive_id),
+            "digest": only.map(|imported| shown_digest(&imported.sealed.digest)),
+            "archives": archives.iter().zip(imported).map(|(path, imported)| json!({
+                "archive": path.map_or("-".into(), |path| path.display().to_string()),
+                "archive_id": imported.archive_id,
+                "digest": shown_digest(&imported.sealed.digest),
+                "streams": imported.stats.streams,
+            })).collect::<Vec<_>>(),
+            "streams": streams,
+            "changes": imported.iter().flat_map(|i| &i.changes).collect::<Vec<_>>(),
+            "rejected": imported.iter().flat_map(|i| &i.rejected).collect::<Vec<_>>(),
+            "orphans": imported.iter().flat_map(|i| &i.stats.orphans).collect::<Vec<_>>(),
+            "notices": imported.iter().flat_map(notices).collect::<Vec<_>>(),
             "seconds": started.elapsed().as_secs_f64(),
         }));
     }
-    let streams: Vec<String> = stats.streams.iter().map(loaded_text).collect();
-    let (verb, after) = if imported.committed {
+    let streams: Vec<String> = streams.iter().map(loaded_text).collect();
+    let (verb, after) = if committed {
         ("imported", "")
     } else {
         ("would import", "; dry run, nothing was changed")
     };
-    report.result(&format!(
-        "{verb} {} into {location} from {}{after}",
-        streams.join(", "),
-        shown_digest(&imported.sealed.digest)
-    ))
+    let from = match imported {
+        [only] => shown_digest(&only.sealed.digest),
+        several => show_count(several.len() as u64, "archives"),
+    };
+    report.result(&format!("{verb} {} into {location} from {from}{after}", streams.join(", ")))
+}
+
+/// What is to be said of one archive, before the result.
+fn about_archive(imported: &Imported, args: &ImportArgs, report: &Report) -> Vec<Line> {
+    let mut lines: Vec<Line> = imported.rejected.iter().map(rejected_line).collect();
+    lines.extend(imported.stats.orphans.iter().map(|orphans| {
+        let fate = orphans_fate(args, imported, orphans);
+        Line::Note(format!("{}; {fate}", orphans.sentence()))
+    }));
+    lines.extend(summary::changes(&imported.changes, report.is_verbose()));
+    lines.extend(notices(imported).into_iter().map(Line::Note));
+    lines
+}
+
+/// What was done to each stream by all archives together.
+fn total(imported: &[Imported]) -> Vec<StreamStats> {
+    let mut total: Vec<StreamStats> = Vec::new();
+    for stats in imported.iter().flat_map(|imported| &imported.stats.streams) {
+        match total.iter_mut().find(|known| known.stream == stats.stream) {
+            None => total.push(stats.clone()),
+            Some(known) => known.add(stats),
+        }
+    }
+    total
 }
 
 /// What was done to a stream, in words.
 fn loaded_text(loaded: &StreamStats) -> String {
     let mut more = Vec::new();
+    if loaded.updated_rows > 0 {
+        more.push(format!("{} updated", loaded.updated_rows));
+    }
     if loaded.skipped_rows > 0 {
         more.push(format!("{} existed already", loaded.skipped_rows));
+    }
+    if loaded.conflicting_rows > 0 {
+        more.push(format!("{} differ and were kept", loaded.conflicting_rows));
+    }
+    if loaded.matched_rows > 0 {
+        more.push(format!("{} found under another key", loaded.matched_rows));
     }
     if loaded.skipped_orphans > 0 {
         more.push(format!("{} left out", show_count(loaded.skipped_orphans, "orphans")));

@@ -4,7 +4,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use crate::error::Result;
 use crate::policy::{
-    AssumeZone, Compression, EventTypes, OnMissingColumn, OnOrphans, OnUnrepresentable,
+    AssumeZone, Compression, Conflicts, EventTypes, OnMissingColumn, OnOrphans, OnUnrepresentable,
     PlanOptions, Policy,
 };
 
@@ -20,6 +20,12 @@ pub struct PlanArgs {
     /// `fail` unless they say otherwise
     #[arg(long)]
     pub strict: bool,
+
+    /// How to handle rows that the target has already with other content, for all streams or, as
+    /// STREAM=POLICY, for one: `fail` stops before anything is written, `skip` keeps the target's
+    /// rows, `update` takes the archive's, `newer` those that were changed last [default: fail]
+    #[arg(long, value_name = "[STREAM=]POLICY", value_delimiter = ',')]
+    pub on_conflict: Vec<String>,
 
     /// How to handle values that the target cannot store [default: preserve]
     #[arg(long, value_parser = words::<OnUnrepresentable>())]
@@ -72,6 +78,7 @@ impl PlanArgs {
             assume_zone: assume_zone.unwrap_or_default(),
             trust_zone: self.trust_zone,
             rejects: false,
+            conflicts: Conflicts::parse(&self.on_conflict)?,
             instance: self.instance,
         })
     }
@@ -83,6 +90,7 @@ impl PlanArgs {
             && self.instance.is_none()
             && !self.strict
             && !self.trust_zone
+            && self.on_conflict.is_empty()
             && self.on_unrepresentable.is_none()
             && self.on_missing_column.is_none()
             && self.map_event_types == EventTypes::Keep

@@ -106,6 +106,8 @@ pub struct LayoutStream {
     pub references: std::collections::BTreeMap<String, String>,
     /// The logical column that keeps the id which a row had in the database it came from.
     pub origin: Option<String>,
+    /// The logical column that says when a row was changed last.
+    pub changed: Option<String>,
     /// The logical JSON column that can carry what this table has no column for.
     pub fold: Option<String>,
     /// Descriptions of single columns. All others are copied unchanged.
@@ -204,6 +206,11 @@ impl LayoutStream {
             EVENTS => Some("timestamp"),
             _ => None,
         }
+    }
+
+    /// The logical column that says when a row was changed last, where the table has it.
+    pub fn changed(&self) -> &str {
+        self.changed.as_deref().unwrap_or("updated_at")
     }
 
     /// Whether a row can be created for rows that refer to one that does not exist: a session can, any

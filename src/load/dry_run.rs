@@ -3,11 +3,8 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use uuid::Uuid;
 
-use super::{
-    ExistingKey, ExistingKeys, ImportStats, KeysOf, Loading, Rejected, Rows, Target, Verdict,
-};
+use super::{ExistingKeys, ImportStats, Loading, Rejected, Rows, Target, Verdict};
 use crate::cancel::Cancel;
 use crate::catalog::Catalog;
 use crate::error::{Error, Result};
@@ -27,25 +24,11 @@ impl DryRun {
 /// A transaction that is never committed.
 struct Uncommitted(Box<dyn Loading>);
 
-impl ExistingKeys for DryRun {
-    fn existing_keys<'a>(
-        &'a mut self,
-        ids: &'a KeysOf,
-        after: Option<i64>,
-    ) -> BoxFuture<'a, Result<Vec<ExistingKey>>> {
-        self.0.existing_keys(ids, after)
-    }
-
-    fn existing_uuid_spellings<'a>(
-        &'a mut self,
-        table: usize,
-        origin: Option<&'a str>,
-    ) -> BoxFuture<'a, Result<Vec<(String, Uuid)>>> {
-        self.0.existing_uuid_spellings(table, origin)
-    }
-}
-
 impl Target for DryRun {
+    fn keys(&mut self) -> &mut dyn ExistingKeys {
+        self.0.keys()
+    }
+
     fn catalog(&self) -> &Catalog {
         self.0.catalog()
     }
@@ -66,25 +49,11 @@ impl Target for DryRun {
     }
 }
 
-impl ExistingKeys for Uncommitted {
-    fn existing_keys<'a>(
-        &'a mut self,
-        ids: &'a KeysOf,
-        after: Option<i64>,
-    ) -> BoxFuture<'a, Result<Vec<ExistingKey>>> {
-        self.0.existing_keys(ids, after)
-    }
-
-    fn existing_uuid_spellings<'a>(
-        &'a mut self,
-        table: usize,
-        origin: Option<&'a str>,
-    ) -> BoxFuture<'a, Result<Vec<(String, Uuid)>>> {
-        self.0.existing_uuid_spellings(table, origin)
-    }
-}
-
 impl Loading for Uncommitted {
+    fn keys(&mut self) -> &mut dyn ExistingKeys {
+        self.0.keys()
+    }
+
     fn keeps_rows(&self) -> bool {
         false
     }
@@ -107,6 +76,13 @@ impl Loading for Uncommitted {
 
     fn finalize(&mut self) -> BoxFuture<'_, Result<ImportStats>> {
         self.0.finalize()
+    }
+
+    fn go_on(self: Box<Self>) -> BoxFuture<'static, Result<Box<dyn Target>>> {
+        Box::pin(async move {
+            let target = self.0.go_on().await?;
+            Ok(Box::new(DryRun(target)) as Box<dyn Target>)
+        })
     }
 
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<()>> {

@@ -1,6 +1,7 @@
 //! The far end of the line: what every database that is imported into offers.
 
 pub mod bench_skip;
+mod conflict;
 mod dry_run;
 mod preflight;
 mod problems;
@@ -10,6 +11,7 @@ pub mod row_sketch;
 mod stats;
 mod verdict;
 
+pub use conflict::{CONFLICT_HINT, Conflict, ConflictList, Decision, unsettled};
 pub use dry_run::DryRun;
 pub use preflight::Preflight;
 pub use problems::{OnProblem, Problem, Problems, SAMPLES};
@@ -120,9 +122,12 @@ pub trait ExistingKeys: Send {
 }
 
 /// A database that rows can be loaded into, as it was found.
-pub trait Target: ExistingKeys {
+pub trait Target: Send {
     /// What is known of the database.
     fn catalog(&self) -> &Catalog;
+
+    /// The ids that its rows have.
+    fn keys(&mut self) -> &mut dyn ExistingKeys;
 
     /// What happens to what would stop an import.
     fn on_problem(&self) -> OnProblem {
@@ -141,7 +146,10 @@ pub trait Target: ExistingKeys {
 }
 
 /// A transaction that takes rows. Dropping it uncommitted leaves the database as it was.
-pub trait Loading: ExistingKeys {
+pub trait Loading: Send {
+    /// The ids that the rows of the database have.
+    fn keys(&mut self) -> &mut dyn ExistingKeys;
+
     /// Takes the report of a row that stops an import.
     ///
     /// # Errors
@@ -176,6 +184,9 @@ pub trait Loading: ExistingKeys {
     /// Ends the loading: decides what had to wait for all rows, checks every reference, reads back
     /// what was loaded, and returns what was done. Nothing is visible to others yet.
     fn finalize(&mut self) -> BoxFuture<'_, Result<ImportStats>>;
+
+    /// Keeps what was loaded, still unseen by others, and takes the rows of another archive.
+    fn go_on(self: Box<Self>) -> BoxFuture<'static, Result<Box<dyn Target>>>;
 
     /// Makes everything visible at once.
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<()>>;

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use uuid::Uuid;
 
 use super::{
-    Cause, DryRun, ExistingKey, ExistingKeys, ImportStats, KeysOf, Loading, OnProblem, Problems,
-    Rejected, RowPlace, Rows, Target, Verdict,
+    Cause, DryRun, ExistingKeys, ImportStats, Loading, OnProblem, Problems, Rejected, RowPlace,
+    Rows, Target, Verdict,
 };
 use crate::cancel::Cancel;
 use crate::catalog::Catalog;
@@ -32,25 +31,11 @@ struct Collecting {
     problems: Problems,
 }
 
-impl ExistingKeys for Preflight {
-    fn existing_keys<'a>(
-        &'a mut self,
-        ids: &'a KeysOf,
-        after: Option<i64>,
-    ) -> BoxFuture<'a, Result<Vec<ExistingKey>>> {
-        self.0.existing_keys(ids, after)
-    }
-
-    fn existing_uuid_spellings<'a>(
-        &'a mut self,
-        table: usize,
-        origin: Option<&'a str>,
-    ) -> BoxFuture<'a, Result<Vec<(String, Uuid)>>> {
-        self.0.existing_uuid_spellings(table, origin)
-    }
-}
-
 impl Target for Preflight {
+    fn keys(&mut self) -> &mut dyn ExistingKeys {
+        self.0.keys()
+    }
+
     fn catalog(&self) -> &Catalog {
         self.0.catalog()
     }
@@ -76,25 +61,11 @@ impl Target for Preflight {
     }
 }
 
-impl ExistingKeys for Collecting {
-    fn existing_keys<'a>(
-        &'a mut self,
-        ids: &'a KeysOf,
-        after: Option<i64>,
-    ) -> BoxFuture<'a, Result<Vec<ExistingKey>>> {
-        self.loading.existing_keys(ids, after)
-    }
-
-    fn existing_uuid_spellings<'a>(
-        &'a mut self,
-        table: usize,
-        origin: Option<&'a str>,
-    ) -> BoxFuture<'a, Result<Vec<(String, Uuid)>>> {
-        self.loading.existing_uuid_spellings(table, origin)
-    }
-}
-
 impl Loading for Collecting {
+    fn keys(&mut self) -> &mut dyn ExistingKeys {
+        self.loading.keys()
+    }
+
     fn report(&mut self, row: &RowPlace<'_>, cause: &Cause) -> Result<()> {
         self.problems.rejected(row, cause);
         Ok(())
@@ -125,6 +96,13 @@ impl Loading for Collecting {
             let mut stats = self.loading.finalize().await?;
             stats.problems.splice(0..0, self.problems.all());
             Ok(stats)
+        })
+    }
+
+    fn go_on(self: Box<Self>) -> BoxFuture<'static, Result<Box<dyn Target>>> {
+        Box::pin(async move {
+            let target = self.loading.go_on().await?;
+            Ok(Box::new(Preflight::new(target)) as Box<dyn Target>)
         })
     }
 

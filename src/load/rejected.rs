@@ -1,5 +1,6 @@
 //! Rows that a target refuses, and why. The import writes the message.
 
+use super::CONFLICT_HINT;
 use crate::error::{Code, Error};
 use chronicle_archive::show_text;
 
@@ -68,6 +69,13 @@ pub enum Cause {
         /// What the archive has.
         in_archive: String,
     },
+    /// A row with this key exists, and another original of this column is stored for it.
+    OriginalDiffers {
+        /// The column.
+        column: String,
+    },
+    /// The archive contains its key twice.
+    Twice,
     /// Another row has one of its unique values.
     Taken {
         /// The unique columns; none if they are not known.
@@ -82,8 +90,26 @@ impl Cause {
     pub fn is_conflict(&self) -> bool {
         matches!(
             self,
-            Cause::Differs { .. } | Cause::SpelledDifferently { .. } | Cause::Taken { .. }
+            Cause::Differs { .. }
+                | Cause::SpelledDifferently { .. }
+                | Cause::OriginalDiffers { .. }
+                | Cause::Twice
+                | Cause::Taken { .. }
         )
+    }
+
+    /// Whether it is the same, whichever row it is about.
+    pub fn is_like(&self, other: &Cause) -> bool {
+        match (self, other) {
+            (Cause::Taken { columns, .. }, Cause::Taken { columns: others, .. }) => {
+                columns == others
+            }
+            (
+                Cause::SpelledDifferently { column, .. },
+                Cause::SpelledDifferently { column: other, .. },
+            ) => column == other,
+            _ => self == other,
+        }
     }
 
     /// The column whose value is the cause, if it is one alone.
@@ -105,6 +131,8 @@ impl Cause {
             Cause::KeyIsNoInteger
             | Cause::Differs { .. }
             | Cause::SpelledDifferently { .. }
+            | Cause::OriginalDiffers { .. }
+            | Cause::Twice
             | Cause::Taken { .. } => &[],
         }
     }
@@ -135,15 +163,19 @@ impl Cause {
             ),
             Cause::Database { words, .. } => format!("the target refuses it: {words}"),
             Cause::KeyIsNoInteger => "the key is not an integer".into(),
-            Cause::Differs { column } => format!(
-                "the target has this row already, with another value in \"{}\"",
-                show_text(column)
-            ),
+            Cause::Differs { column } => {
+                format!("another value in \"{}\" in the target", show_text(column))
+            }
             Cause::SpelledDifferently { column, in_target, in_archive } => format!(
-                "the target has a row whose key is the same to the database, but spelled \
-                 differently: \"{}\" is \"{in_target}\" in the target and \"{in_archive}\" in the archive",
+                "the same key, spelled differently: \"{}\" is \"{in_target}\" in the target and \
+                 \"{in_archive}\" in the archive",
                 show_text(column)
             ),
+            Cause::OriginalDiffers { column } => format!(
+                "another original of \"{}\" in the target's sidecar table",
+                show_text(column)
+            ),
+            Cause::Twice => "the archive contains the key twice".into(),
             Cause::Taken { columns, by: Some(key) } => format!(
                 "its {} belongs to the row with key {} already",
                 columns.join(", "),
@@ -164,7 +196,10 @@ impl Cause {
                 "correct the value in the source and export again, or leave such rows out: \
                  --on-unrepresentable=reject"
             }
-            Cause::Differs { .. } | Cause::SpelledDifferently { .. } | Cause::Taken { .. } => {
+            Cause::Differs { .. }
+            | Cause::SpelledDifferently { .. }
+            | Cause::OriginalDiffers { .. } => CONFLICT_HINT,
+            Cause::Twice | Cause::Taken { .. } => {
                 "compare the two rows with `chronicle-dump diff`, or import into an empty database"
             }
         }

@@ -1,6 +1,6 @@
 //! What an import has done: per stream, and in all.
 
-use super::Problem;
+use super::{Conflict, Problem};
 use crate::source::Orphans;
 
 /// What was done to one stream.
@@ -10,14 +10,34 @@ pub struct StreamStats {
     pub stream: String,
     /// Rows that are new in the target.
     pub inserted_rows: u64,
+    /// Rows that existed already with other content, and have that of the archive now.
+    pub updated_rows: u64,
     /// Rows that existed already with the same content.
     pub skipped_rows: u64,
+    /// Rows that existed already with other content, which they keep.
+    pub conflicting_rows: u64,
+    /// Rows that existed already under another key, which they keep.
+    pub matched_rows: u64,
     /// Rows that were left out because they refer to nothing.
     pub skipped_orphans: u64,
     /// Rows that were left out because of their values.
     pub rejected_rows: u64,
     /// Rows that were created for rows which refer to nothing.
     pub adopted_rows: u64,
+}
+
+impl StreamStats {
+    /// Adds what another archive has done to the same stream.
+    pub fn add(&mut self, other: &StreamStats) {
+        self.inserted_rows += other.inserted_rows;
+        self.updated_rows += other.updated_rows;
+        self.skipped_rows += other.skipped_rows;
+        self.conflicting_rows += other.conflicting_rows;
+        self.matched_rows += other.matched_rows;
+        self.skipped_orphans += other.skipped_orphans;
+        self.rejected_rows += other.rejected_rows;
+        self.adopted_rows += other.adopted_rows;
+    }
 }
 
 /// What was done to all streams, before or after it was committed.
@@ -27,6 +47,8 @@ pub struct ImportStats {
     pub streams: Vec<StreamStats>,
     /// The rows that refer to missing rows.
     pub orphans: Vec<Orphans>,
+    /// The rows that another row of the target is in the way of, and nothing settles it.
+    pub conflicts: Vec<Conflict>,
     /// What would stop an import, found by a check.
     pub problems: Vec<Problem>,
     /// What people should know, for example how triggers were kept from firing.

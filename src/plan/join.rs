@@ -17,7 +17,7 @@ use crate::layout::{known_stream, origin_column};
 use crate::policy::{AssumeZone, OnMissingColumn, OnUnrepresentable, PlanOptions};
 use crate::sidecar::UNMAPPED_PREFIX;
 use chronicle_archive::time::{ZoneRule, parse_zone};
-use chronicle_archive::{Column, Kind, Origin, Stream, TimeText};
+use chronicle_archive::{Column, Kind, Origin, Stream, TimeText, show_text};
 
 /// Joins the streams of an archive to the tables of a target.
 ///
@@ -30,10 +30,16 @@ pub fn plan(
     options: PlanOptions,
 ) -> Result<Plan> {
     let zone_rule = zone(origin, options.assume_zone)?;
+    let known = |name: &&str| streams.iter().any(|s| s.name == *name);
+    if let Some(unknown) = options.conflicts.streams().find(|name| !known(name)) {
+        let names: Vec<&str> = streams.iter().map(|s| s.name.as_str()).collect();
+        let what = format!("--on-conflict: the archive has no stream \"{}\"", show_text(unknown));
+        return Err(Error::new(Code::Usage, what).hint(format!("it has {}", names.join(", "))));
+    }
     let mut joiner = Joiner {
         origin,
         catalog,
-        options,
+        options: options.clone(),
         zone_rule,
         problems: Vec::new(),
         added: BTreeMap::new(),
@@ -47,8 +53,8 @@ pub fn plan(
         let stated = origin.instance.as_deref().and_then(|text| Uuid::parse_str(text).ok());
         return Ok(Plan {
             streams: plans,
-            options,
             instance: options.instance.or(stated).unwrap_or(Uuid::nil()),
+            options,
             home: catalog.instance,
             same_layout: same_layout(origin, catalog),
             zone_hint: origin.time_zone.clone(),
@@ -139,6 +145,8 @@ impl Joiner<'_> {
             has_sidecar: false,
             shares_with,
             duplicates: shares_with.map(|_| self.without_table(stream)),
+            on_conflict: self.options.conflicts.of(&stream.name),
+            changed: None,
         };
         for source in 0..stream.columns.len() {
             self.column(&mut plan, table, source);
@@ -154,6 +162,8 @@ impl Joiner<'_> {
                 None => self.problems.push(format!("{}: the archive lacks the key", stream.name)),
             }
         }
+        let changed = |c: &ColumnPlan| Some(c.target) == table.changed && c.is_from_archive();
+        plan.changed = plan.columns.iter().position(changed);
         plan.references = self.references(&plan, table);
         plan.fold = plan.columns.iter().position(|c| Some(c.target) == table.fold);
         self.keep_originals(&mut plan, table);
@@ -193,6 +203,7 @@ impl Joiner<'_> {
             table_name: format!("{UNMAPPED_PREFIX}{}", stream.name),
             source: stream.clone(),
             policy: Unmapped::of(self.options.on_missing_column),
+            on_conflict: self.options.conflicts.of(&stream.name),
         }
     }
 

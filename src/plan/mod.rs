@@ -12,7 +12,7 @@ mod unplaced;
 use uuid::Uuid;
 
 use crate::catalog::{CatalogColumn, Role};
-use crate::policy::{OnUnrepresentable, PlanOptions};
+use crate::policy::{OnConflict, OnUnrepresentable, PlanOptions};
 use chronicle_archive::{Batch, Column, Stream, Value, show};
 
 pub use columns::{ColumnPlan, ColumnSource, IdRule, Ids, ReferencePlan};
@@ -85,6 +85,10 @@ pub struct TablePlan {
     pub shares_with: Option<usize>,
     /// If it is: what happens to rows with a key that the first stream has brought already.
     pub duplicates: Option<UnmappedPlan>,
+    /// What happens to rows that the target has already with other content.
+    pub on_conflict: OnConflict,
+    /// The column that says when a row was changed last, among those that are written.
+    pub changed: Option<usize>,
 }
 
 /// What happens to rows that no table takes.
@@ -98,6 +102,8 @@ pub struct UnmappedPlan {
     pub source: Stream,
     /// What happens to them.
     pub policy: Unmapped,
+    /// What happens to rows that are stored already with other content.
+    pub on_conflict: OnConflict,
 }
 
 impl UnmappedPlan {

@@ -37,6 +37,7 @@ pub(crate) fn table(stream: &str, role: &str, columns: Vec<CatalogColumn>) -> Ca
         stream: stream.into(),
         role: Role(role.into()),
         time: None,
+        changed: None,
         adoptable: false,
         fold: columns.iter().position(|c| c.ty == ColumnType::Jsonb),
         columns,

@@ -268,6 +268,7 @@ impl PgCatalog {
             stream: stream.name.clone(),
             role: stream.role.clone(),
             time: stream.time().and_then(|n| find(&n.to_owned())),
+            changed: find(&stream.changed().to_owned()),
             adoptable: stream.is_adoptable(),
             key: stream.key.iter().filter_map(find).collect(),
             references: Vec::new(),

@@ -28,10 +28,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use self::value::{parse, tagged_value, value_of};
-use crate::error::{Code, Error};
 use crate::identity::show_id;
 use crate::layout::LayoutStream;
-use chronicle_archive::{Column, Kind, Stream, TimeText, show_text};
+use chronicle_archive::{Column, Kind, Stream, TimeText};
 
 pub use fingerprint::Fingerprint;
 pub use restore::{Recipe, Restorer, UnmappedStream, unmapped};
@@ -79,18 +78,18 @@ pub fn joined(stored: &str, arriving: &str) -> Result<Option<String>, String> {
     Ok((all.len() > before).then(|| SidecarValues::of(all).text()))
 }
 
-/// The error of a row for which another original is stored already.
-pub fn conflicting_original(table: &str, key: &str, column: &str) -> Error {
-    Error::new(
-        Code::Conflict,
-        format!(
-            "{table}: row with key {}: the target has this row already, with another original of \
-             \"{}\" in the sidecar table",
-            show_text(key),
-            show_text(column)
-        ),
-    )
-    .hint("import into an empty database")
+/// The stored entry of an existing row with what arrives in place of what it has.
+pub fn replaced(stored: &str, arriving: &str) -> String {
+    let mut all = parse(stored.as_bytes());
+    all.extend(parse(arriving.as_bytes()));
+    SidecarValues::of(all).text()
+}
+
+/// An entry without some names; None if that is all.
+pub fn without(entry: &str, names: &[String]) -> Option<String> {
+    let mut stored = parse(entry.as_bytes());
+    stored.retain(|name, _| !names.contains(name));
+    (!stored.is_empty()).then(|| SidecarValues::of(stored).text())
 }
 
 /// The name under which the UUID of a row without an id is stored where ids are numbers.

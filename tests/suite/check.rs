@@ -197,7 +197,7 @@ fn all_problems_are_counted_with_their_first_keys() {
 }
 
 #[test]
-fn a_duplicate_claude_session_id_is_found_in_both_backends() {
+fn a_session_that_differs_is_found_under_any_id() {
     let folder = workdir("check_doubled");
     let archive = archive(&file(folder.path(), "source.db", GOOD));
     let there = GOOD
@@ -209,13 +209,21 @@ fn a_duplicate_claude_session_id_is_found_in_both_backends() {
     let url = postgres.url();
     run(&["import", "--strict", "--trust-zone", text(&self::archive(&sqlite)), "--to", &url])
         .success();
+    let other = GOOD.replace("'/p'", "'/q'");
+    assert_ne!(other, GOOD);
+    let other = self::archive(&file(folder.path(), "other.db", &other));
     for to in [text(&sqlite), &url] {
-        let (said, code) = check(&[text(&archive), "--to", to]);
+        let (said, code) = check(&[text(&other), "--to", to]);
         assert_eq!(code, 11, "{said}");
         let reason = said["problems"][0]["reason"].as_str().unwrap();
-        assert!(reason.contains("claude_session_id"), "{said}");
-        assert_eq!(said["problems"][0]["samples"], json!(["0000000a-0000-4000-8000-000000000001"]));
-        run(&["import", "--strict", "--trust-zone", text(&archive), "--to", to]).fails_with(11);
+        assert!(reason.contains("\"project_path\""), "{said}");
+        run(&["import", "--strict", "--trust-zone", text(&other), "--to", to]).fails_with(11);
+        // the same session, but for its id, is the one that is there
+        let (said, code) = check(&[text(&archive), "--to", to]);
+        assert_eq!(code, 0, "{said}");
+        run(&["import", "--strict", "--trust-zone", text(&archive), "--to", to])
+            .success()
+            .stdout_has("1 found under another key");
     }
 }
 

@@ -9,6 +9,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{CopyInSink, Statement};
 
 use super::PgTarget;
+use super::conflict::{KEPT, decisions};
 use super::loading::{PgLoading, no_table};
 use crate::catalog::ColumnType;
 use crate::error::{Code, Error, Result};
@@ -76,6 +77,8 @@ impl PgLoading {
             && matches!(plan.options.orphans, Some(OnOrphans::Skip | OnOrphans::Adopt));
         let direct = empty || skips(Step::Conflicts);
         let direct = direct && !casts && !checks && !takes_back && !must_wait;
+        // what it refers to may have another key in the target
+        let direct = direct && self.conflicts.is_empty() && !self.may_be_renamed(stream).await?;
         let staging = match direct {
             true => None,
             false => Some(self.db.stage(number, stream).await?),
@@ -89,7 +92,40 @@ impl PgLoading {
             self.db.connection.failed(Code::Target, format!("cannot write {}", table.name), e)
         })?;
         let sums = RowSketch::new(types.clone(), stream.key.clone());
-        Ok(StreamLoad { stream: number, staging, waits, merged: false, copy, types, rows: 0, sums })
+        Ok(StreamLoad {
+            stream: number,
+            staging,
+            waits,
+            merged: false,
+            copy,
+            types,
+            rows: 0,
+            kept: 0,
+            updates: 0,
+            sums,
+        })
+    }
+
+    /// Whether rows of a stream may refer to existing rows that have another key in the archive.
+    async fn may_be_renamed(&self, stream: &TablePlan) -> Result<bool> {
+        for reference in &stream.references {
+            let mut loads = self.done.iter();
+            let goes_into = |load: &StreamLoad| {
+                let into = self.plan.streams.get(load.stream).and_then(|s| s.table());
+                into.is_some_and(|into| into.table == reference.table)
+            };
+            let is_known =
+                loads.any(|load| goes_into(load) && (load.merged || load.staging.is_none()));
+            let parent = &self.db.catalog.tables[reference.table].name;
+            let may = match is_known {
+                true => self.known_as.contains(&reference.table),
+                false => reference.table != stream.table && !self.db.is_empty(parent).await?,
+            };
+            if may {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether rows of a stream may refer to rows that are not yet in their table when its own end: to
@@ -168,6 +204,10 @@ pub(super) struct StreamLoad {
     pub(super) copy: Statement,
     pub(super) types: Vec<ColumnType>,
     pub(super) rows: u64,
+    /// Those of the rows that are not loaded, since the target's own stay.
+    pub(super) kept: u64,
+    /// Those that existing rows get the values of.
+    pub(super) updates: u64,
     /// The sums of the rows that were sent and not taken back.
     pub(super) sums: RowSketch,
 }
@@ -176,6 +216,18 @@ impl StreamLoad {
     /// The table that holds the rows of this stream.
     pub(super) fn place(&self, found: &PgCatalog, table: &str) -> String {
         self.staging.clone().unwrap_or_else(|| found.full_name(table))
+    }
+
+    /// SQL that leaves out the staged rows which are not loaded, since the target's own stay.
+    pub(super) fn but_kept(&self, alias: &str) -> String {
+        if self.kept == 0 {
+            return String::new();
+        }
+        format!(
+            " WHERE NOT EXISTS (SELECT 1 FROM {} d WHERE d.staged = {alias}.ctid \
+             AND d.decision = '{KEPT}')",
+            decisions(self.stream)
+        )
     }
 }
 

@@ -62,15 +62,29 @@ impl Key {
 
     /// SQL for the columns, by which rows with the same key are grouped.
     pub(super) fn grouped(&self, rows: Alias<'_>) -> String {
-        self.columns.iter().map(|c| c.value(rows)).collect::<Vec<_>>().join(", ")
+        self.values(rows).join(", ")
+    }
+
+    /// The names of its columns, as SQL writes them.
+    pub(super) fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// SQL for its columns, with their own types.
+    pub(super) fn values(&self, rows: Alias<'_>) -> Vec<String> {
+        self.columns.iter().map(|c| c.value(rows)).collect()
     }
 
     /// SQL that is true if two rows have the same key, as the type and collation of each column say.
     pub(super) fn same(&self, one: Alias<'_>, other: Alias<'_>) -> String {
-        let same = |column: &KeyColumn| {
-            let (one, other) = (column.value(one), column.value(other));
+        self.equal(&self.values(one), &self.values(other))
+    }
+
+    /// The same of two lists of values, with the types of its columns.
+    pub(super) fn equal(&self, one: &[String], other: &[String]) -> String {
+        let same = |((column, one), other): ((&KeyColumn, &String), &String)| {
             match &column.cast {
-                Some(ty) => same_as_type(&one, &other, ty),
+                Some(ty) => same_as_type(one, other, ty),
                 // arrays with NULL are equal, and can be hashed, unlike IS NOT DISTINCT FROM
                 None if column.nullable => format!("ARRAY[{one}] = ARRAY[{other}]"),
                 None => format!("{one} = {other}"),
@@ -78,7 +92,10 @@ impl Key {
         };
         match self.columns.is_empty() {
             true => "false".into(),
-            false => self.columns.iter().map(same).collect::<Vec<_>>().join(" AND "),
+            false => {
+                let pairs = self.columns.iter().zip(one).zip(other).map(same);
+                pairs.collect::<Vec<_>>().join(" AND ")
+            }
         }
     }
 }

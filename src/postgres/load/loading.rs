@@ -1,10 +1,10 @@
 //! The transaction in which rows come into Postgres, from the first batch to the commit: every stream in its turn,
 //! then whatever had to wait for all rows.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use uuid::Uuid;
 
 use super::PgTarget;
 use super::copy::StreamLoad;
@@ -12,12 +12,14 @@ use super::indexes::Index;
 use super::judge::Judgements;
 use super::merge::{Merge, merge};
 use super::sidecar::SidecarCopy;
+use crate::catalog::Catalog;
 use crate::error::{Code, Error, Result};
 use crate::load::{
-    ExistingKey, ExistingKeys, ImportStats, KeysOf, Loading, Problems, Rejected, Rows, StreamStats,
-    Verdict,
+    ConflictList, ExistingKeys, ImportStats, Loading, Problems, Rejected, Rows, StreamStats,
+    Target, Verdict,
 };
 use crate::plan::{Plan, TablePlan};
+use crate::postgres::catalog::PgCatalog;
 use crate::source::Orphans;
 use chronicle_archive::Value;
 
@@ -37,6 +39,11 @@ pub(super) struct PgLoading {
     pub(super) orphans: Vec<Orphans>,
     /// What the server has said of values.
     pub(super) judged: Judgements,
+    /// The tables that have rows under another key than the archive.
+    pub(super) known_as: BTreeSet<usize>,
+    /// The rows that another row is in the way of, and nothing settles it: with any, nothing goes into a
+    /// table any more.
+    pub(super) conflicts: ConflictList,
     /// The bytes of the tables before, if the server told.
     bytes: Option<u64>,
 }
@@ -66,6 +73,8 @@ impl PgLoading {
             done: Vec::new(),
             orphans: Vec::new(),
             judged: Judgements::default(),
+            known_as: BTreeSet::new(),
+            conflicts: ConflictList::default(),
             bytes,
             plan,
         }
@@ -167,18 +176,23 @@ impl PgLoading {
     /// finds for a check what would be refused, and verifies the result.
     async fn finish_loads(&mut self, loads: &[usize]) -> Result<()> {
         let plan = Arc::clone(&self.plan);
+        self.meet_existing(&plan, loads).await?;
         self.apply_orphan_policy(loads).await?;
-        let inserted = match self.rehearses() {
-            false => merge(&self.merges(&plan, loads)?).await?,
-            true => self.rehearse(&plan, loads).await?,
+        for load in loads {
+            self.decide(&plan, *load).await?;
+        }
+        let merges = !self.rehearses() && self.conflicts.is_empty();
+        let merged = match merges {
+            true => merge(&self.merges(&plan, loads)?).await?,
+            false => self.rehearse(&plan, loads).await?,
         };
-        for (load, inserted) in loads.iter().copied().zip(inserted) {
-            let merged = !self.rehearses();
+        for (load, (inserted, updated)) in loads.iter().copied().zip(merged) {
             let done = &mut self.done[load];
-            done.merged = merged;
+            done.merged = merges;
             let stats = &mut self.loaded[done.stream];
             stats.inserted_rows += inserted;
-            stats.skipped_rows += done.rows - inserted;
+            stats.updated_rows += updated;
+            stats.skipped_rows += done.rows.saturating_sub(inserted + updated + done.kept);
             let done = &self.done[load];
             self.db.verify_load(PgLoading::table_plan(&plan, done.stream)?, done).await?;
         }
@@ -191,7 +205,8 @@ impl PgLoading {
             let stream = PgLoading::table_plan(plan, load.stream)?;
             let (table, key) = (&self.db.catalog.tables[stream.table], self.db.key(stream));
             let staging = load.staging.as_deref().ok_or_else(no_table)?;
-            Ok(Merge { loading: self, stream, table, staging, key })
+            let (number, updates) = (load.stream, load.updates);
+            Ok(Merge { loading: self, number, stream, table, staging, updates, key })
         };
         loads.iter().map(merge).collect()
     }
@@ -204,8 +219,10 @@ impl PgLoading {
         if !waiting.is_empty() {
             self.finish_loads(&waiting).await?;
         }
-        self.check_foreign_keys().await?;
-        if !self.rehearses() {
+        if self.conflicts.is_empty() {
+            self.check_foreign_keys().await?;
+        }
+        if !self.rehearses() && self.conflicts.is_empty() {
             self.finish_tables().await?;
         }
         self.count_whole_rows();
@@ -214,19 +231,42 @@ impl PgLoading {
             Mode::Rehearse(problems) => problems.all(),
         };
         let (streams, orphans) = (self.loaded.clone(), self.orphans.clone());
-        Ok(ImportStats { streams, orphans, problems, notices: self.db.notices.clone() })
+        let (conflicts, notices) = (self.conflicts.all(), self.db.notices.clone());
+        Ok(ImportStats { streams, orphans, conflicts, problems, notices })
     }
 
     /// Does for all tables what had to wait for their rows, and undoes what kept them from acting.
     async fn finish_tables(&mut self) -> Result<()> {
         self.check_direct().await?;
         self.store_entries().await?;
+        if !self.conflicts.is_empty() {
+            return Ok(());
+        }
         self.db.restore_triggers().await?;
         let indexes = match &mut self.mode {
             Mode::Load { indexes, .. } => std::mem::take(indexes),
             Mode::Rehearse(_) => Vec::new(),
         };
         self.db.rebuild_indexes(&indexes).await
+    }
+
+    /// The target with what was loaded, without what was noted about it.
+    async fn go_on_now(self) -> Result<PgTarget> {
+        const WHAT: &str = "cannot go on to the next archive";
+        let mut db = self.db;
+        let sql = "SELECT pg_catalog.quote_ident(relname) FROM pg_catalog.pg_class \
+                    WHERE relnamespace = pg_catalog.pg_my_temp_schema() AND relkind = 'r' \
+                      AND relname LIKE 'chronicle\\_dump\\_%'";
+        for name in db.connection.read(Code::Target, WHAT, sql, |row| row.text()).await? {
+            db.run(WHAT, &format!("DROP TABLE pg_temp.{name}")).await?;
+        }
+        // an archive may have added columns
+        let (schema, forced) = (db.found.schema.clone(), db.forced.clone());
+        db.found = PgCatalog::read(&db.connection, Some(&schema), forced.as_ref()).await?;
+        db.catalog = Catalog { instance: db.catalog.instance, ..db.found.describe() };
+        db.notices.clear();
+        db.rules.clear();
+        Ok(db)
     }
 
     async fn commit_now(self) -> Result<()> {
@@ -242,25 +282,11 @@ impl PgLoading {
     }
 }
 
-impl ExistingKeys for PgLoading {
-    fn existing_keys<'a>(
-        &'a mut self,
-        ids: &'a KeysOf,
-        after: Option<i64>,
-    ) -> BoxFuture<'a, Result<Vec<ExistingKey>>> {
-        self.db.existing_keys(ids, after)
-    }
-
-    fn existing_uuid_spellings<'a>(
-        &'a mut self,
-        table: usize,
-        origin: Option<&'a str>,
-    ) -> BoxFuture<'a, Result<Vec<(String, Uuid)>>> {
-        self.db.existing_uuid_spellings(table, origin)
-    }
-}
-
 impl Loading for PgLoading {
+    fn keys(&mut self) -> &mut dyn ExistingKeys {
+        &mut self.db
+    }
+
     fn judged_columns(&self, stream: usize) -> Vec<usize> {
         let table = self.plan.streams.get(stream).and_then(|s| s.table());
         table.map_or_else(Vec::new, |table| self.columns_to_judge(table))
@@ -280,6 +306,10 @@ impl Loading for PgLoading {
 
     fn finalize(&mut self) -> BoxFuture<'_, Result<ImportStats>> {
         Box::pin(self.finalize_now())
+    }
+
+    fn go_on(self: Box<Self>) -> BoxFuture<'static, Result<Box<dyn Target>>> {
+        Box::pin(async move { Ok(Box::new(self.go_on_now().await?) as Box<dyn Target>) })
     }
 
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<()>> {

@@ -1,4 +1,4 @@
-//! Bringing staged rows into their tables: equal rows are skipped, different ones refused with key and column.
+//! Bringing staged rows into their tables: equal ones are there already, others are new or replace what is there.
 
 use tokio_postgres::error::SqlState;
 
@@ -18,29 +18,33 @@ use chronicle_archive::show_text;
 pub(super) const STORED: Alias<'_> = Alias::Stored("t");
 pub(super) const STAGED: Alias<'_> = Alias::Staged("s");
 
-/// Bringing what was staged for one table into it: equal rows are skipped, different ones refused.
+/// Bringing what was staged for one table into it.
 pub(super) struct Merge<'a> {
     pub(super) loading: &'a PgLoading,
+    /// The number of the stream.
+    pub(super) number: usize,
     pub(super) stream: &'a TablePlan,
     pub(super) table: &'a CatalogTable,
     /// The staging table's full name.
     pub(super) staging: &'a str,
+    /// How many existing rows get the values of staged ones.
+    pub(super) updates: u64,
     pub(super) key: Key,
 }
 
-/// Moves everything over; returns for each the number of new rows. The rows of all tables
-/// go in by one statement: the server checks their references when it ends, so tables may refer to
-/// themselves and to each other, whether or not a constraint can be deferred.
-pub(super) async fn merge(merges: &[Merge<'_>]) -> Result<Vec<u64>> {
-    for merge in merges {
-        merge.refuse_duplicates().await?;
-        merge.refuse_different().await?;
-    }
+/// Moves everything over; returns for each the numbers of new and of updated rows. The new rows of all
+/// tables go in by one statement: the server checks their references when it ends, so tables may refer
+/// to themselves and to each other, whether or not a constraint can be deferred.
+pub(super) async fn merge(merges: &[Merge<'_>]) -> Result<Vec<(u64, u64)>> {
     let inserted = match merges {
         [one] => vec![one.insert(&one.full()).await?],
         several => insert_together(several).await?,
     };
-    Ok(inserted)
+    let mut done = Vec::new();
+    for (merge, inserted) in merges.iter().zip(inserted) {
+        done.push((inserted, merge.update().await?));
+    }
+    Ok(done)
 }
 
 /// Moves the new rows of several tables over.
@@ -84,7 +88,7 @@ impl Merge<'_> {
         self.db().found.full_name(&self.table.name)
     }
 
-    fn name(&self, column: usize) -> String {
+    pub(super) fn name(&self, column: usize) -> String {
         quoted(&self.table.columns[self.stream.columns[column].target].physical)
     }
 
@@ -97,7 +101,7 @@ impl Merge<'_> {
         self.db().connection.read(Code::Target, &what, sql, read).await
     }
 
-    fn conflict(&self, key: &str, what: &str) -> Error {
+    fn taken(&self, key: &str, what: &str) -> Error {
         Error::new(
             Code::Conflict,
             format!("{}: row with key {}: {what}", self.table.name, show_text(key)),
@@ -116,16 +120,6 @@ impl Merge<'_> {
         )
     }
 
-    async fn refuse_duplicates(&self) -> Result<()> {
-        let sql = format!("{} LIMIT 1", self.duplicates_sql());
-        match self.read(&sql, |row| row.optional()).await?.into_iter().next() {
-            None => Ok(()),
-            Some(key) => {
-                Err(self.conflict(&key.unwrap_or_default(), "the archive contains it twice"))
-            }
-        }
-    }
-
     /// For every column outside the key, SQL that is true if the two rows differ in it.
     pub(super) fn differences(&self) -> Vec<(&ColumnPlan, String)> {
         (self.stream.columns.iter().enumerate())
@@ -134,38 +128,12 @@ impl Merge<'_> {
             .collect()
     }
 
-    async fn refuse_different(&self) -> Result<()> {
-        let (mut first, mut any) = (Vec::new(), Vec::new());
-        for (column, differs) in self.differences() {
-            first.push(format!("WHEN {differs} THEN {}", literal(&column.name)));
-            any.push(differs);
-        }
-        // where all columns are key columns, rows with the same key are the same
-        if any.is_empty() {
-            return Ok(());
-        }
-        let sql = format!(
-            "SELECT {}, CASE {} END, count(*) OVER () FROM {} s JOIN {} t ON {} WHERE {} LIMIT 1",
-            self.key.text("s"),
-            first.join(" "),
-            self.staging,
-            self.full(),
-            self.key.same(STORED, STAGED),
-            any.join(" OR ")
-        );
-        let read = self
-            .read(&sql, |row| Ok((row.optional()?.unwrap_or_default(), row.text()?, row.text()?)));
-        let Some((key, column, rows)) = read.await?.into_iter().next() else { return Ok(()) };
-        let what = format!(
-            "the target has this row already, with another value in \"{column}\" (rows that \
-             differ: {rows})"
-        );
-        Err(self.conflict(&key, &what))
-    }
-
     /// SQL that is true if a column of the two rows is not the same.
     fn differs(&self, column: usize, ty: &ColumnType) -> String {
         let name = self.name(column);
+        if self.loading.rehearses() && self.is_added(&self.stream.columns[column]) {
+            return format!("s.{name} IS NOT NULL");
+        }
         match ty {
             // no equality of their own, or one that is too lenient: their texts decide
             ColumnType::Cast(_) => format!("t.{name}::text IS DISTINCT FROM s.{name}"),
@@ -206,8 +174,13 @@ impl Merge<'_> {
                  INSERT INTO {STAGED_DEFAULTS} SELECT * FROM new"
             );
         }
+        self.write(&sql).await
+    }
+
+    /// Writes rows; the number of those written. Where the server refuses one, the error says which.
+    pub(super) async fn write(&self, sql: &str) -> Result<u64> {
         self.db().run("cannot set a savepoint", "SAVEPOINT merge").await?;
-        match self.db().connection.client.execute_typed(&sql, &[]).await {
+        match self.db().connection.client.execute_typed(sql, &[]).await {
             Ok(rows) => Ok(rows),
             Err(e) => Err(self.explain(e).await),
         }
@@ -286,7 +259,7 @@ impl Merge<'_> {
                     columns.join(", "),
                     show_text(other)
                 );
-                return Some(self.conflict(own, &what));
+                return Some(self.taken(own, &what));
             }
         }
         None

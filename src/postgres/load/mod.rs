@@ -2,6 +2,7 @@
 //! table, or through a staging table where rows exist already.
 
 mod columns;
+mod conflict;
 mod copy;
 mod disk;
 mod existing_keys;
@@ -172,6 +173,10 @@ impl ExistingKeys for PgTarget {
 }
 
 impl Target for PgTarget {
+    fn keys(&mut self) -> &mut dyn ExistingKeys {
+        self
+    }
+
     fn catalog(&self) -> &Catalog {
         &self.catalog
     }

@@ -4,16 +4,17 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use uuid::Uuid;
 
 use super::PgTarget;
+use super::conflict::{UPDATED, decisions};
 use super::copy::type_name;
+use super::keys::Alias;
 use super::loading::{Mode, PgLoading};
-use super::merge::{Merge, STAGED, STORED};
+use super::merge::{Merge, STAGED};
 use crate::cancel::Cancel;
 use crate::catalog::{Catalog, ColumnType};
 use crate::error::{Code, Error, Result};
-use crate::load::{ExistingKey, ExistingKeys, KeysOf, Loading, Problem, Problems, Target};
+use crate::load::{ExistingKeys, Loading, Problem, Problems, Target};
 use crate::plan::{ColumnPlan, Plan};
 use crate::postgres::catalog::TableCheck;
 use crate::postgres::{literal, quoted};
@@ -42,25 +43,11 @@ impl PgRehearsal {
     }
 }
 
-impl ExistingKeys for PgRehearsal {
-    fn existing_keys<'a>(
-        &'a mut self,
-        ids: &'a KeysOf,
-        after: Option<i64>,
-    ) -> BoxFuture<'a, Result<Vec<ExistingKey>>> {
-        self.0.existing_keys(ids, after)
-    }
-
-    fn existing_uuid_spellings<'a>(
-        &'a mut self,
-        table: usize,
-        origin: Option<&'a str>,
-    ) -> BoxFuture<'a, Result<Vec<(String, Uuid)>>> {
-        self.0.existing_uuid_spellings(table, origin)
-    }
-}
-
 impl Target for PgRehearsal {
+    fn keys(&mut self) -> &mut dyn ExistingKeys {
+        self.0.keys()
+    }
+
     fn catalog(&self) -> &Catalog {
         self.0.catalog()
     }
@@ -88,14 +75,23 @@ impl Target for PgRehearsal {
 }
 
 impl PgLoading {
-    /// Notes what a merge of staged streams would refuse; returns the rows of each.
-    pub(super) async fn rehearse(&mut self, plan: &Plan, loads: &[usize]) -> Result<Vec<u64>> {
+    /// Notes what a merge of staged streams would refuse; returns the new and the updated rows of each.
+    pub(super) async fn rehearse(
+        &mut self,
+        plan: &Plan,
+        loads: &[usize],
+    ) -> Result<Vec<(u64, u64)>> {
+        let mut counts = Vec::new();
         for load in loads {
             let (mut found, mut unchecked) = (Vec::new(), Vec::new());
             for merge in self.merges(plan, &[*load])? {
+                counts.push(merge.counts().await?);
+                let stream = &merge.stream.stream;
                 let clean = match &self.mode {
-                    Mode::Load { .. } => true,
-                    Mode::Rehearse(problems) => !problems.has(&merge.stream.stream),
+                    Mode::Load { .. } => continue,
+                    Mode::Rehearse(problems) => {
+                        !problems.has(stream) && !self.conflicts.has(stream)
+                    }
                 };
                 let (problems, not_tried) = merge.problems(clean).await?;
                 found.extend(problems);
@@ -106,7 +102,7 @@ impl PgLoading {
                 found.into_iter().for_each(|problem| problems.push(problem));
             }
         }
-        Ok(loads.iter().map(|load| self.done[*load].rows).collect())
+        Ok(counts)
     }
 }
 
@@ -114,29 +110,20 @@ impl Merge<'_> {
     /// Everything that a merge would refuse. Of rows that are `clean` so far the server is asked, too; of
     /// others it is told what it was not asked.
     async fn problems(&self, clean: bool) -> Result<(Vec<Problem>, Option<String>)> {
-        let (mut found, key) = (Vec::new(), self.key.text("s"));
-        let mut queries = vec![(self.duplicates_sql(), "the archive contains it twice".to_owned())];
-        let differs: Vec<String> = (self.differences().into_iter())
-            .filter(|(column, _)| !self.is_added(column))
-            .map(|(_, differs)| differs)
-            .collect();
-        if !differs.is_empty() {
-            let sql = format!(
-                "SELECT {key}, count(*) OVER () FROM {} s JOIN {} t ON {} WHERE {}",
-                self.staging,
-                self.full(),
-                self.key.same(STORED, STAGED),
-                differs.join(" OR ")
-            );
-            queries.push((sql, "the target has this row already, with other content".into()));
-        }
+        let (mut found, mut queries, key) = (Vec::new(), Vec::new(), self.key.text("s"));
         let (foreseen, others): (Vec<Unique>, Vec<Unique>) =
             self.unique().await?.into_iter().partition(|u| u.foreseen);
         for Unique { columns, .. } in foreseen {
             for stored in [true, false] {
                 let select = format!("{key}, count(*) OVER ()");
                 let reason = format!("its {} belongs to another row already", columns.join(", "));
-                queries.push((self.clashes_sql(&columns, stored, &select), reason));
+                let written = format!(
+                    "{} AND NOT EXISTS (SELECT 1 FROM {} d WHERE d.staged = s.ctid \
+                     AND d.decision <> '{UPDATED}')",
+                    self.clashes_sql(&columns, stored, &select),
+                    decisions(self.number)
+                );
+                queries.push((written, reason));
             }
         }
         for (sql, reason) in queries {
@@ -248,7 +235,21 @@ impl Merge<'_> {
         columns.iter().any(|name| self.db().cast_of(self.stream, name).is_some())
     }
 
-    fn is_added(&self, column: &ColumnPlan) -> bool {
+    /// The rows that would be new and those that would be updated.
+    async fn counts(&self) -> Result<(u64, u64)> {
+        let sql = format!(
+            "SELECT (SELECT count(*) FROM {} s WHERE NOT EXISTS (SELECT 1 FROM {} o WHERE {})), \
+                    (SELECT count(*) FROM {} WHERE decision = '{UPDATED}')",
+            self.staging,
+            self.full(),
+            self.key.same(Alias::Stored("o"), STAGED),
+            decisions(self.number)
+        );
+        let read = self.read(&sql, |row| Ok((row.parsed()?, row.parsed()?)));
+        Ok(read.await?.into_iter().next().unwrap_or_default())
+    }
+
+    pub(super) fn is_added(&self, column: &ColumnPlan) -> bool {
         self.stream.added.iter().any(|a| a.name == column.name)
     }
 

@@ -7,17 +7,18 @@ use futures::pin_mut;
 use tokio_postgres::Statement;
 
 use super::PgTarget;
+use super::conflict::REPLACED;
 use super::copy::{MESSAGE, send_parts};
 use super::loading::{Mode, PgLoading};
 use crate::catalog::ColumnType;
 use crate::error::{Code, Result};
-use crate::load::{Rejected, Rows};
+use crate::load::{Cause, Conflict, Rejected, Rows, SAMPLES};
 use crate::plan::{Plan, StreamPlan, TablePlan};
-use crate::policy::OnUnrepresentable;
+use crate::policy::{OnConflict, OnUnrepresentable};
 use crate::postgres::own_tables::OwnTables;
 use crate::postgres::source::time_text;
 use crate::postgres::{copy_codec, literal, quoted};
-use crate::sidecar::{DEFAULT, SidecarEntry, conflicting_original, in_ascii};
+use crate::sidecar::{DEFAULT, SidecarEntry, in_ascii};
 use chronicle_archive::{Batch, Value};
 
 /// Where defaults that the table has put into new rows are staged.
@@ -175,29 +176,26 @@ impl PgLoading {
         self.db.run("cannot note what defaults have put into the rows", &sql).await
     }
 
-    /// Brings staged entries into the sidecar table. Rows without a table that exist already stay unchanged, as in a
-    /// table.
+    /// Brings staged entries into the sidecar table, in place of those of rows that have new values. Rows
+    /// without a table that exist already stay unchanged, as in a table, unless the policy replaces them.
     pub(super) async fn store_entries(&mut self) -> Result<()> {
         const WHAT: &str = "cannot store the entries of rows";
+        self.forget_replaced().await?;
         let Some(SidecarCopy { tables, .. }) = self.sidecar() else { return Ok(()) };
         let own = tables.clone();
         self.count_new_whole_rows(&own).await?;
-        let sql = format!(
-            "SELECT s.table_name, s.key, n.key FROM {STAGED_ENTRIES} s \
-               JOIN {} r ON {} AND r.table_name = s.table_name AND r.key = s.key \
-              CROSS JOIN LATERAL jsonb_each(s.entry::jsonb) n \
-               JOIN LATERAL jsonb_each(r.entry::jsonb) o ON o.key = n.key \
-              WHERE o.value <> n.value LIMIT 1",
-            own.sidecar,
-            own.of_schema("r")
-        );
-        let read = self
-            .db
-            .connection
-            .read(Code::Target, WHAT, &sql, |row| Ok((row.text()?, row.text()?, row.text()?)));
-        if let Some((table, key, column)) = read.await?.first() {
-            return Err(conflicting_original(table, key, column));
-        }
+        self.refuse_other_originals(&own).await?;
+        let names =
+            |names: Vec<&str>| names.into_iter().map(literal).collect::<Vec<_>>().join(", ");
+        let kept = self.tables_with(OnConflict::Skip);
+        let joined = match kept.is_empty() {
+            true => "(r.entry::jsonb || excluded.entry::jsonb)::text".to_owned(),
+            false => format!(
+                "CASE WHEN r.table_name IN ({}) THEN (excluded.entry::jsonb || r.entry::jsonb)::text \
+                 ELSE (r.entry::jsonb || excluded.entry::jsonb)::text END",
+                names(kept)
+            ),
+        };
         let sql = format!(
             "INSERT INTO {} AS r \
              SELECT {}, table_name, key, \
@@ -206,13 +204,75 @@ impl PgLoading {
                        FROM {STAGED_ENTRIES}) e \
                FULL JOIN (SELECT * FROM {STAGED_DEFAULTS} WHERE entry IS NOT NULL) d \
               USING (table_name, key) \
-             ON CONFLICT (schema_name, table_name, key) \
-             DO UPDATE SET entry = (r.entry::jsonb || excluded.entry::jsonb)::text \
+             ON CONFLICT (schema_name, table_name, key) DO UPDATE SET entry = {joined} \
               WHERE NOT r.entry::jsonb @> excluded.entry::jsonb",
             own.sidecar,
             own.schema_name()
         );
         self.db.run(WHAT, &sql).await
+    }
+
+    /// Deletes the entries of rows that have new values: those belong to the old ones.
+    async fn forget_replaced(&self) -> Result<()> {
+        if self.loaded.iter().all(|loaded| loaded.updated_rows == 0) {
+            return Ok(());
+        }
+        let Some(own) = self.db.own_tables().await? else { return Ok(()) };
+        let sql = format!(
+            "DELETE FROM {} r USING {REPLACED} p WHERE {} AND r.table_name = p.table_name \
+             AND r.key = p.key",
+            own.sidecar,
+            own.of_schema("r")
+        );
+        self.db.run("cannot delete the entries of old values", &sql).await
+    }
+
+    /// The names under which the sidecar table has the streams with one choice about conflicts.
+    fn tables_with(&self, choice: OnConflict) -> Vec<&str> {
+        let mut names = Vec::new();
+        for stream in &self.plan.streams {
+            if let Some(table) = stream.table().filter(|t| t.on_conflict == choice) {
+                names.push(table.table_name.as_str());
+            }
+            if let Some(whole) = stream.unmapped().filter(|u| u.on_conflict == choice) {
+                names.push(whole.table_name.as_str());
+            }
+        }
+        names
+    }
+
+    /// Finds the entries in which an original differs from the stored one, where nothing settles it.
+    async fn refuse_other_originals(&mut self, own: &OwnTables) -> Result<()> {
+        let mut names = self.tables_with(OnConflict::Fail);
+        names.extend(self.tables_with(OnConflict::Newer));
+        if names.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<String> = names.into_iter().map(literal).collect();
+        let sql = format!(
+            "SELECT s.table_name, n.key, count(*), to_json((array_agg(s.key ORDER BY s.key))[1:{SAMPLES}]) \
+               FROM {STAGED_ENTRIES} s \
+               JOIN {} r ON {} AND r.table_name = s.table_name AND r.key = s.key \
+              CROSS JOIN LATERAL jsonb_each(s.entry::jsonb) n \
+               JOIN LATERAL jsonb_each(r.entry::jsonb) o ON o.key = n.key \
+              WHERE o.value <> n.value AND s.table_name IN ({}) GROUP BY 1, 2 ORDER BY 1, 2",
+            own.sidecar,
+            own.of_schema("r"),
+            names.join(", ")
+        );
+        let read = self.db.connection.read(Code::Target, "cannot compare entries", &sql, |row| {
+            Ok((row.text()?, row.text()?, row.parsed::<u64>()?, row.texts()?))
+        });
+        for (table, column, rows, samples) in read.await? {
+            let is_it = |s: &&StreamPlan| {
+                let whole = s.unmapped().is_some_and(|whole| whole.table_name == table);
+                whole || s.table_name() == table
+            };
+            let stream = self.plan.streams.iter().find(is_it).map_or("", StreamPlan::name);
+            let (stream, cause) = (stream.to_owned(), Cause::OriginalDiffers { column });
+            self.conflicts.add(Conflict { stream, cause, rows, samples });
+        }
+        Ok(())
     }
 
     /// Counts which of the rows that were stored whole, and not loaded, are new.

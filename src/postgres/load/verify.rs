@@ -71,11 +71,11 @@ impl PgTarget {
         let full = self.found.full_name(&table.name);
         let (from, keys) = match (&load.staging, load.merged) {
             (None, _) => (format!("{full} c"), "c"),
-            (Some(staging), false) => (format!("{staging} c"), "c"),
+            (Some(staging), false) => (format!("{staging} c{}", load.but_kept("c")), "c"),
             // a key may match a row whose key is spelled differently, but equal
             (Some(staging), true) => {
                 let same = self.key(stream).same(Alias::Stored("c"), Alias::Staged("s"));
-                (format!("{full} c JOIN {staging} s ON {same}"), "s")
+                (format!("{full} c JOIN {staging} s ON {same}{}", load.but_kept("s")), "s")
             }
         };
         self.run("cannot prepare to read back", SIDE_BY_SIDE).await?;

@@ -87,6 +87,14 @@ impl Keys {
         columns.join(", ")
     }
 
+    /// SQL that is true of the row at a place whose columns are bound one after the other.
+    pub(super) fn is_at_bound(&self) -> String {
+        let same = |(name, collation): &(String, String)| {
+            format!("{} = ?{}", quoted(name), self.collated(collation))
+        };
+        self.place.columns.iter().map(same).collect::<Vec<_>>().join(" AND ")
+    }
+
     /// How many columns a place has.
     pub(super) fn place_width(&self) -> usize {
         self.place.columns.len()

@@ -4,19 +4,22 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use rusqlite::CachedStatement;
 
 use super::SqliteTarget;
+use super::conflict::{KnownAs, renamed_references};
 use super::references::ReferenceCheck;
 use super::row::{IncomingRow, Inserted, insert_sql};
 use super::sidecar::store;
 use crate::error::{Code, Error, Result};
 use crate::load::row_sketch::RowSketch;
 use crate::load::{
-    ExistingKey, ExistingKeys, ImportStats, KeysOf, Loading, Problems, Rejected, Rows, StreamStats,
+    Cause, ConflictList, ExistingKeys, ImportStats, Loading, Problems, Rejected, Rows, StreamStats,
+    Target,
 };
 use crate::plan::{Plan, TablePlan};
 use crate::policy::OnUnrepresentable;
-use crate::sqlite::failed;
+use crate::sqlite::{failed, quoted};
 
 /// A transaction that takes rows.
 pub(super) struct SqliteLoading {
@@ -27,7 +30,27 @@ pub(super) struct SqliteLoading {
     pub(super) problems: Option<Problems>,
     /// Whether our own tables exist.
     pub(super) sidecar: bool,
+    /// The rows that the target has under another key than the archive.
+    pub(super) known_as: Vec<KnownAs>,
 }
+
+/// What was done with a row.
+#[derive(Debug)]
+pub(super) enum Done {
+    /// It is new.
+    Inserted,
+    /// It existed with the same content.
+    Present,
+    /// It existed with other content, which it has no more.
+    Updated,
+    /// It existed with other content, which it keeps.
+    Kept,
+    /// The database does not take it.
+    Refused(Cause),
+}
+
+/// What was done with a row, and the text of the key that the target has for it, if that is another one.
+pub(super) type Written = (Done, Option<String>);
 
 /// What is known of one stream.
 pub(super) struct Progress {
@@ -42,6 +65,10 @@ pub(super) struct Progress {
     pub(super) places: Option<String>,
     /// SQL that notes a place there.
     pub(super) note_place: Option<String>,
+    /// Whether this table has an index.
+    pub(super) places_are_indexed: bool,
+    /// The rows that another row is in the way of, and nothing settles it.
+    pub(super) conflicts: ConflictList,
     /// The references of its rows.
     pub(super) references: Vec<ReferenceCheck>,
 }
@@ -56,6 +83,8 @@ impl Progress {
             sketch: RowSketch::new(Vec::new(), Vec::new()),
             places: None,
             note_place: None,
+            places_are_indexed: false,
+            conflicts: ConflictList::default(),
             references: Vec::new(),
         }
     }
@@ -77,45 +106,27 @@ impl SqliteLoading {
     }
 
     fn write_table(&mut self, stream: &TablePlan, rows: &Rows<'_>) -> Result<Vec<Rejected>> {
-        let (table, keys) = (&self.db.catalog.tables[stream.table], &self.db.keys[stream.table]);
-        let progress = &mut self.streams[rows.stream];
-        let mut insert = (self.db.connection.prepare_cached(&insert_sql(stream, table, keys)))
+        let table = &self.db.catalog.tables[stream.table];
+        let insert = insert_sql(stream, table, &self.db.keys[stream.table]);
+        let mut insert = (self.db.connection.prepare_cached(&insert))
             .map_err(|e| failed(Code::Target, format!("cannot write {}", table.name), e))?;
-        let (mut rejected, mut present) = (Vec::new(), Vec::new());
+        let mut written = Vec::new();
         for row in 0..rows.rows.rows() {
-            let incoming =
-                IncomingRow { connection: &self.db.connection, stream, table, keys, rows, row };
-            let known = incoming.key_is_null() && incoming.was_there_before(progress.last_rowid)?;
-            let inserted = match known {
-                true => Inserted::UniqueValueTaken,
-                false => incoming.insert(&mut insert)?,
-            };
-            let cause = match inserted {
-                Inserted::At(place) => {
-                    progress.loaded.inserted_rows += 1;
-                    progress.sketch.add(rows.rows, row);
-                    incoming.note_loaded(progress.note_place.as_deref(), &place)?;
-                    incoming.check_references(&mut progress.references, &place)?;
-                    continue;
-                }
-                Inserted::Rejected(cause) => Some(cause),
-                Inserted::UniqueValueTaken if known => None,
-                Inserted::UniqueValueTaken => incoming.compare()?,
-            };
-            match cause {
-                Some(cause) => rejected.push(Rejected { row, cause }),
-                None => {
-                    progress.loaded.skipped_rows += 1;
-                    present.push(row);
-                }
-            }
+            let (progress, known_as) = (&mut self.streams[rows.stream], &mut self.known_as);
+            written.push(self.db.write_row(stream, rows, row, &mut insert, progress, known_as)?);
         }
         drop(insert);
-        self.store_sidecar(&stream.table_name, rows, &rejected, &present)?;
-        Ok(rejected)
+        self.store_sidecar(stream, rows, &written)?;
+        let refused = written.into_iter().enumerate().filter_map(|(row, (done, _))| match done {
+            Done::Refused(cause) => Some(Rejected { row, cause }),
+            _ => None,
+        });
+        Ok(refused.collect())
     }
 
     fn finalize_now(&mut self) -> Result<ImportStats> {
+        self.repoint()
+            .map_err(|e| failed(Code::Target, "cannot point rows to existing ones", e))?;
         let (orphans, adopting) = self.settle_references()?;
         // rows created for them were never loaded, so they come after the reading back
         self.verify_load()?;
@@ -137,9 +148,26 @@ impl SqliteLoading {
         Ok(ImportStats {
             streams: self.streams.iter().map(|s| s.loaded.clone()).collect(),
             orphans,
+            conflicts: self.streams.iter().flat_map(|s| s.conflicts.all()).collect(),
             problems: self.problems.as_ref().map_or_else(Vec::new, Problems::all),
             notices,
         })
+    }
+
+    /// The target with what was loaded, without what was noted about it.
+    fn go_on_now(self) -> Result<SqliteTarget> {
+        let cannot = |e| failed(Code::Target, "cannot go on to the next archive", e);
+        let connection = &self.db.connection;
+        let sql = "SELECT name FROM temp.sqlite_schema WHERE type = 'table'";
+        let names: rusqlite::Result<Vec<String>> = connection
+            .prepare(sql)
+            .and_then(|mut found| found.query_map([], |row| row.get(0))?.collect());
+        for name in names.map_err(cannot)? {
+            let drop = format!("DROP TABLE temp.{}", quoted(&name));
+            connection.execute_batch(&drop).map_err(cannot)?;
+        }
+        connection.flush_prepared_statement_cache();
+        Ok(self.db)
     }
 
     fn commit_now(self) -> Result<()> {
@@ -160,23 +188,57 @@ impl SqliteLoading {
     }
 }
 
-impl ExistingKeys for SqliteLoading {
-    fn existing_keys<'a>(
-        &'a mut self,
-        ids: &'a KeysOf,
-        after: Option<i64>,
-    ) -> BoxFuture<'a, Result<Vec<ExistingKey>>> {
-        self.db.existing_keys(ids, after)
+impl SqliteTarget {
+    /// Writes one row into its table, unless another one is in the way and stays.
+    fn write_row(
+        &self,
+        stream: &TablePlan,
+        rows: &Rows<'_>,
+        row: usize,
+        insert: &mut CachedStatement<'_>,
+        progress: &mut Progress,
+        known_as: &mut Vec<KnownAs>,
+    ) -> Result<Written> {
+        let (table, keys) = (&self.catalog.tables[stream.table], &self.keys[stream.table]);
+        let connection = &self.connection;
+        let key_of = |table: usize| self.catalog.tables[table].key.as_slice();
+        let renamed = renamed_references(connection, stream, key_of, known_as, rows.rows, row)
+            .map_err(|e| failed(Code::Target, "cannot look for the keys of existing rows", e))?;
+        let (batch, at) = renamed.as_ref().map_or((rows.rows, row), |renamed| (renamed, 0));
+        let incoming = IncomingRow { connection, stream, table, keys, rows, row, batch, at };
+        if incoming.key_is_null() && incoming.was_there_before(progress.last_rowid)? {
+            progress.loaded.skipped_rows += 1;
+            return Ok((Done::Present, None));
+        }
+        match incoming.insert(insert)? {
+            Inserted::At(place) => {
+                progress.loaded.inserted_rows += 1;
+                progress.sketch.add(batch, at);
+                incoming.note_loaded(progress.note_place.as_deref(), &place)?;
+                incoming.check_references(&mut progress.references, &place)?;
+                Ok((Done::Inserted, None))
+            }
+            Inserted::Rejected(cause) => Ok((Done::Refused(cause), None)),
+            Inserted::UniqueValueTaken => progress.settle(&incoming, known_as),
+        }
     }
 }
 
 impl Loading for SqliteLoading {
+    fn keys(&mut self) -> &mut dyn ExistingKeys {
+        &mut self.db
+    }
+
     fn write_rows<'a>(&'a mut self, rows: &'a Rows<'a>) -> BoxFuture<'a, Result<Vec<Rejected>>> {
         Box::pin(async move { self.write(rows) })
     }
 
     fn finalize(&mut self) -> BoxFuture<'_, Result<ImportStats>> {
         Box::pin(async move { self.finalize_now() })
+    }
+
+    fn go_on(self: Box<Self>) -> BoxFuture<'static, Result<Box<dyn Target>>> {
+        Box::pin(async move { Ok(Box::new(self.go_on_now()?) as Box<dyn Target>) })
     }
 
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<()>> {

@@ -1,6 +1,7 @@
 //! A SQLite file as a target: one transaction in an existing file, or a new file that gets its
 //! name only when it is whole.
 
+mod conflict;
 mod keys;
 mod loading;
 mod references;
@@ -32,7 +33,8 @@ use crate::error::{Code, Error, Result};
 use crate::layout::Layout;
 use crate::load::row_sketch::RowSketch;
 use crate::load::{
-    ExistingKey, ExistingKeys, KeysOf, Loading, Problems, StreamStats, Target, TargetOptions,
+    ConflictList, ExistingKey, ExistingKeys, KeysOf, Loading, Problems, StreamStats, Target,
+    TargetOptions,
 };
 use crate::plan::{Plan, TablePlan};
 use crate::policy::OnOrphans;
@@ -53,6 +55,8 @@ pub struct SqliteTarget {
     /// Of every table of the catalog, what distinguishes its rows.
     keys: Vec<Keys>,
     shown: String,
+    /// Whether its transaction has begun: it holds the rows of other archives.
+    begun: bool,
     /// Of a private copy that a check writes to.
     rehearsal: Option<Rehearsal>,
 }
@@ -163,6 +167,7 @@ impl SqliteTarget {
             catalog,
             keys,
             shown: show_path(path.display()),
+            begun: false,
             rehearsal: None,
         })
     }
@@ -170,7 +175,10 @@ impl SqliteTarget {
     /// Starts the transaction, and prepares the tables for rows.
     fn begin_now(mut self, plan: Arc<Plan>) -> Result<SqliteLoading> {
         let cannot = |e| failed(Code::Target, "cannot start to write", e);
-        self.connection.execute_batch("BEGIN IMMEDIATE").map_err(cannot)?;
+        if !self.begun {
+            self.connection.execute_batch("BEGIN IMMEDIATE").map_err(cannot)?;
+            self.begun = true;
+        }
         let mut streams = Vec::new();
         for (number, stream) in plan.streams.iter().enumerate() {
             let Some(stream) = stream.table() else {
@@ -194,7 +202,7 @@ impl SqliteTarget {
             }
             problems
         });
-        Ok(SqliteLoading { db: self, plan, streams, problems, sidecar })
+        Ok(SqliteLoading { db: self, plan, streams, problems, sidecar, known_as: Vec::new() })
     }
 
     /// Prepares the loading of a stream that has a table.
@@ -236,6 +244,8 @@ impl SqliteTarget {
             ),
             note_place: places.as_ref().map(|t| format!("INSERT INTO {t} VALUES ({values})")),
             places,
+            places_are_indexed: false,
+            conflicts: ConflictList::default(),
             references: ReferenceCheck::all(number, stream, &self.catalog, keys),
         })
     }
@@ -252,6 +262,10 @@ impl ExistingKeys for SqliteTarget {
 }
 
 impl Target for SqliteTarget {
+    fn keys(&mut self) -> &mut dyn ExistingKeys {
+        self
+    }
+
     fn catalog(&self) -> &Catalog {
         &self.catalog
     }

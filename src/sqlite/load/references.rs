@@ -121,6 +121,11 @@ impl ReferenceCheck {
         connection.prepare_cached(note)?.execute(params_from_iter(values)).map(|_| ())
     }
 
+    /// The table of the rows that were noted, if any were.
+    pub(super) fn pending_rows(&self) -> Option<String> {
+        self.note.is_some().then(|| self.pending.clone())
+    }
+
     fn make_pending(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         if self.note.is_none() {
             connection.execute_batch(&self.create)?;
@@ -207,7 +212,7 @@ impl SqliteLoading {
     }
 
     /// The reference that a check is about.
-    fn reference(&self, stream: usize, check: usize) -> &Reference {
+    pub(super) fn reference(&self, stream: usize, check: usize) -> &Reference {
         let number = self.streams[stream].references[check].number;
         &self.db.catalog.tables[self.streams[stream].table].references[number]
     }

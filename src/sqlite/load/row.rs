@@ -1,18 +1,17 @@
-//! One row on its way into its table: inserted, or compared with the one that is in its way.
+//! One row on its way into its table.
 
 use rusqlite::types::{ToSqlOutput, Value as SqlValue};
 use rusqlite::{CachedStatement, Connection, ErrorCode, ToSql, ffi, params_from_iter};
 
-use super::keys::{Keys, collate};
+use super::keys::Keys;
 use super::references::ReferenceCheck;
 use crate::catalog::CatalogTable;
 use crate::error::{Code, Error, Result};
 use crate::load::bench_skip::{Step, skips};
 use crate::load::{Cause, Rows};
 use crate::plan::{TablePlan, key_of};
-use crate::sidecar::is_same;
-use crate::sqlite::{extended_code, failed, from_sqlite, quoted, to_sqlite};
-use chronicle_archive::{Value, show};
+use crate::sqlite::{extended_code, failed, quoted, to_sqlite};
+use chronicle_archive::{Batch, Value};
 
 /// A value that binds itself.
 pub(super) struct Bound<'a>(pub(super) Value<'a>);
@@ -58,16 +57,19 @@ pub(super) struct IncomingRow<'a> {
     pub(super) keys: &'a Keys,
     pub(super) rows: &'a Rows<'a>,
     pub(super) row: usize,
+    /// Its values, where references name existing rows by the keys that the target has for them.
+    pub(super) batch: &'a Batch,
+    pub(super) at: usize,
 }
 
 impl IncomingRow<'_> {
-    fn physical(&self, column: usize) -> String {
+    pub(super) fn physical(&self, column: usize) -> String {
         let target = self.stream.columns[column].target;
         quoted(&self.table.columns[target].physical)
     }
 
-    fn value(&self, column: usize) -> Value<'_> {
-        self.rows.rows.value(self.row, column)
+    pub(super) fn value(&self, column: usize) -> Value<'_> {
+        self.batch.value(self.at, column)
     }
 
     /// The key of the row in the archive.
@@ -95,7 +97,7 @@ impl IncomingRow<'_> {
             .map_err(|e| self.failed(e))
     }
 
-    fn failed(&self, cause: rusqlite::Error) -> Error {
+    pub(super) fn failed(&self, cause: rusqlite::Error) -> Error {
         failed(Code::Target, format!("{}: cannot be written", self.described()), cause)
     }
 
@@ -117,7 +119,7 @@ impl IncomingRow<'_> {
 
     /// The columns that an error of SQLite is about: it says a column, an expression, or the name of a
     /// constraint.
-    fn columns_of(&self, e: &rusqlite::Error) -> Vec<String> {
+    pub(super) fn columns_of(&self, e: &rusqlite::Error) -> Vec<String> {
         let said = e.to_string();
         let named =
             self.keys.named_checks.iter().find(|(name, _)| said.ends_with(&format!(": {name}")));
@@ -180,77 +182,7 @@ impl IncomingRow<'_> {
             .map_err(|e| self.failed(e))
     }
 
-    /// Compares the row with the one that is in its way: none if it is equal in every column. SQLite
-    /// says whose key is equal; all values have to be so to the byte.
-    pub(super) fn compare(&self) -> Result<Option<Cause>> {
-        let columns: Vec<String> =
-            (0..self.stream.columns.len()).map(|n| self.physical(n)).collect();
-        let sql = format!(
-            "SELECT {} FROM {} WHERE {}",
-            columns.join(", "),
-            quoted(&self.table.name),
-            self.keys.key_is_bound()
-        );
-        let key = self.stream.key.iter().map(|k| Bound(self.value(*k)));
-        let mut statement = self.connection.prepare_cached(&sql).map_err(|e| self.failed(e))?;
-        let mut found = statement.query(params_from_iter(key)).map_err(|e| self.failed(e))?;
-        let Some(there) = found.next().map_err(|e| self.failed(e))? else {
-            return self.taken().map(Some);
-        };
-        for n in 0..columns.len() {
-            let stored = from_sqlite(there.get_ref(n).map_err(|e| self.failed(e))?);
-            if is_same(stored, self.value(n)) {
-                continue;
-            }
-            let name = &self.stream.columns[n].name;
-            let column = name.clone();
-            return Ok(Some(match self.stream.key.contains(&n) {
-                true => {
-                    let (in_target, in_archive) = (show(stored), show(self.value(n)));
-                    Cause::SpelledDifferently { column, in_target, in_archive }
-                }
-                false => Cause::Differs { column },
-            }));
-        }
-        Ok(None)
-    }
-
-    /// Which unique value of a row is taken whose key is free.
-    fn taken(&self) -> Result<Cause> {
-        let width = self.stream.key.len();
-        for unique in &self.keys.unique {
-            let given: Option<Vec<usize>> =
-                unique.columns.iter().map(|(name, _)| self.position(name)).collect();
-            let Some(given) = given else { continue };
-            let same: Vec<String> = (given.iter().zip(&unique.columns))
-                .map(|(n, (_, collation))| {
-                    format!("{} = ?{}", self.physical(*n), collate(Some(collation)))
-                })
-                .collect();
-            let sql = format!(
-                "SELECT {} FROM {} WHERE {}",
-                self.keys.key("").join(", "),
-                quoted(&self.table.name),
-                same.join(" AND ")
-            );
-            let values = given.iter().map(|n| Bound(self.value(*n)));
-            let other = self.connection.query_row(&sql, params_from_iter(values), |found| {
-                let part = |n| Ok(show(from_sqlite(found.get_ref(n)?)));
-                (0..width).map(part).collect::<rusqlite::Result<Vec<String>>>()
-            });
-            match other {
-                Ok(other) => {
-                    let columns = unique.columns.iter().map(|(name, _)| name.clone()).collect();
-                    return Ok(Cause::Taken { columns, by: Some(other.join(", ")) });
-                }
-                Err(rusqlite::Error::QueryReturnedNoRows) => {}
-                Err(cause) => return Err(self.failed(cause)),
-            }
-        }
-        Ok(Cause::Taken { columns: Vec::new(), by: None })
-    }
-
-    fn position(&self, physical: &str) -> Option<usize> {
+    pub(super) fn position(&self, physical: &str) -> Option<usize> {
         let same = |name: &str| name.eq_ignore_ascii_case(physical);
         let target = self.table.columns.iter().position(|c| same(&c.physical))?;
         self.stream.columns.iter().position(|c| c.target == target)

@@ -195,6 +195,7 @@ fn describe_table(
         stream: stream.name.clone(),
         role: stream.role.clone(),
         time: stream.time().and_then(|n| columns.iter().position(|c| c.name == n)),
+        changed: columns.iter().position(|c| c.name == stream.changed()),
         adoptable: stream.is_adoptable(),
         key: stream.key.iter().map(needed).collect::<Result<_>>()?,
         references: Vec::new(),

@@ -2,60 +2,119 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::loading::SqliteLoading;
+use super::SqliteTarget;
+use super::loading::{Done, SqliteLoading, Written};
 use crate::error::{Code, Result};
-use crate::load::{Rejected, Rows};
-use crate::plan::{Plan, UnmappedPlan};
-use crate::sidecar::{COLUMNS, SIDECAR, SidecarEntry, conflicting_original, joined};
+use crate::load::{Cause, Decision, Rejected, Rows};
+use crate::plan::{Plan, TablePlan, UnmappedPlan};
+use crate::policy::OnConflict;
+use crate::sidecar::{COLUMNS, NAMELESS, SIDECAR, SidecarEntry, joined, replaced, without};
 use crate::sqlite::{failed, time_text};
 
 impl SqliteLoading {
-    /// Stores whole rows; those that exist already stay unchanged, as in a table.
+    /// Stores whole rows. Those that exist already stay unchanged, as in a table, unless the policy
+    /// replaces them.
     pub(super) fn write_whole(
         &mut self,
         unmapped: &UnmappedPlan,
         rows: &Rows<'_>,
         refused: &[Rejected],
     ) -> Result<()> {
-        let loaded = &mut self.streams[rows.stream].loaded;
-        let (all, mut new) = (rows.whole_rows.len() as u64, 0);
+        let progress = &mut self.streams[rows.stream];
+        let (name, policy) = (&unmapped.table_name, unmapped.on_conflict);
         for entry in rows.whole_rows {
-            new += u64::from(join_entry(&self.db.connection, &unmapped.table_name, entry)?);
+            match join_entry(&self.db.connection, name, entry, policy)? {
+                Joined::New => progress.loaded.inserted_rows += 1,
+                Joined::Same => progress.loaded.skipped_rows += 1,
+                Joined::Kept => progress.loaded.conflicting_rows += 1,
+                Joined::Updated => progress.loaded.updated_rows += 1,
+                Joined::Refused(cause) => {
+                    progress.conflicts.note(&unmapped.stream, cause, &entry.key);
+                }
+            }
         }
-        loaded.inserted_rows += new;
-        loaded.skipped_rows += all.saturating_sub(new);
         for entry in rows.also_whole.iter().filter(|e| !refused.iter().any(|r| r.row == e.row)) {
-            join_entry(&self.db.connection, &unmapped.table_name, entry)?;
+            if let Joined::Refused(cause) = join_entry(&self.db.connection, name, entry, policy)? {
+                progress.conflicts.note(&unmapped.stream, cause, &entry.key);
+            }
         }
         Ok(())
     }
 
-    /// Stores the entries of rows that were just written: `refused` ones do not exist, `present`
-    /// ones were there before.
+    /// Stores the entries of rows that were just written.
     pub(super) fn store_sidecar(
         &mut self,
-        name: &str,
+        stream: &TablePlan,
         rows: &Rows<'_>,
-        refused: &[Rejected],
-        present: &[usize],
+        written: &[Written],
     ) -> Result<()> {
+        let cannot = |e| failed(Code::Target, "cannot write the sidecar table", e);
+        let name = &stream.table_name;
+        if self.sidecar || self.db.has_sidecar().map_err(cannot)? {
+            self.forget_replaced(stream, rows, written).map_err(cannot)?;
+        }
         if rows.sidecar.is_empty() {
             return Ok(());
         }
-        let cannot = |e| failed(Code::Target, "cannot write the sidecar table", e);
         if !self.sidecar {
             // only now: a database that needs no table of ours gets none
             note_columns(&self.db.connection, &self.plan).map_err(cannot)?;
             self.sidecar = true;
         }
-        let lost = |row: usize| refused.iter().any(|r| r.row == row);
-        let new = rows.sidecar.iter().filter(|r| !lost(r.row) && !present.contains(&r.row));
-        store(&self.db.connection, name, new).map_err(cannot)?;
-        for entry in rows.sidecar.iter().filter(|r| present.contains(&r.row)) {
-            join_entry(&self.db.connection, name, entry)?;
+        let connection = &self.db.connection;
+        let is_new = |entry: &&SidecarEntry| {
+            matches!(written.get(entry.row), Some((Done::Inserted | Done::Updated, None)))
+        };
+        store(connection, name, rows.sidecar.iter().filter(is_new)).map_err(cannot)?;
+        let conflicts = &mut self.streams[rows.stream].conflicts;
+        for entry in rows.sidecar.iter().filter(|entry| !is_new(entry)) {
+            let Some((Done::Present | Done::Updated, other_key)) = written.get(entry.row) else {
+                continue;
+            };
+            let Some(entry) = under_key(entry, other_key.as_deref(), stream) else { continue };
+            let joined = join_entry(connection, name, &entry, stream.on_conflict)?;
+            if let Joined::Refused(cause) = joined {
+                conflicts.note(&stream.stream, cause, &entry.key);
+            }
         }
         Ok(())
     }
+
+    /// Deletes the entries of rows that have new values: those belong to the old ones.
+    fn forget_replaced(
+        &self,
+        stream: &TablePlan,
+        rows: &Rows<'_>,
+        written: &[Written],
+    ) -> rusqlite::Result<()> {
+        let sql = format!("DELETE FROM {SIDECAR} WHERE table_name = ? AND key = ?");
+        for (row, (done, other_key)) in written.iter().enumerate() {
+            // under another key, the entry says where the row itself comes from
+            if !matches!(done, Done::Updated) || other_key.is_some() {
+                continue;
+            }
+            let parts = stream.key.iter().map(|n| rows.rows.value(row, *n));
+            let key = crate::identity::key_text(parts);
+            self.db.connection.prepare_cached(&sql)?.execute((&stream.table_name, key))?;
+        }
+        Ok(())
+    }
+}
+
+/// An entry as it belongs to a row that the target has under another key: without the ids that the row
+/// has in the archive.
+fn under_key(
+    entry: &SidecarEntry,
+    other_key: Option<&str>,
+    stream: &TablePlan,
+) -> Option<SidecarEntry> {
+    let Some(key) = other_key else { return Some(entry.clone()) };
+    let mut names = vec![NAMELESS.to_owned()];
+    names.extend(stream.origin.clone());
+    let own = stream.key.iter().map(|n| stream.columns[*n].name.clone());
+    names.extend(own);
+    let text = without(&entry.text, &names)?;
+    Some(SidecarEntry { key: key.to_owned(), text, ..entry.clone() })
 }
 
 /// Makes our own tables where they are missing, and notes the columns that the archive has.
@@ -77,41 +136,73 @@ pub(super) fn note_columns(connection: &Connection, plan: &Plan) -> rusqlite::Re
     Ok(())
 }
 
+/// Whether one of our own tables exists.
+fn exists(connection: &Connection, own: &str) -> rusqlite::Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?)";
+    connection.prepare_cached(sql)?.query_row([own], |row| row.get(0))
+}
+
+impl SqliteTarget {
+    /// Whether there is a sidecar table.
+    fn has_sidecar(&self) -> rusqlite::Result<bool> {
+        exists(&self.connection, SIDECAR)
+    }
+}
+
 /// Deletes the entries of our own tables for a table without rows: those rows are gone, perhaps with the whole
 /// table.
 pub(super) fn forget_gone_rows(connection: &Connection, table: &str) -> rusqlite::Result<()> {
-    let exists = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?)";
     for own in [SIDECAR, COLUMNS] {
-        if connection.query_row(exists, [own], |row| row.get(0))? {
+        if exists(connection, own)? {
             connection.execute(&format!("DELETE FROM {own} WHERE table_name = ?"), [table])?;
         }
     }
     Ok(())
 }
 
-/// Joins the stored entry of an existing row with the one that arrives with it; true if
-/// nothing was stored before.
+/// What came of an entry that arrives for a row which may have one.
+pub(super) enum Joined {
+    /// There was none.
+    New,
+    /// It adds nothing that was stored otherwise.
+    Same,
+    /// What was stored otherwise stays.
+    Kept,
+    /// What was stored otherwise is replaced.
+    Updated,
+    /// Nothing decides which of two originals stays.
+    Refused(Cause),
+}
+
+/// Joins the stored entry of an existing row with the one that arrives with it.
 pub(super) fn join_entry(
     connection: &Connection,
     table: &str,
     entry: &SidecarEntry,
-) -> Result<bool> {
+    policy: OnConflict,
+) -> Result<Joined> {
     let cannot = |e| failed(Code::Target, "cannot write the sidecar table", e);
     let sql = format!("SELECT entry FROM {SIDECAR} WHERE table_name = ? AND key = ?");
     let stored: Option<String> = (connection.prepare_cached(&sql))
         .and_then(|mut found| found.query_row((table, &entry.key), |row| row.get(0)).optional())
         .map_err(cannot)?;
-    let is_new = stored.is_none();
-    let text = match stored {
-        None => Some(entry.text.clone()),
-        Some(stored) => joined(&stored, &entry.text)
-            .map_err(|column| conflicting_original(table, &entry.key, &column))?,
+    let Some(stored) = stored else {
+        store(connection, table, std::iter::once(entry)).map_err(cannot)?;
+        return Ok(Joined::New);
+    };
+    let (text, joined) = match joined(&stored, &entry.text) {
+        Ok(text) => (text, Joined::Same),
+        Err(column) => match Decision::of(policy, || None) {
+            Decision::Refuse => return Ok(Joined::Refused(Cause::OriginalDiffers { column })),
+            Decision::Keep => (None, Joined::Kept),
+            Decision::Update => (Some(replaced(&stored, &entry.text)), Joined::Updated),
+        },
     };
     if let Some(text) = text {
         let entry = SidecarEntry { text, ..entry.clone() };
         store(connection, table, std::iter::once(&entry)).map_err(cannot)?;
     }
-    Ok(is_new)
+    Ok(joined)
 }
 
 /// Stores what the table cannot hold of rows.

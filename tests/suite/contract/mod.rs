@@ -1,7 +1,9 @@
 //! What an import does, and above all what it refuses: one contract for both kinds of database.
 
+mod conflicts;
 mod postgres;
 mod refused;
+mod several;
 mod sqlite;
 mod writes;
 
@@ -19,6 +21,25 @@ use super::support::files::{
 };
 use super::support::migrate::ask;
 use super::support::program::{Output, Program};
+
+/// Each law as two tests, one for each kind of database.
+macro_rules! both {
+    ($($law:ident)*) => {
+        mod sqlite {
+            $(#[test]
+            fn $law() {
+                super::$law(super::Backend::Sqlite);
+            })*
+        }
+        mod postgres {
+            $(#[test]
+            fn $law() {
+                super::$law(super::Backend::Postgres);
+            })*
+        }
+    };
+}
+use both;
 
 /// Which kind of database a law is tried with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +117,23 @@ impl Store {
         match &self.place {
             Place::File(path) => fill(path, sql),
             Place::Server(database) => drop(database.psql(sql)),
+        }
+    }
+
+    /// The one value that a query gives, as text.
+    #[track_caller]
+    fn one(&self, sql: &str) -> String {
+        match &self.place {
+            Place::File(path) => {
+                let connection = Connection::open(path).expect("the file");
+                let text = |row: &rusqlite::Row<'_>| row.get::<_, rusqlite::types::Value>(0);
+                match connection.query_row(sql, [], text).expect(sql) {
+                    rusqlite::types::Value::Text(text) => text,
+                    rusqlite::types::Value::Integer(number) => number.to_string(),
+                    other => format!("{other:?}"),
+                }
+            }
+            Place::Server(database) => database.psql(sql),
         }
     }
 

@@ -157,8 +157,10 @@ fn hooks_and_server_in_one_file_go_into_the_same_tables() {
     let same =
         archive_of(store.folder.path(), &fixtures, &(good() + &server.replace("'server-", "'cs-")));
     let other = Backend::Postgres.make("hooks_and_server_collide");
-    other.import(&same, &[]).fails_with(11).stderr_has("claude_session_id");
+    other.import(&same, &[]).fails_with(11).stderr_has("server_sessions: 2 rows: another value");
     assert_eq!(other.dump(), Vec::<String>::new());
+    other.import(&same, &["--on-conflict", "server_sessions=skip"]).success();
+    assert_eq!(other.one("SELECT count(*) FROM chronicle_sessions"), "2");
 }
 
 #[test]

@@ -112,7 +112,7 @@ fn a_second_import_by_a_composite_key_changes_nothing() {
         fill(&pair.source, "INSERT INTO m VALUES (2, 1)");
         assert_eq!(counts(&pair.import(&["--json"]).success()), [(0, 3), (1, 2)]);
         fill(&pair.source, "UPDATE c SET t = 'other' WHERE a = 1 AND b = 'y'");
-        pair.import(&[]).fails_with(11).stderr_has("row with key 1, y: the target has this row");
+        pair.import(&[]).fails_with(11).stderr_has("another value in").stderr_has("key 1, y");
         assert_eq!(pair.ask("SELECT string_agg(t, ' ' ORDER BY a, b) FROM c"), "one two three");
     }
 }
@@ -312,12 +312,32 @@ fn a_key_meets_the_row_that_the_server_says_is_equal() {
         assert_eq!(pair.ask("SELECT string_agg(k::text, ' ' ORDER BY t DESC) FROM p"), "Kim lee");
         // values are compared to the letter
         fill(&pair.source, "UPDATE p SET t = 'Same' WHERE k = 'kim'");
-        pair.import(&[]).fails_with(11).stderr_has("row with key kim");
+        pair.import(&[]).fails_with(11).stderr_has("first: key kim");
         fill(
             &pair.source,
             "UPDATE p SET t = 'same' WHERE k = 'kim'; INSERT INTO p VALUES ('LEE', 'new')",
         );
-        pair.import(&[]).fails_with(11).stderr_has("the archive contains it twice");
+        pair.import(&[]).fails_with(11).stderr_has("the archive contains the key twice");
+    }
+}
+
+#[test]
+fn rows_under_another_key_are_met_in_trees_and_by_wide_keys() {
+    let ddl = "CREATE TABLE tree (id bigint PRIMARY KEY, up bigint REFERENCES tree, name text UNIQUE); \
+        CREATE TABLE p (a bigint, b bigint, name text UNIQUE, PRIMARY KEY (a, b)); \
+        CREATE TABLE c (id bigint PRIMARY KEY, a bigint, b bigint, FOREIGN KEY (a, b) REFERENCES p);";
+    let rows = "INSERT INTO tree VALUES (1, 3, 'leaf'), (2, 1, 'bud'), (3, NULL, 'root'); \
+        INSERT INTO p VALUES (1, 1, 'met'), (1, 2, 'new'); INSERT INTO c VALUES (1, 1, 1), (2, 1, 2);";
+    let there = "INSERT INTO tree VALUES (70, NULL, 'root'); INSERT INTO p VALUES (7, 8, 'met');";
+    for role in ROLES {
+        let tables: [(&str, &[&str]); 3] = [("tree", &["id"]), ("p", &["a", "b"]), ("c", &["id"])];
+        let pair = Pair::new(role, &tables, &format!("{ddl}{rows}"), &format!("{ddl}{there}"));
+        assert_eq!(counts(&pair.import(&["--json"]).success()), [(2, 1), (1, 1), (2, 0)]);
+        let tree = "SELECT string_agg(id || '>' || coalesce(up, 0), ' ' ORDER BY id) FROM tree";
+        assert_eq!(pair.ask(tree), "1>70 2>1 70>0");
+        let children = "SELECT string_agg(id || '>' || a || b, ' ' ORDER BY id) FROM c";
+        assert_eq!(pair.ask(children), "1>78 2>12");
+        assert_eq!(counts(&pair.import(&["--json"]).success()), [(0, 3), (0, 2), (0, 2)]);
     }
 }
 

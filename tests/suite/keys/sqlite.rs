@@ -150,7 +150,8 @@ fn another_row_of_the_same_composite_key_is_a_conflict() {
     let before = content(&target);
     let archive = tables.export(&source);
     (tables.import(&archive, &target, &[]).fails_with(11))
-        .stderr_has("place: row 2 (key x, 2): the target has this row already")
+        .stderr_has("place: 1 row: ")
+        .stderr_has("(first: key x, 2)")
         .stderr_has("another value in \"t\"");
     assert_eq!(content(&target), before);
 }
@@ -319,7 +320,8 @@ fn keys_are_compared_as_the_database_compares_them() {
         let target =
             tables.file(&format!("{n}.db"), &format!("INSERT INTO word VALUES ({there}, 1)"));
         (tables.import(&archive, &target, &[]).fails_with(11))
-            .stderr_has("(key Tea, en): the target has a row whose key is the same to the database")
+            .stderr_has("first: key Tea, en")
+            .stderr_has("the same key, spelled differently")
             .stderr_has(spelled);
     }
     let other = tables.file("other.db", "INSERT INTO word VALUES ('tee', 'en', 1)");
@@ -347,7 +349,26 @@ fn a_taken_unique_value_names_the_whole_key_of_its_row() {
     let archive = tables.export(&tables.file("a.db", PLACES));
     let target = tables.file("b.db", "INSERT INTO place VALUES ('z', 7, 'TWO')");
     (tables.import(&archive, &target, &[]).fails_with(11))
-        .stderr_has("its t belongs to the row with key z, 7 already");
+        .stderr_has("another value in \"t\" in the target (first: key x, 2)");
+}
+
+#[test]
+fn a_child_that_comes_first_finds_its_parent_under_another_key() {
+    let ddl =
+        "CREATE TABLE tree (id INTEGER PRIMARY KEY, up INTEGER REFERENCES tree, name TEXT UNIQUE)";
+    let tables = Tables::new("known_as_tree", ddl, &[("tree", "side", &["id"])]);
+    let archive = tables.export(&tables.file(
+        "a.db",
+        "INSERT INTO tree VALUES (1, 3, 'leaf'), (2, 1, 'bud'), (3, NULL, 'root'), (4, 3, 'twig')",
+    ));
+    let target = tables.file("b.db", "INSERT INTO tree VALUES (70, NULL, 'root')");
+    let done = tables.again(&archive, &target, &[]);
+    assert_eq!(
+        (counted(&done, "inserted_rows"), counted(&done, "matched_rows")),
+        (vec![3], vec![1])
+    );
+    let found = ask(&target, "SELECT id, up, name FROM tree ORDER BY id");
+    assert_eq!(found.trim(), "1|70|leaf\n2|1|bud\n4|70|twig\n70||root");
 }
 
 #[test]

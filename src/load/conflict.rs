@@ -1,0 +1,187 @@
+//! Rows that another row of the target is in the way of: what a policy decides about them, and the error of those that
+//! it does not settle.
+
+use std::cmp::Ordering;
+
+use super::{Cause, Problem, SAMPLES};
+use crate::error::{Code, Error};
+use crate::plan::{Plan, TablePlan};
+use crate::policy::OnConflict;
+use chronicle_archive::{show_count, show_text};
+
+/// What settles a conflict.
+pub const CONFLICT_HINT: &str = "--on-conflict skip keeps the target's rows, update takes the archive's, newer those \
+                                 that were changed last; `chronicle-dump diff` shows them";
+
+/// What is decided about a row that is not as the target has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Nothing settles it: the import stops.
+    Refuse,
+    /// The target's row stays.
+    Keep,
+    /// The archive's row replaces it.
+    Update,
+}
+
+impl Decision {
+    /// The decision of a policy; `newer` is how the time of last change in the archive compares with that
+    /// in the target, if both have one.
+    pub fn of(policy: OnConflict, newer: impl FnOnce() -> Option<Ordering>) -> Decision {
+        match policy {
+            OnConflict::Fail => Decision::Refuse,
+            OnConflict::Skip => Decision::Keep,
+            OnConflict::Update => Decision::Update,
+            OnConflict::Newer => match newer() {
+                Some(Ordering::Greater) => Decision::Update,
+                Some(Ordering::Less) => Decision::Keep,
+                // two rows with one time: whichever came first would win
+                Some(Ordering::Equal) | None => Decision::Refuse,
+            },
+        }
+    }
+}
+
+/// Rows of one stream that nothing settles, for one reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    /// The stream.
+    pub stream: String,
+    /// What is in the way.
+    pub cause: Cause,
+    /// How many rows.
+    pub rows: u64,
+    /// The keys of the first ones.
+    pub samples: Vec<String>,
+}
+
+/// The conflicts of a load so far.
+#[derive(Debug, Clone, Default)]
+pub struct ConflictList(Vec<Conflict>);
+
+impl ConflictList {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether any row of a stream is in conflict.
+    pub fn has(&self, stream: &str) -> bool {
+        self.0.iter().any(|c| c.stream == stream)
+    }
+
+    /// Adds rows with one cause.
+    pub fn add(&mut self, conflict: Conflict) {
+        let same =
+            |c: &&mut Conflict| c.stream == conflict.stream && c.cause.is_like(&conflict.cause);
+        match self.0.iter_mut().find(same) {
+            None => self.0.push(conflict),
+            Some(known) => {
+                known.rows += conflict.rows;
+                known.samples.extend(conflict.samples);
+                known.samples.truncate(SAMPLES);
+            }
+        }
+    }
+
+    /// Adds one row.
+    pub fn note(&mut self, stream: &str, cause: Cause, key: &str) {
+        let samples = vec![key.to_owned()];
+        self.add(Conflict { stream: stream.to_owned(), cause, rows: 1, samples });
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<Conflict> {
+        self.0.clone()
+    }
+}
+
+impl Conflict {
+    /// What a check says of it.
+    pub fn problem(&self) -> Problem {
+        Problem {
+            code: Code::Conflict.word(),
+            stream: self.stream.clone(),
+            column: None,
+            reason: self.cause.reason(),
+            rows: self.rows,
+            samples: self.samples.clone(),
+            remedy: Some(self.cause.hint().to_owned()),
+        }
+    }
+
+    fn line(&self, plan: &Plan) -> String {
+        let first = self.samples.first().map_or("", String::as_str);
+        let rows = show_count(self.rows, "rows");
+        let undecided = match self.cause {
+            Cause::Differs { .. } => plan.tables().find_map(|(_, t)| undecided(t, &self.stream)),
+            _ => None,
+        };
+        format!(
+            "{}: {rows}: {} (first: key {}){}",
+            self.stream,
+            self.cause.reason(),
+            show_text(first),
+            undecided.unwrap_or_default()
+        )
+    }
+}
+
+/// Why `newer` decides nothing about rows of a stream.
+fn undecided(table: &TablePlan, stream: &str) -> Option<String> {
+    if table.stream != stream || table.on_conflict != OnConflict::Newer {
+        return None;
+    }
+    Some(match table.changed {
+        None => "; neither row says when it was changed last, so newer decides nothing".into(),
+        Some(column) => format!(
+            "; their \"{}\" is the same or no time, so newer decides nothing",
+            show_text(&table.columns[column].name)
+        ),
+    })
+}
+
+/// The error of conflicts that nothing settles, if there are any.
+pub fn unsettled(conflicts: &[Conflict], plan: &Plan) -> Option<Error> {
+    let first = conflicts.first()?;
+    let lines: Vec<String> = conflicts.iter().map(|c| c.line(plan)).collect();
+    let error = match &lines[..] {
+        [only] => Error::new(Code::Conflict, format!("{only}; nothing was changed")),
+        _ => {
+            let rows = show_count(conflicts.iter().map(|c| c.rows).sum(), "rows");
+            let what =
+                format!("{rows} of the archive conflict with the target; nothing was changed:");
+            Error::new(Code::Conflict, what).with_details(lines)
+        }
+    };
+    Some(error.hint(first.cause.hint()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn newer_decides_by_the_times_and_by_nothing_else() {
+        let decide = |order| Decision::of(OnConflict::Newer, || order);
+        assert_eq!(decide(Some(Ordering::Greater)), Decision::Update);
+        assert_eq!(decide(Some(Ordering::Less)), Decision::Keep);
+        assert_eq!(decide(Some(Ordering::Equal)), Decision::Refuse);
+        assert_eq!(decide(None), Decision::Refuse);
+        let never = || -> Option<Ordering> { panic!("no time is asked for") };
+        assert_eq!(Decision::of(OnConflict::Skip, never), Decision::Keep);
+    }
+
+    #[test]
+    fn rows_with_one_cause_are_one_conflict() {
+        let mut list = ConflictList::default();
+        let differs = |column: &str| Cause::Differs { column: column.into() };
+        for key in 0..9 {
+            list.note("notes", differs("text"), &key.to_string());
+        }
+        list.note("notes", differs("size"), "10");
+        let all = list.all();
+        assert_eq!((all.len(), all[0].rows, all[0].samples.len()), (2, 9, SAMPLES));
+        assert_eq!(all[0].problem().rows, 9);
+    }
+}

@@ -1,0 +1,118 @@
+//! Several archives go into one target as one import.
+
+use super::*;
+
+both! {
+    archives_of_overlapping_sources_are_one_import_in_any_order
+    a_bad_archive_takes_back_those_before_it
+    of_rows_that_differ_the_policy_takes_one
+    a_session_of_two_machines_is_one_session
+    a_dry_run_of_several_archives_changes_nothing
+    columns_that_an_archive_adds_are_there_for_the_next
+}
+
+/// Runs an import of several archives.
+#[track_caller]
+fn import_all(archives: &[&PathBuf], store: &Store, options: &[&str]) -> Output {
+    let url = store.url();
+    let names = archives.iter().map(|path| path.to_str().expect("a path in UTF-8"));
+    let start = ["import", "--strict"].into_iter().chain(names).chain(["--to", &url]);
+    Program::new(start.chain(options.iter().copied())).run()
+}
+
+/// Three sources that share rows.
+fn overlapping(store: &Store) -> [PathBuf; 3] {
+    let one = session(1, "cs-1");
+    let two = session(2, "cs-2");
+    [
+        store.archive(&(good())),
+        store.archive(
+            &(one.clone() + &event(11, 1, "pre_tool_use", "NULL") + &event(21, 1, "stop", "1")),
+        ),
+        store.archive(&(one + &two + &event(13, 2, "stop", "NULL") + &event(31, 2, "stop", "2"))),
+    ]
+}
+
+fn archives_of_overlapping_sources_are_one_import_in_any_order(backend: Backend) {
+    let mut all: Vec<Vec<String>> = Vec::new();
+    for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+        let store = backend.make("several_any_order");
+        let archives = overlapping(&store);
+        let archives: Vec<&PathBuf> = order.iter().map(|n| &archives[*n]).collect();
+        let done = json_of(&import_all(&archives, &store, &["--json"]).success());
+        let inserted: Vec<&Value> = done["streams"]
+            .as_array()
+            .expect("streams")
+            .iter()
+            .map(|s| &s["inserted_rows"])
+            .collect();
+        assert_eq!(inserted, [&json!(2), &json!(5)]);
+        assert_eq!(done["archives"].as_array().expect("archives").len(), 3);
+        all.push(store.dump());
+    }
+    assert_same_rows(&all[0], &all[1]);
+    assert_same_rows(&all[0], &all[2]);
+}
+
+fn a_bad_archive_takes_back_those_before_it(backend: Backend) {
+    let store = backend.make("several_bad");
+    let [first, second, _] = overlapping(&store);
+    let bytes = fs::read(&second).expect("the archive");
+    let cut = store.folder.path().join("cut.ndjson.zst");
+    fs::write(&cut, &bytes[..bytes.len() / 2]).expect("a file");
+    import_all(&[&first, &cut], &store, &[]).fails_with(4).stderr_has("cut.ndjson.zst");
+    assert_eq!(store.dump(), Vec::<String>::new());
+    let bad = store.archive(&bad_last_event());
+    import_all(&[&first, &bad], &store, &[]).fails_with(10).stderr_has(&id(14));
+    assert_eq!(store.dump(), Vec::<String>::new());
+}
+
+fn of_rows_that_differ_the_policy_takes_one(backend: Backend) {
+    let events = backend.events();
+    let duration = format!("SELECT duration_ms FROM {events} WHERE id = '{}'", id(12));
+    for (policy, expected) in [("skip", "12"), ("update", "99")] {
+        let store = backend.make("several_differ");
+        let first = store.archive(&good());
+        let edit = format!("UPDATE events SET duration_ms = 99 WHERE id = '{}';", id(12));
+        let second = store.archive(&(good() + &edit));
+        let both = [&first, &second];
+        import_all(&both, &store, &[]).fails_with(11).stderr_has("\"duration_ms\"");
+        assert_eq!(store.dump(), Vec::<String>::new());
+        import_all(&both, &store, &["--on-conflict", policy]).success();
+        assert_eq!(store.one(&duration), expected, "{policy}");
+    }
+}
+
+fn a_session_of_two_machines_is_one_session(backend: Backend) {
+    let store = backend.make("several_machines");
+    let first = store.archive(&good());
+    let other = store.archive(&(session(9, "cs-1") + &event(10, 9, "stop", "NULL")));
+    import_all(&[&first, &other], &store, &[]).success();
+    let of = format!("SELECT session_id FROM {} WHERE id = '{}'", backend.events(), id(10));
+    assert_eq!(store.one(&of), id(1));
+    assert_eq!(store.one(&format!("SELECT count(*) FROM {}", backend.sessions())), "2");
+}
+
+fn a_dry_run_of_several_archives_changes_nothing(backend: Backend) {
+    let store = backend.make("several_dry");
+    let archives = overlapping(&store);
+    let archives: Vec<&PathBuf> = archives.iter().collect();
+    import_all(&archives, &store, &["--dry-run"]).success().stdout_has("from 3 archives");
+    assert_eq!(store.dump(), Vec::<String>::new());
+}
+
+fn columns_that_an_archive_adds_are_there_for_the_next(backend: Backend) {
+    let store = backend.make("several_add");
+    let note = |number: u32, text: &str| {
+        let id = id(number);
+        format!(
+            "ALTER TABLE events ADD COLUMN note TEXT; UPDATE events SET note = '{text}' WHERE id = '{id}';"
+        )
+    };
+    let first = store.archive(&(good() + &note(12, "one")));
+    let second =
+        store.archive(&(session(1, "cs-1") + &event(21, 1, "stop", "1") + &note(21, "two")));
+    import_all(&[&first, &second], &store, &["--on-missing-column=add"]).success();
+    let notes = format!("SELECT count(note) FROM {}", backend.events());
+    assert_eq!(store.one(&notes), "2");
+}
