@@ -41,13 +41,36 @@ pub fn verify(
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<Verified> {
+    let nothing = (|_: &[Stream], _: &[bool]| (), |(): &mut (), _: &Batch| ());
+    verify_with(input, limits, row_digests, progress, cancel, nothing.0, nothing.1)
+        .map(|(verified, ())| verified)
+}
+
+/// The same, and hands every batch of rows on once it is verified. `start` makes what `each` changes: it
+/// is given the streams, and of each whether its rows are of an unknown kind and do not come.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_with<T>(
+    input: impl Read + Send + 'static,
+    limits: Limits,
+    row_digests: bool,
+    progress: &Progress,
+    cancel: &Cancel,
+    start: impl FnOnce(&[Stream], &[bool]) -> T,
+    each: impl Fn(&mut T, &Batch),
+) -> Result<(Verified, T)> {
     let mut reader = ArchiveReader::open(input, limits)?;
     if row_digests {
         reader.digest_rows();
     }
+    let unknown = |n| reader.unknown_kind(n).is_some();
+    let unknown: Vec<bool> = (0..reader.streams().len()).map(unknown).collect();
+    let mut seen = start(reader.streams(), &unknown);
     reader.prefetch()?;
     let mut batch = Batch::default();
     while reader.next_batch(&mut batch)? {
+        each(&mut seen, &batch);
         progress.add_rows(batch.rows());
         progress.bytes.store(reader.consumed(), Ordering::Relaxed);
         cancel.check()?;
@@ -58,13 +81,14 @@ pub fn verify(
     let sealed = reader.sealed().cloned().ok_or_else(|| {
         crate::error::Error::new(crate::error::Code::Internal, "the archive has no end")
     })?;
-    Ok(Verified {
+    let verified = Verified {
         header: reader.header().clone(),
         streams: reader.streams().to_vec(),
         sealed,
         row_digests: reader.row_digests(),
         undecoded,
-    })
+    };
+    Ok((verified, seen))
 }
 
 /// What the ends of an archive say. Nothing between them was looked at.
@@ -80,6 +104,18 @@ pub struct Inspected {
     pub digest: String,
     /// The bytes of the file.
     pub file_bytes: u64,
+}
+
+impl From<Verified> for Inspected {
+    fn from(verified: Verified) -> Inspected {
+        Inspected {
+            header: verified.header,
+            streams: verified.streams,
+            digest: verified.sealed.digest,
+            file_bytes: verified.sealed.file_bytes,
+            manifest: verified.sealed.manifest,
+        }
+    }
 }
 
 /// Reads only the head, the tail and the seek table of a file; None if it has no usable table.

@@ -72,6 +72,15 @@ impl Found {
     }
 }
 
+/// The files that [`discover`] looks at, each with what is known of it.
+pub fn places() -> Vec<(String, String)> {
+    let settings = format!("the hooks' settings, in which {VARIABLE} may name the file");
+    let mut places = vec![(format!("~/{SETTINGS}"), settings)];
+    places.extend(AT_HOME.map(|(path, why)| (format!("~/{path}"), why.to_owned())));
+    places.extend(HERE.map(|path| (path.to_owned(), "in the working directory".to_owned())));
+    places
+}
+
 /// Every place that has a Chronicle database, each file once.
 fn candidates(environment: &Environment<'_>) -> Vec<Found> {
     let mut places: Vec<(PathBuf, String)> = Vec::new();

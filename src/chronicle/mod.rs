@@ -1,3 +1,6 @@
-//! What only Chronicle's users need: where its database lies.
+//! What only Chronicle's users need: where its database lies, and what its rows say of its use.
 
+pub mod days;
 pub mod discover;
+pub mod frequent;
+pub mod statistics;
