@@ -138,6 +138,12 @@ impl Code {
         }
     }
 
+    /// Every exit code once, success included, in their order.
+    pub fn exits() -> Vec<u8> {
+        let exits = Code::ALL.into_iter().map(Code::exit).chain([0]);
+        exits.collect::<std::collections::BTreeSet<u8>>().into_iter().collect()
+    }
+
     /// What an exit code means, for `--help` and the manual.
     pub fn meaning(exit: u8) -> &'static str {
         match exit {

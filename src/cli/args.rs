@@ -2,54 +2,66 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{ArgAction, Parser, Subcommand, ValueHint};
+use clap_complete::Shell;
 
-use super::policy_args::{PlanArgs, TargetArgs};
+use super::examples::{long_help, program_help};
+use super::policy_args::{LoadArgs, PlanArgs, TargetArgs};
 use crate::typed::may_be_secret;
+
+// the groups of options, in the order in which the help of a command shows them
+/// What is read.
+pub(super) const INPUT: &str = "Input";
+/// The database that is written or compared with.
+pub(super) const TARGET: &str = "Target";
+/// How values and columns are handled.
+pub(super) const VALUES: &str = "Values";
+/// How ids and references that do not fit are handled.
+pub(super) const CONFLICTS: &str = "Conflicts";
+/// What only changes how long it takes.
+pub(super) const PERFORMANCE: &str = "Performance";
+/// What is written or printed.
+pub(super) const OUTPUT: &str = "Output";
 
 /// Moves Chronicle databases between SQLite and Postgres through one verified, portable archive.
 #[derive(Debug, Parser)]
-#[command(name = "chronicle-dump", version, after_long_help = EXIT_CODES)]
+#[command(
+    name = "chronicle-dump",
+    version,
+    after_long_help = program_help(),
+    subcommand_value_name = "COMMAND",
+    disable_help_flag = true,
+    disable_version_flag = true
+)]
 pub struct Args {
     /// Print nothing but errors, on either stream
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = OUTPUT, display_order = 100)]
     pub quiet: bool,
 
     /// Say everything: what was done to each column and why, line by line
-    #[arg(long, short, global = true, conflicts_with = "quiet")]
+    #[arg(long, short, global = true, conflicts_with = "quiet", help_heading = OUTPUT)]
+    #[arg(display_order = 101)]
     pub verbose: bool,
 
     /// Print the result, or the error, as one JSON object: on stdout, or on stderr where stdout
     /// carries an archive (`export` without -o) or rows (`cat`)
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = OUTPUT, display_order = 102)]
     pub json: bool,
+
+    /// Print help: all of it with --help, a summary with -h
+    #[arg(long, short, global = true, action = ArgAction::Help, help_heading = OUTPUT)]
+    #[arg(display_order = 103)]
+    pub help: Option<bool>,
+
+    /// Print the version
+    #[arg(long, short = 'V', action = ArgAction::Version, help_heading = OUTPUT)]
+    #[arg(display_order = 104)]
+    pub version: Option<bool>,
 
     /// The command
     #[command(subcommand)]
     pub command: Command,
 }
-
-/// The exit codes, as the help shows them; a test compares them with the code.
-const EXIT_CODES: &str = "\
-Exit codes:
-  0    done
-  1    a bug of this program
-  2    the command line cannot be understood
-  3    not an archive, a damaged one, or one of a newer version
-  4    the archive ends before its manifest
-  5    the archive is complete but not the expected one
-  6    the archive is complete; only its seek table is damaged or missing
-  7    a database or file was not found or could not be opened
-  8    reading the source or writing the target failed
-  9    the tables are of no known layout, or the archive does not fit them
-  10   a value that the target cannot hold
-  11   a row exists already with other content
-  12   a row refers to a row that does not exist
-  13   the output could not be written
-  14   done, but some rows were left out and set aside
-  15   what was compared is not equal
-  130  stopped by a signal, nothing changed
-  141  the reader of our output has gone";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -70,9 +82,10 @@ pub enum Command {
     Diff(DiffArgs),
     /// Print the tables of a layout as SQL, or list the layouts that are known
     Schema(SchemaArgs),
-    /// Print the manual page
-    #[command(hide = true)]
-    Man,
+    /// Print the completions of commands and options for a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page, or install it
+    Man(ManArgs),
 }
 
 /// Where a command's JSON result goes.
@@ -96,7 +109,8 @@ impl Command {
             Command::Cat(_) => "cat",
             Command::Diff(_) => "diff",
             Command::Schema(_) => "schema",
-            Command::Man => "man",
+            Command::Completions(_) => "completions",
+            Command::Man(_) => "man",
         }
     }
 
@@ -135,11 +149,13 @@ impl Command {
             Command::Diff(a) => {
                 (vec![Some(a.a.clone()), Some(a.b.clone()), a.layout.clone()], &a.password_file)
             }
-            Command::Inspect(InspectArgs { archive }) | Command::Cat(CatArgs { archive, .. }) => {
+            Command::Inspect(InspectArgs { archive, .. })
+            | Command::Cat(CatArgs { archive, .. }) => {
                 (vec![Some(archive.display().to_string())], &None)
             }
             Command::Schema(a) => (vec![a.layout.clone()], &None),
-            Command::Man => (Vec::new(), &None),
+            Command::Completions(_) => (Vec::new(), &None),
+            Command::Man(a) => (vec![path(&a.install)], &None),
         };
         // a password may have been typed in the place of its file
         let password_file = path(password_file).filter(|name| name.len() > 2);
@@ -155,66 +171,75 @@ impl Command {
 
 /// `export`
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = long_help("export"), next_display_order = 1)]
 pub struct ExportArgs {
     /// The database: a .db file, sqlite:PATH, a postgresql:// URL or a libpq key=value string;
     /// without it, Chronicle's own file is used
+    #[arg(help_heading = INPUT, display_order = 0, value_hint = ValueHint::FilePath)]
     pub source: Option<String>,
 
-    /// Write to FILE instead of stdout; it gets its name only when it is complete. {date}, {time}
-    /// (both in UTC) and {source} in the name are filled in. A file that exists is not replaced
-    #[arg(long, short, value_name = "FILE")]
-    pub output: Option<PathBuf>,
+    /// The layout of the tables, instead of recognising it: a layout file, or the name of a known
+    /// layout
+    #[arg(long, value_name = "FILE", help_heading = INPUT, value_hint = ValueHint::FilePath)]
+    pub layout: Option<String>,
 
-    /// Replace the file that -o names
-    #[arg(long, requires = "output")]
-    pub force: bool,
+    /// A file with the database's password
+    #[arg(long, value_name = "FILE", help_heading = INPUT)]
+    pub password_file: Option<PathBuf>,
 
     /// The zstd level
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=22))]
+    #[arg(help_heading = PERFORMANCE)]
     pub level: i32,
 
     /// The compressing threads [default: the processors of this machine]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(help_heading = PERFORMANCE)]
     pub threads: Option<u16>,
 
     /// Read rows in the order of the disk: a little faster, but the same data may give a different
     /// digest
-    #[arg(long)]
+    #[arg(long, help_heading = PERFORMANCE)]
     pub unsorted: bool,
 
+    /// Write to FILE instead of stdout; it gets its name only when it is complete. {date}, {time}
+    /// (both in UTC) and {source} in the name are filled in. A file that exists is not replaced
+    #[arg(long, short, value_name = "FILE", help_heading = OUTPUT)]
+    pub output: Option<PathBuf>,
+
+    /// Replace the file that -o names
+    #[arg(long, requires = "output", help_heading = OUTPUT)]
+    pub force: bool,
+
     /// No clock, no random id, nothing about this machine: the same data give the same bytes
-    #[arg(long, conflicts_with = "unsorted")]
+    #[arg(long, conflicts_with = "unsorted", help_heading = OUTPUT)]
     pub reproducible: bool,
 
     /// Put a digest of each stream's rows into the manifest that does not depend on their order;
     /// comparable where the columns are the same and times without a zone are UTC. Costs time
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     pub row_digests: bool,
 
-    /// The layout of the tables, instead of recognising it: a layout file, or the name of a known
-    /// layout
-    #[arg(long, value_name = "FILE")]
-    pub layout: Option<String>,
-
     /// A name to put into the archive's header
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", help_heading = OUTPUT)]
     pub label: Option<String>,
-
-    /// A file with the database's password
-    #[arg(long, value_name = "FILE")]
-    pub password_file: Option<PathBuf>,
 }
 
 /// `import`
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = long_help("import"), next_display_order = 1)]
 pub struct ImportArgs {
     /// The archives, loaded one after the other in one transaction; stdin if there is none, or `-`
-    #[arg(value_name = "ARCHIVE")]
+    #[arg(value_name = "ARCHIVE", help_heading = INPUT, display_order = 0, value_hint = ValueHint::FilePath)]
     pub archives: Vec<PathBuf>,
+
+    /// Load only the archive with this digest
+    #[arg(long, value_name = "sha256:…", help_heading = INPUT)]
+    pub expect: Option<String>,
 
     /// The database to load into: a .db file, sqlite:PATH, a postgresql:// URL or a libpq
     /// key=value string
-    #[arg(long, value_name = "TARGET")]
+    #[arg(long, value_name = "TARGET", help_heading = TARGET, value_hint = ValueHint::FilePath)]
     pub to: String,
 
     /// The layout of the target
@@ -222,106 +247,124 @@ pub struct ImportArgs {
     pub target: TargetArgs,
 
     /// Do everything except the commit, and show the plan
-    #[arg(long)]
+    #[arg(long, help_heading = TARGET)]
     pub dry_run: bool,
+
+    /// A file with the database's password
+    #[arg(long, value_name = "FILE", help_heading = TARGET)]
+    pub password_file: Option<PathBuf>,
 
     /// How to handle values, columns and ids
     #[command(flatten)]
     pub plan: PlanArgs,
 
+    /// How to load
+    #[command(flatten)]
+    pub load: LoadArgs,
+
     /// Where to write the rows that --on-unrepresentable=reject leaves out, as an archive
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     pub rejects: Option<PathBuf>,
-
-    /// Load only the archive with this digest
-    #[arg(long, value_name = "sha256:…")]
-    pub expect: Option<String>,
-
-    /// A file with the database's password
-    #[arg(long, value_name = "FILE")]
-    pub password_file: Option<PathBuf>,
 }
 
 /// `check`
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = long_help("check"), next_display_order = 1)]
 pub struct CheckArgs {
     /// The archive or the database to look at; `-` is stdin
-    #[arg(required_unless_present = "from")]
+    #[arg(required_unless_present = "from", help_heading = INPUT, display_order = 0)]
+    #[arg(value_hint = ValueHint::FilePath)]
     pub what: Option<String>,
 
     /// The database that would be exported
-    #[arg(long, value_name = "SOURCE", conflicts_with = "what")]
+    #[arg(long, value_name = "SOURCE", conflicts_with = "what", help_heading = INPUT)]
+    #[arg(value_hint = ValueHint::FilePath)]
     pub from: Option<String>,
-
-    /// The database that would be imported into
-    #[arg(long, value_name = "TARGET")]
-    pub to: Option<String>,
 
     /// The layout of the source's tables, instead of recognising it: a layout file, or the name of
     /// a known layout
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = INPUT, value_hint = ValueHint::FilePath)]
     pub from_layout: Option<String>,
+
+    /// The database that would be imported into
+    #[arg(long, value_name = "TARGET", help_heading = TARGET, value_hint = ValueHint::FilePath)]
+    pub to: Option<String>,
 
     /// The layout of the target
     #[command(flatten)]
     pub target: TargetArgs,
 
+    /// A file with the databases' password
+    #[arg(long, value_name = "FILE", help_heading = TARGET)]
+    pub password_file: Option<PathBuf>,
+
     /// How to handle values, columns and ids
     #[command(flatten)]
     pub plan: PlanArgs,
 
-    /// A file with the databases' password
-    #[arg(long, value_name = "FILE")]
-    pub password_file: Option<PathBuf>,
+    /// How to load
+    #[command(flatten)]
+    pub load: LoadArgs,
 }
 
 /// `verify`
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = long_help("verify"), next_display_order = 1)]
 pub struct VerifyArgs {
     /// The archives; `-` is stdin
-    #[arg(required = true)]
+    #[arg(required = true, help_heading = INPUT, display_order = 0)]
+    #[arg(value_hint = ValueHint::FilePath)]
     pub archives: Vec<PathBuf>,
 
     /// The digest that the archive must have
-    #[arg(long, value_name = "sha256:…")]
+    #[arg(long, value_name = "sha256:…", help_heading = INPUT)]
     pub expect: Option<String>,
-
-    /// Compute the digest of each stream's rows, and compare it with the manifest's if it has one
-    #[arg(long)]
-    pub row_digests: bool,
 
     /// Also check that every row is in this database as an import with the same options would have
     /// loaded it; exit code 15 if not
-    #[arg(long, value_name = "DATABASE")]
+    #[arg(long, value_name = "DATABASE", help_heading = TARGET, value_hint = ValueHint::FilePath)]
     pub against: Option<String>,
 
     /// The layout of the database's tables, instead of recognising it: a layout file, or the name of
     /// a known layout
-    #[arg(long, value_name = "FILE", requires = "against")]
+    #[arg(long, value_name = "FILE", requires = "against", help_heading = TARGET)]
+    #[arg(value_hint = ValueHint::FilePath)]
     pub layout: Option<String>,
 
-    /// Show at most N differences of each stream; all are counted
-    #[arg(long, value_name = "N", default_value_t = 100, requires = "against")]
-    pub limit: u64,
+    /// A file with the database's password
+    #[arg(long, value_name = "FILE", requires = "against", help_heading = TARGET)]
+    pub password_file: Option<PathBuf>,
 
     /// How an import handles values, columns and ids
     #[command(flatten)]
     pub plan: PlanArgs,
 
-    /// A file with the database's password
-    #[arg(long, value_name = "FILE", requires = "against")]
-    pub password_file: Option<PathBuf>,
+    /// Compute the digest of each stream's rows, and compare it with the manifest's if it has one
+    #[arg(long, help_heading = OUTPUT)]
+    pub row_digests: bool,
+
+    /// Show at most N differences of each stream; all are counted
+    #[arg(long, value_name = "N", default_value_t = 100, requires = "against")]
+    #[arg(help_heading = OUTPUT)]
+    pub limit: u64,
 }
 
 /// `inspect`
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = long_help("inspect"))]
 pub struct InspectArgs {
     /// The archive; `-` is stdin
+    #[arg(help_heading = INPUT, value_hint = ValueHint::FilePath)]
     pub archive: PathBuf,
+
+    /// Also count the rows of each day, the most frequent projects, tools and types of events, and the
+    /// sessions without an end. This reads and checks all of the archive; -v lists more
+    #[arg(long, help_heading = OUTPUT)]
+    pub stats: bool,
 }
 
 /// What `cat` prints, below its options.
-const CAT: &str = "\
+pub(super) const CAT: &str = "\
 Each row is one line: {\"stream\":\"events\",\"record\":{...}}, or with --stream the record alone. For
 a value that JSON cannot express (an infinite time, a text with NUL characters, ...) the record shows
 the nearest portable value; import loads the exact one.
@@ -334,73 +377,98 @@ A Singer stream ends with the manifest's STATE line only if the whole archive wa
 
 /// `cat`
 #[derive(Debug, clap::Args)]
-#[command(after_help = CAT)]
+#[command(after_help = CAT, after_long_help = long_help("cat"), next_display_order = 1)]
 pub struct CatArgs {
     /// The archive; `-` is stdin
+    #[arg(help_heading = INPUT, display_order = 0, value_hint = ValueHint::FilePath)]
     pub archive: PathBuf,
 
     /// Print only this stream, such as `events`
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = INPUT)]
     pub stream: Option<String>,
 
     /// Print only rows of TIME or later, by their stream's time column (of sessions the start): a date or a date and
     /// time, such as 2025-08-19T12:00:00+02:00. Wherever the zone is missing, here or in a row, it is read as UTC
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", help_heading = INPUT)]
     pub since: Option<String>,
 
     /// Print only rows before TIME
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", help_heading = INPUT)]
     pub until: Option<String>,
 
     /// Print a Singer stream: the archive's SCHEMA, RECORD and STATE lines
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     pub singer: bool,
 
     /// Print JSON columns as strings of JSON, for readers that take no free-form objects
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     pub json_as_string: bool,
 }
 
 /// `diff`
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = long_help("diff"), next_display_order = 1)]
 pub struct DiffArgs {
     /// An archive or a database: a file of either kind, sqlite:PATH, a postgresql:// URL or a libpq
     /// key=value string; `-` is an archive on stdin
+    #[arg(help_heading = INPUT, display_order = 0, value_hint = ValueHint::FilePath)]
     pub a: String,
 
     /// What it is compared with
+    #[arg(help_heading = INPUT, display_order = 0, value_hint = ValueHint::FilePath)]
     pub b: String,
 
     /// The layout of the databases' tables, instead of recognising it: a layout file, or the name of
     /// a known layout; a database of the other kind is still recognised
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = INPUT, value_hint = ValueHint::FilePath)]
     pub layout: Option<String>,
 
-    /// Print only how many rows are equal, changed and missing
-    #[arg(long)]
-    pub summary: bool,
-
-    /// Show at most N differences of each stream; all are counted
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    pub limit: u64,
+    /// A file with the database's password
+    #[arg(long, value_name = "FILE", help_heading = INPUT)]
+    pub password_file: Option<PathBuf>,
 
     /// Leave a column out of the comparison; may be given several times
-    #[arg(long, value_name = "COLUMN")]
+    #[arg(long, value_name = "COLUMN", help_heading = VALUES)]
     pub ignore: Vec<String>,
 
     /// The time zone of times that were written without one, where the other side has instants:
     /// Europe/Berlin, UTC, +02:00, or `archive` for the zone of the machine that they came from
-    #[arg(long, value_name = "ZONE")]
+    #[arg(long, value_name = "ZONE", help_heading = VALUES)]
     pub assume_tz: Option<String>,
 
-    /// A file with the database's password
-    #[arg(long, value_name = "FILE")]
-    pub password_file: Option<PathBuf>,
+    /// Print only how many rows are equal, changed and missing
+    #[arg(long, help_heading = OUTPUT)]
+    pub summary: bool,
+
+    /// Show at most N differences of each stream; all are counted
+    #[arg(long, value_name = "N", default_value_t = 100, help_heading = OUTPUT)]
+    pub limit: u64,
 }
 
 /// `schema`
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = long_help("schema"))]
 pub struct SchemaArgs {
     /// The layout whose tables are printed; without it, all layouts are listed
+    #[arg(help_heading = INPUT, value_hint = ValueHint::Other)]
     pub layout: Option<String>,
+}
+
+/// `completions`
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = long_help("completions"))]
+pub struct CompletionsArgs {
+    /// The shell that reads them
+    #[arg(help_heading = INPUT)]
+    pub shell: Shell,
+}
+
+/// `man`
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = long_help("man"))]
+pub struct ManArgs {
+    /// Write the page to DIR/man1/chronicle-dump.1 instead of stdout; folders are created, an older
+    /// page is replaced
+    #[arg(long, value_name = "DIR", help_heading = OUTPUT, value_hint = ValueHint::DirPath)]
+    pub install: Option<PathBuf>,
 }

@@ -42,7 +42,7 @@ pub(super) async fn run(
     let started = Instant::now();
     let what = what(args, environment, report)?;
     let asks = !args.plan.is_default() || args.target.create.is_some();
-    if args.to.is_none() && (asks || args.target.toast_compression.is_some()) {
+    if args.to.is_none() && (asks || args.load.toast_compression.is_some()) {
         return Err(Error::new(Code::Usage, "import options need --to")
             .hint("name the database that would be imported into: --to TARGET"));
     }
@@ -164,7 +164,7 @@ async fn read(
         return Ok(Checked { sealed, source: None, profile: Some(profile), imported: None });
     };
     let options = ImportOptions { plan: args.plan.options()?, ..ImportOptions::default() };
-    let opening = opening(&args.target, location)?;
+    let opening = opening(&args.target, &args.load, location)?;
     let target = Box::new(location.open_preflight(&opening, cancel).await?);
     let parts = vec![Part::opened(String::new(), archive_input)];
     let imported = import(parts, target, options, progress, cancel).await?.pop();

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::args::ImportArgs;
 use super::locate;
 use super::output::Destination;
-use super::policy_args::TargetArgs;
+use super::policy_args::{LoadArgs, TargetArgs};
 use super::report::Report;
 use super::summary::{self, Line};
 use crate::archive_input::ArchiveInput;
@@ -49,8 +49,10 @@ pub(super) async fn run(
         });
     }
     // a dry run keeps no reader out
-    let opening =
-        TargetOptions { readers_go_on: args.dry_run, ..opening(&args.target, &location)? };
+    let opening = TargetOptions {
+        readers_go_on: args.dry_run,
+        ..opening(&args.target, &args.load, &location)?
+    };
     let progress = Progress::default();
     let (mut parts, mut rejects) = (Vec::new(), Vec::new());
     for (path, rejected) in archives.iter().zip(rejected) {
@@ -132,7 +134,11 @@ fn archives(args: &ImportArgs) -> Result<Vec<Option<&Path>>> {
 }
 
 /// The layouts that `--create` and `--layout` name.
-pub(super) fn opening(args: &TargetArgs, location: &Location) -> Result<TargetOptions> {
+pub(super) fn opening(
+    args: &TargetArgs,
+    load: &LoadArgs,
+    location: &Location,
+) -> Result<TargetOptions> {
     let backend = location.backend();
     let layout = args.layout.as_deref().map(|text| layout::pick(text, backend)).transpose()?;
     let create = match (&args.create, &layout) {
@@ -146,7 +152,7 @@ pub(super) fn opening(args: &TargetArgs, location: &Location) -> Result<TargetOp
                 ));
         }
     };
-    let compression = args.toast_compression;
+    let compression = load.toast_compression;
     if compression.is_some() && backend == Backend::Sqlite {
         return Err(Error::new(Code::Usage, "--toast-compression works with Postgres only")
             .hint("leave it out: SQLite does not compress rows"));

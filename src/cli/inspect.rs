@@ -8,27 +8,77 @@ use serde_json::json;
 
 use super::args::InspectArgs;
 use super::aside;
-use super::import::{Input, archive_name, open};
+use super::import::{Input, archive_name, index_warning, open, open_archive};
 use super::report::Report;
+use super::stats;
 use crate::cancel::Cancel;
+use crate::chronicle::statistics::{Statistics, count};
 use crate::error::{Code, Error, Result};
 use crate::load::rejects::REJECTED_FROM;
 use crate::progress::Progress;
-use crate::verify::{Inspected, inspect, verify};
+use crate::verify::{Inspected, Verified, inspect, verify};
 use chronicle_archive::read::reader::shown_digest;
 use chronicle_archive::{Extent, Limits};
 use chronicle_archive::{show_count, show_text};
 
 pub(super) async fn run(args: &InspectArgs, report: &Report, cancel: &Cancel) -> Result<u8> {
     let path = args.archive.as_path();
-    let (inspected, verified) =
-        look(path, report, cancel).await.map_err(|e| e.about(archive_name(path)))?;
+    let about = |e: Error| e.about(archive_name(path));
+    if args.stats {
+        let (verified, statistics) = counted(path, report, cancel).await.map_err(about)?;
+        return say_all(path, verified, &statistics, report);
+    }
+    let (inspected, verified) = look(path, report, cancel).await.map_err(about)?;
     if report.is_json() {
         report.result_json(&as_json(path, &inspected, verified))?;
     } else {
         as_text(path, &inspected, verified).iter().try_for_each(|line| report.result(line))?;
     }
     Ok(0)
+}
+
+/// Reads all of an archive and counts.
+async fn counted(path: &Path, report: &Report, cancel: &Cancel) -> Result<(Verified, Statistics)> {
+    let progress = Progress::default();
+    let input = open_archive(Some(path), &progress)?;
+    let watch = report.watch(&progress);
+    let (seen, stop) = (progress.clone(), cancel.clone());
+    let counted = aside(cancel, move || count(input, &seen, &stop)).await;
+    drop(watch);
+    counted
+}
+
+/// Prints what an archive holds and what was counted; the exit code says if its seek table is not good.
+fn say_all(
+    path: &Path,
+    verified: Verified,
+    statistics: &Statistics,
+    report: &Report,
+) -> Result<u8> {
+    for (stream, kind) in &verified.undecoded {
+        report.notice(&format!(
+            "rows of {stream} were not counted: they hold the kind \"{}\", which this program does not know",
+            show_text(kind)
+        ));
+    }
+    let index = verified.sealed.index;
+    let inspected = Inspected::from(verified);
+    if report.is_json() {
+        let mut result = as_json(path, &inspected, true);
+        result["stats"] = stats::as_json(statistics);
+        report.result_json(&result)?;
+    } else {
+        let mut lines = as_text(path, &inspected, true);
+        lines.extend(stats::as_text(statistics, &inspected.manifest.rows, report.is_verbose()));
+        lines.iter().try_for_each(|line| report.result(line))?;
+    }
+    match index_warning(index) {
+        Some(warning) => {
+            report.fault(&format!("warning: {}: {warning}", archive_name(path)));
+            Ok(Code::IndexDamaged.exit())
+        }
+        None => Ok(0),
+    }
 }
 
 /// What the archive holds, and whether all of it was read for that: a pipe, or a file without a usable seek table.
@@ -59,14 +109,7 @@ async fn from_all(
     let verified =
         aside(cancel, move || verify(input, Limits::default(), false, &counted, &stop)).await;
     drop(watch);
-    let verified = verified?;
-    Ok(Inspected {
-        header: verified.header,
-        streams: verified.streams,
-        digest: verified.sealed.digest,
-        file_bytes: verified.sealed.file_bytes,
-        manifest: verified.sealed.manifest,
-    })
+    Ok(verified?.into())
 }
 
 fn extent(inspected: &Inspected, stream: &str) -> Option<Extent> {
@@ -110,6 +153,7 @@ fn as_json(path: &Path, inspected: &Inspected, verified: bool) -> serde_json::Va
         "chunks": manifest.chunks,
         "bytes": manifest.bytes,
         "compressed_bytes": inspected.file_bytes,
+        "stats": null,
     })
 }
 

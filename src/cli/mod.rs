@@ -4,15 +4,20 @@ pub mod args;
 mod audit;
 mod cat;
 mod check;
+mod completions;
 mod diff;
+mod environment;
+mod examples;
 mod export;
 mod import;
 mod inspect;
+mod manual;
 mod output;
 mod policy_args;
 mod report;
 mod schema;
 mod signals;
+mod stats;
 mod summary;
 mod usage;
 mod verify;
@@ -20,7 +25,7 @@ mod verify;
 use std::ffi::OsString;
 use std::path::Path;
 
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
@@ -47,11 +52,15 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
 }
 
 fn work(args: &Args, report: &Report) -> Result<u8> {
-    if let Command::Man = args.command {
-        return man(report).map(|()| 0);
-    }
-    if let Command::Schema(args) = &args.command {
-        return schema::run(args, report).map(|()| 0);
+    // what needs no database and no archive
+    let printed = match &args.command {
+        Command::Schema(args) => Some(schema::run(args, report)),
+        Command::Completions(args) => Some(completions::run(args, report)),
+        Command::Man(args) => Some(manual::run(args, report)),
+        _ => None,
+    };
+    if let Some(printed) = printed {
+        return printed.map(|()| 0);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -72,7 +81,7 @@ fn work(args: &Args, report: &Report) -> Result<u8> {
             Command::Inspect(args) => inspect::run(args, report, &cancel).await,
             Command::Cat(args) => cat::run(args, report, &cancel).await,
             Command::Diff(args) => diff::run(args, &environment, report, &cancel).await,
-            Command::Schema(_) | Command::Man => Ok(0),
+            Command::Schema(_) | Command::Completions(_) | Command::Man(_) => Ok(0),
         }
     });
     // a thread that waits for a pipe must not keep the process alive
@@ -107,39 +116,4 @@ async fn aside<T: Send + 'static>(
         })
         .map_err(|e| failed().because(e))?;
     cancel.or(async { result.await.map_err(|_| failed())? }).await
-}
-
-/// Prints the manual page.
-fn man(report: &Report) -> Result<()> {
-    let page =
-        page().map_err(|e| Error::new(Code::Internal, "cannot write the page").because(e))?;
-    report.raw(page.as_bytes())
-}
-
-/// The manual page: the program, then every command under a heading of its own.
-fn page() -> std::io::Result<String> {
-    let mut program = Args::command();
-    program.build();
-    let mut page = Vec::new();
-    let whole = clap_mangen::Man::new(program.clone());
-    whole.render_title(&mut page)?;
-    whole.render_name_section(&mut page)?;
-    whole.render_synopsis_section(&mut page)?;
-    whole.render_description_section(&mut page)?;
-    whole.render_options_section(&mut page)?;
-    let shown = |c: &&clap::Command| !c.is_hide_set() && c.get_name() != "help";
-    for command in program.get_subcommands().filter(shown) {
-        let mut part = Vec::new();
-        let man = clap_mangen::Man::new(command.clone());
-        man.render_description_section(&mut part)?;
-        man.render_synopsis_section(&mut part)?;
-        man.render_options_section(&mut part)?;
-        let part = String::from_utf8_lossy(&part).replace(".SH ", ".SS ");
-        page.extend_from_slice(
-            format!(".SH {}\n{part}", command.get_name().to_uppercase()).as_bytes(),
-        );
-    }
-    whole.render_extra_section(&mut page)?;
-    whole.render_version_section(&mut page)?;
-    Ok(String::from_utf8_lossy(&page).replace(".SH EXTRA", ".SH \"EXIT STATUS\""))
 }

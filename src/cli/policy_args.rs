@@ -2,6 +2,7 @@
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
+use super::args::{CONFLICTS, PERFORMANCE, TARGET, VALUES};
 use crate::error::Result;
 use crate::policy::{
     AssumeZone, Compression, Conflicts, EventTypes, OnMissingColumn, OnOrphans, OnUnrepresentable,
@@ -11,14 +12,9 @@ use crate::policy::{
 /// How to handle values, columns and ids, the same for every command that plans an import.
 #[derive(Debug, clap::Args)]
 pub struct PlanArgs {
-    /// How to handle rows that refer to missing rows [default: fail where the target enforces
-    /// the reference, else keep]
-    #[arg(long, value_parser = words::<OnOrphans>())]
-    pub orphans: Option<OnOrphans>,
-
     /// Refuse whatever the target cannot store exactly, values and columns: both options below are
     /// `fail` unless they say otherwise
-    #[arg(long)]
+    #[arg(long, help_heading = VALUES)]
     pub strict: bool,
 
     /// How to handle rows that the target has already with other content, for all streams or, as
@@ -28,29 +24,35 @@ pub struct PlanArgs {
     pub on_conflict: Vec<String>,
 
     /// How to handle values that the target cannot store [default: preserve]
-    #[arg(long, value_parser = words::<OnUnrepresentable>())]
+    #[arg(long, value_parser = words::<OnUnrepresentable>(), help_heading = VALUES)]
     pub on_unrepresentable: Option<OnUnrepresentable>,
 
     /// How to handle columns that the target lacks [default: preserve]
-    #[arg(long, value_parser = words::<OnMissingColumn>())]
+    #[arg(long, value_parser = words::<OnMissingColumn>(), help_heading = VALUES)]
     pub on_missing_column: Option<OnMissingColumn>,
 
     /// How to map the types of events
     #[arg(long, value_parser = words::<EventTypes>(), default_value = "keep")]
+    #[arg(help_heading = VALUES)]
     pub map_event_types: EventTypes,
 
     /// The time zone of times that were written without one: Europe/Berlin, UTC, -05:00, or
     /// `archive` for the zone of the machine that exported
-    #[arg(long, value_name = "ZONE", allow_hyphen_values = true)]
+    #[arg(long, value_name = "ZONE", allow_hyphen_values = true, help_heading = VALUES)]
     pub assume_tz: Option<String>,
 
     /// Use the time zone of --assume-tz even if the rows' own times contradict it
-    #[arg(long)]
+    #[arg(long, help_heading = VALUES)]
     pub trust_zone: bool,
+
+    /// How to handle rows that refer to missing rows [default: fail where the target enforces
+    /// the reference, else keep]
+    #[arg(long, value_parser = words::<OnOrphans>(), help_heading = CONFLICTS)]
+    pub orphans: Option<OnOrphans>,
 
     /// The database that the archive's ids belong to, as a UUID; ids that are not UUIDs get a UUID
     /// derived from both [default: the one in the archive's header]
-    #[arg(long, value_name = "UUID")]
+    #[arg(long, value_name = "UUID", help_heading = CONFLICTS)]
     pub instance: Option<uuid::Uuid>,
 }
 
@@ -103,15 +105,22 @@ pub struct TargetArgs {
     /// Create a new SQLite file in the hooks' layout, or Chronicle's own tables in Postgres; or
     /// another layout that `schema` lists
     #[arg(long, value_name = "LAYOUT", num_args = 0..=1, require_equals = true)]
+    #[arg(help_heading = TARGET)]
     pub create: Option<Option<String>>,
 
     /// The layout of the target's tables, instead of recognising it: a layout file, or the name of
     /// a known layout
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = TARGET)]
+    #[arg(value_hint = clap::ValueHint::FilePath)]
     pub layout: Option<String>,
+}
 
+/// How rows are loaded.
+#[derive(Debug, clap::Args)]
+pub struct LoadArgs {
     /// How Postgres compresses the large values of the rows that are loaded, in columns without a
     /// method of their own [default: lz4 where the server has it]
     #[arg(long, value_name = "METHOD", value_parser = words::<Compression>())]
+    #[arg(help_heading = PERFORMANCE)]
     pub toast_compression: Option<Compression>,
 }
