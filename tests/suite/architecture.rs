@@ -216,7 +216,7 @@ fn each_driver_lives_in_one_room() {
 
 #[test]
 fn the_command_line_and_every_printed_word_live_in_one_room() {
-    for word in ["clap", "clap_mangen", "indicatif", "stdin", "stdout", "stderr"] {
+    for word in ["clap", "clap_complete", "clap_mangen", "indicatif", "stdin", "stdout", "stderr"] {
         only_in(word, &["cli/"]);
     }
     for source in sources() {

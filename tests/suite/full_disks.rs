@@ -13,7 +13,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_chronicle-dump");
 
 /// The exit code, stdout and stderr of a program whose files may have at most this many blocks of 512 bytes; the signal
 /// of a larger one is ignored, so that writing fails.
-fn with_small_files(blocks: u32, folder: &Path, args: &[&str]) -> (Option<i32>, String) {
+pub(crate) fn with_small_files(blocks: u32, folder: &Path, args: &[&str]) -> (Option<i32>, String) {
     let limit = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"");
     let mut command = Command::new("sh");
     command.args(["-c", &limit, "sh", PROGRAM]).args(args).current_dir(folder);
@@ -101,6 +101,10 @@ fn nothing_into_a_full_stdout_exits_with_0() {
         &["schema"],
         &["schema", "hooks"],
         &["man"],
+        &["man", "--json"],
+        &["man", "--install", "manual"],
+        &["completions", "bash"],
+        &["completions", "zsh", "--json"],
         &["export", "s.db"],
         &["export", "s.db", "-o", "/dev/stdout"],
         &["export", "s.db", "-o", "b.zst", "--json"],
@@ -108,6 +112,7 @@ fn nothing_into_a_full_stdout_exits_with_0() {
         &["verify", "a.zst"],
         &["inspect", "a.zst"],
         &["inspect", "a.zst", "--json"],
+        &["inspect", "a.zst", "--stats"],
         &["check", "a.zst"],
         &["diff", "a.zst", "s.db"],
         &["import", "a.zst", "--to", "new.db", "--create"],

@@ -36,6 +36,7 @@ mod reader;
 mod round_trip;
 mod secrets;
 mod snapshot;
+mod statistics;
 mod terminal;
 mod values;
 
@@ -43,4 +44,5 @@ mod values;
 mod architecture;
 mod documents;
 mod help;
+mod manual;
 mod test_files;

@@ -21,7 +21,13 @@ fn export_and_verify_hold_a_few_chunks_and_not_the_database() {
     let export = export.arg(path("a.db")).run().success();
     let verify = Program::new(["verify"]).arg(path("a.zst")).run().success();
     let piped = Program::new(["verify", "-"]).stdin_file(path("a.zst")).run().success();
-    for (what, run) in [("export", export), ("verify", verify), ("verify of a pipe", piped)] {
+    let counted = Program::new(["inspect", "--stats"]).arg(path("a.zst")).run().success();
+    for (what, run) in [
+        ("export", export),
+        ("verify", verify),
+        ("verify of a pipe", piped),
+        ("inspect --stats", counted),
+    ] {
         // where the system does not report it, there is nothing to compare
         let peak = run.peak_memory.unwrap_or_default();
         assert!(peak < MOST, "{what}: {} MiB", peak >> 20);

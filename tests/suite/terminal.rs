@@ -121,6 +121,8 @@ fn a_hostile_archive_is_harmless_to_every_command() {
         ["--on-unrepresentable", "reject", "--rejects", "r.zst", "--on-missing-column", "drop"];
     let mut commands: Vec<Vec<&str>> = vec![
         vec!["inspect", "a.zst"],
+        vec!["inspect", "a.zst", "--stats"],
+        vec!["inspect", "kind.zst", "--stats"],
         vec!["verify", "a.zst", "--row-digests"],
         vec!["verify", "kind.zst"],
         vec!["cat", "kind.zst"],
