@@ -61,7 +61,10 @@ fn say_all(
             show_text(kind)
         ));
     }
-    let index = verified.sealed.index;
+    let warning = index_warning(verified.sealed.index);
+    if let Some(warning) = warning {
+        report.fault(&format!("warning: {}: {warning}", archive_name(path)));
+    }
     let inspected = Inspected::from(verified);
     if report.is_json() {
         let mut result = as_json(path, &inspected, true);
@@ -72,13 +75,7 @@ fn say_all(
         lines.extend(stats::as_text(statistics, &inspected.manifest.rows, report.is_verbose()));
         lines.iter().try_for_each(|line| report.result(line))?;
     }
-    match index_warning(index) {
-        Some(warning) => {
-            report.fault(&format!("warning: {}: {warning}", archive_name(path)));
-            Ok(Code::IndexDamaged.exit())
-        }
-        None => Ok(0),
-    }
+    Ok(if warning.is_some() { Code::IndexDamaged.exit() } else { 0 })
 }
 
 /// What the archive holds, and whether all of it was read for that: a pipe, or a file without a usable seek table.

@@ -31,7 +31,7 @@ pub(super) fn as_text(
     for (what, none, counts) in [
         ("projects by sessions", ["sessions", "without a project"], &statistics.projects),
         ("tools by events", ["events", "without a tool"], &statistics.tools),
-        ("event types by events", ["events", "without a type"], &statistics.event_types),
+        ("event types", ["events", "without a type"], &statistics.event_types),
     ] {
         if let Some(counts) = counts {
             lines.extend(list(what, none, counts, limit));
