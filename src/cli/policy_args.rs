@@ -17,12 +17,6 @@ pub struct PlanArgs {
     #[arg(long, help_heading = VALUES)]
     pub strict: bool,
 
-    /// How to handle rows that the target has already with other content, for all streams or, as
-    /// STREAM=POLICY, for one: `fail` stops before anything is written, `skip` keeps the target's
-    /// rows, `update` takes the archive's, `newer` those that were changed last [default: fail]
-    #[arg(long, value_name = "[STREAM=]POLICY", value_delimiter = ',')]
-    pub on_conflict: Vec<String>,
-
     /// How to handle values that the target cannot store [default: preserve]
     #[arg(long, value_parser = words::<OnUnrepresentable>(), help_heading = VALUES)]
     pub on_unrepresentable: Option<OnUnrepresentable>,
@@ -44,6 +38,12 @@ pub struct PlanArgs {
     /// Use the time zone of --assume-tz even if the rows' own times contradict it
     #[arg(long, help_heading = VALUES)]
     pub trust_zone: bool,
+
+    /// How to handle rows that the target has already with other content, for all streams or, as
+    /// STREAM=POLICY, for one: `fail` stops before anything is written, `skip` keeps the target's
+    /// rows, `update` takes the archive's, `newer` those that were changed last [default: fail]
+    #[arg(long, value_name = "[STREAM=]POLICY", value_delimiter = ',', help_heading = CONFLICTS)]
+    pub on_conflict: Vec<String>,
 
     /// How to handle rows that refer to missing rows [default: fail where the target enforces
     /// the reference, else keep]
