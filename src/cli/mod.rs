@@ -2,6 +2,7 @@
 
 pub mod args;
 mod audit;
+mod bar;
 mod cat;
 mod check;
 mod diff;
@@ -13,6 +14,7 @@ mod policy_args;
 mod report;
 mod schema;
 mod signals;
+mod suggestion;
 mod summary;
 mod usage;
 mod verify;
@@ -65,7 +67,10 @@ fn work(args: &Args, report: &Report) -> Result<u8> {
     let environment = Environment { variable: &variable, home: std::env::home_dir() };
     let result = runtime.block_on(async {
         match &args.command {
-            Command::Export(args) => export::run(args, &environment, report, &cancel).await,
+            Command::Export(args) => {
+                let exported = export::run(args, &environment, report, &cancel).await;
+                exported.map_err(|e| export::about(args, e))
+            }
             Command::Import(args) => import::run(args, &environment, report, &cancel).await,
             Command::Check(args) => check::run(args, &environment, report, &cancel).await,
             Command::Verify(args) => verify::run(args, &environment, report, &cancel).await,

@@ -1,6 +1,7 @@
 //! What an import has done: per stream, and in all.
 
 use super::Problem;
+use crate::notice::Notice;
 use crate::source::Orphans;
 
 /// What was done to one stream.
@@ -30,5 +31,5 @@ pub struct ImportStats {
     /// What would stop an import, found by a check.
     pub problems: Vec<Problem>,
     /// What people should know, for example how triggers were kept from firing.
-    pub notices: Vec<String>,
+    pub notices: Vec<Notice>,
 }

@@ -203,7 +203,7 @@ fn orphans_of_a_composite_reference_follow_each_policy() {
     let failed = tables.import(&archive, &tables.new_file("f.db"), &["--create", "--orphans=fail"]);
     failed
         .fails_with(12)
-        .stderr_has("2 orphans in note: \"b, a\" refers to missing rows (2 -> 3, x");
+        .stderr_has("2 note refer to missing rows by \"b, a\" (orphans: 2 -> 3, x");
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn an_export_counts_orphans_of_composite_references() {
     let source = tables.file("a.db", NOTES);
     let archive = words(&tables.scratch.path("a.archive")).to_owned();
     (tables.run(&["export", &source, "-o", &archive], &[]).success())
-        .stderr_has("2 orphans in note: \"b, a\" refers to missing rows (2 -> 3, x, 5 -> 1, y");
+        .stderr_has("2 note refer to missing rows by \"b, a\" (orphans: 2 -> 3, x, 5 -> 1, y");
 }
 
 #[test]
@@ -347,7 +347,7 @@ fn a_taken_unique_value_names_the_whole_key_of_its_row() {
     let archive = tables.export(&tables.file("a.db", PLACES));
     let target = tables.file("b.db", "INSERT INTO place VALUES ('z', 7, 'TWO')");
     (tables.import(&archive, &target, &[]).fails_with(11))
-        .stderr_has("its t belongs to the row with key z, 7 already");
+        .stderr_has("its t is already used by the row with key z, 7");
 }
 
 #[test]
