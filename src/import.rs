@@ -161,7 +161,8 @@ async fn load(
                  sha256:{expected}; nothing was changed",
                 sealed.digest
             ),
-        ));
+        )
+        .hint("check that the digest is of this archive"));
     }
     progress.enter(Phase::Verifying);
     let stats = cancel.or(loading.finalize(progress)).await?;

@@ -14,7 +14,7 @@ use super::import::{
 };
 use super::locate;
 use super::report::{Report, Start};
-use super::suggestion::suggestion;
+use super::suggestion::{Settling, import_command, unsettled};
 use super::summary;
 use crate::archive_input::ArchiveInput;
 use crate::cancel::Cancel;
@@ -25,11 +25,15 @@ use crate::layout;
 use crate::load::{KEYS, Problem, SAMPLES};
 use crate::location::{Environment, Location};
 use crate::notice::{Notice, NoticeKind};
+use crate::policy::PlanOptions;
 use crate::profile::{Profile, profile};
 use crate::progress::Progress;
 use crate::source::{Orphans, Source, SourceOptions};
 use chronicle_archive::show_count;
 use chronicle_archive::{Limits, Sealed, WriterOptions};
+
+/// How often a check is repeated with the options that settle what it has found.
+const PASSES: usize = 4;
 
 /// What is checked.
 enum What {
@@ -54,10 +58,14 @@ pub(super) async fn run(
         .map(|to| locate(to, args.password_file.as_deref(), environment, report))
         .transpose()?;
     let progress = Progress::default();
-    let watch = report.watch(&progress);
-    let checked = check(args, &what, target.as_ref(), &progress, report, cancel).await;
-    drop(watch);
     let asked = Asked { args, what: &what, target: target.as_ref() };
+    let watch = report.watch(&progress);
+    let checked = asked.check(args.plan.options()?, &progress, Some(report), cancel).await;
+    let checked = match checked {
+        Ok(checked) => Ok(Checked { hint: asked.hint(&checked, cancel).await?, ..checked }),
+        Err(error) => Err(error),
+    };
+    drop(watch);
     checked?.say(&asked, started, report)
 }
 
@@ -75,6 +83,106 @@ impl Asked<'_> {
             What::Database(location) => Some(location),
             What::Archive(_) => None,
         }
+    }
+
+    /// Finds what would stop an import with these options. What is to know about the source is printed at
+    /// once, if anything is.
+    async fn check(
+        &self,
+        options: PlanOptions,
+        progress: &Progress,
+        report: Option<&Report>,
+        cancel: &Cancel,
+    ) -> Result<Checked> {
+        let location = match self.what {
+            What::Archive(path) => {
+                let input = open_archive(Some(path), progress)?;
+                return self.read(options, archive_name(path), input, progress, cancel).await;
+            }
+            What::Database(location) => location,
+        };
+        // without a target, --layout can only mean the source
+        let only = self.args.target.layout.as_deref().filter(|_| self.target.is_none());
+        let layout = self.args.from_layout.as_deref().or(only);
+        let layout = layout.map(|text| layout::pick(text, location.backend())).transpose()?;
+        let reading = SourceOptions { sorted: true, layout, ..SourceOptions::default() };
+        let source = location.open_source(reading, cancel).await?;
+        let notices = source.notices().to_vec();
+        if let Some(report) = report {
+            notices.iter().for_each(|notice| report.notice(notice));
+        }
+        let (input, out) = std::io::pipe()
+            .map_err(|e| Error::new(Code::Internal, "cannot create a pipe").because(e))?;
+        let exported = write(source, out, cancel);
+        let read = self.read(options, location.to_string(), Box::new(input), progress, cancel);
+        let (exported, checked) = tokio::join!(exported, read);
+        // if the reader has stopped, the writer has failed for that
+        let mut checked = match (checked, exported) {
+            (Err(e), Ok(_)) => return Err(e),
+            (Err(e), Err(first)) if first.code() == Code::BrokenPipe => return Err(e),
+            (_, Err(first)) => return Err(first),
+            (Ok(checked), Ok(orphans)) => Checked { source: Some((notices, orphans)), ..checked },
+        };
+        checked.sealed.index = chronicle_archive::Index::Good;
+        Ok(checked)
+    }
+
+    /// Reads an archive as an import would.
+    async fn read(
+        &self,
+        options: PlanOptions,
+        name: String,
+        input: Box<dyn Read + Send>,
+        progress: &Progress,
+        cancel: &Cancel,
+    ) -> Result<Checked> {
+        let mut archive_input =
+            ArchiveInput::open(name, input, Limits::default(), progress, cancel).await?;
+        let Some(location) = self.target else {
+            let profile = profile(&mut archive_input, progress, cancel).await?;
+            let sealed = profile.sealed.clone();
+            return Ok(Checked { profile: Some(profile), ..Checked::new(sealed) });
+        };
+        let options = ImportOptions { plan: options, ..ImportOptions::default() };
+        let opening = opening(&self.args.target, location)?;
+        let target = Box::new(location.open_preflight(&opening, cancel).await?);
+        let imported = import(archive_input, target, options, None, progress, cancel).await?;
+        let sealed = imported.sealed.clone();
+        Ok(Checked { imported: Some(imported), ..Checked::new(sealed) })
+    }
+
+    /// Whether the archive can be read once more.
+    fn can_repeat(&self) -> bool {
+        match self.what {
+            What::Archive(path) => path.metadata().is_ok_and(|data| data.is_file()),
+            What::Database(_) => true,
+        }
+    }
+
+    /// The import that would succeed, as a command; None if nothing stops the one that was asked for. Rows
+    /// that are refused are not checked any further, so the command is checked in its turn.
+    async fn hint(&self, checked: &Checked, cancel: &Cancel) -> Result<Option<String>> {
+        let Some(target) = self.target.filter(|_| !checked.problems().is_empty()) else {
+            return Ok(None);
+        };
+        let mut problems = checked.problems().to_vec();
+        let mut options = Settling::default();
+        for pass in 0..PASSES {
+            if let Some(hint) = unsettled(&problems, &options) {
+                return Ok(Some(hint));
+            }
+            let more = options.add(&self.args.plan, &problems);
+            if !more || pass + 1 == PASSES || !self.can_repeat() || options.is_incomplete() {
+                break;
+            }
+            let options = options.apply(self.args.plan.options()?)?;
+            let next = self.check(options, &Progress::default(), None, cancel).await?;
+            problems = next.problems().to_vec();
+            if problems.is_empty() {
+                break;
+            }
+        }
+        Ok(Some(import_command(self.args, self.source(), target, &options)))
     }
 }
 
@@ -112,51 +220,8 @@ struct Checked {
     source: Option<(Vec<Notice>, Vec<Orphans>)>,
     profile: Option<Profile>,
     imported: Option<Imported>,
-}
-
-async fn check(
-    args: &CheckArgs,
-    what: &What,
-    target: Option<&Location>,
-    progress: &Progress,
-    report: &Report,
-    cancel: &Cancel,
-) -> Result<Checked> {
-    match what {
-        What::Archive(path) => {
-            let input = open_archive(Some(path), progress)?;
-            let name = archive_name(path);
-            read(args, name, input, target, progress, cancel).await
-        }
-        What::Database(location) => {
-            // without a target, --layout can only mean the source
-            let only = args.target.layout.as_deref().filter(|_| target.is_none());
-            let layout = args.from_layout.as_deref().or(only);
-            let layout = layout.map(|text| layout::pick(text, location.backend())).transpose()?;
-            let reading = SourceOptions { sorted: true, layout, ..SourceOptions::default() };
-            let source = location.open_source(reading, cancel).await?;
-            let source_notices = source.notices().to_vec();
-            source_notices.iter().for_each(|notice| report.notice(notice));
-            let (out, input) = std::io::pipe()
-                .map(|(input, out)| (out, input))
-                .map_err(|e| Error::new(Code::Internal, "cannot create a pipe").because(e))?;
-            let exported = write(source, out, cancel);
-            let name = location.to_string();
-            let read = read(args, name, Box::new(input), target, progress, cancel);
-            let (exported, checked) = tokio::join!(exported, read);
-            // if the reader has stopped, the writer has failed for that
-            let mut checked = match (checked, exported) {
-                (Err(e), Ok(_)) => return Err(e),
-                (Err(e), Err(first)) if first.code() == Code::BrokenPipe => return Err(e),
-                (_, Err(first)) => return Err(first),
-                (Ok(checked), Ok(orphans)) => {
-                    Checked { source: Some((source_notices, orphans)), ..checked }
-                }
-            };
-            checked.sealed.index = chronicle_archive::Index::Good;
-            Ok(checked)
-        }
-    }
+    /// What to type next.
+    hint: Option<String>,
 }
 
 /// Exports a source into a pipe, as an export would.
@@ -169,31 +234,11 @@ async fn write(source: Box<dyn Source>, out: PipeWriter, cancel: &Cancel) -> Res
     Ok(exported.orphans)
 }
 
-/// Reads an archive as an import would.
-async fn read(
-    args: &CheckArgs,
-    name: String,
-    input: Box<dyn Read + Send>,
-    target: Option<&Location>,
-    progress: &Progress,
-    cancel: &Cancel,
-) -> Result<Checked> {
-    let mut archive_input =
-        ArchiveInput::open(name, input, Limits::default(), progress, cancel).await?;
-    let Some(location) = target else {
-        let profile = profile(&mut archive_input, progress, cancel).await?;
-        let sealed = profile.sealed.clone();
-        return Ok(Checked { sealed, source: None, profile: Some(profile), imported: None });
-    };
-    let options = ImportOptions { plan: args.plan.options()?, ..ImportOptions::default() };
-    let opening = opening(&args.target, location)?;
-    let target = Box::new(location.open_preflight(&opening, cancel).await?);
-    let imported = import(archive_input, target, options, None, progress, cancel).await?;
-    let sealed = imported.sealed.clone();
-    Ok(Checked { sealed, source: None, profile: None, imported: Some(imported) })
-}
-
 impl Checked {
+    fn new(sealed: Sealed) -> Checked {
+        Checked { sealed, source: None, profile: None, imported: None, hint: None }
+    }
+
     fn problems(&self) -> &[Problem] {
         self.imported.as_ref().map_or(&[], |imported| &imported.problems)
     }
@@ -206,7 +251,9 @@ impl Checked {
         }
         if let Some(imported) = &self.imported {
             let import_notices = self.import_notices(imported);
-            plan_lines(&imported.plan).iter().for_each(|line| report.notice(line));
+            if report.is_verbose() {
+                plan_lines(&imported.plan).iter().for_each(|line| report.notice(line));
+            }
             let orphans = imported.stats.orphans.iter();
             let mut lines: Vec<Notice> =
                 orphans.map(|o| Notice::new(NoticeKind::Orphans, o.sentence())).collect();
@@ -307,22 +354,10 @@ impl Checked {
             (Some(target), _) => format!("{problems} stop an import into {target}"),
         };
         report.result(&format!("{verdict}: {rows} (about {size} as an archive)"))?;
-        match self.suggestion(asked) {
+        match &self.hint {
             None => Ok(()),
-            Some(hint) => report.finding(Start::Hint, &hint),
+            Some(hint) => report.finding(Start::Hint, hint),
         }
-    }
-
-    /// The command that would succeed; none if nothing stops an import.
-    fn suggestion(&self, asked: &Asked<'_>) -> Option<String> {
-        let target = asked.target.filter(|_| !self.problems().is_empty())?;
-        let count = self.problems().iter().filter(|p| p.follows.is_none()).count();
-        let found = suggestion(asked.args, asked.source(), target, self.problems());
-        Some(found.unwrap_or_else(|left| match (left, count) {
-            (1, 1) => "no option settles this problem".to_owned(),
-            (left, count) if left == count => "no option settles these problems".to_owned(),
-            (left, count) => format!("no option settles {left} of these {count} problems"),
-        }))
     }
 
     fn json(
@@ -343,7 +378,7 @@ impl Checked {
             "command": "check",
             "target": asked.target.map(ToString::to_string),
             "clean": self.problems().is_empty(),
-            "hint": self.suggestion(asked),
+            "hint": self.hint,
             "rows": rows_object(&self.sealed.manifest.rows),
             "bytes": self.sealed.manifest.bytes,
             "compressed_bytes": self.sealed.file_bytes,

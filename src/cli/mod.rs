@@ -95,6 +95,8 @@ fn locate(
     let location = Location::parse(text, password_file, environment)?;
     if location.shows_password() {
         report.password_is_typed();
+    } else if matches!(location, Location::Postgres(_)) && location.to_string() == text {
+        report.reveal(text);
     }
     Ok(location)
 }

@@ -110,7 +110,11 @@ impl Destination {
                 (aside(cancel, open).await?, Place::Stream)
             }
             Way::File(path) => {
-                let (file, partial) = new_partial(path).map_err(cannot)?;
+                let (file, partial) = new_partial(path).map_err(|e| match e.kind() {
+                    std::io::ErrorKind::NotFound => self.without("does not exist"),
+                    std::io::ErrorKind::PermissionDenied => self.without("cannot be written"),
+                    _ => cannot(e),
+                })?;
                 let registered = Registered::new(&partial);
                 let (path, force) = (path.clone(), self.force);
                 let option = self.option;
@@ -122,6 +126,13 @@ impl Destination {
                 .hint("write it to a file: chronicle-dump export -o backup.ndjson.zst"));
         }
         Ok(Output { file, place, shown: self.shown, option: self.option })
+    }
+}
+
+impl Destination {
+    /// The error of a directory in which no file can be made.
+    fn without(&self, why: &str) -> Error {
+        Error::new(Code::Output, format!("{}: its directory {why}", self.shown))
     }
 }
 

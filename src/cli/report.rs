@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anstream::{AutoStream, ColorChoice};
@@ -91,7 +92,9 @@ pub(super) struct Report {
     stdout_is_taken: AtomicBool,
     /// What was typed and is not repeated unless a file is called so.
     hidden: Vec<String>,
-    /// Whether it was said that a password can be seen.
+    /// Those of them that were understood and hold no password.
+    revealed: Mutex<Vec<String>>,
+    /// Whether a password on the command line was warned of.
     warned_of_ps: AtomicBool,
 }
 
@@ -106,6 +109,7 @@ impl Report {
             in_pipe: AtomicBool::new(is_in_pipe(&args.command)),
             stdout_is_taken: AtomicBool::new(args.command.json_to() == JsonTo::Stderr),
             hidden: args.command.hidden_names(),
+            revealed: Mutex::default(),
             warned_of_ps: AtomicBool::new(false),
         }
     }
@@ -135,7 +139,15 @@ impl Report {
 
     /// The names that are not shown; a file that is called so is no secret.
     fn hidden(&self) -> impl Iterator<Item = &String> {
-        self.hidden.iter().filter(|name| !std::path::Path::new(name).exists())
+        let is_revealed = |name: &String| self.revealed.lock().is_ok_and(|r| r.contains(name));
+        self.hidden.iter().filter(move |name| !Path::new(name).exists() && !is_revealed(name))
+    }
+
+    /// Notes that a name is that of a database, and that there is no password in it.
+    pub(super) fn reveal(&self, name: &str) {
+        if let Ok(mut revealed) = self.revealed.lock() {
+            revealed.push(name.to_owned());
+        }
     }
 
     /// Notes that stdout carries an archive, whatever the command line looked like.

@@ -1,55 +1,101 @@
 //! The import that settles what a check has found, as one command to paste into a shell.
 
 use super::args::CheckArgs;
+use super::import::place;
+use super::policy_args::PlanArgs;
+use crate::error::Result;
 use crate::load::{Problem, REJECT};
 use crate::location::Location;
-use crate::policy::{EventTypes, OnUnrepresentable, Policy};
+use crate::policy::{
+    AssumeZone, EventTypes, OnMissingColumn, OnOrphans, OnUnrepresentable, PlanOptions, Policy,
+};
 
-/// What a check suggests to type next, if it has found problems.
-///
-/// # Errors
-/// How many problems no option settles.
-pub(super) fn suggestion(
-    args: &CheckArgs,
-    source: Option<&Location>,
-    target: &Location,
-    problems: &[Problem],
-) -> Result<String, usize> {
-    let causes = || problems.iter().filter(|p| p.follows.is_none());
-    match causes().filter(|p| p.options.is_empty()).count() {
-        0 => Ok(import(args, source, target, &settling(args, problems))),
-        left => Err(left),
-    }
-}
+/// What stands for a zone that nothing speaks for.
+const ZONE: &str = "ZONE";
 
 /// The options that settle problems, each with its value.
-fn settling(args: &CheckArgs, problems: &[Problem]) -> Vec<[String; 2]> {
-    let mut options: Vec<[String; 2]> = Vec::new();
-    let mut add = |option: &str, value: &str| {
-        if options.iter().all(|[known, _]| known != option) {
-            options.push([option.to_owned(), value.to_owned()]);
-        }
-    };
-    for problem in problems {
-        if let [option, value] = problem.options.as_slice() {
-            add(option, value);
-        }
+#[derive(Debug, Default)]
+pub(super) struct Settling(Vec<[String; 2]>);
+
+/// What to say of problems that no option settles; None if there are none.
+pub(super) fn unsettled(problems: &[Problem], settling: &Settling) -> Option<String> {
+    let causes: Vec<&Problem> = problems.iter().filter(|p| p.follows.is_none()).collect();
+    let left: Vec<&&Problem> = causes.iter().filter(|p| p.options.is_empty()).collect();
+    let first = left.first()?;
+    if !settling.0.is_empty() {
+        let options =
+            settling.0.iter().map(|option| option.join(" ")).collect::<Vec<_>>().join(" ");
+        let (place, reason) = (place(first), &first.reason);
+        return Some(format!("no option settles what stops it with {options}: {place}: {reason}"));
     }
-    let rejects = problems.iter().any(|p| p.options == REJECT);
-    let fails = args.plan.options().is_ok_and(|o| o.on_unrepresentable == OnUnrepresentable::Fail);
-    if rejects && fails {
-        // a row is left out only where the policy allows it
-        add("--on-unrepresentable", OnUnrepresentable::Reject.word());
-    }
-    options
+    Some(match (left.len(), causes.len()) {
+        (1, 1) => "no option settles this problem".to_owned(),
+        (left, all) if left == all => "no option settles these problems".to_owned(),
+        (left, all) => format!("no option settles {left} of these {all} problems"),
+    })
 }
 
-/// The command with the options that were given and those that settle problems, which go before them.
-fn import(
+impl Settling {
+    /// Adds the options that settle more problems; whether there are any.
+    pub(super) fn add(&mut self, plan: &PlanArgs, problems: &[Problem]) -> bool {
+        let before = self.0.len();
+        for problem in problems {
+            if let [option, value] = problem.options.as_slice() {
+                self.set(option, value);
+            }
+        }
+        let fails = plan.options().is_ok_and(|o| o.on_unrepresentable == OnUnrepresentable::Fail);
+        if fails && problems.iter().any(|p| p.options == REJECT) {
+            // a row is left out only where the policy allows it
+            self.set("--on-unrepresentable", OnUnrepresentable::Reject.word());
+        }
+        self.0.len() > before
+    }
+
+    fn set(&mut self, option: &str, value: &str) {
+        if self.0.iter().all(|[known, _]| known != option) {
+            self.0.push([option.to_owned(), value.to_owned()]);
+        }
+    }
+
+    /// Whether a value has yet to be filled in.
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.0.iter().any(|[_, value]| value == ZONE)
+    }
+
+    /// The choices with these options.
+    ///
+    /// # Errors
+    /// If the time zone is not one.
+    pub(super) fn apply(&self, mut to: PlanOptions) -> Result<PlanOptions> {
+        for [option, value] in &self.0 {
+            match option.as_str() {
+                "--assume-tz" => to.assume_zone = AssumeZone::parse(value)?,
+                "--orphans" => to.orphans = OnOrphans::from_word(value),
+                "--map-event-types" => {
+                    to.event_types = EventTypes::from_word(value).unwrap_or(to.event_types);
+                }
+                "--on-missing-column" => {
+                    let policy = OnMissingColumn::from_word(value);
+                    to.on_missing_column = policy.unwrap_or(to.on_missing_column);
+                }
+                "--on-unrepresentable" => {
+                    let policy = OnUnrepresentable::from_word(value);
+                    to.on_unrepresentable = policy.unwrap_or(to.on_unrepresentable);
+                }
+                _ => to.rejects = true,
+            }
+        }
+        Ok(to)
+    }
+}
+
+/// An import with the options that were given and those that settle problems, which replace them.
+pub(super) fn import_command(
     args: &CheckArgs,
     source: Option<&Location>,
     target: &Location,
-    settling: &[[String; 2]],
+    Settling(settling): &Settling,
 ) -> String {
     let mut words: Vec<String> = Vec::new();
     let password = [source, Some(target)].into_iter().flatten().any(Location::shows_password);

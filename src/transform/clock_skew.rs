@@ -193,14 +193,14 @@ impl ClockSkew {
     pub(super) fn hint(&self, archive: Option<&str>) -> String {
         match (self.evidence(archive), archive) {
             (Some(ZoneEvidence { offset, zone, .. }), _) => {
-                format!("event times look like {offset}, for example --assume-tz {zone}")
+                format!("event times look like local time at {offset}, e.g. --assume-tz {zone}")
             }
             (None, Some(zone)) => format!(
                 "name the time zone of these times: --assume-tz ZONE; the archive was exported in \
                  {zone}: --assume-tz archive"
             ),
             (None, None) => {
-                "name the time zone of these times, for example --assume-tz Europe/Berlin".into()
+                "name the time zone of these times, e.g. --assume-tz Europe/Berlin".into()
             }
         }
     }

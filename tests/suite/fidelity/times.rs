@@ -16,7 +16,7 @@ fn ambiguous_skipped_and_zoneless_times_are_named() {
     let server = postgres(UPSTREAM, "zones", "");
     import(&at("2025-08-19T10:00:00"), &server.url(), &[])
         .fails_with(10)
-        .stderr_has("look like UTC, for example --assume-tz")
+        .stderr_has("look like local time at UTC, e.g. --assume-tz")
         .stderr_has("--assume-tz");
     // never: the clock went from 2 to 3; twice: it went from 3 to 2
     for (time, words) in

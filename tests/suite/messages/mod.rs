@@ -90,9 +90,16 @@ impl Stage {
     /// A database with the server's tables and what the SQL does, under a name for its URL.
     #[track_caller]
     fn database(&mut self, name: &str, sql: &str) -> &Database {
-        let database = Cluster::get().database(&format!("messages_{}", name.to_lowercase()));
+        let database = self.empty_database(name);
         database.apply_file(fixture("postgres-upstream.sql"));
         database.psql(sql);
+        database
+    }
+
+    /// A database without tables, under a name for its URL.
+    #[track_caller]
+    fn empty_database(&mut self, name: &str) -> &Database {
+        let database = Cluster::get().database(&format!("messages_{}", name.to_lowercase()));
         self.name_url(name, &database.url());
         self.databases.push(database);
         self.databases.last().unwrap()
@@ -158,7 +165,7 @@ impl Stage {
         assert!(output.stderr.lines().all(is_known), "{output:?}");
         let prints_rows = command.starts_with("cat ") || output.stdout.starts_with(&[0x28]);
         let stdout = if prints_rows { "" } else { output.text() };
-        let words = self.normal(&format!("{stdout}{}", output.stderr));
+        let words = self.normal(&format!("{}{stdout}", output.stderr));
         self.captured.push_str(&format!("[{heading}]\n$ chronicle-dump {command}\n{words}\n"));
     }
 

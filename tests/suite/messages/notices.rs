@@ -31,7 +31,7 @@ const CASES: &[(&[Kind], &str)] = &[
     (&[Kind::ColumnsAdded], "import more.zst --to t6.db --create --on-missing-column add"),
     (
         &[Kind::Preserved, Kind::Recomputed, Kind::Remapped, Kind::Triggers, Kind::ShiftedTimes],
-        "import odd.zst --to $URL --assume-tz UTC --trust-zone --orphans skip -v",
+        "import odd.zst --to $URL --assume-tz America/Los_Angeles --orphans skip --on-missing-column fail -v",
     ),
     (
         &[Kind::Adapted, Kind::Mapped],
@@ -46,20 +46,24 @@ const CASES: &[(&[Kind], &str)] = &[
     (&[Kind::Filled], "import bare.zst --to $FOURTH --assume-tz UTC"),
     (
         &[Kind::Respelled],
-        "import odd.zst --to $SPELLED --assume-tz UTC --trust-zone --orphans skip",
+        "import spelled.zst --to $SPELLED --assume-tz UTC --trust-zone --orphans skip",
     ),
-    (&[Kind::More], "import wide.zst --to t7.db --create"),
+    (
+        &[Kind::More],
+        "import many.zst --to $FIFTH --assume-tz UTC --trust-zone --orphans skip \
+      --on-unrepresentable reject --rejects many-rejects.zst",
+    ),
     (&[Kind::RowSecurity, Kind::NotChecked], "check odd.zst --to $URL -v"),
     (
         &[Kind::Compression, Kind::OpenTables],
         "import bare.zst --to $OPEN --create --assume-tz UTC -v",
     ),
     (&[Kind::Nonportable], "check odd.zst"),
-    (&[Kind::UnreadableTimes], "cat odd.zst --since 2025-01-01"),
+    (&[Kind::UnreadableTimes], "cat late.zst --since 2025-01-01"),
     (&[Kind::PartOnly], "cat a.zst --stream sessions"),
     (&[Kind::OneSidedColumns], "diff a.zst more.db --summary"),
-    (&[Kind::OneSidedStream], "diff a.zst server.zst --summary"),
-    (&[Kind::LocalTimes], "diff a.zst $URL --summary"),
+    (&[Kind::OneSidedStream], "diff a.zst uv.zst --summary"),
+    (&[Kind::LocalTimes], "diff odd.zst $URL --summary"),
     (&[Kind::HiddenOriginals], "export $READER -o reader.zst"),
 ];
 
@@ -75,14 +79,24 @@ fn files(stage: &Stage) {
     make("delete.db", sample, "delete", computed);
     let mood = "ALTER TABLE sessions ADD COLUMN mood TEXT; UPDATE sessions SET mood = 'good';";
     make("more.db", sample, "wal", mood);
-    let wide: String = (0..14)
-        .map(|n| format!("ALTER TABLE sessions ADD COLUMN c{n} TEXT; UPDATE sessions SET c{n} = 'x'; CREATE TABLE n{n} (id);"))
-        .collect();
-    make("wide.db", sample, "wal", &wide);
     make("odd.db", &["sqlite-hooks.sql"], "wal", ODD);
-    make("bare.db", &["sqlite-hooks.sql"], "wal", BARE);
-    make("server.db", &["sqlite-server.sql"], "wal", "");
-    for name in ["s", "more", "wide", "odd", "bare", "server"] {
+    let spelled = format!("{ODD} UPDATE events SET tool_name = '1 day', data = '{{}}'");
+    make("spelled.db", &["sqlite-hooks.sql"], "wal", &spelled);
+    make(
+        "late.db",
+        &["sqlite-hooks.sql"],
+        "wal",
+        "INSERT INTO events (id, session_id, event_type, timestamp) VALUES ('e', 's', 'stop', 'soon')",
+    );
+    let many: String = (0..12)
+        .map(|n| format!("INSERT INTO events (id, session_id, event_type, timestamp) VALUES ('0000000a-0000-4000-8000-0000000000{n}', 's-1', 'type {n}', '2025-08-19T10:00:01Z');", n = n + 20))
+        .collect();
+    make("many.db", &["sqlite-hooks.sql"], "wal", &format!("{ODD}{many}"));
+    let ddl = stage.prepare("schema uv-manager").success().text().to_owned();
+    make("uv.db", &[], "wal", &ddl);
+    let ddl = stage.prepare("schema tutorial-sqlite").success().text().to_owned();
+    make("bare.db", &[], "wal", &format!("{ddl}{BARE}"));
+    for name in ["s", "more", "odd", "spelled", "bare", "late", "many", "uv"] {
         let archive = if name == "s" { "a" } else { name };
         stage.prepare(&format!("export {name}.db -o {archive}.zst")).success();
     }
@@ -101,28 +115,28 @@ INSERT INTO sessions (id, claude_session_id, start_time, project_path, created_a
     ('s-1', 'cs-1', '2025-08-19T10:00:00', '/p', '2025-08-19 17:00:00', '2025-08-19 17:00:00');
 INSERT INTO events (id, session_id, event_type, timestamp, data, tool_name, duration_ms, created_at) VALUES
     ('0000000a-0000-4000-8000-000000000011', 's-1', 'stop', '2025-08-19T10:00:01', '{\"a\": \"\\u0000\"}', 'Read', 7, '2025-08-20 00:00:01'),
-    ('0000000a-0000-4000-8000-000000000012', 's-1', 'prompt', 'soon', '{}', CAST(x'ff41' AS TEXT), 7, '2025-08-20 00:00:02'),
+    ('0000000a-0000-4000-8000-000000000012', 's-1', 'prompt', '2025-08-19T10:00:02', '{}', CAST(x'ff41' AS TEXT), 7, '2025-08-20 00:00:02'),
     ('0000000a-0000-4000-8000-000000000013', 'nowhere', 'stop', '2025-08-19T10:00:03', '{}', 'Read', 7, '2025-08-20 00:00:03');";
 
 /// A session without what the server requires.
 const BARE: &str = "
-INSERT INTO sessions (id, start_time) VALUES ('0000000a-0000-4000-8000-000000000001', '2025-08-19T10:00:00Z');";
+INSERT INTO chronicle_sessions (id, project_path, start_time) VALUES (1, '/p', '2025-08-19T10:00:00Z');";
 
 /// The databases that the commands name.
 fn servers(stage: &mut Stage) {
-    for name in ["SECOND", "THIRD", "FOURTH"] {
+    for name in ["SECOND", "THIRD", "FOURTH", "FIFTH"] {
         stage.database(name, "SELECT 1");
     }
     stage.database(
         "SPELLED",
         "DROP VIEW IF EXISTS chronicle_active_sessions, chronicle_recent_events; \
-         ALTER TABLE chronicle_events ALTER duration_ms TYPE numeric(9,2)",
+         ALTER TABLE chronicle_events ALTER tool_name TYPE interval USING NULL",
     );
     stage.database(
         "DEFAULTS",
         "ALTER TABLE chronicle_events ADD COLUMN mood text NOT NULL DEFAULT 'x'",
     );
-    stage.database("OPEN", "DROP TABLE chronicle_events, chronicle_sessions CASCADE");
+    stage.empty_database("OPEN");
     let first = stage.database("URL", "SELECT 1");
     // roles belong to the whole server
     first.apply_file_as(ADMIN, fixture("postgres-supabase-extras.sql"));
@@ -171,7 +185,7 @@ fn every_kind_of_notice_has_its_captured_words() {
         for kind in *kinds {
             let is_it = |l: &str| l.starts_with(start(*kind)) && l.contains(kind.words());
             if !output.stderr.lines().any(is_it) {
-                wrong.push(format!("{kind:?}: {:?} {}", output.args, output.stderr));
+                wrong.push(format!("{kind:?}: {command} {}", output.stderr));
             }
         }
         open.retain(|kind| !kinds.contains(kind));
@@ -179,7 +193,7 @@ fn every_kind_of_notice_has_its_captured_words() {
     // nobody named this one
     let place = stage.path(".chronicle/chronicle.db");
     std::fs::create_dir_all(place.parent().unwrap()).unwrap();
-    std::fs::copy(stage.path("bare.db"), place).unwrap();
+    std::fs::copy(stage.path("odd.db"), place).unwrap();
     let home = stage.path("").display().to_string();
     stage.set("HOME", &home);
     stage.capture("Found", "export -o found.zst").stderr_has("note: using ");
