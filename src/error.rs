@@ -52,7 +52,7 @@ pub enum Code {
     Different,
     /// Stopped by a signal.
     Cancelled,
-    /// Whoever read our output has gone.
+    /// The reader of our output has gone.
     BrokenPipe,
     /// A bug of this program.
     Internal,
@@ -254,7 +254,7 @@ impl Error {
         let what = chronicle_archive::show_path(what);
         match cause.kind() {
             std::io::ErrorKind::BrokenPipe => {
-                Error::new(Code::BrokenPipe, format!("{what}: the reader has gone"))
+                Error::new(Code::BrokenPipe, format!("{what}: the reader closed the pipe"))
             }
             _ if is_full(&cause) => {
                 Error::new(Code::Output, format!("{what}: the disk is full")).because(cause)
@@ -340,7 +340,7 @@ fn code_of(kind: ErrorKind) -> Code {
 
 fn hint_of(kind: ErrorKind) -> Option<&'static str> {
     Some(match kind {
-        ErrorKind::Empty => "if it comes through a pipe, look at what the sending side says",
+        ErrorKind::Empty => "if it comes through a pipe, see the error of the sending command",
         ErrorKind::NotAnArchive => {
             "give the file that `chronicle-dump export` wrote; a .db file is exported first"
         }

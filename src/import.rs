@@ -15,12 +15,12 @@ use crate::load::{
 };
 use crate::plan::{Plan, key_of, plan};
 use crate::policy::PlanOptions;
-use crate::progress::Progress;
+use crate::progress::{Phase, Progress};
 use crate::transform::worker::{End, LoadBatch, TransformWorker};
 use crate::transform::{
     Change, Settler, TargetRows, Transformer, Verdicts, ZoneEvidence, load_existing_keys,
 };
-use chronicle_archive::{Batch, Value};
+use chronicle_archive::{Batch, Value, show_count};
 use chronicle_archive::{Sealed, Written};
 
 /// What the user decides about an import.
@@ -97,6 +97,9 @@ pub async fn import(
         }
         if n + 1 == count {
             let committed = loading.keeps_rows();
+            if committed {
+                progress.enter(Phase::Committing);
+            }
             // from here on a stop comes too late: a commit is not interrupted
             loading.commit().await?;
             done.iter_mut().for_each(|imported| imported.committed = committed);
@@ -206,9 +209,11 @@ async fn load(
                  sha256:{expected}; nothing was changed",
                 sealed.digest
             ),
-        ));
+        )
+        .hint("check that the digest is of this archive"));
     }
-    let stats = cancel.or(loading.finalize()).await?;
+    progress.enter(Phase::Verifying);
+    let stats = cancel.or(loading.finalize(progress)).await?;
     import.finish(&transformer, stats, sealed)
 }
 
@@ -332,7 +337,7 @@ impl Import {
             unloaded.push(row);
             let reason = cause.reason();
             let column = cause.column().map(str::to_owned);
-            target.rejected.push(RejectReason { row, key, column, reason });
+            target.rejected.push(RejectReason { row, key, column, reason, follows: None });
         }
         if !rejects || target.rejected.is_empty() {
             return Ok(unloaded);
@@ -344,9 +349,13 @@ impl Import {
                 rejects.write(batch, first.row, &why.iter().collect::<Vec<_>>())?;
             }
             self.rejected_rows[batch.stream()] += 1;
-            let error = Error::new(Code::Rejected, "");
             for r in why {
-                self.rejected.note(stream.name(), r.column.clone(), &error, &r.reason, &r.key);
+                let problem = Problem {
+                    column: r.column.clone(),
+                    follows: r.follows.clone(),
+                    ..Problem::new(Code::Rejected, stream.name(), &r.reason)
+                };
+                self.rejected.note(problem, &r.key);
             }
         }
         Ok(unloaded)
@@ -388,10 +397,12 @@ impl Import {
             match self.on_problem {
                 OnProblem::Stop => return Err(error),
                 OnProblem::Collect => {
-                    let mut found = Problems::default();
                     let stream = self.plan.streams.first().map_or("", |s| s.name());
-                    found.refused(stream, &error);
-                    problems.extend(found.all());
+                    problems.push(Problem {
+                        remedy: error.next_step().map(str::to_owned),
+                        options: vec!["--assume-tz".into(), evidence.zone.clone()],
+                        ..Problem::new(error.code(), stream, error.full())
+                    });
                 }
             }
         }
@@ -431,9 +442,10 @@ fn contradicted(evidence: &ZoneEvidence) -> Error {
     Error::new(
         Code::Value,
         format!(
-            "event times look like {offset} in {rows} rows, which contradicts --assume-tz; nothing \
-             was changed"
+            "event times look like local time at {offset} in {}, which contradicts --assume-tz; \
+             nothing was changed",
+            show_count(*rows, "rows")
         ),
     )
-    .hint(format!("--assume-tz {zone}; if yours is right, add --trust-zone"))
+    .hint(format!("--assume-tz {zone}, or --trust-zone if yours is right"))
 }

@@ -27,6 +27,7 @@ pub mod import;
 pub mod layout;
 pub mod load;
 pub mod location;
+pub mod notice;
 pub mod plan;
 pub mod policy;
 pub mod postgres;

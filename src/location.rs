@@ -7,6 +7,7 @@ use crate::cancel::Cancel;
 use crate::catalog::Backend;
 use crate::error::{Code, Error, Result};
 use crate::load::{Preflight, Target, TargetOptions};
+use crate::notice::{Notice, NoticeKind};
 use crate::postgres::conninfo::{ConnInfo, read_password_file};
 use crate::postgres::load::{PgRehearsal, PgTarget};
 use crate::postgres::source::PgSource;
@@ -45,8 +46,9 @@ impl Location {
         environment: &Environment<'_>,
     ) -> Result<Location> {
         if text.trim().is_empty() {
-            return Err(Error::new(Code::Usage, "the name of the database is empty")
-                .hint("is a variable in quotes not set? give a .db file or a postgresql:// URL"));
+            return Err(Error::new(Code::Usage, "the name of the database is empty").hint(
+                "a variable in quotes may not be set; give a .db file or a postgresql:// URL",
+            ));
         }
         let path = text.strip_prefix("sqlite:").map(|path| path.strip_prefix("//").unwrap_or(path));
         let looks_like = ConnInfo::looks_like(text);
@@ -64,7 +66,8 @@ impl Location {
         let given = password_file.map(read_password_file).transpose()?;
         let mut info = ConnInfo::parse(text, environment.variable)?;
         if inner.is_some() {
-            info.notes.push("read the connection string without what is around it".into());
+            let text = "the connection string was taken out of the text around it";
+            info.notes.push(Notice::new(NoticeKind::Unwrapped, text));
         }
         info.find_password(given, environment.variable, environment.home.as_deref())?;
         Ok(Location::Postgres(Box::new(info)))
@@ -147,6 +150,17 @@ impl Location {
                 path.file_stem().map_or_else(String::new, |s| s.to_string_lossy().into_owned())
             }
             Location::Postgres(info) => info.database.clone(),
+        }
+    }
+
+    /// The name to type for it, without a password.
+    pub fn to_type(&self) -> String {
+        match self {
+            Location::Sqlite(path) => {
+                let path = path.display().to_string();
+                if path.starts_with('-') { format!("./{path}") } else { path }
+            }
+            Location::Postgres(info) => info.to_type(),
         }
     }
 

@@ -139,7 +139,7 @@ def verify(data):
     rest, sizes = data[end:], struct.pack("<2I", len(table) + 9, len(table) // 12)
     table = SKIPPABLE + sizes[:4] + table + sizes[4:] + b"\x80\xb1\xea\x92\x8f" if data[:4] == MAGIC else b""
     like_table = SKIPPABLE.startswith(rest[:4]) or len(rest) == len(table) and rest[:4] != MAGIC
-    need(len(rest) <= len(table) and like_table, "data follow the manifest")
+    need(len(rest) <= len(table) and like_table, "data after the manifest")
     index = ("good" if rest == table else "damaged") if rest else "missing" if table and said["seek_table"] else "none"
     return {"digest": "sha256:" + sha256(last), "rows": rows, "row_digests": digests, "seek_table": index}
 ended = 0

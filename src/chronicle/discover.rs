@@ -49,17 +49,13 @@ pub fn discover(environment: &Environment<'_>) -> Result<Found> {
     match (with_data.as_slice(), found.first()) {
         ([one], _) => Ok((*one).clone()),
         ([], Some(first)) => Ok(first.clone()),
-        ([], None) => Err(Error::new(
-            Code::NotFound,
-            "no Chronicle database found where Chronicle keeps it",
-        )
-        .hint(format!(
+        ([], None) => Err(Error::new(Code::NotFound, "no Chronicle database found").hint(format!(
             "name it: chronicle-dump export PATH, or a postgresql:// URL; looked at ${VARIABLE}, \
              ~/{SETTINGS}, {}, {}",
             AT_HOME.map(|(path, _)| format!("~/{path}")).join(", "),
             HERE.map(|path| format!("./{path}")).join(", ")
         ))),
-        (several, _) => Err(Error::new(Code::Usage, "several Chronicle databases hold data:")
+        (several, _) => Err(Error::new(Code::Usage, "several Chronicle databases hold data")
             .with_details(several.iter().map(|found| found.line()).collect())
             .hint("name the one you mean: chronicle-dump export PATH")),
     }

@@ -162,11 +162,6 @@ impl Command {
         let secret = names.into_iter().flatten().filter(|name| may_be_secret(name));
         secret.chain(password_file).collect()
     }
-
-    /// Whether its result for people is on stdout.
-    pub fn prints_result(&self) -> bool {
-        !matches!(self, Command::Export(_) | Command::Cat(_))
-    }
 }
 
 /// `export`

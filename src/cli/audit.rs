@@ -13,18 +13,19 @@ use crate::error::{Code, Error, Result};
 use crate::layout::{self, Layout};
 use crate::load::{Target, TargetOptions};
 use crate::location::Location;
+use crate::notice::Notice;
 use crate::progress::Progress;
 use crate::source::SourceOptions;
 use crate::verify::Verified;
 use chronicle_archive::Limits;
-use chronicle_archive::{show_count, show_text};
+use chronicle_archive::{show_count, show_number, show_text};
 
 /// The result.
 pub(super) struct Against {
     database: String,
     compared: Compared,
     left_out: Vec<u64>,
-    notices: Vec<String>,
+    notices: Vec<Notice>,
     shown: ShownDifferences,
 }
 
@@ -106,7 +107,7 @@ impl Against {
             let left_out = self.shown.left_out(&stream.stream);
             if left_out > 0 && self.shown.limit > 0 {
                 report.result(&format!(
-                    "… {}: {}, --limit N shows N",
+                    "… {}: {} (--limit N shows N)",
                     stream.stream,
                     show_count(left_out, "more differences")
                 ))?;
@@ -132,12 +133,14 @@ impl Against {
 
     /// The result of a stream, in one line.
     fn line(&self, number: usize, stream: &ComparedStream) -> String {
-        let mut parts = vec![format!("{} match", show_count(stream.equal_rows, "rows"))];
+        let verb = if stream.equal_rows == 1 { "matches" } else { "match" };
+        let mut parts = vec![format!("{} {verb}", show_count(stream.equal_rows, "rows"))];
         if stream.changed_rows > 0 {
             let columns: Vec<String> = (stream.changed_columns.iter())
-                .map(|(name, rows)| format!("{rows} in {}", show_text(name)))
+                .map(|(name, rows)| format!("{} in {}", show_number(*rows), show_text(name)))
                 .collect();
-            parts.push(format!("{} changed ({})", stream.changed_rows, columns.join(", ")));
+            let changed = show_count(stream.changed_rows, "changed");
+            parts.push(format!("{changed} ({})", columns.join(", ")));
         }
         for (rows, what) in [
             (stream.only_a_rows, "missing"),
@@ -145,7 +148,7 @@ impl Against {
             (self.left_out(number), "left out by an import"),
         ] {
             if rows > 0 {
-                parts.push(format!("{rows} {what}"));
+                parts.push(show_count(rows, what));
             }
         }
         format!("{}: {}", stream.stream, parts.join(", "))

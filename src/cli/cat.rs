@@ -12,6 +12,7 @@ use super::report::Report;
 use crate::cancel::Cancel;
 use crate::cat::{CatOptions, Form, Printed, cat, open_at, parse_time};
 use crate::error::{Error, Result};
+use crate::notice::{Notice, NoticeKind};
 use crate::progress::Progress;
 use chronicle_archive::escaped_json;
 use chronicle_archive::read::reader::shown_digest;
@@ -67,7 +68,7 @@ fn print(
     }
 }
 
-/// A terminal: the lines that are written mean the same and are shown as they are.
+/// A terminal: the lines mean the same, and no character in them acts on it.
 struct Terminal<W>(W);
 
 impl<W: Write> Write for Terminal<W> {
@@ -86,20 +87,20 @@ impl<W: Write> Write for Terminal<W> {
     }
 }
 
-/// What there is to know of the rows on stdout, on stderr.
+/// Prints on stderr what people should know about the rows on stdout.
 fn say(args: &CatArgs, options: &CatOptions, printed: &Printed, report: &Report) -> Result<()> {
     let shown = archive_name(&args.archive);
     if printed.unreadable_times > 0 {
-        report.notice(&format!(
-            "{shown}: {} left out without a readable time",
-            show_count(printed.unreadable_times, "rows")
-        ));
+        let rows = show_count(printed.unreadable_times, "rows");
+        let text = format!("{shown}: {rows} without a readable time left out");
+        report.notice(&Notice::new(NoticeKind::UnreadableTimes, text));
     }
     if let (None, Some(stream)) = (&printed.digest, &options.stream) {
-        report.notice(&format!(
-            "{shown}: only the chunks of {stream} were read; each has its SHA-256, but the chain from the first \
-             chunk to the manifest was not checked; `chronicle-dump verify` does that"
-        ));
+        let text = format!(
+            "{shown}: only the chunks of {stream} were read and checked; `chronicle-dump verify` \
+             checks the whole archive"
+        );
+        report.notice(&Notice::new(NoticeKind::PartOnly, text));
     }
     if report.is_json() {
         report.result_json(&json!({

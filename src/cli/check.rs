@@ -9,25 +9,33 @@ use serde_json::json;
 
 use super::args::CheckArgs;
 use super::export::{rows_object, rows_text};
-use super::import::{archive_name, notices, open_archive, opening, plan_lines};
+use super::import::{
+    archive_name, consequence, notices, open_archive, opening, place, plan_lines, rejected_line,
+};
 use super::locate;
-use super::report::Report;
-use super::summary::{self, Line};
+use super::report::{Report, Start};
+use super::suggestion::{Settling, import_command, unsettled};
+use super::summary;
 use crate::archive_input::ArchiveInput;
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::export::{ExportOptions, export};
 use crate::import::{ImportOptions, Imported, Part, import};
 use crate::layout;
-use crate::load::Problem;
+use crate::load::{KEYS, Problem, SAMPLES};
 use crate::location::{Environment, Location};
+use crate::notice::{Notice, NoticeKind};
+use crate::policy::PlanOptions;
 use crate::profile::{Profile, profile};
 use crate::progress::Progress;
 use crate::source::{Orphans, Source, SourceOptions};
 use chronicle_archive::show_count;
 use chronicle_archive::{Limits, Sealed, WriterOptions};
 
-/// What is looked at.
+/// How often a check is repeated with the options that settle what it has found.
+const PASSES: usize = 4;
+
+/// What is checked.
 enum What {
     Archive(std::path::PathBuf),
     Database(Box<Location>),
@@ -44,16 +52,140 @@ pub(super) async fn run(
     let asks = !args.plan.is_default() || args.target.create.is_some();
     if args.to.is_none() && (asks || args.load.toast_compression.is_some()) {
         return Err(Error::new(Code::Usage, "import options need --to")
-            .hint("name the database that would be imported into: --to TARGET"));
+            .hint("name the target: --to TARGET"));
     }
     let target = (args.to.as_deref())
         .map(|to| locate(to, args.password_file.as_deref(), environment, report))
         .transpose()?;
     let progress = Progress::default();
+    let asked = Asked { args, what: &what, target: target.as_ref() };
     let watch = report.watch(&progress);
-    let checked = check(args, &what, target.as_ref(), &progress, report, cancel).await;
+    let checked = asked.check(args.plan.options()?, &progress, Some(report), cancel).await;
+    let checked = match checked {
+        Ok(checked) => Ok(Checked { hint: asked.hint(&checked, cancel).await?, ..checked }),
+        Err(error) => Err(error),
+    };
     drop(watch);
-    checked?.say(target.as_ref(), started, report)
+    checked?.say(&asked, started, report)
+}
+
+/// What was asked for.
+struct Asked<'a> {
+    args: &'a CheckArgs,
+    what: &'a What,
+    target: Option<&'a Location>,
+}
+
+impl Asked<'_> {
+    /// The database that would be exported.
+    fn source(&self) -> Option<&Location> {
+        match self.what {
+            What::Database(location) => Some(location),
+            What::Archive(_) => None,
+        }
+    }
+
+    /// Finds what would stop an import with these options. What is to know about the source is printed at
+    /// once, if anything is.
+    async fn check(
+        &self,
+        options: PlanOptions,
+        progress: &Progress,
+        report: Option<&Report>,
+        cancel: &Cancel,
+    ) -> Result<Checked> {
+        let location = match self.what {
+            What::Archive(path) => {
+                let input = open_archive(Some(path), progress)?;
+                return self.read(options, archive_name(path), input, progress, cancel).await;
+            }
+            What::Database(location) => location,
+        };
+        // without a target, --layout can only mean the source
+        let only = self.args.target.layout.as_deref().filter(|_| self.target.is_none());
+        let layout = self.args.from_layout.as_deref().or(only);
+        let layout = layout.map(|text| layout::pick(text, location.backend())).transpose()?;
+        let reading = SourceOptions { sorted: true, layout, ..SourceOptions::default() };
+        let source = location.open_source(reading, cancel).await?;
+        let notices = source.notices().to_vec();
+        if let Some(report) = report {
+            notices.iter().for_each(|notice| report.notice(notice));
+        }
+        let (input, out) = std::io::pipe()
+            .map_err(|e| Error::new(Code::Internal, "cannot create a pipe").because(e))?;
+        let exported = write(source, out, cancel);
+        let read = self.read(options, location.to_string(), Box::new(input), progress, cancel);
+        let (exported, checked) = tokio::join!(exported, read);
+        // if the reader has stopped, the writer has failed for that
+        let mut checked = match (checked, exported) {
+            (Err(e), Ok(_)) => return Err(e),
+            (Err(e), Err(first)) if first.code() == Code::BrokenPipe => return Err(e),
+            (_, Err(first)) => return Err(first),
+            (Ok(checked), Ok(orphans)) => Checked { source: Some((notices, orphans)), ..checked },
+        };
+        checked.sealed.index = chronicle_archive::Index::Good;
+        Ok(checked)
+    }
+
+    /// Reads an archive as an import would.
+    async fn read(
+        &self,
+        options: PlanOptions,
+        name: String,
+        input: Box<dyn Read + Send>,
+        progress: &Progress,
+        cancel: &Cancel,
+    ) -> Result<Checked> {
+        let mut archive_input =
+            ArchiveInput::open(name, input, Limits::default(), progress, cancel).await?;
+        let Some(location) = self.target else {
+            let profile = profile(&mut archive_input, progress, cancel).await?;
+            let sealed = profile.sealed.clone();
+            return Ok(Checked { profile: Some(profile), ..Checked::new(sealed) });
+        };
+        let options = ImportOptions { plan: options, ..ImportOptions::default() };
+        let opening = opening(&self.args.target, &self.args.load, location)?;
+        let target = Box::new(location.open_preflight(&opening, cancel).await?);
+        let parts = vec![Part::opened(String::new(), archive_input)];
+        let imported = import(parts, target, options, progress, cancel).await?.pop();
+        let sealed = imported.as_ref().map(|imported| imported.sealed.clone());
+        let sealed = sealed.ok_or_else(|| Error::new(Code::Internal, "nothing was checked"))?;
+        Ok(Checked { imported, ..Checked::new(sealed) })
+    }
+
+    /// Whether the archive can be read once more.
+    fn can_repeat(&self) -> bool {
+        match self.what {
+            What::Archive(path) => path.metadata().is_ok_and(|data| data.is_file()),
+            What::Database(_) => true,
+        }
+    }
+
+    /// The import that would succeed, as a command; None if nothing stops the one that was asked for. Rows
+    /// that are refused are not checked any further, so the command is checked in its turn.
+    async fn hint(&self, checked: &Checked, cancel: &Cancel) -> Result<Option<String>> {
+        let Some(target) = self.target.filter(|_| !checked.problems().is_empty()) else {
+            return Ok(None);
+        };
+        let mut problems = checked.problems().to_vec();
+        let mut options = Settling::default();
+        for pass in 0..PASSES {
+            if let Some(hint) = unsettled(&problems, &options) {
+                return Ok(Some(hint));
+            }
+            let more = options.add(&self.args.plan, &problems);
+            if !more || pass + 1 == PASSES || !self.can_repeat() || options.is_incomplete() {
+                break;
+            }
+            let options = options.apply(self.args.plan.options()?)?;
+            let next = self.check(options, &Progress::default(), None, cancel).await?;
+            problems = next.problems().to_vec();
+            if problems.is_empty() {
+                break;
+            }
+        }
+        Ok(Some(import_command(self.args, self.source(), target, &options)))
+    }
 }
 
 /// An archive by its first bytes, else a database.
@@ -62,7 +194,7 @@ fn what(args: &CheckArgs, environment: &Environment<'_>, report: &Report) -> Res
     if args.from.is_none() && (name == "-" || is_archive(Path::new(name))) {
         if args.from_layout.is_some() {
             return Err(Error::new(Code::Usage, "--from-layout is for a database, not an archive")
-                .hint("--layout FILE is for the target"));
+                .hint("omit it; --layout FILE is for the target"));
         }
         return Ok(What::Archive(name.into()));
     }
@@ -87,54 +219,11 @@ fn is_archive(path: &Path) -> bool {
 struct Checked {
     sealed: Sealed,
     /// The notices and orphans of a source that is a database.
-    source: Option<(Vec<String>, Vec<Orphans>)>,
+    source: Option<(Vec<Notice>, Vec<Orphans>)>,
     profile: Option<Profile>,
     imported: Option<Imported>,
-}
-
-async fn check(
-    args: &CheckArgs,
-    what: &What,
-    target: Option<&Location>,
-    progress: &Progress,
-    report: &Report,
-    cancel: &Cancel,
-) -> Result<Checked> {
-    match what {
-        What::Archive(path) => {
-            let input = open_archive(Some(path), progress)?;
-            let name = archive_name(path);
-            read(args, name, input, target, progress, cancel).await
-        }
-        What::Database(location) => {
-            // without a target, --layout can only mean the source
-            let only = args.target.layout.as_deref().filter(|_| target.is_none());
-            let layout = args.from_layout.as_deref().or(only);
-            let layout = layout.map(|text| layout::pick(text, location.backend())).transpose()?;
-            let reading = SourceOptions { sorted: true, layout, ..SourceOptions::default() };
-            let source = location.open_source(reading, cancel).await?;
-            let source_notices = source.notices().to_vec();
-            source_notices.iter().for_each(|notice| report.notice(notice));
-            let (out, input) = std::io::pipe()
-                .map(|(input, out)| (out, input))
-                .map_err(|e| Error::new(Code::Internal, "cannot create a pipe").because(e))?;
-            let exported = write(source, out, cancel);
-            let name = location.to_string();
-            let read = read(args, name, Box::new(input), target, progress, cancel);
-            let (exported, checked) = tokio::join!(exported, read);
-            // if the reader has stopped, the writer has failed for that
-            let mut checked = match (checked, exported) {
-                (Err(e), Ok(_)) => return Err(e),
-                (Err(e), Err(first)) if first.code() == Code::BrokenPipe => return Err(e),
-                (_, Err(first)) => return Err(first),
-                (Ok(checked), Ok(orphans)) => {
-                    Checked { source: Some((source_notices, orphans)), ..checked }
-                }
-            };
-            checked.sealed.index = chronicle_archive::Index::Good;
-            Ok(checked)
-        }
-    }
+    /// What to type next.
+    hint: Option<String>,
 }
 
 /// Exports a source into a pipe, as an export would.
@@ -147,122 +236,136 @@ async fn write(source: Box<dyn Source>, out: PipeWriter, cancel: &Cancel) -> Res
     Ok(exported.orphans)
 }
 
-/// Reads an archive as an import would.
-async fn read(
-    args: &CheckArgs,
-    name: String,
-    input: Box<dyn Read + Send>,
-    target: Option<&Location>,
-    progress: &Progress,
-    cancel: &Cancel,
-) -> Result<Checked> {
-    let mut archive_input =
-        ArchiveInput::open(name, input, Limits::default(), progress, cancel).await?;
-    let Some(location) = target else {
-        let profile = profile(&mut archive_input, progress, cancel).await?;
-        let sealed = profile.sealed.clone();
-        return Ok(Checked { sealed, source: None, profile: Some(profile), imported: None });
-    };
-    let options = ImportOptions { plan: args.plan.options()?, ..ImportOptions::default() };
-    let opening = opening(&args.target, &args.load, location)?;
-    let target = Box::new(location.open_preflight(&opening, cancel).await?);
-    let parts = vec![Part::opened(String::new(), archive_input)];
-    let imported = import(parts, target, options, progress, cancel).await?.pop();
-    let sealed = imported.as_ref().map(|imported| imported.sealed.clone());
-    let sealed = sealed.ok_or_else(|| Error::new(Code::Internal, "nothing was checked"))?;
-    Ok(Checked { sealed, source: None, profile: None, imported })
-}
-
 impl Checked {
+    fn new(sealed: Sealed) -> Checked {
+        Checked { sealed, source: None, profile: None, imported: None, hint: None }
+    }
+
     fn problems(&self) -> &[Problem] {
         self.imported.as_ref().map_or(&[], |imported| &imported.problems)
     }
 
-    /// Says everything; the exit code is that of the first thing that would stop an import.
-    fn say(&self, target: Option<&Location>, started: Instant, report: &Report) -> Result<u8> {
-        let (source_notices, source_orphans) = self.source.clone().unwrap_or_default();
+    /// Prints everything; the exit code is that of the first thing that would stop an import.
+    fn say(&self, asked: &Asked<'_>, started: Instant, report: &Report) -> Result<u8> {
+        let (mut all, source_orphans) = self.source.clone().unwrap_or_default();
         for orphans in &source_orphans {
-            report.notice(&orphans.sentence());
+            report.notice(&Notice::new(NoticeKind::Orphans, orphans.sentence()));
         }
-        let mut all = source_notices;
         if let Some(imported) = &self.imported {
-            let import_notices = notices(imported);
-            plan_lines(&imported.plan).iter().for_each(|line| report.notice(line));
-            let orphans = imported.stats.orphans.iter().map(|o| Line::Note(o.sentence()));
-            let changes = summary::changes(&imported.changes, report.is_verbose());
-            let notes = import_notices.iter().cloned().map(Line::Note);
-            let lines: Vec<Line> = orphans.chain(changes).chain(notes).collect();
-            summary::print(&lines, report);
+            let import_notices = self.import_notices(imported);
+            if report.is_verbose() {
+                plan_lines(&imported.plan).iter().for_each(|line| report.notice(line));
+            }
+            let orphans = imported.stats.orphans.iter();
+            let mut lines: Vec<Notice> =
+                orphans.map(|o| Notice::new(NoticeKind::Orphans, o.sentence())).collect();
+            lines.extend(summary::changes(&imported.changes, report.is_verbose()));
+            lines.extend(import_notices.iter().cloned());
+            summary::print(lines, report);
             all.extend(import_notices);
         }
         for found in self.profile.iter().flat_map(|profile| &profile.nonportable) {
-            report.notice(&format!(
-                "{}: column \"{}\": {} of class {} that plain JSON cannot express, the first in the \
-                 row with key {}",
+            let text = format!(
+                "{}.{}: {} of class {} that plain JSON cannot express (first: key {})",
                 found.stream,
                 found.column,
                 show_count(found.values, "values"),
                 found.class,
                 found.first_key
-            ));
+            );
+            report.notice(&Notice::new(NoticeKind::Nonportable, text));
         }
         let rejected = self.imported.as_ref().map_or(&[][..], |imported| &imported.rejected);
-        for left_out in rejected {
-            report.notice(&format!(
-                "{}: {} would be left out: {}",
-                left_out.stream,
-                show_count(left_out.rows, "rows"),
-                left_out.reason
-            ));
-        }
+        rejected.iter().for_each(|r| report.notice(&rejected_line(r, false)));
         let done = if rejected.is_empty() { 0 } else { Code::Rejected.exit() };
         let exit = self.problems().first().map_or(done, exit_of);
         if report.is_json() {
-            report.result_json(&self.json(target, &all, &source_orphans, started))?;
+            report.result_json(&self.json(asked, &all, &source_orphans, started))?;
         } else {
             self.say_problems(report)?;
-            let rows = rows_text(&self.sealed.manifest.rows);
-            let size = HumanBytes(self.sealed.file_bytes);
-            let verdict = match (target, self.problems().len()) {
-                (None, _) => "OK".to_owned(),
-                (Some(target), 0) => format!("an import into {target} would succeed"),
-                (Some(target), 1) => format!("1 problem stops an import into {target}"),
-                (Some(target), n) => format!("{n} problems stop an import into {target}"),
-            };
-            report.result(&format!("{verdict}: {rows} (about {size} as an archive)"))?;
+            self.say_result(asked, report)?;
         }
         Ok(exit)
     }
 
+    /// The notices of an import; what was not checked is one of them.
+    fn import_notices(&self, imported: &Imported) -> Vec<Notice> {
+        let is_unchecked = |notice: &Notice| notice.kind == NoticeKind::NotChecked;
+        let (unchecked, mut others): (Vec<Notice>, Vec<Notice>) =
+            notices(imported).into_iter().partition(is_unchecked);
+        let words = NoticeKind::NotChecked.words();
+        let mut unchecked: Vec<&str> =
+            unchecked.iter().map(|n| n.text.strip_prefix(words).unwrap_or(&n.text)).collect();
+        let is_value = |p: &Problem| p.rows > 0 && p.code == Code::Value.word();
+        if self.problems().iter().any(is_value) {
+            unchecked.push("whether the rows below conflict with rows of the target");
+        }
+        if !unchecked.is_empty() {
+            let text = format!("{words}{}", unchecked.join("; "));
+            others.push(Notice::new(NoticeKind::NotChecked, text));
+        }
+        others
+    }
+
+    /// Prints every problem with its remedy, and behind the causes what follows from them.
     fn say_problems(&self, report: &Report) -> Result<()> {
-        for problem in self.problems() {
-            let column = problem.column.as_ref();
-            let rows = match problem.rows {
-                0 => String::new(),
-                rows => format!(
-                    " ({}: {}{})",
-                    show_count(rows, "rows"),
-                    problem.samples.join(", "),
-                    if rows > problem.samples.len() as u64 { ", …" } else { "" }
-                ),
-            };
-            report.finding(&format!(
-                "{}{}: {}{rows}",
-                problem.stream,
-                column.map_or_else(String::new, |c| format!(": column \"{c}\"")),
-                problem.reason,
-            ))?;
+        let problems = self.problems();
+        let causes = || problems.iter().enumerate().filter(|(_, p)| p.follows.is_none());
+        let mut said = Vec::new();
+        for (n, problem) in causes() {
+            report.finding(Start::Error, &problem_line(problem, report.is_verbose()))?;
             if let Some(remedy) = &problem.remedy {
-                report.finding(&format!("  fix: {remedy}"))?;
+                report.finding(Start::Fix, remedy)?;
             }
+            if causes().all(|(other, p)| other <= n || p.stream != problem.stream) {
+                self.say_consequences(&problem.stream, &mut said, report)?;
+            }
+        }
+        let others = problems.iter().filter_map(|p| p.follows.as_deref());
+        others.into_iter().try_for_each(|parent| self.say_consequences(parent, &mut said, report))
+    }
+
+    /// Prints which rows are not loaded because rows of a stream are not.
+    fn say_consequences<'a>(
+        &'a self,
+        parent: &'a str,
+        said: &mut Vec<&'a str>,
+        report: &Report,
+    ) -> Result<()> {
+        if said.contains(&parent) {
+            return Ok(());
+        }
+        said.push(parent);
+        for problem in self.problems().iter().filter(|p| p.follows.as_deref() == Some(parent)) {
+            report.finding(Start::Note, &consequence(problem, parent, "skipped"))?;
+            self.say_consequences(&problem.stream, said, report)?;
         }
         Ok(())
     }
 
+    /// Prints the result, and what to type next.
+    fn say_result(&self, asked: &Asked<'_>, report: &Report) -> Result<()> {
+        let rows = rows_text(&self.sealed.manifest.rows);
+        let size = HumanBytes(self.sealed.file_bytes);
+        let count = self.problems().iter().filter(|p| p.follows.is_none()).count();
+        let problems = show_count(count as u64, "problems");
+        let verdict = match (asked.target, count) {
+            (None, _) => "OK".to_owned(),
+            (Some(target), 0) => format!("an import into {target} would succeed"),
+            (Some(target), 1) => format!("{problems} stops an import into {target}"),
+            (Some(target), _) => format!("{problems} stop an import into {target}"),
+        };
+        report.result(&format!("{verdict}: {rows} (about {size} as an archive)"))?;
+        match &self.hint {
+            None => Ok(()),
+            Some(hint) => report.finding(Start::Hint, hint),
+        }
+    }
+
     fn json(
         &self,
-        target: Option<&Location>,
-        notices: &[String],
+        asked: &Asked<'_>,
+        notices: &[Notice],
         source_orphans: &[Orphans],
         started: Instant,
     ) -> serde_json::Value {
@@ -275,8 +378,9 @@ impl Checked {
         });
         json!({
             "command": "check",
-            "target": target.map(ToString::to_string),
+            "target": asked.target.map(ToString::to_string),
             "clean": self.problems().is_empty(),
+            "hint": self.hint,
             "rows": rows_object(&self.sealed.manifest.rows),
             "bytes": self.sealed.manifest.bytes,
             "compressed_bytes": self.sealed.file_bytes,
@@ -290,6 +394,20 @@ impl Checked {
             "seconds": started.elapsed().as_secs_f64(),
         })
     }
+}
+
+/// A problem in one line: the number of rows, what is wrong with them, and the first keys; with `-v` more of them.
+fn problem_line(problem: &Problem, verbose: bool) -> String {
+    let (place, reason) = (place(problem), &problem.reason);
+    if problem.rows == 0 {
+        return format!("{place}: {reason}");
+    }
+    let rows = show_count(problem.rows, "rows");
+    let shown = if verbose { KEYS } else { SAMPLES };
+    let keys: Vec<&str> = problem.keys.iter().take(shown).map(String::as_str).collect();
+    let more = if problem.rows > keys.len() as u64 { ", …" } else { "" };
+    let key = if problem.rows == 1 { "key" } else { "keys" };
+    format!("{place}: {rows}: {reason} ({key} {}{more})", keys.join(", "))
 }
 
 /// The exit code of the error that a problem would be.

@@ -20,11 +20,12 @@ use crate::diff::{
 use crate::error::{Code, Error, Result};
 use crate::layout::{self, Layout};
 use crate::location::{Environment, Location};
+use crate::notice::{Notice, NoticeKind};
 use crate::policy::AssumeZone;
 use crate::progress::Progress;
 use crate::source::SourceOptions;
 use chronicle_archive::Limits;
-use chronicle_archive::{show_count, show_path, show_text};
+use chronicle_archive::{show_count, show_number, show_path, show_text};
 
 pub(super) async fn run(
     args: &DiffArgs,
@@ -82,7 +83,7 @@ fn layouts(text: Option<&str>, places: [&Place; 2]) -> Result<[Option<Layout>; 2
     };
     match places.map(pick) {
         [Ok(None), Ok(None)] => {
-            Err(Error::new(Code::Usage, "--layout is for databases: both are archives"))
+            Err(Error::new(Code::Usage, "--layout is for databases, and both are archives"))
         }
         [Ok(Some(layout)), b] => Ok([Some(layout), b.unwrap_or_default()]),
         [a, Ok(Some(layout))] => Ok([a.unwrap_or_default(), Some(layout)]),
@@ -123,19 +124,19 @@ impl Place {
         }
     }
 
-    /// Opens it; also gives what people should know of it.
+    /// Opens it; also gives what people should know about it.
     async fn open(
         &self,
         layout: Option<Layout>,
         progress: &Progress,
         cancel: &Cancel,
-    ) -> Result<(Box<dyn Side>, Vec<String>)> {
+    ) -> Result<(Box<dyn Side>, Vec<Notice>)> {
         let path = match self {
             Place::Database(location) => {
                 // sorted, so that equal rows of the two arrive together
                 let options = SourceOptions { sorted: true, layout, ..SourceOptions::default() };
                 let source = location.open_source(options, cancel).await?;
-                let notices = source.notices().iter().map(|n| format!("{location}: {n}")).collect();
+                let notices = source.notices().iter().map(|n| n.clone().at(location)).collect();
                 return Ok((Box::new(source), notices));
             }
             Place::Stdin => None,
@@ -196,7 +197,7 @@ pub(super) struct ShownDifferences {
     /// The most of each stream.
     pub(super) limit: u64,
     /// Notices about the two sides.
-    notices: Vec<String>,
+    notices: Vec<Notice>,
     /// How many there were of each stream, shown or not.
     seen: BTreeMap<String, u64>,
     /// Those of the JSON result.
@@ -281,7 +282,7 @@ fn say(
         let left_out = shown.left_out(&stream.stream);
         if left_out > 0 && shown.limit > 0 {
             report.result(&format!(
-                "… {}: {}, --limit N shows N",
+                "… {}: {} (--limit N shows N)",
                 stream.stream,
                 show_count(left_out, "more differences")
             ))?;
@@ -296,18 +297,19 @@ fn say(
 
 /// The result of a stream, in one line.
 fn summary(stream: &ComparedStream) -> String {
-    let mut parts = vec![format!("{} equal", stream.equal_rows)];
+    let mut parts = vec![show_count(stream.equal_rows, "equal")];
     if stream.changed_rows > 0 {
         let columns: Vec<String> = stream
             .changed_columns
             .iter()
-            .map(|(name, rows)| format!("{rows} in {}", show_text(name)))
+            .map(|(name, rows)| format!("{} in {}", show_number(*rows), show_text(name)))
             .collect();
-        parts.push(format!("{} changed ({})", stream.changed_rows, columns.join(", ")));
+        let changed = show_count(stream.changed_rows, "changed");
+        parts.push(format!("{changed} ({})", columns.join(", ")));
     }
     for (rows, side) in [(stream.only_a_rows, "A"), (stream.only_b_rows, "B")] {
         if rows > 0 {
-            parts.push(format!("{rows} only in {side}"));
+            parts.push(show_count(rows, &format!("only in {side}")));
         }
     }
     format!("{}: {}", stream.stream, parts.join(", "))
@@ -329,34 +331,36 @@ fn stream_json(stream: &ComparedStream, differences: Vec<serde_json::Value>) -> 
     })
 }
 
-/// What was not compared, and what would have helped.
-fn notices(compared: &Compared) -> Vec<String> {
+/// What was not compared, and the option that helps.
+fn notices(compared: &Compared) -> Vec<Notice> {
     let mut notices = Vec::new();
     for s in &compared.streams {
         match s.present {
-            [true, false] => notices.push(format!("{}: B has no such stream", s.stream)),
-            [false, true] => notices.push(format!("{}: A has no such stream", s.stream)),
+            [true, false] => notices.push(no_stream("B", &s.stream)),
+            [false, true] => notices.push(no_stream("A", &s.stream)),
             _ => {}
         }
         for (side, columns) in [("A", &s.only_a_columns), ("B", &s.only_b_columns)] {
             if !columns.is_empty() {
-                notices.push(format!(
-                    "{}: only {side} has {}: not compared",
-                    s.stream,
-                    names(columns)
-                ));
+                let text =
+                    format!("{}: not compared, only in {side}: {}", s.stream, names(columns));
+                notices.push(Notice::new(NoticeKind::OneSidedColumns, text));
             }
         }
         if !s.zoneless_columns.is_empty() {
-            notices.push(format!(
-                "{}: {} has local times without a zone: name it, for example --assume-tz \
-                 Europe/Berlin",
-                s.stream,
-                names(&s.zoneless_columns)
-            ));
+            let (stream, columns) = (&s.stream, names(&s.zoneless_columns));
+            let text = format!(
+                "{stream}: local times without a zone in {columns}; name it, e.g. --assume-tz \
+                 Europe/Berlin"
+            );
+            notices.push(Notice::new(NoticeKind::LocalTimes, text));
         }
     }
     notices
+}
+
+fn no_stream(side: &str, stream: &str) -> Notice {
+    Notice::new(NoticeKind::OneSidedStream, format!("{stream}: {side} has no such stream"))
 }
 
 fn names(columns: &[String]) -> String {

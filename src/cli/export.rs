@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use indicatif::HumanBytes;
 use serde_json::json;
 
 use super::args::ExportArgs;
@@ -10,10 +11,11 @@ use super::output::Destination;
 use super::report::Report;
 use crate::cancel::Cancel;
 use crate::chronicle::discover::discover;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::export::{ExportOptions, Exported, export};
 use crate::layout;
 use crate::location::{Environment, Location};
+use crate::notice::{Notice, NoticeKind};
 use crate::progress::Progress;
 use crate::source::SourceOptions;
 use chronicle_archive::WriterOptions;
@@ -52,8 +54,17 @@ pub(super) async fn run(
     // the archive's writer does not know where its bytes go
     let (file, exported) = exported.map_err(|e| reported.about(e))?;
     place.finish(file).map_err(|e| reported.about(e))?;
-    say(&exported, &location, &notices, started, report)?;
+    say(&exported, &location, reported.shown(), &notices, started, report)?;
     Ok(0)
+}
+
+/// The error of an export, which changes nothing, but writes.
+pub(super) fn about(args: &ExportArgs, error: Error) -> Error {
+    let left = match args.output {
+        Some(_) => "interrupted; no file was written",
+        None => "interrupted; the part that was written is not an archive",
+    };
+    if error.code() == Code::Cancelled { Error::new(Code::Cancelled, left) } else { error }
 }
 
 fn source(args: &ExportArgs, env: &Environment<'_>, report: &Report) -> Result<Location> {
@@ -61,7 +72,8 @@ fn source(args: &ExportArgs, env: &Environment<'_>, report: &Report) -> Result<L
         return locate(text, args.password_file.as_deref(), env, report);
     }
     let found = discover(env)?;
-    report.notice(&format!("using {} ({})", show_path(found.path.display()), found.why));
+    let text = format!("using {} ({})", show_path(found.path.display()), found.why);
+    report.notice(&Notice::new(NoticeKind::Found, text));
     Ok(Location::Sqlite(found.path))
 }
 
@@ -85,13 +97,15 @@ fn options(args: &ExportArgs) -> ExportOptions {
 fn say(
     exported: &Exported,
     location: &Location,
-    notices: &[String],
+    output: &str,
+    notices: &[Notice],
     started: Instant,
     report: &Report,
 ) -> Result<()> {
     let manifest = &exported.written.manifest;
     for orphans in &exported.orphans {
-        report.notice(&format!("{}; exported anyway", orphans.sentence()));
+        let text = format!("{}; exported anyway", orphans.sentence());
+        report.notice(&Notice::new(NoticeKind::Orphans, text));
     }
     if report.is_json() {
         return report.result_json(&json!({
@@ -108,9 +122,9 @@ fn say(
         }));
     }
     report.result(&format!(
-        "{} in {}, {}",
+        "exported {} to {output}: {}, {}",
         rows_text(&manifest.rows),
-        show_count(exported.written.compressed_bytes, "bytes"),
+        HumanBytes(exported.written.compressed_bytes),
         shown_digest(&exported.written.digest)
     ))
 }

@@ -13,7 +13,7 @@ use super::locate;
 use super::output::Destination;
 use super::policy_args::{LoadArgs, TargetArgs};
 use super::report::Report;
-use super::summary::{self, Line};
+use super::summary;
 use crate::archive_input::ArchiveInput;
 use crate::cancel::Cancel;
 use crate::catalog::Backend;
@@ -22,6 +22,7 @@ use crate::import::{ImportOptions, Imported, Part, import};
 use crate::layout::{self};
 use crate::load::{DryRun, Problem, StreamStats, Target, TargetOptions};
 use crate::location::{Environment, Location};
+use crate::notice::{Notice, NoticeKind};
 use crate::plan::{Fate, Plan};
 use crate::policy::{OnOrphans, OnUnrepresentable, PlanOptions};
 
@@ -29,7 +30,7 @@ use crate::progress::Progress;
 use crate::source::Orphans;
 use chronicle_archive::read::reader::{parse_digest, shown_digest};
 use chronicle_archive::{Index, Limits};
-use chronicle_archive::{show_count, show_path};
+use chronicle_archive::{show_count, show_number, show_path, singular};
 
 pub(super) async fn run(
     args: &ImportArgs,
@@ -96,12 +97,12 @@ pub(super) async fn run(
     let committed = imported.iter().all(|imported| imported.committed);
     if let Err(error) = say(&archives, &imported, &location, args, started, report) {
         // what is committed stays committed
-        let done = if committed { "the rows are imported" } else { "a dry run" };
+        let done = if committed { "the rows are imported" } else { "nothing was changed" };
         let error = error.at(format_args!("{done}, but the result could not be printed"));
         if error.code() != Code::BrokenPipe {
             return Err(error);
         }
-        report.warning(&error.full());
+        report.notice(&Notice::new(NoticeKind::Unreported, error.full()));
     }
     let complete = imported.iter().all(|imported| imported.rejected.is_empty());
     Ok(if complete { 0 } else { Code::Rejected.exit() })
@@ -147,15 +148,13 @@ pub(super) fn opening(
         (Some(name), None) => Some(layout::created(name.as_deref(), backend)?),
         (Some(Some(_)), Some(_)) => {
             return Err(Error::new(Code::Usage, "--create=LAYOUT and --layout both name a layout")
-                .hint(
-                    "leave out one of them; --create --layout FILE creates the layout of the file",
-                ));
+                .hint("use one of them; --create --layout FILE creates the tables of the file"));
         }
     };
     let compression = load.toast_compression;
     if compression.is_some() && backend == Backend::Sqlite {
         return Err(Error::new(Code::Usage, "--toast-compression works with Postgres only")
-            .hint("leave it out: SQLite does not compress rows"));
+            .hint("omit it: SQLite does not compress rows"));
     }
     Ok(TargetOptions { create, layout, compression, readers_go_on: false })
 }
@@ -181,16 +180,15 @@ fn rejects(args: &ImportArgs, archive: Option<&Path>) -> Result<Option<Destinati
             let found = Destination::find(Some(path), "--rejects", false, &source)?;
             Ok((!args.dry_run).then_some(found))
         }
-        (None, OnUnrepresentable::Reject) => Err(Error::new(
-            Code::Usage,
-            "--on-unrepresentable=reject needs a file for the rows that it leaves out",
-        )
-        .hint("add --rejects FILE: an archive that can be inspected, corrected and imported")),
+        (None, OnUnrepresentable::Reject) => {
+            Err(Error::new(Code::Usage, "--on-unrepresentable reject needs --rejects FILE")
+                .hint("add --rejects FILE; the rows that are left out go there, as an archive"))
+        }
         (Some(_), OnUnrepresentable::Fail) => Err(Error::new(
             Code::Usage,
-            "--rejects has no use with --strict or --on-unrepresentable fail: the first such value \
-             stops the import",
-        )),
+            "--rejects has no effect with --strict or --on-unrepresentable fail",
+        )
+        .hint("omit --rejects, or add --on-unrepresentable reject")),
         (None, _) => Ok(None),
     }
 }
@@ -199,7 +197,7 @@ fn rejects(args: &ImportArgs, archive: Option<&Path>) -> Result<Option<Destinati
 pub(super) fn expected_digest(text: &str) -> Result<String> {
     parse_digest(text).ok_or_else(|| {
         Error::new(Code::Usage, "--expect: not a digest")
-            .hint("give sha256: and 64 hexadecimal digits, as export and verify print them")
+            .hint("give sha256: and 64 hexadecimal digits, as `chronicle-dump verify` prints them")
     })
 }
 
@@ -235,22 +233,22 @@ pub(super) fn open(path: Option<&Path>, progress: &Progress) -> Result<Input> {
     let Some(path) = path.filter(|p| *p != Path::new("-")) else {
         if std::io::stdin().is_terminal() {
             return Err(Error::new(Code::Usage, "no archive: stdin is a terminal").hint(
-                "name the file, or pipe an export into it: chronicle-dump export … | \
-                 chronicle-dump import --to …",
+                "name the file, or pipe an export into it: chronicle-dump export | \
+                 chronicle-dump import --to TARGET",
             ));
         }
         return Ok(Input::Pipe(Box::new(std::io::stdin())));
     };
     if path.as_os_str().is_empty() {
         return Err(Error::new(Code::Usage, "the name of the archive is empty")
-            .hint("is a variable in quotes not set?"));
+            .hint("a variable in quotes may not be set"));
     }
     let shown = show_path(path.display());
     match std::fs::metadata(path) {
         Ok(data) if data.is_dir() => {
             return Err(Error::new(Code::NotFound, format!("{shown} is a directory")));
         }
-        // opening a pipe waits for its writer: whoever reads waits, and sees a stop
+        // opening a pipe waits for its writer: its reader waits, and sees a stop
         Ok(data) if !data.is_file() => return Ok(Input::Pipe(Box::new(Pipe::Named(path.into())))),
         _ => {}
     }
@@ -299,11 +297,14 @@ fn say(
         }
         lines.extend(about_archive(imported, args, report));
     }
-    summary::print(&lines, report);
+    summary::print(lines, report);
     for (path, imported) in archives.iter().zip(imported) {
         if let Some(warning) = index_warning(imported.sealed.index) {
-            let of = |path: &Path| format!("{}: {warning}", archive_name(path));
-            report.warning(&path.map_or_else(|| warning.to_owned(), of));
+            let several = archives.len() > 1;
+            report.notice(&match path.filter(|_| several) {
+                Some(path) => warning.at(archive_name(path)),
+                None => warning,
+            });
         }
     }
     let streams = total(imported);
@@ -334,7 +335,7 @@ fn say(
     let (verb, after) = if committed {
         ("imported", "")
     } else {
-        ("would import", "; dry run, nothing was changed")
+        ("would import", "; nothing was changed (dry run)")
     };
     let from = match imported {
         [only] => shown_digest(&only.sealed.digest),
@@ -343,15 +344,17 @@ fn say(
     report.result(&format!("{verb} {} into {location} from {from}{after}", streams.join(", ")))
 }
 
-/// What is to be said of one archive, before the result.
-fn about_archive(imported: &Imported, args: &ImportArgs, report: &Report) -> Vec<Line> {
-    let mut lines: Vec<Line> = imported.rejected.iter().map(rejected_line).collect();
+/// What there is to say about one archive, before the result.
+fn about_archive(imported: &Imported, args: &ImportArgs, report: &Report) -> Vec<Notice> {
+    let rejected = imported.rejected.iter();
+    let mut lines: Vec<Notice> =
+        rejected.map(|rejected| rejected_line(rejected, imported.committed)).collect();
     lines.extend(imported.stats.orphans.iter().map(|orphans| {
         let fate = orphans_fate(args, imported, orphans);
-        Line::Note(format!("{}; {fate}", orphans.sentence()))
+        Notice::new(NoticeKind::Orphans, format!("{}; {fate}", orphans.sentence()))
     }));
     lines.extend(summary::changes(&imported.changes, report.is_verbose()));
-    lines.extend(notices(imported).into_iter().map(Line::Note));
+    lines.extend(notices(imported));
     lines
 }
 
@@ -371,22 +374,22 @@ fn total(imported: &[Imported]) -> Vec<StreamStats> {
 fn loaded_text(loaded: &StreamStats) -> String {
     let mut more = Vec::new();
     if loaded.updated_rows > 0 {
-        more.push(format!("{} updated", loaded.updated_rows));
+        more.push(format!("{} updated", show_number(loaded.updated_rows)));
     }
     if loaded.skipped_rows > 0 {
-        more.push(format!("{} existed already", loaded.skipped_rows));
+        more.push(format!("{} existed already", show_number(loaded.skipped_rows)));
     }
     if loaded.conflicting_rows > 0 {
-        more.push(format!("{} differ and were kept", loaded.conflicting_rows));
+        more.push(format!("{} differ and were kept", show_number(loaded.conflicting_rows)));
     }
     if loaded.matched_rows > 0 {
-        more.push(format!("{} found under another key", loaded.matched_rows));
+        more.push(format!("{} found under another key", show_number(loaded.matched_rows)));
     }
     if loaded.skipped_orphans > 0 {
         more.push(format!("{} left out", show_count(loaded.skipped_orphans, "orphans")));
     }
     if loaded.rejected_rows > 0 {
-        more.push(format!("{} rejected", loaded.rejected_rows));
+        more.push(format!("{} rejected", show_number(loaded.rejected_rows)));
     }
     if loaded.adopted_rows > 0 {
         more.push(format!("{} created for orphans", show_count(loaded.adopted_rows, "sessions")));
@@ -410,72 +413,87 @@ fn orphans_fate(args: &ImportArgs, imported: &Imported, orphans: &Orphans) -> &'
     }
 }
 
-/// What is said of rows that were left out for one reason.
-fn rejected_line(rejected: &Problem) -> Line {
-    Line::Warning(format!(
-        "{}{}: {} ({} left out, the first with key {})",
-        rejected.stream,
-        rejected.column.as_ref().map_or_else(String::new, |c| format!(": column \"{c}\"")),
-        rejected.reason,
-        show_count(rejected.rows, "rows"),
-        rejected.samples.first().map_or("", String::as_str)
-    ))
+/// The warning about rows that were left out for one reason.
+pub(super) fn rejected_line(rejected: &Problem, committed: bool) -> Notice {
+    let fate = if committed { "left out" } else { "would be left out" };
+    let text = match &rejected.follows {
+        Some(parent) => consequence(rejected, parent, fate),
+        None => format!(
+            "{}: {} {fate}: {} (first: key {})",
+            place(rejected),
+            show_count(rejected.rows, "rows"),
+            rejected.reason,
+            rejected.keys.first().map_or("", String::as_str)
+        ),
+    };
+    Notice::new(NoticeKind::RowsLeftOut, text)
+}
+
+/// The stream and the column of a problem.
+pub(super) fn place(problem: &Problem) -> String {
+    let column = problem.column.as_ref().filter(|column| *column != summary::ROW);
+    let column = column.map_or_else(String::new, |column| format!(".{column}"));
+    format!("{}{column}", problem.stream)
+}
+
+/// What becomes of rows whose parents are not loaded.
+pub(super) fn consequence(problem: &Problem, parent: &str, fate: &str) -> String {
+    let (rows, parent) = (show_count(problem.rows, &problem.stream), singular(parent));
+    let their = if problem.rows == 1 { "its" } else { "their" };
+    let was = if fate.starts_with("would be") { "would be" } else { "was" };
+    format!("{rows} {fate} because {their} {parent} {was}")
 }
 
 /// The plan, a line for every column that is not copied unchanged.
-pub(super) fn plan_lines(plan: &Plan) -> Vec<String> {
-    plan.streams
-        .iter()
-        .flat_map(|stream| {
-            let (name, table) = (stream.name(), stream.table_name());
-            let head = format!("plan: {name} ({}) -> {table}", stream.source().table);
-            std::iter::once(head)
-                .chain(stream.lines().into_iter().map(|line| format!("plan:   {line}")))
-        })
-        .collect()
+pub(super) fn plan_lines(plan: &Plan) -> Vec<Notice> {
+    let lines = plan.streams.iter().flat_map(|stream| {
+        let (name, table) = (stream.name(), stream.table_name());
+        let head = format!("plan: {name} ({}) -> {table}", stream.source().table);
+        let lines = stream.lines().into_iter().map(|line| format!("plan:   {line}"));
+        std::iter::once(head).chain(lines)
+    });
+    lines.map(|line| Notice::new(NoticeKind::Plan, line)).collect()
 }
 
 /// What the plan left out, and the notices of the target.
-pub(super) fn notices(imported: &Imported) -> Vec<String> {
+pub(super) fn notices(imported: &Imported) -> Vec<Notice> {
     let mut notices = imported.stats.notices.clone();
+    let verb = if imported.committed { "were" } else { "would be" };
     for (_, stream) in imported.plan.tables() {
         let derived: Vec<&str> = (stream.unplaced.iter())
             .filter(|m| m.fate == Fate::Derived)
             .map(|m| m.name.as_str())
             .collect();
         if !derived.is_empty() {
-            notices.push(format!(
-                "{}: left out {}: not in {}, can be recomputed",
-                stream.stream,
-                derived.join(", "),
-                stream.table_name
-            ));
+            let (columns, table) = (derived.join(", "), &stream.table_name);
+            let text = format!("{}: not in {table}: {columns}; can be recomputed", stream.stream);
+            notices.push(Notice::new(NoticeKind::Recomputed, text));
         }
         if !stream.added.is_empty() {
             let added: Vec<&str> = stream.added.iter().map(|a| a.physical.as_str()).collect();
-            notices.push(format!(
-                "{}: added to {}: {}",
-                stream.stream,
-                stream.table_name,
-                added.join(", ")
-            ));
+            let (columns, table) = (added.join(", "), &stream.table_name);
+            let text = format!("{}: new columns in {table}: {columns}", stream.stream);
+            notices.push(Notice::new(NoticeKind::ColumnsAdded, text));
         }
         if !stream.defaulted.is_empty() {
-            notices.push(format!(
-                "{}: not in the archive: {}; the target's defaults are used",
-                stream.stream,
-                stream.defaulted.join(", ")
-            ));
+            let columns = stream.defaulted.join(", ");
+            let text = format!(
+                "{}: not in the archive: {columns}; the target's defaults {verb} used",
+                stream.stream
+            );
+            notices.push(Notice::new(NoticeKind::Defaults, text));
         }
     }
     notices
 }
 
 /// The warning about a seek table that is missing or damaged.
-pub(super) fn index_warning(index: Index) -> Option<&'static str> {
-    match index {
-        Index::Good | Index::None => None,
-        Index::Missing => Some("the archive is complete, but its seek table is missing"),
-        Index::Damaged => Some("the archive is complete, but its seek table is damaged"),
-    }
+pub(super) fn index_warning(index: Index) -> Option<Notice> {
+    let state = match index {
+        Index::Good | Index::None => return None,
+        Index::Missing => "missing",
+        Index::Damaged => "damaged",
+    };
+    let text = format!("the archive is complete, but its seek table is {state}");
+    Some(Notice::new(NoticeKind::SeekTable, text))
 }

@@ -15,6 +15,7 @@ use crate::cancel::Cancel;
 use crate::chronicle::statistics::{Statistics, count};
 use crate::error::{Code, Error, Result};
 use crate::load::rejects::REJECTED_FROM;
+use crate::notice::{Notice, NoticeKind};
 use crate::progress::Progress;
 use crate::verify::{Inspected, Verified, inspect, verify};
 use chronicle_archive::read::reader::shown_digest;
@@ -56,14 +57,16 @@ fn say_all(
     report: &Report,
 ) -> Result<u8> {
     for (stream, kind) in &verified.undecoded {
-        report.notice(&format!(
+        let text = format!(
             "rows of {stream} were not counted: they hold the kind \"{}\", which this program does not know",
             show_text(kind)
-        ));
+        );
+        report.notice(&Notice::new(NoticeKind::Uncounted, text));
     }
     let warning = index_warning(verified.sealed.index);
+    let has_warning = warning.is_some();
     if let Some(warning) = warning {
-        report.fault(&format!("warning: {}: {warning}", archive_name(path)));
+        report.fault(&warning.at(archive_name(path)));
     }
     let inspected = Inspected::from(verified);
     if report.is_json() {
@@ -75,7 +78,7 @@ fn say_all(
         lines.extend(stats::as_text(statistics, &inspected.manifest.rows, report.is_verbose()));
         lines.iter().try_for_each(|line| report.result(line))?;
     }
-    Ok(if warning.is_some() { Code::IndexDamaged.exit() } else { 0 })
+    Ok(if has_warning { Code::IndexDamaged.exit() } else { 0 })
 }
 
 /// What the archive holds, and whether all of it was read for that: a pipe, or a file without a usable seek table.

@@ -2,6 +2,7 @@
 
 pub mod args;
 mod audit;
+mod bar;
 mod cat;
 mod check;
 mod completions;
@@ -18,6 +19,7 @@ mod report;
 mod schema;
 mod signals;
 mod stats;
+mod suggestion;
 mod summary;
 mod usage;
 mod verify;
@@ -74,7 +76,10 @@ fn work(args: &Args, report: &Report) -> Result<u8> {
     let environment = Environment { variable: &variable, home: std::env::home_dir() };
     let result = runtime.block_on(async {
         match &args.command {
-            Command::Export(args) => export::run(args, &environment, report, &cancel).await,
+            Command::Export(args) => {
+                let exported = export::run(args, &environment, report, &cancel).await;
+                exported.map_err(|e| export::about(args, e))
+            }
             Command::Import(args) => import::run(args, &environment, report, &cancel).await,
             Command::Check(args) => check::run(args, &environment, report, &cancel).await,
             Command::Verify(args) => verify::run(args, &environment, report, &cancel).await,
@@ -99,6 +104,8 @@ fn locate(
     let location = Location::parse(text, password_file, environment)?;
     if location.shows_password() {
         report.password_is_typed();
+    } else if matches!(location, Location::Postgres(_)) && location.to_string() == text {
+        report.reveal(text);
     }
     Ok(location)
 }

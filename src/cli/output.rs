@@ -57,7 +57,7 @@ impl Destination {
                 Code::Usage,
                 format!("{option}: the name of the file is empty"),
             )
-            .hint("is a variable in quotes not set?"));
+            .hint("a variable in quotes may not be set"));
         }
         let path = fill_in(path, option, source, chrono::Utc::now())?;
         let shown = show_path(path.display());
@@ -87,7 +87,7 @@ impl Destination {
         matches!(self.way, Way::Stdout)
     }
 
-    /// Opens it; waits for whoever reads a pipe, unless a stop is asked for.
+    /// Opens it; waits for the reader of a pipe, unless a stop is asked for.
     ///
     /// # Errors
     /// A terminal, or what cannot be written.
@@ -110,7 +110,11 @@ impl Destination {
                 (aside(cancel, open).await?, Place::Stream)
             }
             Way::File(path) => {
-                let (file, partial) = new_partial(path).map_err(cannot)?;
+                let (file, partial) = new_partial(path).map_err(|e| match e.kind() {
+                    std::io::ErrorKind::NotFound => self.without("does not exist"),
+                    std::io::ErrorKind::PermissionDenied => self.without("cannot be written"),
+                    _ => cannot(e),
+                })?;
                 let registered = Registered::new(&partial);
                 let (path, force) = (path.clone(), self.force);
                 let option = self.option;
@@ -119,9 +123,16 @@ impl Destination {
         };
         if file.is_terminal() {
             return Err(Error::new(Code::Usage, "an archive is not written to a terminal")
-                .hint("say where it goes: chronicle-dump export > backup.ndjson.zst, or -o FILE"));
+                .hint("write it to a file: chronicle-dump export -o backup.ndjson.zst"));
         }
         Ok(Output { file, place, shown: self.shown, option: self.option })
+    }
+}
+
+impl Destination {
+    /// The error of a directory in which no file can be made.
+    fn without(&self, why: &str) -> Error {
+        Error::new(Code::Output, format!("{}: its directory {why}", self.shown))
     }
 }
 
@@ -136,13 +147,12 @@ fn new_partial(path: &Path) -> std::io::Result<(File, TempPath)> {
 }
 
 fn exists(option: &str, shown: &str) -> Error {
-    let replace = if option == "-o" { ", or --force to replace it" } else { "" };
-    let hint = format!(
-        "name another file, for example one that says when it was made, \
-         {option} 'NAME-{{date}}-{{time}}.ndjson.zst'{replace}"
-    );
-    Error::new(Code::Usage, format!("{option}: {shown} exists already and is not replaced"))
-        .hint(hint)
+    let dated = format!("{option} 'NAME-{{date}}-{{time}}.ndjson.zst' names a new file each time");
+    let hint = match option {
+        "-o" => format!("--force replaces it, {dated}"),
+        _ => dated,
+    };
+    Error::new(Code::Usage, format!("{option}: {shown} exists already")).hint(hint)
 }
 
 /// Whether a path leads to what our own stdout is.
@@ -210,7 +220,7 @@ fn fill_in(
             _ => {
                 let what = format!("{option}: {{{word}}} is unknown");
                 return Err(Error::new(Code::Usage, what)
-                    .hint("a name may hold {date}, {time} (both in UTC) and {source}"));
+                    .hint("use {date}, {time} (both in UTC) or {source} in the name"));
             }
         }
         rest = behind;
@@ -244,11 +254,11 @@ fn refuse_database(path: &Path, option: &str) -> Result<()> {
         return Err(Error::new(
             Code::Usage,
             format!(
-                "{option}: {} is a SQLite database and is not replaced",
+                "{option}: {} is a SQLite database; it is not replaced",
                 show_path(path.display())
             ),
         )
-        .hint(format!("name another file for the archive, for example {option} rows.ndjson.zst")));
+        .hint(format!("name another file: {option} backup.ndjson.zst")));
     }
     Ok(())
 }
@@ -294,6 +304,11 @@ impl Output {
 }
 
 impl Reported {
+    /// The output, as messages name it.
+    pub(super) fn shown(&self) -> &str {
+        &self.shown
+    }
+
     /// Names the output in an error of writing it, and says what is left of it.
     pub(super) fn about(&self, error: Error) -> Error {
         let place = match self.option {
@@ -307,23 +322,21 @@ impl Reported {
             Err(other) => return other,
         };
         let left = match self.leaves_file {
-            true => "what was written there is not a complete archive",
-            false => "no file was left behind",
+            true => "the part that was written is not an archive",
+            false => "no file was written",
         };
         error.hint(match (full, self.option) {
-            (true, "-o") => format!("free space, or choose another place with -o; {left}"),
+            (true, "-o") => format!("free space, or write elsewhere with -o FILE; {left}"),
             (true, option) => {
-                format!(
-                    "free space, or name another file for {option}; {left}, nothing was imported"
-                )
+                format!("free space, or write elsewhere with {option} FILE; nothing was imported")
             }
             (false, _) => left.to_owned(),
         })
     }
 
-    /// Tells that rows are committed although the file with the others has no name.
+    /// Says that rows are committed although the file with the others has no name.
     pub(super) fn about_committed(&self, error: Error) -> Error {
-        error.at(format_args!("the import is committed, but without {}", self.option))
+        error.at(format_args!("the rows are imported, but {} was not written", self.option))
     }
 }
 

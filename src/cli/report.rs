@@ -1,39 +1,100 @@
-//! Messages on stderr, results on stdout, and the progress of long work.
+//! Messages on stderr, results on stdout: the only place that prints.
 
+use std::fs::File;
 use std::io::{IsTerminal, Write};
-use std::sync::Arc;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
-use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use anstream::{AutoStream, ColorChoice};
+use clap::builder::styling::{AnsiColor, Style, Styles};
 use serde_json::{Value, json};
 
-use super::args::{Args, JsonTo};
+use super::args::{Args, Command, JsonTo};
+use super::bar::{self, Watch};
 use crate::error::{Code, Error, Result};
+use crate::notice::{Notice, NoticeKind, Weight};
 use crate::progress::Progress;
 use chronicle_archive::{escaped, escaped_json};
 
-/// How often progress is printed where there is no terminal to draw on.
-const PRINTED_EVERY: Duration = Duration::from_secs(10);
-/// How often it is drawn.
-const DRAWN_EVERY: Duration = Duration::from_millis(200);
+/// How a line begins that is not a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    /// The work has failed.
+    Error,
+    /// Something was lost or changed for good.
+    Warning,
+    /// Something to know.
+    Note,
+    /// What to type next.
+    Hint,
+    /// What settles the problem in the line above.
+    Fix,
+}
+
+impl Start {
+    fn word(self) -> &'static str {
+        match self {
+            Start::Error => "error: ",
+            Start::Warning => "warning: ",
+            Start::Note => "note: ",
+            Start::Hint => "hint: ",
+            Start::Fix => "  fix: ",
+        }
+    }
+
+    /// The colours of clap, which has none for notes.
+    fn style(self) -> Style {
+        let clap = Styles::styled();
+        match self {
+            Start::Error => *clap.get_error(),
+            Start::Warning => clap.get_invalid().bold(),
+            Start::Note => AnsiColor::Cyan.on_default().bold(),
+            Start::Hint | Start::Fix => clap.get_valid().bold(),
+        }
+    }
+
+    /// The word, coloured if the stream that it goes to shows colours.
+    fn shown(self, stream: &impl anstream::stream::RawStream) -> String {
+        match AutoStream::choice(stream) {
+            ColorChoice::Never => self.word().to_owned(),
+            _ => format!("{0}{1}{0:#}", self.style(), self.word()),
+        }
+    }
+}
+
+/// Prints a line on stderr; `speaker` is the command, where another one may print there too.
+pub(super) fn print(start: Start, speaker: Option<&str>, text: &str) {
+    let stderr = std::io::stderr();
+    // this command or another one may have drawn its progress on this line of the terminal
+    let is_drawn = bar::is_drawn() || (speaker.is_some() && stderr.is_terminal());
+    let clear = if is_drawn { bar::CLEARED } else { "" };
+    let speaker = speaker.map_or_else(String::new, |name| format!("{name}: "));
+    let start = start.shown(&stderr);
+    // stderr may be closed; nobody is left to read
+    let _ = writeln!(stderr.lock(), "{clear}{start}{speaker}{text}");
+}
 
 /// What stands for a name that may hold a secret.
 const HIDDEN: &str = "(a name that is not shown: it may hold a password)";
 
-/// The only place that prints.
+/// How one command prints.
 pub(super) struct Report {
     command: &'static str,
     quiet: bool,
     verbose: bool,
     json: bool,
-    /// Whether results for people are on stdout.
-    prints_result: bool,
+    /// Whether the archive comes or goes through a pipe, whose other end may print on the same terminal.
+    in_pipe: AtomicBool,
     /// Whether stdout carries an archive or its rows, so that JSON goes to stderr.
     stdout_is_taken: AtomicBool,
     /// What was typed and is not repeated unless a file is called so.
     hidden: Vec<String>,
-    /// Whether it was said that a password can be seen.
+    /// Those of them that were understood and hold no password.
+    revealed: Mutex<Vec<String>>,
+    /// Whether a password on the command line was warned of.
     warned_of_ps: AtomicBool,
 }
 
@@ -45,25 +106,25 @@ impl Report {
             quiet: args.quiet,
             verbose: args.verbose,
             json: args.json,
-            prints_result: args.command.prints_result(),
+            in_pipe: AtomicBool::new(is_in_pipe(&args.command)),
             stdout_is_taken: AtomicBool::new(args.command.json_to() == JsonTo::Stderr),
             hidden: args.command.hidden_names(),
+            revealed: Mutex::default(),
             warned_of_ps: AtomicBool::new(false),
         }
     }
 
-    /// Whether everything is told, however long it is.
+    /// Whether everything is printed, however long it is.
     pub(super) fn is_verbose(&self) -> bool {
         self.verbose
     }
 
-    /// Tells once that a password on the command line is no secret.
+    /// Warns once that a password on the command line is no secret.
     pub(super) fn password_is_typed(&self) {
         if !self.warned_of_ps.swap(true, Ordering::Relaxed) {
-            self.notice(
-                "the password in the connection string can be seen by every user of this machine \
-                 (ps); PGPASSWORD and --password-file FILE keep it to yourself",
-            );
+            let text = "the password on the command line is visible to every user of this machine \
+                        (ps); use PGPASSWORD or --password-file FILE";
+            self.notice(&Notice::new(NoticeKind::VisiblePassword, text));
         }
     }
 
@@ -78,12 +139,31 @@ impl Report {
 
     /// The names that are not shown; a file that is called so is no secret.
     fn hidden(&self) -> impl Iterator<Item = &String> {
-        self.hidden.iter().filter(|name| !std::path::Path::new(name).exists())
+        let is_revealed = |name: &String| self.revealed.lock().is_ok_and(|r| r.contains(name));
+        self.hidden.iter().filter(move |name| !Path::new(name).exists() && !is_revealed(name))
+    }
+
+    /// Notes that a name is that of a database, and that there is no password in it.
+    pub(super) fn reveal(&self, name: &str) {
+        if let Ok(mut revealed) = self.revealed.lock() {
+            revealed.push(name.to_owned());
+        }
     }
 
     /// Notes that stdout carries an archive, whatever the command line looked like.
     pub(super) fn stdout_is_taken(&self) {
         self.stdout_is_taken.store(true, Ordering::Relaxed);
+        self.in_pipe.fetch_or(is_pipe(&std::io::stdout()), Ordering::Relaxed);
+    }
+
+    /// The command, if its lines have to be told from those of another one.
+    fn speaker(&self) -> Option<&'static str> {
+        self.in_pipe.load(Ordering::Relaxed).then_some(self.command)
+    }
+
+    /// Prints a line on stderr.
+    fn line(&self, start: Start, text: &str) {
+        print(start, self.speaker(), &self.shown(text));
     }
 
     /// Whether the result is wanted as JSON.
@@ -91,21 +171,21 @@ impl Report {
         self.json
     }
 
-    /// Prints something that people should know.
-    pub(super) fn notice(&self, text: &str) {
-        if !self.quiet {
-            self.say(text);
+    /// Prints what people should know, unless nobody needs to act on it and `-v` is not given.
+    pub(super) fn notice(&self, notice: &Notice) {
+        if self.quiet || (notice.kind.weight() == Weight::Detail && !self.verbose) {
+            return;
         }
+        let start = match notice.kind.weight() {
+            Weight::Warning => Start::Warning,
+            Weight::Note | Weight::Detail => Start::Note,
+        };
+        self.line(start, &notice.text);
     }
 
-    /// Prints a warning: something is wrong, but the work goes on.
-    pub(super) fn warning(&self, text: &str) {
-        self.notice(&format!("warning: {text}"));
-    }
-
-    /// Says why the exit code is not 0 although there is a result; also if little is to be said.
-    pub(super) fn fault(&self, text: &str) {
-        self.say(text);
+    /// Prints why the exit code is not 0 although there is a result; also with `--quiet`.
+    pub(super) fn fault(&self, notice: &Notice) {
+        self.line(Start::Warning, &notice.text);
     }
 
     /// Prints an error and its hint; nothing if the reader has closed the output.
@@ -127,32 +207,29 @@ impl Report {
         if error.code() == Code::BrokenPipe {
             return;
         }
-        self.say(&error.line());
-        // stderr may be closed; there is nobody left to tell
-        let mut stderr = std::io::stderr().lock();
-        for detail in error.details() {
-            let _ = writeln!(stderr, "  {}", self.shown(detail));
-        }
+        self.line(Start::Error, &error.line());
+        error.details().iter().for_each(|detail| self.line(Start::Note, detail));
         if let Some(hint) = error.next_step() {
-            let _ = writeln!(stderr, "hint: {}", self.shown(hint));
+            self.line(Start::Hint, hint);
         }
     }
 
-    /// Prints a line of the result for people: on stdout, but for `export` on stderr.
+    /// Prints a line of the result for people: on stdout, or on stderr where stdout carries an archive.
     pub(super) fn result(&self, text: &str) -> Result<()> {
-        match self.prints_result {
+        match self.stdout_is_taken.load(Ordering::Relaxed) {
             _ if self.quiet => Ok(()),
-            true => self.raw(format!("{}\n", self.shown(text)).as_bytes()),
-            false => {
-                self.notice(text);
+            false => self.raw(format!("{}\n", self.shown(text)).as_bytes()),
+            true => {
+                self.line(Start::Note, text);
                 Ok(())
             }
         }
     }
 
-    /// Prints a line of what a check has found wrong: an error, which is also printed with `--quiet`.
-    pub(super) fn finding(&self, text: &str) -> Result<()> {
-        self.raw(format!("{}\n", self.shown(text)).as_bytes())
+    /// Prints a line of what a check has found wrong, or what to do about it; also with `--quiet`.
+    pub(super) fn finding(&self, start: Start, text: &str) -> Result<()> {
+        let start = start.shown(&std::io::stdout());
+        self.raw(format!("{start}{}\n", self.shown(text)).as_bytes())
     }
 
     /// Prints the result as one line of JSON.
@@ -181,88 +258,34 @@ impl Report {
             .map_err(|e| Error::writing("stdout", e))
     }
 
-    fn say(&self, text: &str) {
-        // stderr may be closed; nobody is left to read
-        let _ = writeln!(
-            std::io::stderr().lock(),
-            "chronicle-dump {}: {}",
-            self.command,
-            self.shown(text)
-        );
-    }
-
     /// Shows progress until the returned guard is dropped.
     pub(super) fn watch(&self, progress: &Progress) -> Watch {
-        let stop = Arc::new(AtomicBool::new(false));
-        if self.quiet {
-            return Watch { stop, thread: None };
-        }
-        let (seen, command, ended) = (progress.clone(), self.command, Arc::clone(&stop));
-        let draws = std::io::stderr().is_terminal();
-        let thread = std::thread::Builder::new().name("progress".into()).spawn(move || {
-            if draws { draw(&seen, &ended) } else { print_progress(command, &seen, &ended) }
-        });
-        Watch { stop, thread: thread.ok() }
-    }
-}
-
-/// Ends the display of progress when dropped.
-pub(super) struct Watch {
-    stop: Arc<AtomicBool>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            thread.thread().unpark();
-            let _ = thread.join();
+        match self.quiet {
+            true => Watch::nothing(),
+            false => Watch::start(self.command, self.in_pipe.load(Ordering::Relaxed), progress),
         }
     }
 }
 
-fn draw(progress: &Progress, ended: &AtomicBool) {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
-        bar.set_style(style);
-    }
-    let started = Instant::now();
-    while !ended.load(Ordering::Relaxed) {
-        bar.set_message(state(progress, started.elapsed()));
-        bar.tick();
-        std::thread::park_timeout(DRAWN_EVERY);
-    }
-    bar.finish_and_clear();
+/// Whether the archive of a command comes or goes through a pipe, as far as the command line says it.
+fn is_in_pipe(command: &Command) -> bool {
+    let stdin = |name: &Path| name == Path::new("-");
+    let reads_stdin = match command {
+        Command::Export(args) => return args.output.is_none() && is_pipe(&std::io::stdout()),
+        Command::Import(args) => args.archives.is_empty() || args.archives.iter().any(|p| stdin(p)),
+        Command::Check(args) => args.what.as_deref().is_some_and(|what| what == "-"),
+        Command::Verify(args) => args.archives.iter().any(|path| stdin(path)),
+        Command::Diff(args) => args.a == "-" || args.b == "-",
+        Command::Inspect(args) => stdin(&args.archive),
+        Command::Cat(args) => stdin(&args.archive),
+        Command::Schema(_) | Command::Man(_) | Command::Completions(_) => false,
+    };
+    reads_stdin && is_pipe(&std::io::stdin())
 }
 
-fn print_progress(command: &str, progress: &Progress, ended: &AtomicBool) {
-    let started = Instant::now();
-    let mut printed = started;
-    while !ended.load(Ordering::Relaxed) {
-        std::thread::park_timeout(PRINTED_EVERY.saturating_sub(printed.elapsed()));
-        if printed.elapsed() >= PRINTED_EVERY {
-            printed = Instant::now();
-            let state = state(progress, started.elapsed());
-            let _ = writeln!(std::io::stderr().lock(), "chronicle-dump {command}: {state}");
-        }
-    }
-}
-
-/// Rows, bytes, rate and the remaining time, as far as they are known.
-fn state(progress: &Progress, elapsed: Duration) -> String {
-    let rows = progress.rows.load(Ordering::Relaxed);
-    let bytes = progress.bytes.load(Ordering::Relaxed);
-    let seconds = elapsed.as_secs_f64().max(0.001);
-    let mut text = format!(
-        "{rows} rows, {}, {:.0} rows/s, {}/s",
-        HumanBytes(bytes),
-        rows as f64 / seconds,
-        HumanBytes((bytes as f64 / seconds) as u64)
-    );
-    if let Some(done) = progress.fraction().filter(|done| *done > 0.01) {
-        let left = Duration::from_secs_f64(seconds * (1.0 - done) / done);
-        text.push_str(&format!(", {:.0} %, {} left", done * 100.0, HumanDuration(left)));
-    }
-    text
+/// Whether a stream is a pipe or a socket.
+fn is_pipe(stream: &impl AsFd) -> bool {
+    let file = stream.as_fd().try_clone_to_owned().map(File::from);
+    let kind = file.and_then(|file| file.metadata()).map(|data| data.file_type());
+    kind.is_ok_and(|kind| kind.is_fifo() || kind.is_socket())
 }

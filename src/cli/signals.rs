@@ -2,6 +2,7 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::bar;
 use crate::cancel::Cancel;
 use crate::error::Code;
 use crate::temporary;
@@ -24,6 +25,7 @@ pub(super) async fn stop_on_signal(cancel: Cancel) {
         }
         if cancel.is_set() {
             temporary::remove_all();
+            bar::clear();
             std::process::exit(i32::from(Code::Cancelled.exit()));
         }
         cancel.stop();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::report::Report;
+use crate::notice::{Notice, NoticeKind, Weight};
 use crate::transform::{Change, ChangeKind};
 use chronicle_archive::show_count;
 
@@ -11,38 +12,26 @@ const LINES: usize = 11;
 /// Those of them for changes.
 const CHANGE_LINES: usize = 6;
 /// What stands for the whole row in place of a column.
-const ROW: &str = "*";
-
-/// A line of a report.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Line {
-    /// Something was lost or changed for good.
-    Warning(String),
-    /// Something to know.
-    Note(String),
-}
+pub(super) const ROW: &str = "*";
 
 /// Prints as many lines as one screen takes, the first ones first.
-pub(super) fn print(lines: &[Line], report: &Report) {
+pub(super) fn print(mut lines: Vec<Notice>, report: &Report) {
+    lines.retain(|line| report.is_verbose() || line.kind.weight() != Weight::Detail);
     let shown = match report.is_verbose() || lines.len() <= LINES {
-        true => lines,
+        true => &lines[..],
         false => &lines[..LINES - 1],
     };
-    for line in shown {
-        match line {
-            Line::Warning(text) => report.warning(text),
-            Line::Note(text) => report.notice(text),
-        }
-    }
+    shown.iter().for_each(|line| report.notice(line));
     let hidden = lines.len() - shown.len();
     if hidden > 0 {
-        report.notice(&format!("{hidden} more notes: -v shows all"));
+        let text = format!("{hidden} more notes; -v shows all");
+        report.notice(&Notice::new(NoticeKind::More, text));
     }
 }
 
 /// The lines for changes: one for each reason; if these are too many one for each column, or for each stream.
-pub(super) fn changes(changes: &[Change], verbose: bool) -> Vec<Line> {
-    let by_reason: Vec<Line> = changes.iter().map(|c| of_group(c.kind, &[c])).collect();
+pub(super) fn changes(changes: &[Change], verbose: bool) -> Vec<Notice> {
+    let by_reason: Vec<Notice> = changes.iter().filter_map(|c| of_group(c.kind, &[c])).collect();
     if verbose || by_reason.len() <= CHANGE_LINES {
         return by_reason;
     }
@@ -57,17 +46,17 @@ pub(super) fn changes(changes: &[Change], verbose: bool) -> Vec<Line> {
 fn grouped<'a>(
     changes: &'a [Change],
     part: impl Fn(&'a Change) -> Option<&'a String>,
-) -> Vec<Line> {
+) -> Vec<Notice> {
     let mut groups: BTreeMap<_, Vec<&Change>> = BTreeMap::new();
     for change in changes {
         groups.entry((&change.stream, change.kind, part(change))).or_default().push(change);
     }
-    groups.into_iter().map(|((_, what, _), group)| of_group(what, &group)).collect()
+    groups.into_iter().filter_map(|((_, what, _), group)| of_group(what, &group)).collect()
 }
 
 /// The line for changes of one kind in one stream.
-fn of_group(what: ChangeKind, group: &[&Change]) -> Line {
-    let Some(first) = group.first() else { return Line::Note(String::new()) };
+fn of_group(what: ChangeKind, group: &[&Change]) -> Option<Notice> {
+    let first = group.first()?;
     let mut columns: Vec<&str> = group.iter().map(|c| c.column.as_str()).collect();
     columns.dedup();
     let count: u64 = group.iter().map(|c| c.values).sum();
@@ -80,27 +69,25 @@ fn of_group(what: ChangeKind, group: &[&Change]) -> Line {
     };
     let why = match group {
         [only] => format!("{} (first: key {})", only.reason, only.first_key),
-        several => format!("{} reasons, -v lists them", several.len()),
+        several => format!("{} reasons; -v lists them", several.len()),
     };
-    let text = format!("{place}: {count} {}: {why}", done(what));
-    match what {
-        ChangeKind::Adapted | ChangeKind::Dropped => Line::Warning(text),
-        _ => Line::Note(text),
-    }
+    let kind = kind(what);
+    let done = kind.words().trim_matches([' ', ':']);
+    Some(Notice::new(kind, format!("{place}: {count} {done}: {why}")))
 }
 
-/// What was done to values, in words.
-fn done(what: ChangeKind) -> &'static str {
+/// The kind of the notice for changes of a kind.
+fn kind(what: ChangeKind) -> NoticeKind {
     match what {
-        ChangeKind::Adapted => "changed to the nearest value",
-        ChangeKind::Preserved => "changed to the nearest value, originals in the sidecar table",
-        ChangeKind::Mapped => "mapped",
-        ChangeKind::Remapped => "remapped",
-        ChangeKind::Defaulted => "filled in",
-        ChangeKind::Respelled => "written in the spelling of the target",
-        ChangeKind::Stored => "stored in the sidecar table",
-        ChangeKind::Folded => "stored in the row's JSON",
-        ChangeKind::Dropped => "lost",
+        ChangeKind::Adapted => NoticeKind::Adapted,
+        ChangeKind::Preserved => NoticeKind::Preserved,
+        ChangeKind::Mapped => NoticeKind::Mapped,
+        ChangeKind::Remapped => NoticeKind::Remapped,
+        ChangeKind::Defaulted => NoticeKind::Filled,
+        ChangeKind::Respelled => NoticeKind::Respelled,
+        ChangeKind::Stored => NoticeKind::Stored,
+        ChangeKind::Folded => NoticeKind::Folded,
+        ChangeKind::Dropped => NoticeKind::Lost,
     }
 }
 
@@ -119,18 +106,12 @@ mod tests {
         }
     }
 
-    fn text(line: &Line) -> &str {
-        match line {
-            Line::Warning(text) | Line::Note(text) => text,
-        }
-    }
-
     #[test]
-    fn a_few_changes_are_told_one_by_one() {
+    fn a_few_changes_have_a_line_each() {
         let few = [change("data", ChangeKind::Preserved, "it is not JSON")];
         let expected = "events.data: 2 values changed to the nearest value, originals in the sidecar \
                         table: it is not JSON (first: key 7)";
-        assert_eq!(changes(&few, false), [Line::Note(expected.into())]);
+        assert_eq!(changes(&few, false), [Notice::new(NoticeKind::Preserved, expected)]);
     }
 
     #[test]
@@ -139,10 +120,10 @@ mod tests {
             (0..9).map(|n| change("data", ChangeKind::Adapted, &format!("reason {n}"))).collect();
         let lines = changes(&many, false);
         assert_eq!(lines.len(), 1);
-        assert!(matches!(lines[0], Line::Warning(_)));
+        assert_eq!(lines[0].kind.weight(), Weight::Warning);
         assert_eq!(
-            text(&lines[0]),
-            "events.data: 18 values changed to the nearest value: 9 reasons, -v lists them"
+            lines[0].text,
+            "events.data: 18 values changed to the nearest value: 9 reasons; -v lists them"
         );
         assert_eq!(changes(&many, true).len(), 9);
     }
@@ -153,6 +134,6 @@ mod tests {
             (0..9).map(|n| change(&format!("c{n}"), ChangeKind::Stored, "no column")).collect();
         let lines = changes(&many, false);
         assert_eq!(lines.len(), 1);
-        assert!(text(&lines[0]).starts_with("events, 9 columns: 18 values stored"));
+        assert!(lines[0].text.starts_with("events, 9 columns: 18 values stored"));
     }
 }

@@ -8,8 +8,9 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use serde_json::json;
 
 use super::args::{Args, JsonTo};
+use super::report::{self, Start};
 use crate::error::{Code, Error};
-use chronicle_archive::escaped_json;
+use chronicle_archive::{escaped, escaped_json};
 
 /// Prints what clap says instead of arguments: help and version are results, everything else is a
 /// mistake. Returns the exit code.
@@ -19,13 +20,19 @@ pub(super) fn refuse(mut refusal: clap::Error, arguments: &[OsString]) -> u8 {
     if mistake && arguments.iter().any(|argument| argument == "--json") {
         print_json(&refusal, arguments);
     }
+    // without any argument clap prints the help, on stderr
+    if mistake && refusal.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        report::print(Start::Error, None, &escaped(&message(&refusal)));
+        report::print(Start::Hint, None, &escaped(&hint(&refusal, arguments)));
+        return Code::Usage.exit();
+    }
     let printed = refusal.print().and_then(|()| std::io::stdout().flush());
     match printed.map_err(|e| Error::writing("stdout", e)) {
         _ if mistake => Code::Usage.exit(),
         Ok(()) => 0,
         Err(error) => {
             if error.code() != Code::BrokenPipe {
-                let _ = writeln!(std::io::stderr().lock(), "chronicle-dump: {}", error.full());
+                report::print(Start::Error, None, &error.full());
             }
             error.code().exit()
         }
@@ -51,6 +58,32 @@ fn hide_words(refusal: &mut clap::Error) {
     let _ = refusal.remove(ContextKind::Suggested);
 }
 
+/// What clap says, on one line and without how to go on.
+fn message(refusal: &clap::Error) -> String {
+    let text = refusal.render().to_string();
+    let lines = text.lines().map(str::trim).take_while(|line| !line.is_empty());
+    let message = lines.collect::<Vec<_>>().join(" ");
+    message.strip_prefix("error: ").unwrap_or(&message).to_owned()
+}
+
+/// How to go on: what clap suggests, else where the options are listed.
+fn hint(refusal: &clap::Error, arguments: &[OsString]) -> String {
+    let text = refusal.render().to_string();
+    let tips: Vec<&str> = text.lines().filter_map(|l| l.trim().strip_prefix("tip: ")).collect();
+    if !tips.is_empty() {
+        return tips.join("; ");
+    }
+    let command = command(arguments).map_or_else(String::new, |name| format!("{name} "));
+    format!("chronicle-dump {command}--help lists the options")
+}
+
+/// The command among the arguments, if it is one.
+fn command(arguments: &[OsString]) -> Option<&str> {
+    let words = arguments.iter().skip(1).filter_map(|word| word.to_str());
+    let command = words.into_iter().find(|word| !word.starts_with('-'))?;
+    Args::command().find_subcommand(command).map(|_| command)
+}
+
 /// Prints a mistake as JSON, where the result would be.
 fn print_json(refusal: &clap::Error, arguments: &[OsString]) {
     let words: Vec<&str> = arguments.iter().skip(1).filter_map(|word| word.to_str()).collect();
@@ -61,20 +94,17 @@ fn print_json(refusal: &clap::Error, arguments: &[OsString]) {
         Some("export") if !goes_to_a_file => JsonTo::Stderr,
         _ => JsonTo::Stdout,
     };
-    let text = refusal.render().to_string();
-    let lines = text.lines().map(str::trim).take_while(|line| !line.is_empty());
-    let message = lines.collect::<Vec<_>>().join(" ");
     let error = json!({
-        "command": command.filter(|word| Args::command().find_subcommand(word).is_some()),
+        "command": self::command(arguments),
         "error": {
             "code": Code::Usage.word(),
             "exit": Code::Usage.exit(),
-            "message": message.strip_prefix("error: ").unwrap_or(&message),
-            "hint": "chronicle-dump --help lists commands and options",
+            "message": message(refusal),
+            "hint": hint(refusal, arguments),
         },
     });
     let line = format!("{}\n", escaped_json(&error.to_string()));
-    // whoever does not read it is told by the exit code
+    // if nobody reads it, the exit code is left
     let _ = match to {
         JsonTo::Stdout => std::io::stdout().lock().write_all(line.as_bytes()),
         JsonTo::Stderr => std::io::stderr().lock().write_all(line.as_bytes()),

@@ -38,7 +38,7 @@ pub(super) async fn run(
     let database = (args.against.as_deref())
         .map(|text| locate(text, args.password_file.as_deref(), environment, report))
         .transpose()?;
-    // every archive is looked at, whatever the others are; the worst one decides
+    // every archive is read, whatever the others are; the worst one decides
     let mut worst = 0;
     for path in &args.archives {
         match one(path, args, database.as_ref(), expected.as_deref(), report, cancel).await {
@@ -94,15 +94,18 @@ async fn one(
             Code::DigestMismatch,
             format!("the archive is complete, but its digest is {digest}, not the expected one"),
         )
-        .hint("check that the digest belongs to this archive"));
+        .hint("check that the digest is of this archive"));
+    }
+    let warning = index_warning(verified.sealed.index);
+    if let Some(warning) = warning.clone() {
+        report.fault(&warning.at(archive_name(path)));
     }
     say(path, &verified, &digest, compared.as_mut(), report)?;
     if let Some((stream, kind)) = verified.undecoded.first() {
         return Err(Error::new(
             Code::ArchiveUnsupported,
             format!(
-                "the checksums are right, but the rows of {stream} hold the kind \"{}\", which \
-                 this program does not know",
+                "the checksums agree, but the rows of {stream} have the unknown kind \"{}\"",
                 show_text(kind)
             ),
         )
@@ -113,13 +116,7 @@ async fn one(
         Some(compared) => compared.say(report)?,
         None => 0,
     };
-    match index_warning(verified.sealed.index) {
-        Some(warning) => {
-            report.fault(&format!("warning: {}: {warning}", archive_name(path)));
-            Ok(worse(differs, Code::IndexDamaged.exit()))
-        }
-        None => Ok(differs),
-    }
+    Ok(if warning.is_some() { worse(differs, Code::IndexDamaged.exit()) } else { differs })
 }
 
 fn say(

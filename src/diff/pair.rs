@@ -300,7 +300,7 @@ fn check_ignored(streams: [&[Stream]; 2], ignore: &[String]) -> Result<()> {
         if !all.any(|stream| named(&stream.columns, name).is_some()) {
             return Err(Error::new(
                 Code::Usage,
-                format!("--ignore: no column is called \"{shown}\""),
+                format!("--ignore: there is no column \"{shown}\""),
             )
             .hint("`chronicle-dump inspect ARCHIVE --json` names every column of an archive"));
         }

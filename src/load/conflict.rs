@@ -100,13 +100,11 @@ impl Conflict {
     /// What a check says of it.
     pub fn problem(&self) -> Problem {
         Problem {
-            code: Code::Conflict.word(),
-            stream: self.stream.clone(),
-            column: None,
-            reason: self.cause.reason(),
             rows: self.rows,
-            samples: self.samples.clone(),
+            keys: self.samples.clone(),
             remedy: Some(self.cause.hint().to_owned()),
+            options: self.cause.options(),
+            ..Problem::new(Code::Conflict, &self.stream, self.cause.reason())
         }
     }
 

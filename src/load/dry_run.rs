@@ -9,6 +9,7 @@ use crate::cancel::Cancel;
 use crate::catalog::Catalog;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
+use crate::progress::Progress;
 use chronicle_archive::Value;
 
 /// A target that does everything but commit.
@@ -74,8 +75,8 @@ impl Loading for Uncommitted {
         self.0.write_rows(rows)
     }
 
-    fn finalize(&mut self) -> BoxFuture<'_, Result<ImportStats>> {
-        self.0.finalize()
+    fn finalize<'a>(&'a mut self, progress: &'a Progress) -> BoxFuture<'a, Result<ImportStats>> {
+        self.0.finalize(progress)
     }
 
     fn go_on(self: Box<Self>) -> BoxFuture<'static, Result<Box<dyn Target>>> {

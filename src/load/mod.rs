@@ -14,7 +14,7 @@ mod verdict;
 pub use conflict::{CONFLICT_HINT, Conflict, ConflictList, Decision, unsettled};
 pub use dry_run::DryRun;
 pub use preflight::Preflight;
-pub use problems::{OnProblem, Problem, Problems, SAMPLES};
+pub use problems::{KEYS, OnProblem, Problem, Problems, REJECT, SAMPLES};
 pub use rejected::{Cause, Rejected};
 pub use stats::{ImportStats, StreamStats};
 pub use verdict::Verdict;
@@ -30,6 +30,7 @@ use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::plan::Plan;
 use crate::policy::Compression;
+use crate::progress::Progress;
 use crate::sidecar::SidecarEntry;
 use chronicle_archive::{Batch, Value};
 
@@ -183,7 +184,7 @@ pub trait Loading: Send {
 
     /// Ends the loading: decides what had to wait for all rows, checks every reference, reads back
     /// what was loaded, and returns what was done. Nothing is visible to others yet.
-    fn finalize(&mut self) -> BoxFuture<'_, Result<ImportStats>>;
+    fn finalize<'a>(&'a mut self, progress: &'a Progress) -> BoxFuture<'a, Result<ImportStats>>;
 
     /// Keeps what was loaded, still unseen by others, and takes the rows of another archive.
     fn go_on(self: Box<Self>) -> BoxFuture<'static, Result<Box<dyn Target>>>;

@@ -12,6 +12,7 @@ use crate::cancel::Cancel;
 use crate::catalog::Catalog;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
+use crate::progress::Progress;
 use chronicle_archive::Value;
 
 /// A target for a check: nothing stops it, and nothing stays.
@@ -91,9 +92,9 @@ impl Loading for Collecting {
         self.loading.write_rows(rows)
     }
 
-    fn finalize(&mut self) -> BoxFuture<'_, Result<ImportStats>> {
+    fn finalize<'a>(&'a mut self, progress: &'a Progress) -> BoxFuture<'a, Result<ImportStats>> {
         Box::pin(async move {
-            let mut stats = self.loading.finalize().await?;
+            let mut stats = self.loading.finalize(progress).await?;
             stats.problems.splice(0..0, self.problems.all());
             Ok(stats)
         })

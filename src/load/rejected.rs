@@ -1,6 +1,6 @@
 //! Rows that a target refuses, and why. The import writes the message.
 
-use super::CONFLICT_HINT;
+use super::{CONFLICT_HINT, REJECT};
 use crate::error::{Code, Error};
 use chronicle_archive::show_text;
 
@@ -146,12 +146,12 @@ impl Cause {
     pub fn reason(&self) -> String {
         match self {
             Cause::Check { name, condition, .. } => format!(
-                "the target's CHECK {} refuses it: {}",
+                "not allowed by the target's CHECK {}: {}",
                 show_text(name),
                 show_text(condition)
             ),
             Cause::NoPartition { columns } => {
-                format!("no partition of the target takes it, by its {}", columns.join(", "))
+                format!("no partition of the target for its {}", columns.join(", "))
             }
             Cause::Computed { column, .. } => {
                 format!("the target cannot compute its \"{}\" from it", show_text(column))
@@ -161,7 +161,7 @@ impl Cause {
                 columns.join(", "),
                 show_text(index)
             ),
-            Cause::Database { words, .. } => format!("the target refuses it: {words}"),
+            Cause::Database { words, .. } => format!("refused by the target: {words}"),
             Cause::KeyIsNoInteger => "the key is not an integer".into(),
             Cause::Differs { column } => {
                 format!("another value in \"{}\" in the target", show_text(column))
@@ -177,11 +177,11 @@ impl Cause {
             ),
             Cause::Twice => "the archive contains the key twice".into(),
             Cause::Taken { columns, by: Some(key) } => format!(
-                "its {} belongs to the row with key {} already",
+                "its {} is already used by the row with key {}",
                 columns.join(", "),
                 show_text(key)
             ),
-            Cause::Taken { .. } => "one of its unique values is taken by another row".into(),
+            Cause::Taken { .. } => "one of its unique values is already used by another row".into(),
         }
     }
 
@@ -191,10 +191,12 @@ impl Cause {
             Cause::Check { .. }
             | Cause::NoPartition { .. }
             | Cause::Computed { .. }
-            | Cause::TooLong { .. } => "--on-unrepresentable=reject leaves such rows out",
+            | Cause::TooLong { .. } => {
+                "--on-unrepresentable reject --rejects FILE leaves such rows out"
+            }
             Cause::Database { .. } | Cause::KeyIsNoInteger => {
-                "correct the value in the source and export again, or leave such rows out: \
-                 --on-unrepresentable=reject"
+                "--on-unrepresentable reject --rejects FILE leaves such rows out; or correct the \
+                 source and export it again"
             }
             Cause::Differs { .. }
             | Cause::SpelledDifferently { .. }
@@ -203,6 +205,19 @@ impl Cause {
                 "compare the two rows with `chronicle-dump diff`, or import into an empty database"
             }
         }
+    }
+
+    /// The option that settles it without losing anything of the target, with its value; none if no option
+    /// does.
+    pub fn options(&self) -> Vec<String> {
+        let words: &[&str] = match self {
+            Cause::Differs { .. }
+            | Cause::SpelledDifferently { .. }
+            | Cause::OriginalDiffers { .. } => &["--on-conflict", "skip"],
+            Cause::Twice | Cause::Taken { .. } => &[],
+            _ => &REJECT,
+        };
+        words.iter().map(|word| (*word).to_owned()).collect()
     }
 
     /// The error of a row at a place.

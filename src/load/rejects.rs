@@ -22,6 +22,8 @@ pub struct RejectReason {
     pub column: Option<String>,
     /// Why.
     pub reason: String,
+    /// The stream of the row that it refers to, if it is left out only because that one is.
+    pub follows: Option<String>,
 }
 
 /// The archive that rejected rows go into.

@@ -183,8 +183,8 @@ pub fn not_as_loaded(
         None => format!("{} loaded, {found} found", show_count(loaded, "rows")),
     };
     Error::new(Code::Readback, format!("{}: {what}; nothing was changed", stream.table_name)).hint(
-        "the target changed the value: its column may be too narrow, or a rule may rewrite it; \
-         import into a table without that",
+        "a column, a rule or a trigger of the target changes what is loaded; import into a table \
+         without it",
     )
 }
 

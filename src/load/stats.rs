@@ -1,6 +1,7 @@
 //! What an import has done: per stream, and in all.
 
 use super::{Conflict, Problem};
+use crate::notice::Notice;
 use crate::source::Orphans;
 
 /// What was done to one stream.
@@ -52,5 +53,5 @@ pub struct ImportStats {
     /// What would stop an import, found by a check.
     pub problems: Vec<Problem>,
     /// What people should know, for example how triggers were kept from firing.
-    pub notices: Vec<String>,
+    pub notices: Vec<Notice>,
 }

@@ -45,7 +45,7 @@ impl TablePlan {
             };
             lines.push(format!("{}: {fate}", column.name));
         }
-        lines.extend(self.added.iter().map(|a| format!("{}: the target gets the column", a.name)));
+        lines.extend(self.added.iter().map(|a| format!("{}: new column in the target", a.name)));
         lines.extend(
             self.defaulted
                 .iter()
@@ -76,10 +76,10 @@ impl ColumnPlan {
                 format!("{} to numbers", self.kind.word())
             }
             (ColumnSource::Column(_), _) if self.vocabulary == Some(EventTypes::Upstream) => {
-                "old types become today's".into()
+                "old types mapped to their later names".into()
             }
             (ColumnSource::Column(_), _) if self.vocabulary == Some(EventTypes::Tutorial) => {
-                "types become the four of the tutorial".into()
+                "types mapped to the four of the tutorial".into()
             }
             (ColumnSource::Column(_), _) if converts(self.kind, &self.ty) => {
                 format!("{} to {}", self.kind.word(), self.ty.name())

@@ -62,11 +62,11 @@ pub fn plan(
     }
     let error = Error::new(
         Code::Plan,
-        format!("the archive does not fit {}; nothing was changed:", catalog.layout),
+        format!("the archive does not fit {}; nothing was changed", catalog.layout),
     );
-    Err(error.with_details(joiner.problems).hint(
-        "import it into a database of the layout it came from, or of one that has room for it",
-    ))
+    Err(error
+        .with_details(joiner.problems)
+        .hint("import it into a database of its own layout, or one with a place for everything"))
 }
 
 /// Whether the archive comes from a database of the target's kind and layout.

@@ -8,6 +8,7 @@ use crate::catalog::{
 };
 use crate::error::{Code, Error, Result};
 use crate::layout::{Layout, LayoutStream, Table, all, fit};
+use crate::notice::{Notice, NoticeKind};
 use crate::sidecar::{COLUMNS, SIDECAR};
 use chronicle_archive::{Kind, show_text};
 
@@ -499,12 +500,15 @@ pub async fn triggers(connection: &Connection, tables: &[&PgTable]) -> Result<Ve
 }
 
 /// Tables of the schema that look like Chronicle's and belong to no stream, in words.
-pub fn others(catalog: &PgCatalog) -> Vec<String> {
+pub fn others(catalog: &PgCatalog) -> Vec<Notice> {
     let known = |name: &str| {
         [SIDECAR, COLUMNS].contains(&name) || catalog.layout.streams.iter().any(|s| s.table == name)
     };
     (catalog.tables.iter())
         .filter(|t| !known(&t.name))
-        .map(|t| format!("table {} is not exported", show_text(&t.name)))
+        .map(|t| {
+            let text = format!("table {} is not exported", show_text(&t.name));
+            Notice::new(NoticeKind::TableNotExported, text)
+        })
         .collect()
 }

@@ -17,6 +17,7 @@ use super::{key_text, literal, quoted, row_text};
 use crate::error::{Code, Error, Result};
 use crate::identity::instance_of;
 use crate::layout::LayoutStream;
+use crate::notice::{Notice, NoticeKind};
 use crate::sidecar::{
     DEFAULT, OriginalColumn, Recipe, Restorer, UNMAPPED_PREFIX, UnmappedStream, WHOLE_ROW,
     default_columns, unmapped, with_sidecar,
@@ -34,7 +35,7 @@ pub struct PgSource {
     origin: Origin,
     streams: Vec<Stream>,
     tables: Vec<TableCopy>,
-    notices: Vec<String>,
+    notices: Vec<Notice>,
     expected_rows: u64,
     running: Option<Running>,
     next: usize,
@@ -89,10 +90,9 @@ impl PgSource {
         for described in &catalog.layout.streams {
             let Some(table) = catalog.table(described) else { continue };
             for column in &table.computed {
-                notices.push(format!(
-                    "column {}.{column} is not exported: the server computes it",
-                    table.name
-                ));
+                let text =
+                    format!("{}.{column} is not exported; the server computes it", table.name);
+                notices.push(Notice::new(NoticeKind::ComputedColumn, text));
             }
             let stream = describe(described, table, options.sorted)?;
             expected_rows += table.rows;
@@ -332,17 +332,19 @@ const OWN: &str = "cannot read the sidecar table";
 async fn own_tables(
     connection: &Connection,
     catalog: &PgCatalog,
-    notices: &mut Vec<String>,
+    notices: &mut Vec<Notice>,
 ) -> Result<Option<OwnTables>> {
     let found = OwnTables::find(connection, Code::Source, &catalog.schema).await?;
     let Some(found) = found else { return Ok(None) };
     if found.readable {
         return Ok(Some(found));
     }
-    let notice =
-        "this role may not read the sidecar table: originals stored there are not restored";
-    if !notices.iter().any(|n| n == notice) {
-        notices.push(notice.into());
+    let notice = Notice::new(
+        NoticeKind::HiddenOriginals,
+        "this role may not read the sidecar table; originals stored there are not restored",
+    );
+    if !notices.contains(&notice) {
+        notices.push(notice);
     }
     Ok(None)
 }
@@ -383,7 +385,7 @@ async fn original_columns(
 async fn unmapped_streams(
     connection: &Connection,
     catalog: &PgCatalog,
-    notices: &mut Vec<String>,
+    notices: &mut Vec<Notice>,
 ) -> Result<Vec<(UnmappedStream, TableCopy)>> {
     let Some(own) = own_tables(connection, catalog, notices).await? else {
         return Ok(Vec::new());
@@ -477,7 +479,7 @@ impl Source for PgSource {
         &self.streams
     }
 
-    fn notices(&self) -> &[String] {
+    fn notices(&self) -> &[Notice] {
         &self.notices
     }
 

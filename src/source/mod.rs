@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 
 use crate::error::{Code, Error, Result};
 use crate::layout::Layout;
+use crate::notice::Notice;
 use chronicle_archive::Origin;
 use chronicle_archive::show_count;
 use chronicle_archive::{Batch, Stream};
@@ -46,36 +47,37 @@ impl Orphans {
         let samples: Vec<String> =
             self.samples.iter().map(|(key, parent)| format!("{key} -> {parent}")).collect();
         let more = if self.rows > samples.len() as u64 { ", …" } else { "" };
-        format!(
-            "{} in {}: \"{}\" refers to missing rows ({}{more})",
-            show_count(self.rows, "orphans"),
-            self.stream,
-            self.column,
-            samples.join(", ")
-        )
+        let (rows, one) = (show_count(self.rows, &self.stream), self.rows == 1);
+        let lack = match (self.column.strip_suffix("_id"), one) {
+            (Some(parent), true) => format!("has no {parent}"),
+            (Some(parent), false) => format!("have no {parent}"),
+            (None, true) => format!("refers to a missing row by \"{}\"", self.column),
+            (None, false) => format!("refer to missing rows by \"{}\"", self.column),
+        };
+        let orphans = if one { "orphan" } else { "orphans" };
+        format!("{rows} {lack} ({orphans}: {}{more})", samples.join(", "))
     }
 
     /// The error of orphans that stop an import. `enforced` says that the target's own constraints do.
     pub fn refused(&self, enforced: bool) -> Error {
         let error = Error::new(
             Code::Orphan,
-            format!("{}; neither the archive nor the target has them", self.sentence()),
+            format!("{}, neither in the archive nor in the target", self.sentence()),
         );
         if enforced {
             error.hint(ENFORCED)
         } else {
             error.hint(
-                "--orphans=keep loads and counts them, =skip leaves them out, =adopt creates the \
-                 sessions that they refer to",
+                "--orphans keep loads them, --orphans skip leaves them out, --orphans adopt creates \
+                 the sessions that they refer to",
             )
         }
     }
 }
 
 /// What to do about a reference that the target enforces.
-pub const ENFORCED: &str = "the target enforces this reference, so orphans cannot be kept: \
-     --orphans=skip leaves them out and counts them, --orphans=adopt creates the sessions that they \
-     refer to";
+pub const ENFORCED: &str = "--orphans skip leaves them out, --orphans adopt creates the sessions \
+     that they refer to; keep is not possible, since the target enforces this reference";
 
 /// How many orphans are named; all are counted.
 pub const ORPHANS_NAMED: usize = 5;
@@ -89,7 +91,7 @@ pub trait Source: Send {
     fn streams(&self) -> &[Stream];
 
     /// What people should know: tables that are left out, how the file had to be opened.
-    fn notices(&self) -> &[String];
+    fn notices(&self) -> &[Notice];
 
     /// The rows to come, for progress only.
     fn expected_rows(&self) -> u64;

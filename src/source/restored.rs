@@ -5,6 +5,7 @@ use futures::future::BoxFuture;
 
 use super::{Orphans, Source};
 use crate::error::Result;
+use crate::notice::Notice;
 use crate::sidecar::Recipe;
 use chronicle_archive::{Batch, Origin, Stream};
 
@@ -62,7 +63,7 @@ impl Source for Restored {
         &self.streams
     }
 
-    fn notices(&self) -> &[String] {
+    fn notices(&self) -> &[Notice] {
         self.source.notices()
     }
 

@@ -99,7 +99,7 @@ impl NewFile {
                 return Err(Error::new(
                     Code::Target,
                     format!(
-                        "{} was created by somebody else meanwhile",
+                        "{} was created by another process meanwhile",
                         show_path(self.path.display())
                     ),
                 ));

@@ -19,6 +19,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 use super::{extended_code, failed};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result, is_full};
+use crate::notice::{Notice, NoticeKind};
 use crate::temporary::{self, Registered};
 use chronicle_archive::show_path;
 
@@ -41,7 +42,7 @@ pub struct Snapshot {
     /// The connection.
     pub connection: Connection,
     /// How it had to be opened, if that is worth a word.
-    pub notice: Option<String>,
+    pub notice: Option<Notice>,
 }
 
 /// Opens a snapshot of the file at `path`.
@@ -231,7 +232,7 @@ fn locked_copy(path: &Path, cancel: &Cancel) -> Result<Snapshot> {
         "reading from a temporary copy; writers were blocked for {} ms at most",
         longest.as_millis()
     );
-    open_copy(directory, &place, Some(notice))
+    open_copy(directory, &place, Some(Notice::new(NoticeKind::TemporaryCopy, notice)))
 }
 
 /// A new file beside a database whose file system shares blocks between files, if it is of such a
@@ -357,10 +358,10 @@ fn private_copy(path: &Path, refused: rusqlite::Error, cancel: &Cancel) -> Resul
     copy_unchanged(path, &copy, cancel).map_err(|e| for_want_of_room(e, path))?;
     let notice = "reading from a temporary copy: the file has an unfinished transaction, or its \
          directory cannot be written";
-    open_copy(directory, &copy, Some(notice.into()))
+    open_copy(directory, &copy, Some(Notice::new(NoticeKind::TemporaryCopy, notice)))
 }
 
-fn open_copy(directory: Private, copy: &Path, notice: Option<String>) -> Result<Snapshot> {
+fn open_copy(directory: Private, copy: &Path, notice: Option<Notice>) -> Result<Snapshot> {
     let connection = connect(copy, OpenFlags::SQLITE_OPEN_READ_WRITE)
         .and_then(|connection| begin(&connection).map(|()| connection))
         .map_err(|e| failed(Code::Connect, "cannot open a copy of it", e))?;

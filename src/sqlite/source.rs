@@ -19,6 +19,7 @@ use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::identity::instance_of;
 use crate::layout::{Layout, LayoutStream};
+use crate::notice::{Notice, NoticeKind};
 use crate::sidecar::{
     COLUMNS, DEFAULT, OriginalColumn, Recipe, Restorer, SIDECAR, UNMAPPED_PREFIX, UnmappedStream,
     WHOLE_ROW, default_columns, unmapped, with_sidecar,
@@ -35,7 +36,7 @@ const BATCHES_AHEAD: usize = 2;
 pub struct SqliteSource {
     origin: Origin,
     streams: Vec<Stream>,
-    notices: Vec<String>,
+    notices: Vec<Notice>,
     expected_rows: u64,
     batches: mpsc::Receiver<Batch>,
     used: recycle::Sender<Batch>,
@@ -56,7 +57,7 @@ impl SqliteSource {
     ) -> Result<(SqliteSource, Vec<Option<Recipe>>)> {
         let Snapshot { connection, notice } = snapshot::open(path, cancel)?;
         let catalog = SqliteCatalog::read(&connection, options.layout.as_ref())?;
-        let mut notices: Vec<String> = notice.into_iter().collect();
+        let mut notices: Vec<Notice> = notice.into_iter().collect();
         let read = |e| failed(Code::Source, "cannot read the database", e);
         notices.extend(left_out(&connection, &catalog).map_err(read)?);
         let mut tables = Vec::new();
@@ -125,7 +126,7 @@ impl Source for SqliteSource {
         &self.streams
     }
 
-    fn notices(&self) -> &[String] {
+    fn notices(&self) -> &[Notice] {
         &self.notices
     }
 
@@ -220,24 +221,20 @@ fn count(connection: &Connection, table: &str) -> rusqlite::Result<u64> {
 }
 
 /// What is in the file and not in the archive, in words.
-fn left_out(connection: &Connection, catalog: &SqliteCatalog) -> rusqlite::Result<Vec<String>> {
+fn left_out(connection: &Connection, catalog: &SqliteCatalog) -> rusqlite::Result<Vec<Notice>> {
     let mut notices = Vec::new();
     for table in catalog.others() {
         let rows = count(connection, &table.name)?;
-        notices.push(format!(
-            "table {} is not exported ({})",
-            show_text(&table.name),
-            show_count(rows, "rows")
-        ));
+        let (name, rows) = (show_text(&table.name), show_count(rows, "rows"));
+        let text = format!("table {name} is not exported ({rows})");
+        notices.push(Notice::new(NoticeKind::TableNotExported, text));
     }
     for stream in &catalog.layout.streams {
         for column in catalog.table(stream).into_iter().flat_map(|t| &t.columns) {
             if column.generated {
-                notices.push(format!(
-                    "column {}.{} is not exported: SQLite computes it",
-                    stream.table,
-                    show_text(&column.name)
-                ));
+                let (table, column) = (&stream.table, show_text(&column.name));
+                let text = format!("{table}.{column} is not exported; SQLite computes it");
+                notices.push(Notice::new(NoticeKind::ComputedColumn, text));
             }
         }
     }

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 
 use super::archive_row::ArchiveRow;
 use crate::catalog::ColumnType;
+use crate::notice::{Notice, NoticeKind};
 use crate::plan::TablePlan;
-use chronicle_archive::TimeText;
 use chronicle_archive::time::{
     Instant, ZoneRule, offset_text, parse_zone, read_text, read_text_nearest,
 };
+use chronicle_archive::{TimeText, show_count};
 
 /// The seconds that a row may be written after the time it tells, or before it.
 const PROMPT: i64 = 600;
@@ -133,12 +134,12 @@ impl ClockSkew {
     }
 
     /// How many times of rows are shifted by the zone once more, in words.
-    pub(crate) fn shifted(&self) -> Option<String> {
+    pub(crate) fn shifted(&self) -> Option<Notice> {
         (self.shifted > 0).then(|| {
-            format!(
-                "{} of {} created_at values of events were shifted twice by SQLite; copied unchanged",
-                self.shifted, self.events
-            )
+            let values = show_count(self.shifted, "created_at values");
+            let was = if self.shifted == 1 { "was" } else { "were" };
+            let text = format!("{values} {was} shifted twice by SQLite; copied unchanged");
+            Notice::new(NoticeKind::ShiftedTimes, text)
         })
     }
 
@@ -192,14 +193,14 @@ impl ClockSkew {
     pub(super) fn hint(&self, archive: Option<&str>) -> String {
         match (self.evidence(archive), archive) {
             (Some(ZoneEvidence { offset, zone, .. }), _) => {
-                format!("event times look like {offset}, for example --assume-tz {zone}")
+                format!("event times look like local time at {offset}, e.g. --assume-tz {zone}")
             }
             (None, Some(zone)) => format!(
                 "name the time zone of these times: --assume-tz ZONE; the archive was exported in \
                  {zone}: --assume-tz archive"
             ),
             (None, None) => {
-                "name the time zone of these times, for example --assume-tz Europe/Berlin".into()
+                "name the time zone of these times, e.g. --assume-tz Europe/Berlin".into()
             }
         }
     }
@@ -330,7 +331,8 @@ mod tests {
     #[test]
     fn times_that_are_shifted_once_more_are_counted() {
         let skew = of_events("+02:00", &[[NOON, "2025-08-19 08:00:01"]; 3]);
-        assert!(skew.shifted().unwrap().contains("3 of 3"));
+        let expected = "3 created_at values were shifted twice by SQLite; copied unchanged";
+        assert_eq!(skew.shifted().unwrap().text, expected);
         assert_eq!(skew.contradiction(), None);
         assert_eq!(of_events("+02:00", &[[NOON, "2025-08-19 10:00:01"]]).shifted(), None);
     }

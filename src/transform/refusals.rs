@@ -9,8 +9,9 @@ use super::convert::Refusal;
 use super::vocabulary;
 use crate::error::{Code, Error, Result};
 use crate::load::rejects::RejectReason;
-use crate::load::{OnProblem, Problem, SAMPLES};
+use crate::load::{KEYS, OnProblem, Problem, REJECT};
 use crate::plan::{Fate, Plan, StreamPlan};
+use chronicle_archive::singular;
 
 /// The option that makes a value, a row or all of them loadable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,10 +31,22 @@ pub(super) enum Remedy {
 }
 
 impl Remedy {
-    /// The options to type.
+    /// The option with the value that loses nothing, as two words to type.
+    fn options(self, zone: &str) -> Vec<String> {
+        let [option, value] = match self {
+            Remedy::AssumeZone => ["--assume-tz", zone],
+            Remedy::MapVocabulary => ["--map-event-types", "upstream"],
+            Remedy::MissingColumn | Remedy::MissingTable => ["--on-missing-column", "preserve"],
+            Remedy::Adapt => ["--on-unrepresentable", "preserve"],
+            Remedy::Reject => REJECT,
+        };
+        vec![option.to_owned(), value.to_owned()]
+    }
+
+    /// The options to choose from.
     fn flags(self) -> &'static str {
         match self {
-            Remedy::AssumeZone => "--assume-tz",
+            Remedy::AssumeZone => "--assume-tz ZONE",
             Remedy::MapVocabulary => vocabulary::FLAG,
             Remedy::MissingColumn => "--on-missing-column preserve, add or drop",
             Remedy::MissingTable => "--on-missing-column preserve or drop",
@@ -48,6 +61,8 @@ struct Refused {
     subject: Subject,
     refusal: Refusal,
     remedy: Option<Remedy>,
+    /// The stream of the row that it refers to, if that is not loaded.
+    follows: Option<String>,
 }
 
 impl Refused {
@@ -67,8 +82,9 @@ impl Refused {
 struct Found {
     code: Code,
     rows: u64,
-    samples: Vec<String>,
+    keys: Vec<String>,
     remedy: Option<Remedy>,
+    follows: Option<String>,
 }
 
 /// What was refused so far.
@@ -96,7 +112,14 @@ impl Refusals {
 
     /// Notes a part of the current row that is refused.
     pub(super) fn note(&mut self, subject: Subject, refusal: Refusal, remedy: Option<Remedy>) {
-        self.current.push(Refused { subject, refusal, remedy });
+        self.current.push(Refused { subject, refusal, remedy, follows: None });
+    }
+
+    /// Notes that the current row refers to a row that is not loaded.
+    pub(super) fn note_missing_parent(&mut self, subject: Subject, parent: String) {
+        let reason = format!("its {} was left out", singular(&parent));
+        let refusal = Refusal { reason, detail: None, zone: false };
+        self.current.push(Refused { subject, refusal, remedy: None, follows: Some(parent) });
     }
 
     /// The same, for a reason that no value alone has.
@@ -141,10 +164,11 @@ impl Refusals {
             let column = Some(refused.subject.name(planned).to_owned());
             if self.collects() && stops(&refused) {
                 let code = if refused.lacks_place(planned) { Code::Plan } else { Code::Value };
-                self.problem(row, column.clone(), &refused.refusal.reason, code, refused.remedy);
+                self.problem(row, column.clone(), code, &refused);
             }
-            let reason = refused.refusal.reason;
-            rejected.push(RejectReason { row: row.row, key: key.clone(), column, reason });
+            let Refused { refusal, follows, .. } = refused;
+            let (row, key, reason) = (row.row, key.clone(), refusal.reason);
+            rejected.push(RejectReason { row, key, column, reason, follows });
         }
         Ok(())
     }
@@ -162,8 +186,13 @@ impl Refusals {
     ) -> Result<()> {
         let reason = format!("{why}: it has another value here");
         if self.collects() {
-            let remedy = Some(Remedy::MissingColumn);
-            self.problem(row, Some(column.to_owned()), &reason, Code::Conflict, remedy);
+            let refused = Refused {
+                subject: Subject::Row,
+                refusal: Refusal { reason, detail: None, zone: false },
+                remedy: Some(Remedy::MissingColumn),
+                follows: None,
+            };
+            self.problem(row, Some(column.to_owned()), Code::Conflict, &refused);
             return Ok(());
         }
         let message = format!("{}, column \"{column}\": {reason}", row.place(table));
@@ -177,16 +206,16 @@ impl Refusals {
         &mut self,
         row: ArchiveRow<'_>,
         column: Option<String>,
-        reason: &str,
         code: Code,
-        remedy: Option<Remedy>,
+        refused: &Refused,
     ) {
-        let place = (row.stream(), column, reason.to_owned());
-        let fresh = Found { code, rows: 0, samples: Vec::new(), remedy };
+        let place = (row.stream(), column, refused.refusal.reason.clone());
+        let (remedy, follows) = (refused.remedy, refused.follows.clone());
+        let fresh = Found { code, rows: 0, keys: Vec::new(), remedy, follows };
         let found = self.problems.entry(place).or_insert(fresh);
         found.rows += 1;
-        if found.samples.len() < SAMPLES {
-            found.samples.push(row.key());
+        if found.keys.len() < KEYS {
+            found.keys.push(row.key());
         }
     }
 
@@ -197,9 +226,9 @@ impl Refusals {
 
     /// The problems so far; `zone` is one that the rows' own times speak for.
     pub(super) fn problems(&self, plan: &Plan, zone: Option<&str>) -> Vec<Problem> {
-        let remedy = |remedy: &Remedy| match (remedy, zone) {
-            (Remedy::AssumeZone, Some(zone)) => format!("--assume-tz {zone}"),
-            (Remedy::AssumeZone, None) => "--assume-tz ZONE".to_owned(),
+        let zone = zone.unwrap_or("ZONE");
+        let remedy = |remedy: &Remedy| match remedy {
+            Remedy::AssumeZone => format!("--assume-tz {zone}"),
             _ => remedy.flags().to_owned(),
         };
         (self.problems.iter())
@@ -209,8 +238,10 @@ impl Refusals {
                 column: column.clone(),
                 reason: reason.clone(),
                 rows: found.rows,
-                samples: found.samples.clone(),
+                keys: found.keys.clone(),
                 remedy: found.remedy.as_ref().map(remedy),
+                options: found.remedy.map_or_else(Vec::new, |remedy| remedy.options(zone)),
+                follows: found.follows.clone(),
             })
             .collect()
     }
@@ -335,7 +366,7 @@ mod tests {
     fn a_check_collects_what_would_stop_the_import() {
         let (settled, problems) = settle(OnProblem::Collect, OnUnrepresentable::Fail);
         assert_eq!(settled.unwrap().len(), 1);
-        assert_eq!((problems[0].rows, problems[0].samples.as_slice()), (1, &["7".to_owned()][..]));
+        assert_eq!((problems[0].rows, problems[0].keys.as_slice()), (1, &["7".to_owned()][..]));
         assert!(problems[0].remedy.as_deref().unwrap().starts_with("--on-unrepresentable"));
     }
 }

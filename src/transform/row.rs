@@ -48,7 +48,7 @@ impl Transformer {
         out: &mut Batch,
     ) -> Result<()> {
         for missing in self.unloaded.missing_parents(row)? {
-            self.refusals.note_reason(Subject::Column(missing.column), missing.reason, None);
+            self.refusals.note_missing_parent(Subject::Column(missing.column), missing.of);
         }
         self.has_own_id = false;
         let first = out.cells();
@@ -197,12 +197,16 @@ impl Transformer {
         }
         match self.adapts() {
             Some(kind) if ids.own && mapping.clashes => {
-                self.changes.note(subject, kind, format!("{CLASH}: one derived from it is loaded"));
+                self.changes.note(
+                    subject,
+                    kind,
+                    format!("{CLASH}; a UUID derived from it is loaded"),
+                );
             }
             _ if ids.own && !mapping.respelled => {
                 let reason = match key {
-                    MappedKey::Uuid(_) => "the id is not a UUID: one derived from it is loaded",
-                    MappedKey::Integer(_) => "the id is not an integer: a number is loaded",
+                    MappedKey::Uuid(_) => "the id is not a UUID; a UUID derived from it is loaded",
+                    MappedKey::Integer(_) => "the id is not an integer; a number is loaded",
                     MappedKey::Text(_) | MappedKey::Blob(_) => "the row gets back its original id",
                 };
                 self.changes.note(subject, ChangeKind::Remapped, reason);
@@ -216,7 +220,7 @@ impl Transformer {
         if mapping.dangling {
             // or the number would be given to another row one day
             self.originals.missing(&kept_reference(&column.name), value);
-            let reason = "no row has this id: it is replaced by a number";
+            let reason = "no row has this id; a number is loaded";
             self.changes.note(subject, ChangeKind::Remapped, reason);
         }
         let keeps = ids.own && (self.originals.preserves() || !mapping.respelled);

@@ -22,9 +22,9 @@ use chronicle_archive::{Batch, Value, show};
 /// Why a value becomes a smaller one.
 const LESS: &str = "the column's type would round or shorten it";
 /// Why a value is not loaded.
-const REFUSED: &str = "the column's type does not take it";
+const REFUSED: &str = "not a value of the column's type";
 /// Why nothing can be stored beside a row.
-pub(super) const NO_ID: &str = "the row has no id, so nothing can be stored in its sidecar";
+pub(super) const NO_ID: &str = "the row has no id, so its original cannot be stored";
 
 /// The bytes of a text that fit into any index, beside those of other columns.
 const INDEXED: usize = 1_500;

@@ -38,8 +38,8 @@ struct Referring {
 pub(super) struct MissingParent {
     /// The referring column, among those that are written.
     pub(super) column: usize,
-    /// Why the row is not loaded.
-    pub(super) reason: String,
+    /// The stream of the row that is not loaded.
+    pub(super) of: String,
 }
 
 impl UnloadedRows {
@@ -99,8 +99,7 @@ impl UnloadedRows {
                 && row.write_name(&to.columns, &mut self.name)
                 && self.spill.get(to.space, &self.name)?.is_some();
             if found {
-                let reason = format!("the row of {of} that it refers to was left out");
-                missing.push(MissingParent { column: *first, reason });
+                missing.push(MissingParent { column: *first, of: of.clone() });
             }
         }
         Ok(missing)
@@ -173,7 +172,7 @@ mod tests {
         let member = row(1, &[Value::Int(7), Value::Int(3), Value::Null]);
         unloaded.note(ArchiveRow { source: &streams[1], batch: &member, row: 0 }).unwrap();
         let missing = at(&note, &mut unloaded).unwrap();
-        assert_eq!(missing.reason, "the row of members that it refers to was left out");
+        assert_eq!(missing.of, "members");
         assert_eq!(missing.column, 1);
         let other = row(2, &[Value::Int(1), Value::Int(7), Value::Null, Value::Int(4)]);
         assert_eq!(at(&other, &mut unloaded), None, "another member of this account");
@@ -182,6 +181,6 @@ mod tests {
         let account = row(0, &[Value::Int(7), Value::Null]);
         unloaded.note(ArchiveRow { source: &streams[0], batch: &account, row: 0 }).unwrap();
         let missing = at(&note, &mut unloaded).unwrap();
-        assert_eq!(missing.reason, "the row of accounts that it refers to was left out");
+        assert_eq!(missing.of, "accounts");
     }
 }

@@ -260,7 +260,7 @@ fn differences_are_shown_bounded_and_all_are_counted() {
         .stdout_has(
             "~ events 0000000a-0000-4000-8000-000000000011: tool_name: \"Bash\" -> \"Read\"",
         )
-        .stdout_has("… events: 1 more difference, --limit N shows N")
+        .stdout_has("… events: 1 more difference (--limit N shows N)")
         .stdout_has("2 changed (2 in tool_name)")
         .stdout_has("rows are missing or changed");
     let said = result(&archive, &store, &["--limit", "0"], 15);

@@ -8,7 +8,7 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// A file of the source: its path below `src/` (of the archive's crate below `crates/`), its text, its shipped text
 /// without tests, and its code without comments and strings.
-struct Source {
+pub(crate) struct Source {
     path: String,
     text: String,
     shipped: String,
@@ -16,6 +16,31 @@ struct Source {
 }
 
 impl Source {
+    /// Its path below the sources.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The texts in quotes of the shipped code, as the program has them.
+    pub(crate) fn strings(&self) -> Vec<String> {
+        let (mut found, mut rest) = (Vec::new(), self.shipped.as_str());
+        while let Some(c) = rest.chars().next() {
+            let skip = if rest.starts_with("//") {
+                rest.find('\n').unwrap_or(rest.len())
+            } else if c == '"' {
+                let end = string(rest);
+                let lines = rest[1..end - 1].split("\\\n").map(str::trim_start);
+                let text = lines.collect::<String>();
+                found.push(text.replace("\\\"", "\"").replace("\\n", "\n"));
+                end
+            } else {
+                character(rest).unwrap_or(c.len_utf8())
+            };
+            rest = &rest[skip..];
+        }
+        found
+    }
+
     fn is_in(&self, rooms: &[&str]) -> bool {
         rooms.iter().any(|room| self.path.starts_with(room))
     }
@@ -86,12 +111,12 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// The files of the root package.
-fn sources() -> Vec<Source> {
+pub(crate) fn sources() -> Vec<Source> {
     read_sources("src", "")
 }
 
 /// The files of the archive's crate.
-fn archive_sources() -> Vec<Source> {
+pub(crate) fn archive_sources() -> Vec<Source> {
     read_sources("crates/archive/src", "crates/archive/")
 }
 

@@ -193,7 +193,7 @@ fn all_problems_are_counted_with_their_first_keys() {
         "--on-unrepresentable=adapt",
     ])
     .fails_with(12)
-    .stdout_has("fix: --orphans=skip");
+    .stdout_has("fix: --orphans ");
 }
 
 #[test]
@@ -315,7 +315,7 @@ fn check_names_missing_rights_triggers_and_policies() {
     let (said, code) = check(&[text(&archive), "--to", &target.url()]);
     assert_eq!(code, 0, "{said}");
     let notices = said["notices"].to_string();
-    assert!(notices.contains("noisy") && notices.contains("row level security policies"), "{said}");
+    assert!(notices.contains("noisy") && notices.contains("row level security"), "{said}");
     let sqlite = file(
         folder.path(),
         "t.db",
@@ -451,4 +451,91 @@ fn what_an_import_does_is_asked_only_of_a_target() {
     // the only database there is the one whose layout is meant
     Program::new(["check", &source, "--layout", "hooks"]).run().success();
     Program::new(["check", &source, "--layout", "server"]).run().fails_with(9);
+}
+
+/// Runs a command line of the shell in which the program is found.
+fn shell(folder: &Path, password: &str, line: &str) -> std::process::Output {
+    let program = Path::new(env!("CARGO_BIN_EXE_chronicle-dump")).parent().unwrap();
+    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
+    let line = line.replace("PGPASSWORD=... ", "");
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", &line]).current_dir(folder).env("PATH", path).env("HOME", folder);
+    shell.env("PGPASSWORD", password).output().unwrap()
+}
+
+#[test]
+fn the_hint_of_a_check_is_an_import_that_succeeds() {
+    let folder = workdir("check_hint");
+    let sample = folder.path().join("it's a sample.db");
+    sqlite_from(&["sqlite-hooks.sql", "sample-hooks.sql"], &sample, "wal");
+    archive(&sample);
+    let bad = format!("{GOOD} UPDATE events SET timestamp = 'soon'");
+    archive(&file(folder.path(), "bad.db", &bad));
+    let fresh = |n: usize| {
+        let target = Cluster::get().database(&format!("check_hint_{n}"));
+        target.apply_file(fixture("postgres-upstream.sql"));
+        target
+    };
+    for (n, (args, options)) in [
+        // the orphan is found only when the zone is known
+        (
+            &["it's a sample.ndjson.zst"][..],
+            &["--assume-tz America/Los_Angeles", "--orphans adopt"][..],
+        ),
+        (&["--from", "it's a sample.db"], &["--assume-tz America/Los_Angeles", "--orphans adopt"]),
+        (&["bad.ndjson.zst"], &["--rejects rejects.ndjson.zst"]),
+        (&["bad.ndjson.zst", "--strict"], &["--rejects", "--on-unrepresentable reject"]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let target = fresh(n);
+        let url = target.url();
+        let command = [&["check", "--to", &url][..], args].concat();
+        let checked = Program::new(command).current_dir(folder.path()).run();
+        let said = checked.text().to_owned();
+        let hint = said.lines().last().unwrap().strip_prefix("hint: ").expect(&said);
+        for option in options {
+            assert!(hint.contains(option), "{option}: {said}");
+        }
+        assert!(!hint.contains(crate::support::cluster::PASSWORD), "{hint}");
+        let run = shell(folder.path(), crate::support::cluster::PASSWORD, hint);
+        let code = run.status.code();
+        assert!(matches!(code, Some(0 | 14)), "{hint}: {run:?}");
+        assert_ne!(target.psql("SELECT count(*) FROM chronicle_sessions"), "0", "{hint}");
+    }
+    // what no option settles
+    let target = file(folder.path(), "target.db", &GOOD.replace("'cs-1'", "'cs-2'"));
+    archive(&file(folder.path(), "good.db", GOOD));
+    let checked = Program::new(["check", "good.ndjson.zst", "--to", text(&target)]);
+    let checked = checked.current_dir(folder.path()).run().fails_with(11);
+    checked.stdout_has("hint: no option settles this problem");
+}
+
+#[test]
+fn rows_that_follow_from_a_cause_are_one_line() {
+    let folder = workdir("check_folds");
+    let sample = folder.path().join("sample.db");
+    sqlite_from(&["sqlite-hooks.sql", "sample-hooks.sql"], &sample, "wal");
+    let archive = archive(&sample);
+    let target = Cluster::get().database("check_folds");
+    target.apply_file(fixture("postgres-upstream.sql"));
+    let url = target.url();
+    let command = ["check", text(&archive), "--to", &url];
+    let checked = run(&command).fails_with(10);
+    let said = checked.stdout_has("note: 119 events skipped because their session was");
+    assert_eq!(said.text().matches("skipped").count(), 1, "{said:?}");
+    assert_eq!(said.text().matches("16754678-1d5b-433a-b59e-9e670b47ae26").count(), 1, "{said:?}");
+    let json = run(&[&command[..], &["--json"]].concat());
+    let json: Value = serde_json::from_str(json.text()).unwrap();
+    let follows =
+        json["problems"].as_array().unwrap().iter().filter(|p| p["follows"] == "sessions");
+    assert_eq!(follows.count(), 1, "{json:#}");
+    // all keys with -v
+    let keys = |more: &[&str]| {
+        let said = run(&[&command[..], more].concat());
+        let line = said.text().lines().find(|l| l.contains("events.timestamp")).unwrap().to_owned();
+        line.matches(", ").count()
+    };
+    assert!(keys(&[]) < 8 && keys(&["-v"]) >= 100, "{} {}", keys(&[]), keys(&["-v"]));
 }

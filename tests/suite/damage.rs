@@ -388,7 +388,7 @@ fn chunks_that_are_not_where_they_were_written_are_refused() {
         ("swapped chunks", &[0, 1, 3, 2, 4], DAMAGED, "chunk 2: its checkpoint is number 3"),
         ("a repeated chunk", &[0, 1, 2, 2, 3, 4], DAMAGED, "chunk 3: its checkpoint is number 2"),
         ("a repeated head", &[0, 0, 1, 2, 3, 4], DAMAGED, "chunk 1"),
-        ("a repeated manifest", &[0, 1, 2, 3, 4, 4], DAMAGED, "data follow the manifest"),
+        ("a repeated manifest", &[0, 1, 2, 3, 4, 4], DAMAGED, "data after the manifest"),
         ("a chunk behind the manifest", &[0, 1, 2, 4, 3], DAMAGED, "disagrees"),
         ("no manifest", &[0, 1, 2, 3], Code::ArchiveTruncated, "before its manifest"),
         (
@@ -484,6 +484,6 @@ fn nothing_may_follow_the_manifest_but_a_seek_table() {
         ("a bare archive", pieces.concat().repeat(2)),
         ("a table behind bare lines", [&pieces.concat()[..], &own].concat()),
     ] {
-        assert_refused(what, &bytes, DAMAGED, "data follow the manifest");
+        assert_refused(what, &bytes, DAMAGED, "data after the manifest");
     }
 }

@@ -112,7 +112,7 @@ fn of_several_databases_none_is_guessed() {
         .stderr_has("several Chronicle databases hold data")
         .stderr_has(first.to_str().unwrap());
     let output = output.stderr_has("chronicle.db (128 rows; in the working directory)");
-    let output = output.stderr_has("hint: name the one you mean");
+    let output = output.stderr_has("hint: export: name the one you mean");
     assert!(output.stdout.is_empty());
 }
 

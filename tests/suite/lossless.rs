@@ -171,7 +171,7 @@ fn the_rows_themselves_name_their_time_zone() {
     let server = postgres(UPSTREAM, "lossless_zone", "");
     import(&archive, &server.url(), &[])
         .fails_with(10)
-        .stderr_has("look like UTC-07:00, for example --assume-tz America/Los_Angeles");
+        .stderr_has("look like local time at UTC-07:00, e.g. --assume-tz America/Los_Angeles");
     let check = ["check", words(&archive), "--to", &server.url(), "--json", "--quiet"];
     let checked = json_of(&Program::new(check).run().fails_with(10));
     assert!(checked["problems"].to_string().contains("--assume-tz America/Los_Angeles"));

@@ -195,7 +195,7 @@ fn a_pasted_assignment_is_understood() {
         format!("  db_url = \"{url}\" "),
     ] {
         let run = Program::new(["export"]).arg(&text).run().success();
-        run.stderr_has("without what is around it");
+        run.stderr_has("taken out of the text around it");
     }
 }
 
@@ -204,7 +204,7 @@ fn a_typed_password_earns_one_note() {
     let database = crate::support::cluster::Cluster::get().database("typed");
     database.apply_file(fixture("postgres-upstream.sql"));
     let url = database.url();
-    let note = "can be seen by every user of this machine (ps)";
+    let note = "is visible to every user of this machine (ps)";
     let run = Program::new(["diff"]).arg(&url).arg(&url).run().success();
     assert_eq!(run.stderr.matches(note).count(), 1, "{}", run.stderr);
     let run = Program::new(["export", "-q"]).arg(&url).run().success();

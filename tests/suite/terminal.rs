@@ -33,7 +33,7 @@ fn is_harmless(output: &Output, lines_of_rows: bool) {
         assert!(!text.lines().any(|line| line.starts_with("imported 9")), "{name}: {output:?}");
     }
     for line in output.stderr.lines() {
-        let known = ["chronicle-dump ", "hint: ", "  ", "{"];
+        let known = ["error: ", "warning: ", "note: ", "hint: ", "{"];
         assert!(known.iter().any(|start| line.starts_with(start)), "a forged line: {line:?}");
     }
 }

@@ -96,5 +96,5 @@ pub use hex::{hex, sha256};
 pub use limits::{CHUNK_TARGET, CHUNK_TARGETS, VERSION, is_stream_name};
 pub use model::{Column, Kind, Stream, TimeText, Value};
 pub use read::{ArchiveReader, Index, Limits, Sealed};
-pub use show::{show, show_count, show_path, show_text};
+pub use show::{show, show_count, show_number, show_path, show_text, singular};
 pub use write::{ArchiveWriter, WriterOptions, Written, processors};

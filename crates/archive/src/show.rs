@@ -53,14 +53,7 @@ pub fn show_text(text: &str) -> String {
 /// assert_eq!(show_count(1225, "rows"), "1,225 rows");
 /// ```
 pub fn show_count(count: u64, plural: &str) -> String {
-    let digits = count.to_string();
-    let mut text = String::with_capacity(digits.len() * 2 + plural.len());
-    for (n, digit) in digits.chars().enumerate() {
-        if n > 0 && (digits.len() - n).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
+    let mut text = show_number(count);
     text.push(' ');
     match count {
         1 => text.push_str(&singular(plural)),
@@ -69,8 +62,21 @@ pub fn show_count(count: u64, plural: &str) -> String {
     text
 }
 
+/// A number for a message, its digits in groups of three.
+pub fn show_number(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 2);
+    for (n, digit) in digits.chars().enumerate() {
+        if n > 0 && (digits.len() - n).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// The singular of an English noun in the plural; a word that is none stays the same.
-fn singular(plural: &str) -> String {
+pub fn singular(plural: &str) -> String {
     let ends = |endings: &[&str]| endings.iter().any(|ending| plural.ends_with(ending));
     if let Some(stem) = plural.strip_suffix("ies") {
         return format!("{stem}y");

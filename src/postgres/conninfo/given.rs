@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::near_miss::{KEEP_PASSWORD_OUT, usage};
 use super::text::distance;
 use crate::error::{Error, Result};
+use crate::notice::{Notice, NoticeKind};
 
 /// Settings that are kept or acted upon: libpq's, and Prisma's `schema` and `pgbouncer`.
 #[rustfmt::skip] // one word per line would hide the rest of the file
@@ -53,7 +54,7 @@ pub(super) struct Given {
     /// Under libpq's names; the last one wins, as with libpq.
     pub(super) values: BTreeMap<&'static str, String>,
     /// What the user should know about how the string was read.
-    pub(super) notes: Vec<String>,
+    pub(super) notes: Vec<Notice>,
     /// What `pgbouncer` or `pool_mode` says; it overrides the guess from host and port.
     pub(super) pooled: Option<bool>,
     /// Set once `password=` was read: an unknown name after it may be part of the password.
@@ -72,8 +73,8 @@ impl Given {
                 let on = matches!(value.as_str(), "true" | "1" | "on" | "yes");
                 self.pooled = Some(on);
                 let not = if on { "" } else { "not " };
-                self.notes
-                    .push(format!("pgbouncer={on} read as: {not}behind a transaction pooler"));
+                let text = format!("pgbouncer={on} read as: {not}behind a transaction pooler");
+                self.notes.push(Notice::new(NoticeKind::ReadAs, text));
             }
             Some(key) => {
                 self.hide_names |= key == "password";
@@ -84,10 +85,12 @@ impl Given {
                 if name == "pool_mode" {
                     self.pooled = Some(value != "session");
                 }
-                self.notes.push(format!("ignored {name} (a setting of another client)"));
+                let text = format!("ignored {name} (a setting of another client)");
+                self.notes.push(Notice::new(NoticeKind::Ignored, text));
             }
             None if UNUSED.contains(&name) => {
-                self.notes.push(format!("ignored {name} (it has no effect here)"));
+                let text = format!("ignored {name} (it has no effect here)");
+                self.notes.push(Notice::new(NoticeKind::Ignored, text));
             }
             None => return Err(self.unknown(name)),
         }
@@ -143,15 +146,12 @@ mod tests {
             "max",
         ] {
             let info = good(&format!("postgres://u@h/d?{name}=Zq7"));
-            assert_eq!(
-                info.notes,
-                [format!("ignored {name} (a setting of another client)")],
-                "the note names the setting, not its value"
-            );
+            let expected = format!("ignored {name} (a setting of another client)");
+            assert_eq!(info.notes[0].text, expected, "the note names the setting, not its value");
         }
         let info = good("postgres://u@h/d?sslmode=no-verify&gssencmode=disable");
         assert_eq!(info.sslmode, SslMode::Require);
-        assert!(info.notes.contains(&"sslmode=no-verify read as require".to_owned()));
+        assert!(info.notes.iter().any(|n| n.text == "sslmode=no-verify read as require"));
         assert_eq!(good("postgres://u@h/d?ssl=true").sslmode, SslMode::Require);
     }
 

@@ -26,6 +26,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::error::Result;
+use crate::notice::{Notice, NoticeKind};
 use given::Given;
 use lookup::variable;
 use near_miss::usage;
@@ -82,7 +83,7 @@ pub struct ConnInfo {
     /// Whether there is probably a transaction pooler in between (`pgbouncer=true`, port 6543).
     pub pooled: bool,
     /// What the user should know about how the string was read.
-    pub notes: Vec<String>,
+    pub notes: Vec<Notice>,
 }
 
 impl ConnInfo {
@@ -146,6 +147,7 @@ impl ConnInfo {
         if let Some(given) = given.filter(|given| !given.is_empty()) {
             if self.password.is_some() {
                 self.note(
+                    NoticeKind::PasswordChosen,
                     "the password from --password-file was used, not the one in the connection \
                      string",
                 );
@@ -175,14 +177,12 @@ impl ConnInfo {
     }
 
     /// What the user should know about the connection string.
-    pub fn notices(&self) -> Vec<String> {
+    pub fn notices(&self) -> Vec<Notice> {
         let mut notices = self.notes.clone();
         if self.pooled {
-            notices.push(
-                "this looks like a transaction pooler; if it fails, use the direct connection or \
-                 the session pooler on port 5432"
-                    .into(),
-            );
+            let text = "this looks like a transaction pooler; if it fails, use the direct connection \
+                        or the session pooler on port 5432";
+            notices.push(Notice::new(NoticeKind::Pooler, text));
         }
         notices
     }
@@ -199,6 +199,15 @@ impl ConnInfo {
             hosts.join(","),
             text::encode(&self.database)
         )
+    }
+
+    /// [`redacted`](ConnInfo::redacted) with the settings that change what it leads to.
+    pub fn to_type(&self) -> String {
+        let schema = self.schema.as_ref().map(|name| format!("schema={}", text::encode(name)));
+        let sslmode = self.sslmode_given.then(|| format!("sslmode={}", self.sslmode.word()));
+        let settings: Vec<String> = schema.into_iter().chain(sslmode).collect();
+        let mark = if settings.is_empty() { "" } else { "?" };
+        format!("{}{mark}{}", self.redacted(), settings.join("&"))
     }
 
     /// Replaces the password by `***` in messages of the server and the driver. Each character may
@@ -218,8 +227,8 @@ impl ConnInfo {
         text == self.user || text == self.database || self.hosts.iter().any(|h| h.name == text)
     }
 
-    fn note(&mut self, text: impl Into<String>) {
-        self.notes.push(text.into());
+    fn note(&mut self, kind: NoticeKind, text: impl Into<String>) {
+        self.notes.push(Notice::new(kind, text));
     }
 }
 

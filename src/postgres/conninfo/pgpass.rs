@@ -10,6 +10,7 @@ use super::lookup::{Env, variable};
 use super::near_miss::usage;
 use super::secret::Secret;
 use crate::error::{Code, Error, Result};
+use crate::notice::NoticeKind;
 use chronicle_archive::show_path;
 
 /// Longer than the first line of any password file, and than any pass file.
@@ -30,7 +31,7 @@ impl ConnInfo {
             Ok(bytes) => self.take_from_pass_file(&bytes, &place)?,
             // Without PGPASSFILE, a missing ~/.pgpass is normal.
             Err(_) if !explicit && !path.exists() => {}
-            Err(why) => self.note(format!("{place} ignored: {why}")),
+            Err(why) => self.note(NoticeKind::Ignored, format!("{place} ignored: {why}")),
         }
         Ok(())
     }
@@ -208,9 +209,10 @@ mod tests {
             info.notes
         };
         let message = notes(format!("host=h passfile={}", open.path().display()), None);
-        assert!(message[0].contains("chmod 600") && !message[0].contains("Zq7"), "{message:?}");
-        assert!(notes("host=h passfile=/".to_owned(), None)[0].contains("plain file"));
-        assert!(notes("host=h passfile=/no/such".to_owned(), None)[0].contains("ignored"));
+        let text = &message[0].text;
+        assert!(text.contains("chmod 600") && !text.contains("Zq7"), "{message:?}");
+        assert!(notes("host=h passfile=/".to_owned(), None)[0].text.contains("plain file"));
+        assert!(notes("host=h passfile=/no/such".to_owned(), None)[0].text.contains("ignored"));
         assert!(notes("host=h".to_owned(), Some(home.path())).is_empty());
     }
 

@@ -9,6 +9,7 @@ use super::lookup::{Env, Lookup, variable};
 use super::near_miss::usage;
 use super::secret::Secret;
 use crate::error::Result;
+use crate::notice::{Notice, NoticeKind};
 
 /// What `connect_timeout=0` ("no limit") becomes: long enough, and safe to add to a clock.
 pub const NO_LIMIT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -126,14 +127,15 @@ pub(super) fn build(given: Given, env: Env<'_>) -> Result<ConnInfo> {
 
 /// Refuses `service=`: service files are not read, and half of the settings would be worse than
 /// none.
-fn refuse_service(lookup: &Lookup<'_>, notes: &mut Vec<String>) -> Result<()> {
+fn refuse_service(lookup: &Lookup<'_>, notes: &mut Vec<Notice>) -> Result<()> {
     if lookup.text("service", "").is_some() {
         return Err(usage("connection string: service= is not supported").hint(
             "write out the settings of the service: host=HOST port=5432 dbname=DATABASE user=USER",
         ));
     }
     if variable(lookup.env, "PGSERVICE").is_some() {
-        notes.push("ignored PGSERVICE (service files are not read)".to_owned());
+        let text = "ignored PGSERVICE (service files are not read)";
+        notes.push(Notice::new(NoticeKind::Ignored, text));
     }
     Ok(())
 }
@@ -164,10 +166,10 @@ fn find_database(lookup: &Lookup<'_>, user: &str) -> Result<String> {
     }
 }
 
-fn find_sslmode(lookup: &Lookup<'_>, notes: &mut Vec<String>) -> Result<Option<SslMode>> {
+fn find_sslmode(lookup: &Lookup<'_>, notes: &mut Vec<Notice>) -> Result<Option<SslMode>> {
     let Some(found) = lookup.get("sslmode", "PGSSLMODE") else { return Ok(None) };
     if found.value == "no-verify" {
-        notes.push("sslmode=no-verify read as require".to_owned());
+        notes.push(Notice::new(NoticeKind::ReadAs, "sslmode=no-verify read as require"));
         return Ok(Some(SslMode::Require));
     }
     let mode = SslMode::ALL.into_iter().find(|mode| mode.word() == found.value);
@@ -251,6 +253,6 @@ mod tests {
     #[test]
     fn a_service_in_the_environment_is_ignored_with_a_note() {
         let info = ConnInfo::parse("host=h", &env(&[("PGSERVICE", "prod")])).unwrap();
-        assert!(info.notes[0].contains("ignored PGSERVICE"), "{:?}", info.notes);
+        assert!(info.notes[0].text.contains("ignored PGSERVICE"), "{:?}", info.notes);
     }
 }

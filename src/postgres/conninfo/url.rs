@@ -5,6 +5,7 @@ use super::hosts::{is_host_char, is_ipv6};
 use super::near_miss::{KEEP_PASSWORD_OUT, usage};
 use super::text::{decode, encode};
 use crate::error::{Error, Result};
+use crate::notice::{Notice, NoticeKind};
 
 /// Characters that end a part of a URL, so a password must encode them.
 const STRUCTURE: [char; 4] = ['@', '/', '?', '#'];
@@ -148,7 +149,7 @@ fn take_reading(reading: &Reading<'_>, given: &mut Given) -> Result<()> {
 }
 
 /// The password before the `@`: decoded, or verbatim if it clearly was not encoded.
-fn decode_password(text: &str, notes: &mut Vec<String>) -> Result<String> {
+fn decode_password(text: &str, notes: &mut Vec<Notice>) -> Result<String> {
     let raw: Vec<_> = STRUCTURE.into_iter().filter(|c| text.contains(*c)).collect();
     if raw.is_empty() {
         return decode(text, "password");
@@ -160,11 +161,12 @@ fn decode_password(text: &str, notes: &mut Vec<String>) -> Result<String> {
         )
         .hint(format!("{}, % as %25; or {KEEP_PASSWORD_OUT}", encoding_of(&raw))));
     }
-    notes.push(format!(
+    let note = format!(
         "the password in the URL is not encoded; it was read up to the last possible '@'; to be \
          safe, {}",
         encoding_of(&raw)
-    ));
+    );
+    notes.push(Notice::new(NoticeKind::UnencodedPassword, note));
     Ok(text.to_owned())
 }
 
@@ -240,7 +242,7 @@ mod tests {
                 good(&format!("postgres://u:{password}@host.example:5432/db?sslmode=require"));
             assert_eq!(info.password(), Some(password));
             assert_eq!(info.redacted(), "postgresql://u@host.example:5432/db");
-            assert!(info.notes[0].contains("not encoded"), "{:?}", info.notes);
+            assert!(info.notes[0].text.contains("not encoded"), "{:?}", info.notes);
         }
         assert!(good("postgres://u:a:b@h/d").notes.is_empty(), "a colon needs no encoding");
     }

@@ -12,14 +12,17 @@ use super::indexes::Index;
 use super::judge::Judgements;
 use super::merge::{Merge, merge};
 use super::sidecar::SidecarCopy;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Reference};
 use crate::error::{Code, Error, Result};
 use crate::load::{
     ConflictList, ExistingKeys, ImportStats, Loading, Problems, Rejected, Rows, StreamStats,
     Target, Verdict,
 };
+use crate::notice::{Notice, NoticeKind};
 use crate::plan::{Plan, TablePlan};
+use crate::policy::OnOrphans;
 use crate::postgres::catalog::PgCatalog;
+use crate::progress::{Phase, Progress};
 use crate::source::Orphans;
 use chronicle_archive::Value;
 
@@ -104,11 +107,20 @@ impl PgLoading {
     }
 
     /// Stops a load because of orphans, which a rehearsal notes.
-    pub(super) fn refuse_orphans(&mut self, orphans: &Orphans, enforced: bool) -> Result<()> {
+    pub(super) fn refuse_orphans(
+        &mut self,
+        orphans: &Orphans,
+        reference: &Reference,
+    ) -> Result<()> {
+        let policy = match (reference.enforced, self.adopts(reference)) {
+            (false, _) => OnOrphans::Keep,
+            (true, true) => OnOrphans::Adopt,
+            (true, false) => OnOrphans::Skip,
+        };
         match &mut self.mode {
-            Mode::Load { .. } => Err(orphans.refused(enforced)),
+            Mode::Load { .. } => Err(orphans.refused(reference.enforced)),
             Mode::Rehearse(problems) => {
-                problems.orphans(orphans);
+                problems.orphans(orphans, policy);
                 Ok(())
             }
         }
@@ -211,7 +223,7 @@ impl PgLoading {
         loads.iter().map(merge).collect()
     }
 
-    async fn finalize_now(&mut self) -> Result<ImportStats> {
+    async fn finalize_now(&mut self, progress: &Progress) -> Result<ImportStats> {
         self.finish_stream().await?;
         let waiting = self.done.iter().enumerate();
         let waiting: Vec<usize> =
@@ -223,12 +235,16 @@ impl PgLoading {
             self.check_foreign_keys().await?;
         }
         if !self.rehearses() && self.conflicts.is_empty() {
-            self.finish_tables().await?;
+            self.finish_tables(progress).await?;
         }
         self.count_whole_rows();
         let problems = match &self.mode {
             Mode::Load { .. } => Vec::new(),
-            Mode::Rehearse(problems) => problems.all(),
+            Mode::Rehearse(problems) => {
+                let text = "not checked: values too long for an index of the target";
+                self.db.notices.push(Notice::new(NoticeKind::NotChecked, text));
+                problems.all()
+            }
         };
         let (streams, orphans) = (self.loaded.clone(), self.orphans.clone());
         let (conflicts, notices) = (self.conflicts.all(), self.db.notices.clone());
@@ -236,7 +252,7 @@ impl PgLoading {
     }
 
     /// Does for all tables what had to wait for their rows, and undoes what kept them from acting.
-    async fn finish_tables(&mut self) -> Result<()> {
+    async fn finish_tables(&mut self, progress: &Progress) -> Result<()> {
         self.check_direct().await?;
         self.store_entries().await?;
         if !self.conflicts.is_empty() {
@@ -247,6 +263,9 @@ impl PgLoading {
             Mode::Load { indexes, .. } => std::mem::take(indexes),
             Mode::Rehearse(_) => Vec::new(),
         };
+        if !indexes.is_empty() {
+            progress.enter(Phase::Indexes);
+        }
         self.db.rebuild_indexes(&indexes).await
     }
 
@@ -304,8 +323,8 @@ impl Loading for PgLoading {
         Box::pin(self.write(rows))
     }
 
-    fn finalize(&mut self) -> BoxFuture<'_, Result<ImportStats>> {
-        Box::pin(self.finalize_now())
+    fn finalize<'a>(&'a mut self, progress: &'a Progress) -> BoxFuture<'a, Result<ImportStats>> {
+        Box::pin(self.finalize_now(progress))
     }
 
     fn go_on(self: Box<Self>) -> BoxFuture<'static, Result<Box<dyn Target>>> {

@@ -255,7 +255,7 @@ impl Merge<'_> {
             let rows = self.read(&sql, |row| Ok((row.text()?, row.text()?))).await.ok()?;
             if let Some((own, other)) = rows.first() {
                 let what = format!(
-                    "its {} belongs to the row with key {} already",
+                    "its {} is already used by the row with key {}",
                     columns.join(", "),
                     show_text(other)
                 );

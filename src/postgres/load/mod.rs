@@ -37,6 +37,7 @@ use crate::catalog::Catalog;
 use crate::error::{Code, Result};
 use crate::layout::Layout;
 use crate::load::{ExistingKey, ExistingKeys, KeysOf, Loading, Target, TargetOptions};
+use crate::notice::Notice;
 use crate::plan::Plan;
 
 /// A Postgres database that rows are loaded into.
@@ -46,7 +47,7 @@ pub struct PgTarget {
     found: PgCatalog,
     forced: Option<Layout>,
     catalog: Catalog,
-    notices: Vec<String>,
+    notices: Vec<Notice>,
     disabled: Vec<Trigger>,
     /// What the server asks of every row.
     rules: Vec<Rule>,

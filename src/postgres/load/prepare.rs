@@ -7,6 +7,7 @@ use crate::catalog::CatalogColumn;
 use crate::error::{Code, Error, Result};
 use crate::layout::Layout;
 use crate::load::Problems;
+use crate::notice::{Notice, NoticeKind};
 use crate::plan::{Plan, TablePlan};
 use crate::policy::{Compression, Policy};
 use crate::postgres::catalog::{PgCatalog, PgTable, Trigger, triggers};
@@ -44,14 +45,15 @@ impl PgTarget {
                 problems.blocker(&stream.stream, reason, "connect as the owner of the table");
             } else if !own.is_empty() {
                 let (table, names) = (&stream.table_name, own.join(", "));
-                notices.push(format!("{table}: these triggers will not fire: {names}"));
+                let text = format!("{table}: these triggers will not fire: {names}");
+                notices.push(Notice::new(NoticeKind::Triggers, text));
             }
             if rights.policies > 0 {
-                notices.push(format!(
-                    "{}: {}, none of which applies to this role",
-                    stream.table_name,
-                    show_count(rights.policies, "row level security policies")
-                ));
+                let (table, policies) =
+                    (&stream.table_name, show_count(rights.policies, "policies"));
+                let text =
+                    format!("{table}: row level security does not apply to this role ({policies})");
+                notices.push(Notice::new(NoticeKind::RowSecurity, text));
             }
         }
         self.notices.extend(notices);
@@ -151,10 +153,9 @@ impl PgTarget {
             self.run(&what, &sql).await?;
         }
         if !found.is_empty() {
-            self.notices.push(format!(
-                "{} of the target did not fire: rows are loaded unchanged",
-                show_count(found.len() as u64, "triggers")
-            ));
+            let triggers = show_count(found.len() as u64, "triggers");
+            let text = format!("{triggers} of the target did not fire; rows were loaded unchanged");
+            self.notices.push(Notice::new(NoticeKind::Triggers, text));
         }
         self.disabled = firing;
         self.as_replica = as_replica;
@@ -219,7 +220,7 @@ pub(super) const MEMORY: &str = "SELECT set_config(name, '64MB', true) FROM pg_c
 pub(super) async fn compress(
     connection: &Connection,
     asked: Option<Compression>,
-) -> Result<Option<String>> {
+) -> Result<Option<Notice>> {
     const SETTING: &str = "default_toast_compression";
     let what = "cannot read the settings";
     let sql = format!(
@@ -238,9 +239,9 @@ pub(super) async fn compress(
         e.hint("leave --toast-compression out: LZ4 needs PostgreSQL 14 or later, built with it")
     })?;
     Ok(default.then(|| {
-        "new large values are compressed with LZ4; --toast-compression server leaves the server's \
-         setting"
-            .to_owned()
+        let text = "new large values are compressed with LZ4; --toast-compression server keeps the \
+                    server's setting";
+        Notice::new(NoticeKind::Compression, text)
     }))
 }
 
@@ -276,12 +277,12 @@ pub(super) async fn create_tables(
 }
 
 /// On Supabase, a notice about who else may use the new tables.
-pub(super) async fn who_may_read(connection: &Connection) -> Result<Option<String>> {
+pub(super) async fn who_may_read(connection: &Connection) -> Result<Option<Notice>> {
     let sql = "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = 'anon'";
     let rows = connection.rows(Code::Target, "cannot read the roles", sql).await?;
     Ok((!rows.is_empty()).then(|| {
-        "the new tables are as open as in Chronicle's own schema: anyone with the project's anon \
-         key can read and write them"
-            .into()
+        let text = "anyone with the project's anon key can read and write the new tables, as in \
+                    Chronicle's own schema";
+        Notice::new(NoticeKind::OpenTables, text)
     }))
 }

@@ -63,7 +63,7 @@ impl PgLoading {
                     self.loaded[number].adopted_rows += rows;
                 }
                 _ if refused => {
-                    self.refuse_orphans(&left, reference.enforced)?;
+                    self.refuse_orphans(&left, &reference)?;
                     continue;
                 }
                 _ => {}
@@ -89,7 +89,7 @@ impl PgLoading {
     }
 
     /// Whether a row can be created for this reference: only where it says the whole key of the row.
-    fn adopts(&self, reference: &Reference) -> bool {
+    pub(super) fn adopts(&self, reference: &Reference) -> bool {
         let parent = &self.db.catalog.tables[reference.table];
         let is_key = parent.key.iter().all(|k| reference.parent_columns.contains(k));
         parent.adoptable && is_key && parent.key.len() == reference.parent_columns.len()
@@ -103,7 +103,7 @@ impl PgLoading {
         load: usize,
         staging: &str,
     ) -> Result<u64> {
-        const WHAT: &str = "cannot leave out rows that refer to nothing";
+        const WHAT: &str = "cannot leave out orphans";
         let Some(condition) = self.orphan_condition(stream, true, reference) else {
             return Ok(0);
         };
@@ -268,14 +268,14 @@ impl PgLoading {
         Err(Error::new(
             Code::Orphan,
             format!(
-                "{}: the foreign key {} is violated in {count} rows: {} is not in {}",
+                "{}: {count} rows violate the foreign key {}: {} is not in {}",
                 key.table,
                 show_text(&key.name),
                 key.columns.join(", "),
                 key.parent
             ),
         )
-        .hint("load the rows that they refer to first, or correct the references in the source"))
+        .hint("load the rows that they refer to first, or correct the source and export it again"))
     }
 
     /// The error of staged rows that violate a foreign key.

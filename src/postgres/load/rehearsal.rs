@@ -15,6 +15,7 @@ use crate::cancel::Cancel;
 use crate::catalog::{Catalog, ColumnType};
 use crate::error::{Code, Error, Result};
 use crate::load::{ExistingKeys, Loading, Problem, Problems, Target};
+use crate::notice::{Notice, NoticeKind};
 use crate::plan::{ColumnPlan, Plan};
 use crate::postgres::catalog::TableCheck;
 use crate::postgres::{literal, quoted};
@@ -109,14 +110,14 @@ impl PgLoading {
 impl Merge<'_> {
     /// Everything that a merge would refuse. Of rows that are `clean` so far the server is asked, too; of
     /// others it is told what it was not asked.
-    async fn problems(&self, clean: bool) -> Result<(Vec<Problem>, Option<String>)> {
+    async fn problems(&self, clean: bool) -> Result<(Vec<Problem>, Option<Notice>)> {
         let (mut found, mut queries, key) = (Vec::new(), Vec::new(), self.key.text("s"));
         let (foreseen, others): (Vec<Unique>, Vec<Unique>) =
             self.unique().await?.into_iter().partition(|u| u.foreseen);
         for Unique { columns, .. } in foreseen {
             for stored in [true, false] {
                 let select = format!("{key}, count(*) OVER ()");
-                let reason = format!("its {} belongs to another row already", columns.join(", "));
+                let reason = format!("its {} is already used by another row", columns.join(", "));
                 let written = format!(
                     "{} AND NOT EXISTS (SELECT 1 FROM {} d WHERE d.staged = s.ctid \
                      AND d.decision <> '{UPDATED}')",
@@ -133,16 +134,13 @@ impl Merge<'_> {
             });
             let (samples, counts): (Vec<String>, Vec<u64>) = read.await?.into_iter().unzip();
             let Some(rows) = counts.first().copied() else { continue };
-            let hint = "compare the rows with `chronicle-dump diff`, or import into an empty \
-                 database";
+            let remedy =
+                "compare the rows with `chronicle-dump diff`, or import into an empty database";
             found.push(Problem {
-                code: Code::Conflict.word(),
-                stream: self.stream.stream.clone(),
-                column: None,
-                reason,
                 rows,
-                samples,
-                remedy: Some(hint.into()),
+                keys: samples,
+                remedy: Some(remedy.into()),
+                ..Problem::new(Code::Conflict, &self.stream.stream, reason)
             });
         }
         if clean && found.is_empty() {
@@ -154,10 +152,11 @@ impl Merge<'_> {
         }
         let names: Vec<&str> = others.iter().map(|unique| unique.name.as_str()).collect();
         let not_tried = format!(
-            "{}: not checked as long as rows of it are refused: {}",
-            self.table.name,
-            names.join(", ")
+            "not checked: {} of {}, until the rows above are settled",
+            names.join(", "),
+            self.table.name
         );
+        let not_tried = Notice::new(NoticeKind::NotChecked, not_tried);
         Ok((found, (!names.is_empty()).then_some(not_tried)))
     }
 

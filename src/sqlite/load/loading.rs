@@ -19,6 +19,7 @@ use crate::load::{
 };
 use crate::plan::{Plan, TablePlan};
 use crate::policy::OnUnrepresentable;
+use crate::progress;
 use crate::sqlite::{failed, quoted};
 
 /// A transaction that takes rows.
@@ -233,7 +234,7 @@ impl Loading for SqliteLoading {
         Box::pin(async move { self.write(rows) })
     }
 
-    fn finalize(&mut self) -> BoxFuture<'_, Result<ImportStats>> {
+    fn finalize<'a>(&'a mut self, _: &'a progress::Progress) -> BoxFuture<'a, Result<ImportStats>> {
         Box::pin(async move { self.finalize_now() })
     }
 

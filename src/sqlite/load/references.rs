@@ -194,7 +194,7 @@ impl SqliteLoading {
             Some(OnOrphans::Fail) => {
                 for left in &left {
                     match &mut self.problems {
-                        Some(problems) => problems.orphans(&left.orphans),
+                        Some(problems) => problems.orphans(&left.orphans, OnOrphans::Keep),
                         None => return Err(left.orphans.refused(false)),
                     }
                 }
@@ -410,12 +410,12 @@ impl SqliteLoading {
             Some(left) => Err(Error::new(
                 Code::Conflict,
                 format!(
-                    "{}; {} has other rows with the values that such a row would get",
+                    "{}, and the rows for them conflict with other rows of {}",
                     left.sentence(),
                     show_text(&parent.name)
                 ),
             )
-            .hint("--orphans=keep loads the rows unchanged, --orphans=skip leaves them out")),
+            .hint("--orphans keep loads the rows unchanged, --orphans skip leaves them out")),
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::catalog::{
 use crate::error::{Code, Error, Result};
 use crate::layout::LayoutStream;
 use crate::load::{EXISTING_KEYS_PER_CALL, ExistingKey, KeysOf};
+use crate::notice::{Notice, NoticeKind};
 use crate::plan::{Plan, TablePlan};
 use crate::sidecar::{SIDECAR, original_id};
 use crate::sqlite::catalog::{SqliteCatalog, affinity};
@@ -95,7 +96,7 @@ impl SqliteTarget {
     }
 
     /// The triggers that an import will not fire.
-    pub(super) fn triggers(&self, plan: &Plan) -> rusqlite::Result<Vec<String>> {
+    pub(super) fn triggers(&self, plan: &Plan) -> rusqlite::Result<Vec<Notice>> {
         let mut notices = Vec::new();
         for stream in &plan.streams {
             let sql = "SELECT group_concat(name, ', ') FROM sqlite_schema \
@@ -103,11 +104,9 @@ impl SqliteTarget {
             let names: Option<String> =
                 self.connection.query_row(sql, [stream.table_name()], |row| row.get(0))?;
             notices.extend(names.map(|names| {
-                format!(
-                    "{}: these triggers will not fire: {}",
-                    stream.table_name(),
-                    show_text(&names)
-                )
+                let (table, names) = (stream.table_name(), show_text(&names));
+                let text = format!("{table}: these triggers will not fire: {names}");
+                Notice::new(NoticeKind::Triggers, text)
             }));
         }
         Ok(notices)

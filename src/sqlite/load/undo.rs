@@ -24,13 +24,13 @@ impl SqliteTarget {
         // copies the file alone would have half of the rows
         if !roll_back(&file) {
             return error.hint(format!(
-                "{shown} is as it was only together with {shown}-journal, which undoes what was \
-                 written: keep both, free space, and open it once: sqlite3 FILE 'PRAGMA quick_check'"
+                "{shown} is unchanged only together with {shown}-journal: keep both, free space, and \
+                 open the file once: sqlite3 FILE 'PRAGMA quick_check'"
             ));
         }
         match error.is_full() {
             true => error.hint(format!(
-                "{shown} is as it was; free space beside it, and in {} for temporary tables (TMPDIR)",
+                "{shown} is unchanged; free space beside it, and in {} for temporary tables (TMPDIR)",
                 show_path(sqlite_folder().display())
             )),
             false => error,

@@ -110,7 +110,7 @@ fn a_dry_run_creates_nothing(backend: Backend) {
     store
         .import(&store.archive(&good()), &["--create", "--dry-run"])
         .success()
-        .stdout_has("dry run, nothing was changed");
+        .stdout_has("nothing was changed (dry run)");
     store.is_nothing();
 }
 

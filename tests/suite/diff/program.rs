@@ -178,7 +178,7 @@ fn every_kind_of_difference_names_stream_key_and_column() {
         let events = "events: 57 equal, 2 changed (1 in timestamp, 1 in tool_name, 1 in duration_ms), \
                       1 only in A, 1 only in B";
         assert!(lines.contains(events), "{lines:?}");
-        let found = found.stderr_has("sessions: only B has note: not compared");
+        let found = found.stderr_has("sessions: not compared, only in B: note");
         assert!(found.text().ends_with(&format!("different: A is a.db, B is {b}\n")));
         // turned round
         scratch.diff(&[b, "a.db"]).fails_with(15).stdout_has(&format!("+ events {missing}\n"));

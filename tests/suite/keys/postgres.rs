@@ -154,7 +154,7 @@ fn orphans_of_a_wide_reference_follow_each_policy() {
             // references that the server enforces are reported by the server
             done.stderr_has(match role {
                 OWNER => "c: row 2 (key 2), column a, b: ",
-                _ => "\"a, b\" refers to missing rows (2 -> 9, x",
+                _ => "by \"a, b\" (orphans: 2 -> 9, x",
             });
         }
         pair.import(&["--orphans=skip"]).success();
@@ -215,7 +215,7 @@ fn rows_below_an_orphan_are_left_out_with_it() {
         let pair = tree(role, "", rows);
         pair.import(&[])
             .fails_with(12)
-            .stderr_has("1 orphan in n: \"up\" refers to missing rows")
+            .stderr_has("1 n refers to a missing row by \"up\" (orphan: ")
             .stderr_has("1 -> 99");
         let done = pair.import(&["--orphans=skip", "--json"]).success();
         assert_eq!(json_of(&done)["streams"][0]["skipped_orphans"], 4);
@@ -286,7 +286,7 @@ fn a_reference_may_be_to_a_unique_column_outside_the_key() {
         // no row can be created of which only such a value is known
         for policy in ["fail", "adopt"] {
             let done = pair.import(&[&format!("--orphans={policy}")]);
-            done.fails_with(12).stderr_has("\"code\" refers to missing rows (2 -> six");
+            done.fails_with(12).stderr_has("by \"code\" (orphan: 2 -> six");
         }
         pair.import(&["--orphans=skip"]).success();
         assert_eq!(pair.ask("SELECT count(*) FROM c"), "1");

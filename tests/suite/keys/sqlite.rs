@@ -204,7 +204,7 @@ fn orphans_of_a_composite_reference_follow_each_policy() {
     let failed = tables.import(&archive, &tables.new_file("f.db"), &["--create", "--orphans=fail"]);
     failed
         .fails_with(12)
-        .stderr_has("2 orphans in note: \"b, a\" refers to missing rows (2 -> 3, x");
+        .stderr_has("2 note refer to missing rows by \"b, a\" (orphans: 2 -> 3, x");
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn an_export_counts_orphans_of_composite_references() {
     let source = tables.file("a.db", NOTES);
     let archive = words(&tables.scratch.path("a.archive")).to_owned();
     (tables.run(&["export", &source, "-o", &archive], &[]).success())
-        .stderr_has("2 orphans in note: \"b, a\" refers to missing rows (2 -> 3, x, 5 -> 1, y");
+        .stderr_has("2 note refer to missing rows by \"b, a\" (orphans: 2 -> 3, x, 5 -> 1, y");
 }
 
 #[test]

@@ -129,7 +129,7 @@ fn a_symlink_is_followed_also_to_its_wal() {
 fn assert_refused(path: &Path, code: i32, says: &[&str]) {
     let before = contents(path.parent().unwrap());
     let mut output = export([path]).run().fails_with(code);
-    output = output.stderr_has("chronicle-dump export: ").stderr_has(&path.display().to_string());
+    output = output.stderr_has("error: export: ").stderr_has(&path.display().to_string());
     for words in says {
         output = output.stderr_has(words);
     }
@@ -223,7 +223,7 @@ fn rows_without_their_parent_are_exported_and_counted() {
         )
         .unwrap();
     drop(database);
-    let output = export([&path]).run().success().stderr_has("2 orphans in events");
+    let output = export([&path]).run().success().stderr_has("2 events have no session (orphans: ");
     assert_eq!(rows_of(&output), BTreeMap::from([("sessions".into(), 1), ("events".into(), 3)]));
     let output = export([path.as_os_str(), "--json".as_ref(), "--quiet".as_ref()]).run().success();
     let result: Json = serde_json::from_str(&output.stderr).unwrap();

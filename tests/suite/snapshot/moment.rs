@@ -168,7 +168,7 @@ fn rows_of_an_unfinished_transaction_are_not_exported() {
     let spilled = fs::read(&copy).unwrap();
     assert!(spilled.len() > whole.len() + 500_000, "pages were spilled");
     let before = contents(&crashed);
-    let output = export([&copy]).run().success();
+    let output = export([&copy]).arg("-v").run().success();
     assert_eq!(rows_of(&output), sample_and(0));
     let output = output.stderr_has("temporary copy");
     let archive = read(output.stdout.as_slice()).unwrap();

@@ -554,8 +554,8 @@ pub fn truncated(place: &str) -> ArchiveError {
 /// The error of an input whose first line is not a header.
 pub fn foreign(framing: Framing) -> ArchiveError {
     let what = match framing {
-        Framing::Zstd => "this zstd file is not an archive of chronicle-dump",
-        Framing::Bare => "these JSON lines are not an archive of chronicle-dump",
+        Framing::Zstd => "this zstd file is not a chronicle-dump archive",
+        Framing::Bare => "these JSON lines are not a chronicle-dump archive",
     };
     ArchiveError::new(ErrorKind::NotAnArchive, format!("{what}: its first line is not a header"))
 }

@@ -420,7 +420,7 @@ impl<R: Read> ArchiveReader<R> {
         let table_like = seek_table::SKIPPABLE.to_le_bytes().starts_with(start)
             || (rest.len() == table.len() && !start.starts_with(&[0x28, 0xB5, 0x2F, 0xFD]));
         if rest.len() > table.len() || !table_like {
-            return Err(ArchiveError::new(ErrorKind::TrailingData, "data follow the manifest"));
+            return Err(ArchiveError::new(ErrorKind::TrailingData, "data after the manifest"));
         }
         let index = match (rest.is_empty(), manifest.seek_table && !table.is_empty()) {
             (false, _) if rest == table => Index::Good,

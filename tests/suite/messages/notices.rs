@@ -1,0 +1,219 @@
+//! Every kind of notice, provoked by commands.
+
+use chronicle_dump::notice::{NoticeKind, Weight};
+
+use super::{Stage, same_as_file};
+use crate::archive::frames;
+use crate::support::cluster::{ADMIN, PASSWORD};
+use crate::support::files::{fixture, sqlite_from};
+use crate::support::migrate::fill;
+
+use NoticeKind as Kind;
+
+/// Commands and the kinds of the notices that they print, in order.
+const CASES: &[(&[Kind], &str)] = &[
+    (&[Kind::TemporaryCopy, Kind::ComputedColumn], "export delete.db -o copy.zst -v"),
+    (&[Kind::TableNotExported, Kind::Orphans], "export s.db -o a.zst --force"),
+    (&[Kind::VisiblePassword, Kind::UnencodedPassword], "export $RAW -o raw.zst"),
+    (&[Kind::PasswordChosen], "export $URL --password-file password -o chosen.zst"),
+    (
+        &[Kind::Ignored, Kind::ReadAs, Kind::Pooler],
+        "export $URL?pgbouncer=true&pool_mode=transaction -o pooler.zst",
+    ),
+    (&[Kind::Unwrapped], "export DATABASE_URL=$URL -o unwrapped.zst"),
+    (&[Kind::SeekTable], "verify tableless.zst"),
+    (&[Kind::SeekTable], "import tableless.zst --to t1.db --create"),
+    (&[Kind::Plan], "import a.zst --to t2.db --create --dry-run"),
+    (&[Kind::Defaults], "import a.zst --to $DEFAULTS --assume-tz UTC --trust-zone --orphans skip"),
+    (&[Kind::Stored], "import more.zst --to t3.db --create"),
+    (&[Kind::Folded], "import more.zst --to t4.db --create --on-missing-column fold"),
+    (&[Kind::Lost], "import more.zst --to t5.db --create --on-missing-column drop"),
+    (&[Kind::ColumnsAdded], "import more.zst --to t6.db --create --on-missing-column add"),
+    (
+        &[Kind::Preserved, Kind::Recomputed, Kind::Remapped, Kind::Triggers, Kind::ShiftedTimes],
+        "import odd.zst --to $URL --assume-tz America/Los_Angeles --orphans skip --on-missing-column fail -v",
+    ),
+    (
+        &[Kind::Adapted, Kind::Mapped],
+        "import odd.zst --to $SECOND --assume-tz UTC --trust-zone --orphans adopt \
+      --on-unrepresentable adapt --map-event-types upstream",
+    ),
+    (
+        &[Kind::RowsLeftOut],
+        "import odd.zst --to $THIRD --assume-tz UTC --trust-zone --orphans skip \
+      --on-unrepresentable reject --rejects rejects.zst",
+    ),
+    (&[Kind::Filled], "import bare.zst --to $FOURTH --assume-tz UTC"),
+    (
+        &[Kind::Respelled],
+        "import spelled.zst --to $SPELLED --assume-tz UTC --trust-zone --orphans skip",
+    ),
+    (
+        &[Kind::More],
+        "import many.zst --to $FIFTH --assume-tz UTC --trust-zone --orphans skip \
+      --on-unrepresentable reject --rejects many-rejects.zst",
+    ),
+    (&[Kind::RowSecurity, Kind::NotChecked], "check odd.zst --to $URL -v"),
+    (
+        &[Kind::Compression, Kind::OpenTables],
+        "import bare.zst --to $OPEN --create --assume-tz UTC -v",
+    ),
+    (&[Kind::Nonportable], "check odd.zst"),
+    (&[Kind::UnreadableTimes], "cat late.zst --since 2025-01-01"),
+    (&[Kind::PartOnly], "cat a.zst --stream sessions"),
+    (&[Kind::OneSidedColumns], "diff a.zst more.db --summary"),
+    (&[Kind::OneSidedStream], "diff a.zst uv.zst --summary"),
+    (&[Kind::LocalTimes], "diff odd.zst $URL --summary"),
+    (&[Kind::HiddenOriginals], "export $READER -o reader.zst"),
+];
+
+/// The files that the commands name.
+fn files(stage: &Stage) {
+    let sample = &["sqlite-hooks.sql", "sample-hooks.sql"][..];
+    let make = |name: &str, fixtures: &[&str], mode: &str, sql: &str| {
+        sqlite_from(fixtures, &stage.path(name), mode);
+        fill(stage.path(name).to_str().unwrap(), sql);
+    };
+    make("s.db", sample, "wal", "CREATE TABLE notes (id)");
+    let computed = "ALTER TABLE sessions ADD COLUMN twice TEXT AS (id || id)";
+    make("delete.db", sample, "delete", computed);
+    let mood = "ALTER TABLE sessions ADD COLUMN mood TEXT; UPDATE sessions SET mood = 'good';";
+    make("more.db", sample, "wal", mood);
+    make("odd.db", &["sqlite-hooks.sql"], "wal", ODD);
+    let spelled = format!("{ODD} UPDATE events SET tool_name = '1 day', data = '{{}}'");
+    make("spelled.db", &["sqlite-hooks.sql"], "wal", &spelled);
+    make(
+        "late.db",
+        &["sqlite-hooks.sql"],
+        "wal",
+        "INSERT INTO events (id, session_id, event_type, timestamp) VALUES ('e', 's', 'stop', 'soon')",
+    );
+    let many: String = (0..12)
+        .map(|n| format!("INSERT INTO events (id, session_id, event_type, timestamp) VALUES ('0000000a-0000-4000-8000-0000000000{n}', 's-1', 'type {n}', '2025-08-19T10:00:01Z');", n = n + 20))
+        .collect();
+    make("many.db", &["sqlite-hooks.sql"], "wal", &format!("{ODD}{many}"));
+    let ddl = stage.prepare("schema uv-manager").success().text().to_owned();
+    make("uv.db", &[], "wal", &ddl);
+    let ddl = stage.prepare("schema tutorial-sqlite").success().text().to_owned();
+    make("bare.db", &[], "wal", &format!("{ddl}{BARE}"));
+    for name in ["s", "more", "odd", "spelled", "bare", "late", "many", "uv"] {
+        let archive = if name == "s" { "a" } else { name };
+        stage.prepare(&format!("export {name}.db -o {archive}.zst")).success();
+    }
+    let archive = stage.read("a.zst");
+    stage.write("tableless.zst", &archive[..frames(&archive).last().unwrap().end]);
+    stage.write("password", PASSWORD.as_bytes());
+    let password = std::fs::metadata(stage.path("password")).unwrap();
+    let mut mode = password.permissions();
+    std::os::unix::fs::PermissionsExt::set_mode(&mut mode, 0o600);
+    std::fs::set_permissions(stage.path("password"), mode).unwrap();
+}
+
+/// Rows of a hooks file with values that Postgres cannot store, and an id that is no UUID.
+const ODD: &str = "
+INSERT INTO sessions (id, claude_session_id, start_time, project_path, created_at, updated_at) VALUES
+    ('s-1', 'cs-1', '2025-08-19T10:00:00', '/p', '2025-08-19 17:00:00', '2025-08-19 17:00:00');
+INSERT INTO events (id, session_id, event_type, timestamp, data, tool_name, duration_ms, created_at) VALUES
+    ('0000000a-0000-4000-8000-000000000011', 's-1', 'stop', '2025-08-19T10:00:01', '{\"a\": \"\\u0000\"}', 'Read', 7, '2025-08-20 00:00:01'),
+    ('0000000a-0000-4000-8000-000000000012', 's-1', 'prompt', '2025-08-19T10:00:02', '{}', CAST(x'ff41' AS TEXT), 7, '2025-08-20 00:00:02'),
+    ('0000000a-0000-4000-8000-000000000013', 'nowhere', 'stop', '2025-08-19T10:00:03', '{}', 'Read', 7, '2025-08-20 00:00:03');";
+
+/// A session without what the server requires.
+const BARE: &str = "
+INSERT INTO chronicle_sessions (id, project_path, start_time) VALUES (1, '/p', '2025-08-19T10:00:00Z');";
+
+/// The databases that the commands name.
+fn servers(stage: &mut Stage) {
+    for name in ["SECOND", "THIRD", "FOURTH", "FIFTH"] {
+        stage.database(name, "SELECT 1");
+    }
+    stage.database(
+        "SPELLED",
+        "DROP VIEW IF EXISTS chronicle_active_sessions, chronicle_recent_events; \
+         ALTER TABLE chronicle_events ALTER tool_name TYPE interval USING NULL",
+    );
+    stage.database(
+        "DEFAULTS",
+        "ALTER TABLE chronicle_events ADD COLUMN mood text NOT NULL DEFAULT 'x'",
+    );
+    stage.empty_database("OPEN");
+    let first = stage.database("URL", "SELECT 1");
+    // roles belong to the whole server
+    first.apply_file_as(ADMIN, fixture("postgres-supabase-extras.sql"));
+    let role = |name: &str, password: &str| {
+        first.psql_as(
+            ADMIN,
+            &format!(
+                "CREATE ROLE {name} LOGIN BYPASSRLS PASSWORD '{password}'; \
+                 GRANT SELECT ON chronicle_sessions, chronicle_events TO {name}"
+            ),
+        );
+    };
+    role("messages_reader", PASSWORD);
+    role("messages_raw", "a@b/c");
+    let (url, reader) = (first.url(), first.url_as("messages_reader"));
+    stage.name_url("READER", &reader);
+    let place = url.rsplit_once('@').unwrap().1;
+    stage.name("RAW", &format!("postgresql://messages_raw:a@b/c@{place}"));
+    stage.name("RAW", &format!("postgresql://messages_raw@{place}"));
+}
+
+/// Removes the roles, which belong to the whole server.
+fn forget_roles(stage: &Stage) {
+    let first = stage.databases.last().unwrap();
+    for name in ["messages_reader", "messages_raw"] {
+        first.psql_as(ADMIN, &format!("DROP OWNED BY {name}; DROP ROLE {name}"));
+    }
+}
+
+fn start(kind: Kind) -> &'static str {
+    match kind.weight() {
+        Weight::Warning => "warning: ",
+        Weight::Note | Weight::Detail => "note: ",
+    }
+}
+
+#[test]
+fn every_kind_of_notice_has_its_captured_words() {
+    let mut stage = Stage::new("messages_notices");
+    files(&stage);
+    servers(&mut stage);
+    let (mut open, mut wrong) = (Kind::ALL.to_vec(), Vec::new());
+    for (kinds, command) in CASES {
+        let heading: Vec<String> = kinds.iter().map(|kind| format!("{kind:?}")).collect();
+        let output = stage.capture(&heading.join(", "), command);
+        for kind in *kinds {
+            let is_it = |l: &str| l.starts_with(start(*kind)) && l.contains(kind.words());
+            if !output.stderr.lines().any(is_it) {
+                wrong.push(format!("{kind:?}: {command} {}", output.stderr));
+            }
+        }
+        open.retain(|kind| !kinds.contains(kind));
+    }
+    // nobody named this one
+    let place = stage.path(".chronicle/chronicle.db");
+    std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+    std::fs::copy(stage.path("odd.db"), place).unwrap();
+    let home = stage.path("").display().to_string();
+    stage.set("HOME", &home);
+    stage.capture("Found", "export -o found.zst").stderr_has("note: using ");
+    stage.unset();
+    let output = stage.unread("import a.zst --to t8.db --create");
+    stage.note("Unreported", "import a.zst --to t8.db --create | true", &output);
+    output.success().stderr_has(Kind::Unreported.words());
+    open.retain(|kind| ![Kind::Found, Kind::Unreported].contains(kind));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(open, [], "commands that print these kinds are missing");
+    forget_roles(&stage);
+    same_as_file("notices.txt", &stage.captured);
+}
+
+#[test]
+fn details_are_printed_only_with_v() {
+    let stage = Stage::new("messages_details");
+    sqlite_from(&["sqlite-hooks.sql", "sample-hooks.sql"], &stage.path("s.db"), "delete");
+    let words = Kind::TemporaryCopy.words();
+    stage.prepare("export s.db -o a.zst").success().stderr_lacks(words);
+    stage.prepare("export s.db -o b.zst -v").success().stderr_has(words);
+    stage.prepare("export s.db -o c.zst --json").success().stdout_has(words);
+}
