@@ -121,8 +121,6 @@ kinds! {
     SeekTable: Warning, "its seek table is";
     /// What is committed and could not be reported.
     Unreported: Warning, "the result could not be printed";
-    /// Rows that a program of today cannot count.
-    Uncounted: Note, "were not counted";
     /// Values that a plain reader does not see exactly.
     Nonportable: Note, "plain JSON cannot express";
 

@@ -54,13 +54,9 @@ const COMMANDS: [(&str, &[Example]); 10] = [
                  --assume-tz America/Los_Angeles --dry-run",
             ),
             (
-                "Two archives into one database; where they differ, the later row",
-                "chronicle-dump import laptop.ndjson.zst desktop.ndjson.zst --to both.db --create \\\n    \
-                 --on-conflict sessions=newer,events=skip",
-            ),
-            (
-                "From one database into another, without a file in between",
-                "chronicle-dump export old.db | chronicle-dump import --to new.db --create",
+                "Two archives into one database; where they differ, the first",
+                "chronicle-dump import laptop.ndjson.zst desktop.ndjson.zst \\\n    \
+                 --to both.db --create --on-conflict skip",
             ),
         ],
     ),

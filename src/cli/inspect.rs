@@ -58,10 +58,10 @@ fn say_all(
 ) -> Result<u8> {
     for (stream, kind) in &verified.undecoded {
         let text = format!(
-            "rows of {stream} were not counted: they hold the kind \"{}\", which this program does not know",
+            "not checked: rows of {stream}, which hold the unknown kind \"{}\"",
             show_text(kind)
         );
-        report.notice(&Notice::new(NoticeKind::Uncounted, text));
+        report.notice(&Notice::new(NoticeKind::NotChecked, text));
     }
     let warning = index_warning(verified.sealed.index);
     let has_warning = warning.is_some();
