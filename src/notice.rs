@@ -96,7 +96,7 @@ kinds! {
     /// Values that the archive lacks.
     Filled: Note, "filled in";
     /// Values that the target spells in its own way.
-    Respelled: Note, "written in the target's spelling";
+    Respelled: Note, " respelled:";
     /// Values without a column.
     Stored: Note, "stored in the sidecar table:";
     /// Values without a column.

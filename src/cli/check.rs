@@ -248,7 +248,8 @@ impl Checked {
     /// Prints everything; the exit code is that of the first thing that would stop an import.
     fn say(&self, asked: &Asked<'_>, started: Instant, report: &Report) -> Result<u8> {
         let (mut all, source_orphans) = self.source.clone().unwrap_or_default();
-        for orphans in &source_orphans {
+        // an import finds them again
+        for orphans in source_orphans.iter().filter(|_| self.imported.is_none()) {
             report.notice(&Notice::new(NoticeKind::Orphans, orphans.sentence()));
         }
         if let Some(imported) = &self.imported {

@@ -34,7 +34,7 @@ pub const SAMPLES: usize = 5;
 /// How many keys it knows.
 pub const KEYS: usize = 100;
 /// The option that leaves out rows which the target cannot store.
-pub const REJECT: [&str; 2] = ["--rejects", "rejects.ndjson.zst"];
+pub const REJECT: [&str; 2] = ["--rejects", "rejects-{date}-{time}.ndjson.zst"];
 
 impl Problem {
     /// A problem of no column and no rows.

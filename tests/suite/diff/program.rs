@@ -38,7 +38,7 @@ fn what_was_moved_into_postgres_equals_where_it_came_from() {
         .diff(&["a.zst", &url])
         .fails_with(15)
         .stdout_has("60 changed (60 in timestamp)")
-        .stderr_has("events: timestamp has local times without a zone")
+        .stderr_has("events: local times without a zone in timestamp")
         .stderr_has("--assume-tz Europe/Berlin");
     scratch.diff(&["a.zst", &url, "--assume-tz", "UTC"]).fails_with(15).stderr_lacks("--assume-tz");
     let event = &scratch.events(1)[0];

@@ -62,7 +62,7 @@ fn a_missing_column_stops_an_import_unless_it_is_derived() {
         .stderr_lacks("updated_at")
         .stderr_has("--on-missing-column preserve");
     assert_eq!(postgres_dump(&server), Vec::<String>::new());
-    scratch.shift(&plain, &server.url(), &[]).success().stderr_has("updated_at");
+    scratch.shift(&plain, &server.url(), &["-v"]).success().stderr_has("updated_at");
 }
 
 // values

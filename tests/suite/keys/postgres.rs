@@ -154,7 +154,7 @@ fn orphans_of_a_wide_reference_follow_each_policy() {
             // references that the server enforces are reported by the server
             done.stderr_has(match role {
                 OWNER => "c: row 2 (key 2), column a, b: ",
-                _ => "by \"a, b\" (orphans: 2 -> 9, x",
+                _ => "by \"a, b\" (orphan: 2 -> 9, x",
             });
         }
         pair.import(&["--orphans=skip"]).success();
