@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn a_narrow_line_has_the_phase_and_how_far_it_is() {
         let text = line(Some("import"), &seen(Some(0.5)), 39);
-        assert_eq!(text, "import: building indexes [#####-----] 50 %");
+        assert_eq!(text, "import: building indexes 50 %");
     }
 
     #[test]

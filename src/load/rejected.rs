@@ -243,7 +243,7 @@ mod tests {
         let check =
             Cause::Check { name: "positive".into(), condition: "(n > 0)".into(), columns: vec![] };
         let error = check.error("notes: row 3 (key 7)");
-        let expected = "notes: row 3 (key 7): the target's CHECK positive refuses it: (n > 0)";
+        let expected = "notes: row 3 (key 7): not allowed by the target's CHECK positive: (n > 0)";
         assert_eq!((error.code(), error.full().as_str()), (Code::Value, expected));
         assert!(error.next_step().unwrap().contains("=reject"));
     }
@@ -252,7 +252,7 @@ mod tests {
     fn a_row_in_the_way_is_a_conflict() {
         let taken = Cause::Taken { columns: vec!["name".into()], by: Some("9".into()) };
         assert_eq!(taken.error("notes").code(), Code::Conflict);
-        assert_eq!(taken.reason(), "its name belongs to the row with key 9 already");
+        assert_eq!(taken.reason(), "its name is already used by the row with key 9");
         assert!(!Cause::KeyIsNoInteger.is_conflict());
     }
 }

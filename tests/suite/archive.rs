@@ -516,7 +516,7 @@ fn an_output_that_fails_anywhere_is_an_error_that_says_why() {
     let (archive, _) = write(300, &streams, &rows, PLAIN);
     for left in (0..=archive.len()).step_by(37).chain([archive.len() - 1, archive.len()]) {
         for (kind, code, says) in [
-            (io::ErrorKind::BrokenPipe, Code::BrokenPipe, "the reader has gone"),
+            (io::ErrorKind::BrokenPipe, Code::BrokenPipe, "the reader closed the pipe"),
             (io::ErrorKind::StorageFull, Code::Output, "the disk is full"),
         ] {
             let threads = 1 + left % 3;

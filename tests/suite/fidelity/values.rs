@@ -110,7 +110,7 @@ fn rejected_rows_go_into_their_own_archive_with_reasons() {
     import(&archive, &server.url(), &options)
         .fails_with(14)
         .stderr_has("events.duration_ms: 1 row left out")
-        .stderr_has("column \"tool_name\"")
+        .stderr_has("events.tool_name: 1 row left out")
         .stderr_has(&id(12))
         .stdout_has("2 events (1 rejected)");
     assert_eq!(
