@@ -510,10 +510,22 @@ fn the_hint_of_a_check_is_an_import_that_succeeds() {
         assert!(matches!(code, Some(0 | 14)), "{hint}: {run:?}");
         assert_ne!(target.psql("SELECT count(*) FROM chronicle_sessions"), "0", "{hint}");
     }
-    // what no option settles
+    // what a choice settles, and what no option does: two sessions of one archive with one unique value
     let target = file(folder.path(), "target.db", &GOOD.replace("'cs-1'", "'cs-2'"));
     archive(&file(folder.path(), "good.db", GOOD));
-    let checked = Program::new(["check", "good.ndjson.zst", "--to", text(&target)]);
+    let check = |name: &str| {
+        let checked = Program::new(["check", name, "--to", text(&target)]);
+        checked.current_dir(folder.path()).run().fails_with(11)
+    };
+    check("good.ndjson.zst").stdout_has("--on-conflict skip");
+    let twice = "CREATE TABLE copy AS SELECT * FROM sessions; DROP TABLE sessions; \
+                 ALTER TABLE copy RENAME TO sessions; \
+                 INSERT INTO sessions SELECT replace(id, '-000000000001', '-000000000009'), \
+                     'cs-3', start_time, end_time, project_path, git_branch, metadata, created_at, updated_at \
+                   FROM sessions; UPDATE sessions SET claude_session_id = 'cs-3';";
+    archive(&file(folder.path(), "twice.db", &format!("{GOOD} {twice}")));
+    let target = file(folder.path(), "other.db", "");
+    let checked = Program::new(["check", "twice.ndjson.zst", "--to", text(&target)]);
     let checked = checked.current_dir(folder.path()).run().fails_with(11);
     checked.stdout_has("hint: no option settles this problem");
 }
