@@ -6,6 +6,9 @@ use chronicle_archive::canonical::Canonical;
 use chronicle_archive::time::ZoneRule;
 use chronicle_archive::{Kind, Value, hex};
 
+/// The bytes of a buffer beyond which it is not kept for other values.
+const LARGE: usize = 8 << 20;
+
 /// Tells whether a value is still the one that was loaded.
 #[derive(Debug, Default)]
 pub struct Fingerprint {
@@ -21,6 +24,10 @@ impl Fingerprint {
         let kind = if kind == Kind::Jsonb { kind } else { Kind::Text };
         self.bytes.clear();
         self.canonical.write(kind, false, ZoneRule::Refuse, value, &mut self.bytes);
-        hex(&Sha256::digest(&self.bytes)[..8])
+        let fingerprint = hex(&Sha256::digest(&self.bytes)[..8]);
+        if self.bytes.capacity() > LARGE {
+            *self = Fingerprint::default();
+        }
+        fingerprint
     }
 }

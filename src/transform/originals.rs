@@ -125,9 +125,10 @@ impl Originals {
         self.sidecar.also_whole(columns);
     }
 
-    /// The sidecar of the current row as text; None if there is nothing.
-    pub(super) fn sidecar(&self) -> Option<String> {
-        (!self.sidecar.is_empty()).then(|| self.sidecar.text())
+    /// Takes the sidecar of the current row as text; None if there is nothing.
+    pub(super) fn sidecar(&mut self) -> Option<String> {
+        let sidecar = std::mem::take(&mut self.sidecar);
+        (!sidecar.is_empty()).then(|| sidecar.text())
     }
 }
 

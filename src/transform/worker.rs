@@ -105,7 +105,8 @@ impl TransformWorker {
     /// Reports which rows of the archive's batch the target has rejected, so that what refers to them
     /// was left out, and gives the buffers back.
     pub fn done(&self, load_batch: LoadBatch, rejected: Vec<usize>) {
-        let LoadBatch { batch, target, .. } = load_batch;
+        let LoadBatch { batch, mut target, .. } = load_batch;
+        target.rows.release_large();
         // the thread may have ended: it needs no more
         if rejected.is_empty() {
             // at once: the next batch may wait for this one
@@ -163,7 +164,8 @@ fn run(
 
 /// Gives a batch back for other rows, once nothing refers to it any more.
 fn give_back(batches: &back::Sender<Batch>, batch: Arc<Batch>) {
-    if let Some(batch) = Arc::into_inner(batch) {
+    if let Some(mut batch) = Arc::into_inner(batch) {
+        batch.release_large();
         // the reading thread may have ended: it needs no more
         let _ = batches.send(batch);
     }

@@ -3,6 +3,9 @@
 use crate::model::Value;
 use crate::time::Instant;
 
+/// The bytes of a buffer beyond which it is not kept for other rows: several chunks of the usual size.
+const LARGE: usize = 8 << 20;
+
 /// A value; text and bytes as start and length in a buffer.
 #[derive(Debug, Clone, Copy)]
 enum Cell {
@@ -58,6 +61,17 @@ impl Batch {
         self.own.clear();
         self.offsets.clear();
         self.keyless.clear();
+    }
+
+    /// Frees buffers that grew far beyond what rows usually need: one huge row must not cost its memory
+    /// until the end.
+    pub fn release_large(&mut self) {
+        for buffer in [&mut self.adopted, &mut self.own] {
+            if buffer.capacity() > LARGE {
+                *buffer = Vec::new();
+                self.cells.clear();
+            }
+        }
     }
 
     /// Takes ownership of a buffer, which [`Batch::push_adopted`] refers to; returns the previous one.
@@ -195,6 +209,19 @@ fn slice(bytes: &[u8], start: usize, len: usize) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_huge_row_does_not_keep_its_memory() {
+        let mut batch = Batch::default();
+        batch.start(0, 1, 1);
+        batch.push(Value::Text(&vec![b'x'; LARGE + 1]));
+        batch.release_large();
+        assert_eq!((batch.rows(), batch.own.capacity()), (0, 0));
+        batch.start(0, 1, 1);
+        batch.push(Value::Text(b"usual"));
+        batch.release_large();
+        assert_eq!(batch.value(0, 0), Value::Text(b"usual"));
+    }
 
     #[test]
     fn values_come_back_from_both_buffers() {
