@@ -124,9 +124,9 @@ fn a_choice_of_an_unknown_stream_is_refused(backend: Backend) {
     let store = backend.make("conflicts_unknown");
     let archive = store.archive(&good());
     store
-        .import(&archive, &["--on-conflict", "evnts=skip"])
+        .import(&archive, &["--on-conflict", "gadgets=skip"])
         .fails_with(2)
-        .stderr_has("no stream \"evnts\"")
+        .stderr_has("no stream \"gadgets\"")
         .stderr_has("sessions, events");
     store
         .import(&archive, &["--on-conflict", "replace"])

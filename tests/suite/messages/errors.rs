@@ -24,7 +24,7 @@ const UNPROVOKED: [(Code, &str); 2] = [
 /// Commands, the code that they end with, and in braces what they need.
 const CASES: &[(Code, &str)] = &[
     (Code::Usage, "frobnicate"),
-    (Code::Usage, "export s.db --forse"),
+    (Code::Usage, "export s.db --forced"),
     (Code::Usage, "export s.db --level 99"),
     (Code::Usage, "import a.zst"),
     (Code::Usage, "import a.zst --to t.db --orphans none"),
