@@ -471,6 +471,8 @@ fn the_hint_of_a_check_is_an_import_that_succeeds() {
     archive(&sample);
     let bad = format!("{GOOD} UPDATE events SET timestamp = 'soon'");
     archive(&file(folder.path(), "bad.db", &bad));
+    archive(&file(folder.path(), "changed.db", &GOOD.replace("'/p'", "'/q'")));
+    let good = archive(&file(folder.path(), "good.db", GOOD));
     let fresh = |n: usize| {
         let target = Cluster::get().database(&format!("check_hint_{n}"));
         target.apply_file(fixture("postgres-upstream.sql"));
@@ -488,6 +490,7 @@ fn the_hint_of_a_check_is_an_import_that_succeeds() {
             &["--assume-tz America/Los_Angeles", "--orphans adopt"][..],
         ),
         (&["--from", "it's a sample.db"], &["--assume-tz America/Los_Angeles", "--orphans adopt"]),
+        (&["changed.ndjson.zst"], &["--on-conflict skip"]),
         (&["bad.ndjson.zst"], &["--rejects 'rejects-{date}-{time}.ndjson.zst'"]),
         (&["bad.ndjson.zst", "--strict"], &["--rejects", "--on-unrepresentable reject"]),
     ]
@@ -496,6 +499,9 @@ fn the_hint_of_a_check_is_an_import_that_succeeds() {
     {
         let target = fresh(n);
         let url = target.url();
+        if args[0] == "changed.ndjson.zst" {
+            run(&["import", text(&good), "--to", &url]).success();
+        }
         let command = [&["check", "--to", &url][..], args].concat();
         let checked = Program::new(command).current_dir(folder.path()).run();
         let said = checked.text().to_owned();
@@ -512,7 +518,6 @@ fn the_hint_of_a_check_is_an_import_that_succeeds() {
     }
     // what a choice settles, and what no option does: two sessions of one archive with one unique value
     let target = file(folder.path(), "target.db", &GOOD.replace("'cs-1'", "'cs-2'"));
-    archive(&file(folder.path(), "good.db", GOOD));
     let check = |name: &str| {
         let checked = Program::new(["check", name, "--to", text(&target)]);
         checked.current_dir(folder.path()).run().fails_with(11)
