@@ -384,12 +384,6 @@ impl Import {
         }
         stats.notices.extend(transformer.clock().shifted());
         let mut problems = transformer.problems();
-        if self.on_problem == OnProblem::Stop
-            && let Some(error) = unsettled(&stats.conflicts, &self.plan)
-        {
-            return Err(error);
-        }
-        problems.extend(stats.conflicts.iter().map(Conflict::problem));
         if let Some(evidence) =
             transformer.clock().contradiction().filter(|_| !self.plan.options.trust_zone)
         {
@@ -406,6 +400,13 @@ impl Import {
                 }
             }
         }
+        // in a wrong zone every row would differ
+        if self.on_problem == OnProblem::Stop
+            && let Some(error) = unsettled(&stats.conflicts, &self.plan)
+        {
+            return Err(error);
+        }
+        problems.extend(stats.conflicts.iter().map(Conflict::problem));
         problems.extend(self.settler.problems());
         problems.append(&mut stats.problems);
         // as an import would meet them

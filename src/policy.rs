@@ -4,6 +4,7 @@
 use uuid::Uuid;
 
 use crate::error::{Code, Error, Result};
+use chronicle_archive::show_text;
 use chronicle_archive::time::{ZoneRule, parse_zone};
 
 /// A choice with a fixed set of words.
@@ -173,12 +174,12 @@ pub struct Conflicts {
 }
 
 impl Conflicts {
-    /// Reads what follows `--on-conflict`: words for all streams, or `STREAM=WORD` for one. The last one counts.
+    /// Reads what follows `--on-conflict`: words for all streams, or `STREAM=WORD` for one.
     ///
     /// # Errors
-    /// If a text names no choice.
+    /// If a text names no choice, or two are for the same.
     pub fn parse(texts: &[String]) -> Result<Conflicts> {
-        let mut all = Conflicts::default();
+        let (mut all, mut general) = (Conflicts::default(), false);
         for text in texts {
             let (stream, word) = match text.split_once('=') {
                 Some((stream, word)) => (Some(stream), word),
@@ -190,12 +191,23 @@ impl Conflicts {
                     format!("give one of {}, or STREAM=CHOICE for one stream", words.join(", ")),
                 )
             })?;
-            match stream {
-                None => all.others = choice,
-                Some(stream) => {
-                    all.streams.retain(|(name, _)| name != stream);
-                    all.streams.push((stream.to_owned(), choice));
+            let twice = match stream {
+                None => {
+                    all.others = choice;
+                    std::mem::replace(&mut general, true)
                 }
+                Some(stream) => {
+                    let twice = all.streams.iter().any(|(name, _)| name == stream);
+                    all.streams.push((stream.to_owned(), choice));
+                    twice
+                }
+            };
+            if twice {
+                let what = stream.map_or("all streams".into(), show_text);
+                let what = format!("--on-conflict: two choices for {what}");
+                return Err(
+                    Error::new(Code::Usage, what).hint("give one, and STREAM=CHOICE for others")
+                );
             }
         }
         Ok(all)
@@ -326,9 +338,12 @@ mod tests {
         let parse = |texts: &[&str]| {
             Conflicts::parse(&texts.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>())
         };
-        let all = parse(&["events=skip", "update", "events=newer"]).unwrap();
+        let all = parse(&["update", "events=newer"]).unwrap();
         assert_eq!((all.of("events"), all.of("sessions")), (OnConflict::Newer, OnConflict::Update));
         assert_eq!(parse(&[]).unwrap().of("events"), OnConflict::Fail);
+        for twice in [&["skip", "update"][..], &["events=skip", "newer", "events=update"]] {
+            assert!(parse(twice).unwrap_err().full().contains("two choices"));
+        }
         assert!(parse(&["events=replace"]).unwrap_err().full().contains("\"replace\""));
     }
 }

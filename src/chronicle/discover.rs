@@ -44,6 +44,7 @@ pub struct Found {
 /// # Errors
 /// If there is none, or more than one.
 pub fn discover(environment: &Environment<'_>) -> Result<Found> {
+    named_exists(environment)?;
     let found = candidates(environment);
     let with_data: Vec<&Found> = found.iter().filter(|f| f.rows != Some(0)).collect();
     match (with_data.as_slice(), found.first()) {
@@ -58,6 +59,22 @@ pub fn discover(environment: &Environment<'_>) -> Result<Found> {
         (several, _) => Err(Error::new(Code::Usage, "several Chronicle databases hold data")
             .with_details(several.iter().map(|found| found.line()).collect())
             .hint("name the one you mean: chronicle-dump export PATH")),
+    }
+}
+
+/// Refuses a variable that names no file: what another place holds is not what was meant.
+fn named_exists(environment: &Environment<'_>) -> Result<()> {
+    let Some(named) = (environment.variable)(VARIABLE).filter(|path| !path.is_empty()) else {
+        return Ok(());
+    };
+    let path = expand(&named, environment.home.as_deref());
+    match path.exists() {
+        true => Ok(()),
+        false => {
+            let shown = show_path(path.display());
+            Err(Error::new(Code::NotFound, format!("${VARIABLE} names {shown}: no such file"))
+                .hint("correct or unset it, or name the database: chronicle-dump export PATH"))
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use crate::notice::{Notice, NoticeKind};
 use crate::progress::Progress;
 use crate::verify::{Inspected, Verified, inspect, verify};
 use chronicle_archive::read::reader::shown_digest;
-use chronicle_archive::{Extent, Limits};
+use chronicle_archive::{Extent, Index, Limits};
 use chronicle_archive::{show_count, show_text};
 
 pub(super) async fn run(args: &InspectArgs, report: &Report, cancel: &Cancel) -> Result<u8> {
@@ -29,13 +29,19 @@ pub(super) async fn run(args: &InspectArgs, report: &Report, cancel: &Cancel) ->
         let (verified, statistics) = counted(path, report, cancel).await.map_err(about)?;
         return say_all(path, verified, &statistics, report);
     }
-    let (inspected, verified) = look(path, report, cancel).await.map_err(about)?;
+    let (inspected, index) = look(path, report, cancel).await.map_err(about)?;
+    let warning = index.and_then(index_warning);
+    let code = if warning.is_some() { Code::IndexDamaged.exit() } else { 0 };
+    if let Some(warning) = warning {
+        report.fault(&warning.at(archive_name(path)));
+    }
+    let verified = index.is_some();
     if report.is_json() {
         report.result_json(&as_json(path, &inspected, verified))?;
     } else {
         as_text(path, &inspected, verified).iter().try_for_each(|line| report.result(line))?;
     }
-    Ok(0)
+    Ok(code)
 }
 
 /// Reads all of an archive and counts.
@@ -82,17 +88,17 @@ fn say_all(
 }
 
 /// What the archive holds, and whether all of it was read for that: a pipe, or a file without a usable seek table.
-async fn look(path: &Path, report: &Report, cancel: &Cancel) -> Result<(Inspected, bool)> {
+async fn look(path: &Path, report: &Report, cancel: &Cancel) -> Result<(Inspected, Option<Index>)> {
     let progress = Progress::default();
     match open(Some(path), &progress)? {
-        Input::Pipe(pipe) => Ok((from_all(pipe, progress, report, cancel).await?, true)),
+        Input::Pipe(pipe) => from_all(pipe, progress, report, cancel).await,
         Input::File(mut file) => match inspect(&mut file, Limits::default())? {
-            Some(inspected) => Ok((inspected, false)),
+            Some(inspected) => Ok((inspected, None)),
             None => {
                 file.rewind().map_err(|e| {
                     Error::new(Code::Source, "the archive cannot be read").because(e)
                 })?;
-                Ok((from_all(Box::new(file), progress, report, cancel).await?, true))
+                from_all(Box::new(file), progress, report, cancel).await
             }
         },
     }
@@ -103,13 +109,15 @@ async fn from_all(
     progress: Progress,
     report: &Report,
     cancel: &Cancel,
-) -> Result<Inspected> {
+) -> Result<(Inspected, Option<Index>)> {
     let watch = report.watch(&progress);
     let (counted, stop) = (progress.clone(), cancel.clone());
     let verified =
         aside(cancel, move || verify(input, Limits::default(), false, &counted, &stop)).await;
     drop(watch);
-    Ok(verified?.into())
+    let verified = verified?;
+    let index = verified.sealed.index;
+    Ok((verified.into(), Some(index)))
 }
 
 fn extent(inspected: &Inspected, stream: &str) -> Option<Extent> {

@@ -152,7 +152,15 @@ pub fn unsettled(conflicts: &[Conflict], plan: &Plan) -> Option<Error> {
             Error::new(Code::Conflict, what).with_details(lines)
         }
     };
-    Some(error.hint(first.cause.hint()))
+    let undecided =
+        conflicts.iter().find(|c| plan.tables().any(|(_, t)| undecided(t, &c.stream).is_some()));
+    Some(match undecided {
+        Some(Conflict { stream, .. }) => error.hint(format!(
+            "--on-conflict newer,{stream}=skip keeps the target's rows, newer,{stream}=update takes \
+             the archive's; `chronicle-dump diff` shows them"
+        )),
+        None => error.hint(first.cause.hint()),
+    })
 }
 
 #[cfg(test)]

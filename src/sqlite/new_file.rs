@@ -132,7 +132,7 @@ fn must_be_free(path: &Path) -> Result<()> {
             Code::Usage,
             format!("--create: {} exists already", show_path(path.display())),
         )
-        .hint("leave --create out to import into it, or name another file")),
+        .hint("name a new file, or omit --create to import into an existing Chronicle database")),
     }
 }
 

@@ -200,7 +200,7 @@ impl ClockSkew {
                  {zone}: --assume-tz archive"
             ),
             (None, None) => {
-                "name the time zone of these times, e.g. --assume-tz Europe/Berlin".into()
+                "name the time zone in which they were written: --assume-tz ZONE, e.g. Europe/Berlin".into()
             }
         }
     }

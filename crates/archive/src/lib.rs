@@ -30,6 +30,11 @@
 //! # }
 //! ```
 //!
+//! Rows come before the manifest was checked: what was done with them is final only when
+//! [`next_batch`](ArchiveReader::next_batch) has returned `false`. [`show()`] is for messages and cuts a text at 80
+//! characters; a program takes the [`Value`] itself. A text is [`Value::Text`] with its bytes; a time is [`Value::Time`]
+//! where the source stored instants, else a text as it was written, which [`time::read_text`] reads.
+//!
 //! # Writing
 //!
 //! An [`ArchiveWriter`] takes the rows of one stream after the other, in the order of its streams. What it writes reads
