@@ -102,6 +102,25 @@ fn json(text: &str) -> Json {
 // ---- stdout and stderr ------------------------------------------------------------------------
 
 #[test]
+fn inspect_says_that_a_seek_table_is_damaged() {
+    let folder = workdir("inspect_seek_table");
+    let database = folder.path().join("a.db");
+    sqlite_from(&["sqlite-hooks.sql", "sample-hooks.sql"], &database, "delete");
+    let archive = folder.path().join("a.zst");
+    Program::new(["export"]).arg(&database).arg("-o").arg(&archive).run().success();
+    let bytes = std::fs::read(&archive).unwrap();
+    std::fs::write(&archive, &bytes[..bytes.len() - 10]).unwrap();
+    for more in [&[][..], &["--json"], &["--stats"]] {
+        let run = Program::new(["inspect"]).arg(&archive);
+        more.iter()
+            .fold(run, |run, word| run.arg(word))
+            .run()
+            .fails_with(6)
+            .stderr_has("seek table");
+    }
+}
+
+#[test]
 fn nothing_but_the_archive_is_on_stdout() {
     let scratch = Scratch::new("stdout");
     for more in [&[][..], &["--json"], &["-q"], &["-o", "-"], &["--row-digests"]] {

@@ -103,6 +103,19 @@ fn a_database_is_found_where_the_hooks_settings_name_it() {
 }
 
 #[test]
+fn a_variable_that_names_no_file_is_not_passed_over() {
+    let home = Home::new();
+    home.put("home/.claude/hooks/chronicle/data/chronicle.db", &SAMPLE);
+    let named = home.export().env("CLAUDE_HOOKS_DB_PATH", "~/gone.db").run();
+    named
+        .fails_with(7)
+        .stderr_has("$CLAUDE_HOOKS_DB_PATH names")
+        .stderr_has("gone.db: no such file");
+    let unset = home.export().env("CLAUDE_HOOKS_DB_PATH", "").run();
+    assert_takes(unset, "chronicle.db", "the default of the hooks");
+}
+
+#[test]
 fn of_several_databases_none_is_guessed() {
     let home = Home::new();
     let first = home.put("home/.claude/hooks/chronicle/data/chronicle.db", &SAMPLE);

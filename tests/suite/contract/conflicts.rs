@@ -142,7 +142,8 @@ fn newer_stops_where_no_row_says_when_it_changed(backend: Backend) {
         .import(&with_a_new_event(&store), &["--on-conflict", "newer"])
         .fails_with(11)
         .stderr_has("events: 2 rows: ")
-        .stderr_has("newer decides nothing");
+        .stderr_has("newer decides nothing")
+        .stderr_has("--on-conflict newer,events=skip");
     assert_same_rows(&before, &store.dump());
 }
 
@@ -236,6 +237,30 @@ fn an_update_replaces_the_originals_too(backend: Backend) {
     assert!(now.contains("an hour") && !now.contains("a while"), "{now}");
     store.import(&with("a week"), &[preserve, "--on-conflict=skip"]).success();
     assert_eq!(exported(), now);
+}
+
+#[test]
+fn a_wrong_zone_is_not_taken_for_conflicts() {
+    let store = Backend::Postgres.make("conflicts_zone");
+    let archive = archive_of(store.folder.path(), &["sqlite-hooks.sql", "sample-hooks.sql"], "");
+    let import = |zone: &str| {
+        let options =
+            ["--orphans=skip", "--on-unrepresentable=adapt", "--on-missing-column=drop", zone];
+        store.import(&archive, &options)
+    };
+    import("--assume-tz=America/Los_Angeles").success();
+    import("--assume-tz=UTC").fails_with(10).stderr_has("contradicts --assume-tz");
+    import("--assume-tz=America/Los_Angeles").success();
+}
+
+#[test]
+fn a_comparison_takes_no_choice_about_conflicts() {
+    let store = Backend::Sqlite.make("conflicts_against");
+    let archive = store.archive(&good());
+    let archive = archive.to_str().expect("a path in UTF-8");
+    let url = store.url();
+    let verify = ["verify", archive, "--against", &url, "--on-conflict", "skip"];
+    Program::new(verify).run().fails_with(2).stderr_has("has no effect");
 }
 
 #[test]

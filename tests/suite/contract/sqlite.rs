@@ -76,7 +76,7 @@ fn a_new_file_replaces_none_and_is_for_its_owner_alone() {
         .import(&archive, &["--create"])
         .fails_with(2)
         .stderr_has("exists already")
-        .stderr_has("hint: leave --create out");
+        .stderr_has("hint: name a new file, or omit --create");
     assert!(before == fs::read(path).expect("the file"), "the file was changed");
 }
 
