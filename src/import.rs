@@ -383,6 +383,8 @@ impl Import {
             loaded.skipped_rows += rows;
         }
         stats.notices.extend(transformer.clock().shifted());
+        let otherwise = transformer.clock().otherwise();
+        stats.notices.extend(otherwise.filter(|_| !self.plan.options.trust_zone));
         let mut problems = transformer.problems();
         if let Some(evidence) =
             transformer.clock().contradiction().filter(|_| !self.plan.options.trust_zone)

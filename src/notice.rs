@@ -117,6 +117,8 @@ kinds! {
     OpenTables: Warning, "anyone with the project's anon key";
     /// Times that an old version of SQLite has shifted.
     ShiftedTimes: Note, "shifted twice by SQLite";
+    /// Times that another zone fits better than the one they were read in.
+    OtherZone: Warning, "do not fit --assume-tz";
     /// An archive without a usable seek table.
     SeekTable: Warning, "its seek table is";
     /// What is committed and could not be reported.

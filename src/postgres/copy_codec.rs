@@ -173,11 +173,22 @@ pub fn end(out: &mut BytesMut) {
 /// # Errors
 /// If a field is longer than the protocol's 2 GiB.
 pub fn put_row(out: &mut BytesMut, types: &[ColumnType], batch: &Batch, row: usize) -> Result<()> {
-    out.put_i16(i16::try_from(types.len()).map_err(|_| too_large())?);
-    for (column, ty) in types.iter().enumerate() {
+    let value = |(column, ty)| (ty, batch.value(row, column));
+    put_values(out, types.iter().enumerate().map(value))
+}
+
+/// Appends a row of values, each with its type.
+///
+/// # Errors
+/// As [`put_row`].
+pub fn put_values<'a>(
+    out: &mut BytesMut,
+    values: impl ExactSizeIterator<Item = (&'a ColumnType, Value<'a>)>,
+) -> Result<()> {
+    out.put_i16(i16::try_from(values.len()).map_err(|_| too_large())?);
+    for (ty, value) in values {
         let length_at = out.len();
         out.put_i32(0);
-        let value = batch.value(row, column);
         if value == Value::Null {
             out[length_at..length_at + 4].copy_from_slice(&(-1_i32).to_be_bytes());
             continue;

@@ -143,6 +143,18 @@ impl ClockSkew {
         })
     }
 
+    /// How many rows do not fit the zone in which they were read, if they are some and not most.
+    pub(crate) fn otherwise(&self) -> Option<Notice> {
+        (self.contradicting >= ENOUGH && self.contradiction().is_none()).then(|| {
+            let text = format!(
+                "{} of {} do not fit --assume-tz by their created_at: were they written in another zone?",
+                show_number(self.contradicting),
+                show_count(self.zoned, "times")
+            );
+            Notice::new(NoticeKind::OtherZone, text)
+        })
+    }
+
     /// How many rows speak for each offset, in quarters of an hour.
     fn offsets(&self) -> BTreeMap<i64, Vec<Rows>> {
         let [sessions, events] = &self.ahead;
@@ -325,7 +337,13 @@ mod tests {
         assert_eq!(of_events("Europe/Berlin", &rows[..2]).contradiction(), None, "too few");
         let berlin = [NOON, "2025-08-19 10:00:00"];
         let mixed = [rows[0], berlin, berlin, berlin];
-        assert_eq!(of_events("Europe/Berlin", &mixed).contradiction(), None);
+        let mixed = of_events("Europe/Berlin", &mixed);
+        assert_eq!((mixed.contradiction(), mixed.otherwise()), (None, None), "one may be a slip");
+        let half = [rows[0], rows[0], rows[0], berlin, berlin, berlin];
+        let half = of_events("Europe/Berlin", &half);
+        assert_eq!(half.contradiction(), None);
+        let said = half.otherwise().unwrap().text;
+        assert!(said.starts_with("3 of 6 times do not fit"), "{said}");
     }
 
     #[test]

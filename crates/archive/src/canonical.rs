@@ -155,33 +155,42 @@ fn write_array(tokens: &mut Tokens<'_>, out: &mut Vec<u8>, scratch: &mut Scratch
 }
 
 fn write_object(tokens: &mut Tokens<'_>, out: &mut Vec<u8>, scratch: &mut Scratch) {
-    let mut members: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    // millions of members cost what they weigh: one buffer, and three offsets for each
+    let (mut parts, mut members) = (Vec::new(), Vec::new());
     while let Some(Token::String) = tokens.next() {
-        let name = tokens.decode(&mut scratch.text).to_vec();
+        let start = offset(&parts);
+        parts.extend_from_slice(tokens.decode(&mut scratch.text));
+        let value = offset(&parts);
         tokens.next(); // the colon
-        let mut value = Vec::new();
         if let Some(first) = tokens.next() {
-            write_value(first, tokens, &mut value, scratch);
+            write_value(first, tokens, &mut parts, scratch);
         }
-        members.push((name, value));
+        members.push([start, value, offset(&parts)]);
     }
-    // The sort is stable: of equal names the last one stays last, and wins.
-    members.sort_by(|a, b| a.0.cmp(&b.0));
+    let part = |from: u32, to: u32| parts.get(from as usize..to as usize).unwrap_or_default();
+    let name = |member: &[u32; 3]| part(member[0], member[1]);
+    // of equal names the last one stays last, and wins
+    members.sort_unstable_by(|a, b| name(a).cmp(name(b)).then(a[0].cmp(&b[0])));
     out.push(b'{');
     let mut first = true;
-    for (n, (name, value)) in members.iter().enumerate() {
-        if members.get(n + 1).is_some_and(|(next, _)| next == name) {
+    for (n, member) in members.iter().enumerate() {
+        if members.get(n + 1).is_some_and(|next| name(next) == name(member)) {
             continue;
         }
         if !first {
             out.push(b',');
         }
         first = false;
-        write_string(out, &String::from_utf8_lossy(name));
+        write_string(out, &String::from_utf8_lossy(name(member)));
         out.push(b':');
-        out.extend_from_slice(value);
+        out.extend_from_slice(part(member[1], member[2]));
     }
     out.push(b'}');
+}
+
+/// Where the next part of a buffer starts; the limit of a row is far below what 32 bits count.
+fn offset(parts: &[u8]) -> u32 {
+    u32::try_from(parts.len()).unwrap_or(u32::MAX)
 }
 
 /// A number as digits and a power of ten, without zeros at either end: 1.10 is 11e-1.

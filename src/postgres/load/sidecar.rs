@@ -19,7 +19,7 @@ use crate::postgres::own_tables::OwnTables;
 use crate::postgres::source::time_text;
 use crate::postgres::{copy_codec, literal, quoted};
 use crate::sidecar::{DEFAULT, SidecarEntry, in_ascii};
-use chronicle_archive::{Batch, Value};
+use chronicle_archive::Value;
 
 /// Where defaults that the table has put into new rows are staged.
 pub(super) const STAGED_DEFAULTS: &str = "pg_temp.chronicle_dump_stage_defaults";
@@ -118,9 +118,7 @@ impl PgLoading {
         let cannot = |e| self.db.connection.failed(Code::Target, "cannot stage entries", e);
         let sink = self.db.connection.client.copy_in::<_, Bytes>(copy).await.map_err(cannot)?;
         pin_mut!(sink);
-        let text = ColumnType::Text(None);
-        let types = [text.clone(), text.clone(), text, ColumnType::Bool];
-        let mut row = Batch::default();
+        let (text, boolean) = (ColumnType::Text(None), ColumnType::Bool);
         let mut buffer = BytesMut::new();
         copy_codec::start(&mut buffer);
         let loaded = |entry: &&SidecarEntry| !refused.iter().any(|r| r.row == entry.row);
@@ -131,12 +129,10 @@ impl PgLoading {
             .chain(rows.also_whole.iter().filter(loaded).map(|entry| (whole, entry, false)));
         for (table, entry, counted) in entries {
             let ascii = self.db.narrow_encoding.then(|| in_ascii(&entry.text));
-            row.start(0, 4, 1);
-            for text in [table, &entry.key, ascii.as_ref().unwrap_or(&entry.text)] {
-                row.push(Value::Text(text.as_bytes()));
-            }
-            row.push(Value::Bool(counted));
-            copy_codec::put_row(&mut buffer, &types, &row, 0)?;
+            let texts = [table, &entry.key, ascii.as_ref().unwrap_or(&entry.text)];
+            let [table, key, entry] = texts.map(|value| (&text, Value::Text(value.as_bytes())));
+            let row = [table, key, entry, (&boolean, Value::Bool(counted))];
+            copy_codec::put_values(&mut buffer, row.into_iter())?;
             if buffer.len() >= MESSAGE {
                 send_parts(&mut sink, buffer.split().freeze()).await.map_err(cannot)?;
             }

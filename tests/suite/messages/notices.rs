@@ -58,6 +58,7 @@ const CASES: &[(&[Kind], &str)] = &[
         &[Kind::Compression, Kind::OpenTables],
         "import bare.zst --to $OPEN --create --assume-tz UTC -v",
     ),
+    (&[Kind::OtherZone], "import travel.zst --to $TRAVEL --assume-tz America/Los_Angeles"),
     (&[Kind::Nonportable], "check odd.zst"),
     (&[Kind::UnreadableTimes], "cat late.zst --since 2025-01-01"),
     (&[Kind::PartOnly], "cat a.zst --stream sessions"),
@@ -92,11 +93,12 @@ fn files(stage: &Stage) {
         .map(|n| format!("INSERT INTO events (id, session_id, event_type, timestamp) VALUES ('0000000a-0000-4000-8000-0000000000{n}', 's-1', 'type {n}', '2025-08-19T10:00:01Z');", n = n + 20))
         .collect();
     make("many.db", &["sqlite-hooks.sql"], "wal", &format!("{ODD}{many}"));
+    make("travel.db", &["sqlite-hooks.sql"], "wal", TRAVEL);
     let ddl = stage.prepare("schema uv-manager").success().text().to_owned();
     make("uv.db", &[], "wal", &ddl);
     let ddl = stage.prepare("schema tutorial-sqlite").success().text().to_owned();
     make("bare.db", &[], "wal", &format!("{ddl}{BARE}"));
-    for name in ["s", "more", "odd", "spelled", "bare", "late", "many", "uv"] {
+    for name in ["s", "more", "odd", "spelled", "bare", "late", "many", "uv", "travel"] {
         let archive = if name == "s" { "a" } else { name };
         let command = format!("export {name}.db -o {archive}.zst --reproducible");
         // derived ids depend on the place of a database, which an archive then does not name
@@ -120,13 +122,23 @@ INSERT INTO events (id, session_id, event_type, timestamp, data, tool_name, dura
     ('0000000a-0000-4000-8000-000000000012', 's-1', 'prompt', '2025-08-19T10:00:02', '{}', CAST(x'ff41' AS TEXT), 7, '2025-08-20 00:00:02'),
     ('0000000a-0000-4000-8000-000000000013', 'nowhere', 'stop', '2025-08-19T10:00:03', '{}', 'Read', 7, '2025-08-20 00:00:03');";
 
+/// Events of a machine that went from Los Angeles to Berlin.
+const TRAVEL: &str = "
+INSERT INTO sessions (id, claude_session_id, start_time, project_path, created_at, updated_at) VALUES
+    ('0000000a-0000-4000-8000-000000000001', 'cs-1', '2025-08-19T05:00:00', '/p', '2025-08-19 12:00:00', '2025-08-19 12:00:00');
+WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 9)
+INSERT INTO events (id, session_id, event_type, timestamp, data, created_at)
+SELECT '0000000a-0000-4000-8000-00000000001' || i, '0000000a-0000-4000-8000-000000000001', 'stop',
+       CASE WHEN i < 6 THEN '2025-08-19T05:00:0' ELSE '2025-08-19T14:00:0' END || i, '{}', '2025-08-19 12:00:0' || i
+  FROM n;";
+
 /// A session without what the server requires.
 const BARE: &str = "
 INSERT INTO chronicle_sessions (id, project_path, start_time) VALUES (1, '/p', '2025-08-19T10:00:00Z');";
 
 /// The databases that the commands name.
 fn servers(stage: &mut Stage) {
-    for name in ["SECOND", "THIRD", "FOURTH", "FIFTH"] {
+    for name in ["SECOND", "THIRD", "FOURTH", "FIFTH", "TRAVEL"] {
         stage.database(name, "SELECT 1");
     }
     stage.database(
