@@ -121,6 +121,11 @@ impl Policy for EventTypes {
     ];
 }
 
+impl EventTypes {
+    /// The types that the tables of Chronicle's migration tutorial allow.
+    pub const TUTORIAL_TYPES: [&str; 4] = ["prompt", "tool_use", "session_start", "session_end"];
+}
+
 /// How to handle rows that refer to rows which do not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnOrphans {

@@ -11,10 +11,12 @@ use super::{
     ColumnPlan, ColumnSource, Fate, IdRule, Ids, Plan, ReferencePlan, StreamPlan, TablePlan,
     Unmapped, UnmappedPlan, UnplacedColumn,
 };
-use crate::catalog::{Affinity, Backend, Catalog, CatalogColumn, CatalogTable, ColumnType, Role};
+use crate::catalog::{
+    Affinity, Backend, Catalog, CatalogColumn, CatalogTable, CheckConstraint, ColumnType, Role,
+};
 use crate::error::{Code, Error, Result};
 use crate::layout::{known_stream, origin_column};
-use crate::policy::{AssumeZone, OnMissingColumn, OnUnrepresentable, PlanOptions};
+use crate::policy::{AssumeZone, EventTypes, OnMissingColumn, OnUnrepresentable, PlanOptions};
 use crate::sidecar::UNMAPPED_PREFIX;
 use chronicle_archive::time::{ZoneRule, parse_zone};
 use chronicle_archive::{Column, Kind, Origin, Stream, TimeText, show_text};
@@ -164,11 +166,28 @@ impl Joiner<'_> {
         }
         let changed = |c: &ColumnPlan| Some(c.target) == table.changed && c.is_from_archive();
         plan.changed = plan.columns.iter().position(changed);
+        self.refuse_vocabulary(&plan);
         plan.references = self.references(&plan, table);
         plan.fold = plan.columns.iter().position(|c| Some(c.target) == table.fold);
         self.keep_originals(&mut plan, table);
         self.added.insert(place, plan.added.clone());
         Some(StreamPlan::Table(Box::new(plan)))
+    }
+
+    /// Refuses to map words to those that the target does not allow: each would be mapped back.
+    fn refuse_vocabulary(&mut self, plan: &TablePlan) {
+        for column in plan.columns.iter().filter(|c| c.vocabulary == Some(EventTypes::Tutorial)) {
+            let Some(CheckConstraint::OneOf(allowed)) = &column.check else { continue };
+            let is_allowed = |word: &str| allowed.iter().any(|a| a == word);
+            if !EventTypes::TUTORIAL_TYPES.iter().all(|word| is_allowed(word)) {
+                self.problems.push(format!(
+                    "{}: --map-event-types tutorial needs the tutorial's tables: \"{}\" allows {}",
+                    plan.stream,
+                    column.name,
+                    allowed.join(", ")
+                ));
+            }
+        }
     }
 
     /// The references all of whose columns are written.

@@ -10,7 +10,7 @@ use crate::plan::TablePlan;
 use chronicle_archive::time::{
     Instant, ZoneRule, offset_text, parse_zone, read_text, read_text_nearest,
 };
-use chronicle_archive::{TimeText, show_count};
+use chronicle_archive::{TimeText, show_count, show_number};
 
 /// The seconds that a row may be written after the time it tells, or before it.
 const PROMPT: i64 = 600;

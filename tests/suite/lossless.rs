@@ -221,6 +221,18 @@ fn ambiguous_and_skipped_local_times_load_and_come_back() {
 }
 
 #[test]
+fn types_are_mapped_only_to_those_that_the_target_allows() {
+    let scratch = Scratch::new("tutorial_types");
+    let sql = session(1) + &event(11, 1, "stop");
+    let archive = scratch.export(&scratch.sqlite("source.db", HOOKS, &sql));
+    let server = postgres(UPSTREAM, "tutorial_types", "");
+    let options = ["--map-event-types", "tutorial"];
+    let refused = import(&archive, &server.url(), &options).fails_with(9);
+    refused.stderr_has("needs the tutorial's tables").stderr_has("pre_tool_use");
+    assert_eq!(server.psql("SELECT count(*) FROM chronicle_events"), "0");
+}
+
+#[test]
 fn values_that_were_edited_since_win_over_originals() {
     let scratch = Scratch::new("lossless_edited");
     let sql = session(1) + &event(11, 1, "stop") + "UPDATE events SET duration_ms = 99999999999;";
