@@ -8,6 +8,9 @@ mod conninfo;
 #[allow(dead_code, unused_imports)]
 #[path = "../../src/error.rs"]
 mod error;
+#[allow(dead_code, unused_imports)]
+#[path = "../../src/notice.rs"]
+mod notice;
 
 #[path = "../oracles/connection_string.rs"]
 mod connection_string;
