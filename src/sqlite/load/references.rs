@@ -292,6 +292,16 @@ impl SqliteLoading {
         while !round.is_empty() {
             let mut shrunk = BTreeSet::new();
             for left in &round {
+                let progress = &self.streams[left.stream];
+                if progress.loaded.updated_rows > 0 {
+                    // leaving them out deletes them, and a row that was there before is not ours
+                    let what = "some rows of this stream were updated, so orphans cannot be left out; nothing was changed";
+                    return Err(Error::new(
+                        Code::Orphan,
+                        format!("{}: {what}", progress.loaded.stream),
+                    )
+                    .hint("--orphans keep loads them; --on-conflict skip updates no rows"));
+                }
                 let rows = self.skip(left.stream, left.check).map_err(cannot)?;
                 self.streams[left.stream].loaded.skipped_orphans += rows;
                 shrunk.insert(self.streams[left.stream].table);

@@ -254,6 +254,27 @@ fn a_wrong_zone_is_not_taken_for_conflicts() {
 }
 
 #[test]
+fn a_row_of_the_target_is_never_left_out_as_an_orphan() {
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let store = backend.make("conflicts_orphan");
+        store.import(&store.archive(&good()), &[]).success();
+        let before = store.dump();
+        let edit = format!(
+            "UPDATE events SET session_id = '{}', duration_ms = 99 WHERE id = '{}';",
+            id(7),
+            id(12)
+        );
+        let archive = store.archive(&(good() + &edit));
+        let done = store.import(&archive, &["--on-conflict=update", "--orphans=skip"]);
+        match backend {
+            Backend::Sqlite => drop(done.fails_with(12).stderr_has("orphans cannot be left out")),
+            Backend::Postgres => drop(done.success()),
+        }
+        assert_same_rows(&before, &store.dump());
+    }
+}
+
+#[test]
 fn a_comparison_takes_no_choice_about_conflicts() {
     let store = Backend::Sqlite.make("conflicts_against");
     let archive = store.archive(&good());
