@@ -41,6 +41,8 @@ fn shown(folder: &Path, columns: u16, interrupt: f32, script: &str) -> String {
         .env("P", env!("CARGO_BIN_EXE_chronicle-dump"))
         .env("TERM", "xterm")
         .env_remove("NO_COLOR")
+        // builds on servers show colours on any terminal
+        .env_remove("CI")
         .current_dir(folder)
         .stdin(Stdio::null())
         .output()
