@@ -4,10 +4,12 @@ use std::fs::File;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use uuid::Uuid;
 
 use crate::archive_input::ArchiveInput;
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
+use crate::history::{BatchKind, BatchRecord, LoadedArchive};
 use crate::load::rejects::{RejectReason, Rejects};
 use crate::load::{
     Conflict, ImportStats, Loading, OnProblem, Problem, Problems, Rejected, RowPlace, Rows, Target,
@@ -30,6 +32,19 @@ pub struct ImportOptions {
     pub plan: PlanOptions,
     /// The digest that the archive must have: 64 hexadecimal digits.
     pub expect: Option<String>,
+    /// The batch that the target's history gets; none if nothing is to be recorded.
+    pub batch: Option<BatchOptions>,
+}
+
+/// How a batch is recorded.
+#[derive(Debug, Clone)]
+pub struct BatchOptions {
+    /// What it is.
+    pub kind: BatchKind,
+    /// Whether it can be undone.
+    pub receipts: bool,
+    /// What holds the tables as they were before.
+    pub backup: Option<String>,
 }
 
 /// What was imported.
@@ -37,6 +52,8 @@ pub struct ImportOptions {
 pub struct Imported {
     /// Whether it was committed.
     pub committed: bool,
+    /// The batch that it is part of, if it is recorded.
+    pub batch: Option<Uuid>,
     /// The plan it followed.
     pub plan: Arc<Plan>,
     /// What was done.
@@ -53,6 +70,12 @@ pub struct Imported {
     pub archive_id: String,
     /// What is known of the archive.
     pub sealed: Sealed,
+}
+
+impl Imported {
+    fn loaded_archive(&self) -> LoadedArchive {
+        LoadedArchive { archive_id: self.archive_id.clone(), digest: self.sealed.digest.clone() }
+    }
 }
 
 /// An archive on its way into a target.
@@ -86,23 +109,36 @@ pub async fn import(
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<Vec<Imported>> {
-    let (mut done, count) = (Vec::new(), parts.len());
+    let (mut done, count) = (Vec::<Imported>::new(), parts.len());
+    let start = |o: &BatchOptions| BatchRecord::start(o.kind, target.catalog().backend.word());
+    let mut batch = options.batch.as_ref().map(start);
     for (n, part) in parts.into_iter().enumerate() {
         let name = part.name.clone();
         let about = |e: Error| if count > 1 { e.about(&name) } else { e };
-        let (prepared, mut loading) = begin(part, target, &options, cancel).await.map_err(about)?;
+        let (prepared, mut loading) =
+            begin(part, target, &options, batch.as_mut(), n == 0, cancel).await.map_err(about)?;
         match load(prepared, loading.as_mut(), &options, progress, cancel).await {
             Ok(imported) => done.push(imported),
             Err(error) => return Err(about(loading.fail(error).await)),
         }
         if n + 1 == count {
             let committed = loading.keeps_rows();
+            if let Some(batch) = &mut batch {
+                batch.details.archives = done.iter().map(Imported::loaded_archive).collect();
+                // a stop is still in time
+                if let Err(error) = cancel.or(loading.seal(batch)).await {
+                    return Err(loading.fail(error).await);
+                }
+            }
             if committed {
                 progress.enter(Phase::Committing);
             }
             // from here on a stop comes too late: a commit is not interrupted
             loading.commit().await?;
-            done.iter_mut().for_each(|imported| imported.committed = committed);
+            let recorded = batch.as_ref().filter(|_| committed).map(|batch| batch.batch_id);
+            for imported in &mut done {
+                (imported.committed, imported.batch) = (committed, recorded);
+            }
             break;
         }
         target = loading.go_on().await?;
@@ -114,13 +150,23 @@ pub async fn import(
 /// target is as before.
 async fn begin(
     part: Part<'_>,
-    target: Box<dyn Target>,
+    mut target: Box<dyn Target>,
     options: &ImportOptions,
+    batch: Option<&mut BatchRecord>,
+    first: bool,
     cancel: &Cancel,
 ) -> Result<(Prepared, Box<dyn Loading>)> {
     let prepared = async {
         let archive_input = part.open.await?;
-        prepare(archive_input, target.as_ref(), options, part.rejects, cancel).await
+        let origin = archive_input.header.source.backend.clone();
+        let prepared =
+            prepare(archive_input, target.as_ref(), options, part.rejects, cancel).await?;
+        if let Some((batch, how)) = batch.zip(options.batch.as_ref()).filter(|_| first) {
+            batch.source_backend = Some(origin);
+            batch.details.backup.clone_from(&how.backup);
+            target.open_batch(batch, how.receipts).await?;
+        }
+        Ok(prepared)
     };
     match prepared.await {
         Ok(prepared) => {
@@ -427,6 +473,7 @@ impl Import {
         };
         Ok(Imported {
             committed: false,
+            batch: None,
             changes,
             plan: self.plan,
             stats,

@@ -22,6 +22,7 @@ pub mod decimal;
 pub mod diff;
 pub mod error;
 pub mod export;
+pub mod history;
 pub mod identity;
 pub mod import;
 pub mod layout;
@@ -40,6 +41,7 @@ pub mod sqlite;
 pub mod temporary;
 pub mod transform;
 pub mod typed;
+pub mod undo;
 pub mod verify;
 
 pub use archive_input::ArchiveInput;

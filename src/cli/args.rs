@@ -6,7 +6,7 @@ use clap::{ArgAction, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 use super::examples::{long_help, program_help};
-use super::policy_args::{LoadArgs, PlanArgs, TargetArgs};
+use super::policy_args::{BatchArgs, LoadArgs, PlanArgs, TargetArgs};
 use crate::typed::may_be_secret;
 
 // the groups of options, in the order in which the help of a command shows them
@@ -248,6 +248,10 @@ pub struct ImportArgs {
     /// A file with the database's password
     #[arg(long, value_name = "FILE", help_heading = TARGET)]
     pub password_file: Option<PathBuf>,
+
+    /// How the import is recorded
+    #[command(flatten)]
+    pub batch: BatchArgs,
 
     /// How to handle values, columns and ids
     #[command(flatten)]

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -18,6 +18,7 @@ use crate::archive_input::ArchiveInput;
 use crate::cancel::Cancel;
 use crate::catalog::Backend;
 use crate::error::{Code, Error, Result};
+use crate::history::BatchKind;
 use crate::import::{ImportOptions, Imported, Part, import};
 use crate::layout::{self};
 use crate::load::{DryRun, Problem, StreamStats, Target, TargetOptions};
@@ -52,6 +53,7 @@ pub(super) async fn run(
     // a dry run keeps no reader out
     let opening = TargetOptions {
         readers_go_on: args.dry_run,
+        wait: args.batch.wait.map(|seconds| Duration::from_secs(seconds.into())),
         ..opening(&args.target, &args.load, &location)?
     };
     let progress = Progress::default();
@@ -156,13 +158,14 @@ pub(super) fn opening(
         return Err(Error::new(Code::Usage, "--toast-compression works with Postgres only")
             .hint("omit it: SQLite does not compress rows"));
     }
-    Ok(TargetOptions { create, layout, compression, readers_go_on: false })
+    Ok(TargetOptions { create, layout, compression, ..TargetOptions::default() })
 }
 
 fn options(args: &ImportArgs) -> Result<ImportOptions> {
     Ok(ImportOptions {
         plan: PlanOptions { rejects: args.rejects.is_some(), ..args.plan.options()? },
         expect: args.expect.as_deref().map(expected_digest).transpose()?,
+        batch: Some(args.batch.options(BatchKind::Import)),
     })
 }
 

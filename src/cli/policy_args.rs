@@ -4,6 +4,8 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use super::args::{CONFLICTS, PERFORMANCE, TARGET, VALUES};
 use crate::error::Result;
+use crate::history::BatchKind;
+use crate::import::BatchOptions;
 use crate::policy::{
     AssumeZone, Compression, Conflicts, EventTypes, OnMissingColumn, OnOrphans, OnUnrepresentable,
     PlanOptions, Policy,
@@ -123,4 +125,23 @@ pub struct LoadArgs {
     #[arg(long, value_name = "METHOD", value_parser = words::<Compression>())]
     #[arg(help_heading = PERFORMANCE)]
     pub toast_compression: Option<Compression>,
+}
+
+/// How a batch is recorded in the target.
+#[derive(Debug, clap::Args)]
+pub struct BatchArgs {
+    /// Leave out the receipts that a rollback needs: a little faster, and cannot be undone
+    #[arg(long, help_heading = TARGET)]
+    pub no_undo: bool,
+
+    /// How long to wait for another import into the same target [default: 10]
+    #[arg(long, value_name = "SECONDS", help_heading = TARGET)]
+    pub wait: Option<u32>,
+}
+
+impl BatchArgs {
+    /// How an import is recorded.
+    pub fn options(&self, kind: BatchKind) -> BatchOptions {
+        BatchOptions { kind, receipts: !self.no_undo, backup: None }
+    }
 }

@@ -20,6 +20,7 @@ pub use stats::{ImportStats, StreamStats};
 pub use verdict::Verdict;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use uuid::Uuid;
@@ -27,6 +28,7 @@ use uuid::Uuid;
 use crate::cancel::Cancel;
 use crate::catalog::Catalog;
 use crate::error::{Error, Result};
+use crate::history::BatchRecord;
 use crate::layout::Layout;
 use crate::plan::Plan;
 use crate::policy::Compression;
@@ -43,6 +45,8 @@ pub struct TargetOptions {
     pub layout: Option<Layout>,
     /// How Postgres compresses the large values of the rows; LZ4 without it, where the server has it.
     pub compression: Option<Compression>,
+    /// How long it waits for another batch that holds the target.
+    pub wait: Option<Duration>,
     /// Whether others may also read empty tables during the load; else their indexes may be built afterwards.
     pub readers_go_on: bool,
 }
@@ -135,6 +139,16 @@ pub trait Target: Send {
         OnProblem::Stop
     }
 
+    /// Begins a batch, before the first transaction: it is in the history as started, and stays there whatever happens.
+    /// With `receipts`, what the batch changes is noted, so that it can be undone.
+    fn open_batch<'a>(
+        &'a mut self,
+        _batch: &'a BatchRecord,
+        _receipts: bool,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+
     /// Starts the transaction for a plan. If it fails or is stopped, nothing of it is left.
     fn begin(
         self: Box<Self>,
@@ -188,6 +202,12 @@ pub trait Loading: Send {
 
     /// Keeps what was loaded, still unseen by others, and takes the rows of another archive.
     fn go_on(self: Box<Self>) -> BoxFuture<'static, Result<Box<dyn Target>>>;
+
+    /// Ends the batch: writes its receipts, reads them back, and completes it in the history; all of it is part of the
+    /// transaction.
+    fn seal<'a>(&'a mut self, _batch: &'a mut BatchRecord) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
 
     /// Makes everything visible at once.
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<()>>;

@@ -1,0 +1,157 @@
+//! Writing the receipts of a batch: what was noted while it wrote, compared with what the database holds at its end.
+//!
+//! A target notes in temporary tables the identities of rows that it inserts, `undo_inserted_N`, and the former content
+//! of rows that were there before, `undo_before_N`, at most once each. Of a table that was empty nothing is noted: all of
+//! its rows are new.
+
+use std::fs::File;
+
+use super::{GONE, ReceiptsWriter, Shape, ShapeTable, UndoSql, quoted};
+use crate::error::Result;
+use crate::history::TableChanges;
+use chronicle_archive::{Kind, Value, Written};
+
+/// What was noted of one table.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Noted {
+    /// Whether it had no rows when the batch began.
+    pub was_empty: bool,
+    /// Whether rows that were inserted are noted.
+    pub inserted: bool,
+    /// How many of its columns the former rows have: those that were added since are not among them; `None` if no former
+    /// rows are noted.
+    pub before: Option<usize>,
+}
+
+/// The temporary table of rows that were inserted.
+pub fn inserted_name(table: usize) -> String {
+    format!("undo_inserted_{table}")
+}
+
+/// The temporary table of rows as they were before.
+pub fn before_name(table: usize) -> String {
+    format!("undo_before_{table}")
+}
+
+/// Writes the receipts of a batch that has changed nothing any more; what was noted is in the order of the shape's
+/// tables. Gives their file, what was written, and what was done to each table.
+///
+/// # Errors
+/// If the database cannot be read, or the file not be written.
+pub async fn collect(
+    database: &mut dyn UndoSql,
+    shape: &Shape,
+    noted: &[Noted],
+    kind: impl Fn(&str) -> Kind,
+) -> Result<(File, Written, Vec<TableChanges>)> {
+    let mut receipts = ReceiptsWriter::create(shape, kind)?;
+    let mut changes = Vec::new();
+    for (n, (table, noted)) in shape.tables.iter().zip(noted).enumerate() {
+        let mut done = TableChanges { table: table.name.clone(), ..TableChanges::default() };
+        let what = format!("{}: cannot write the receipts", table.name);
+        if noted.was_empty || noted.inserted {
+            let sql = inserted_sql(database, n, table, *noted);
+            let keys = table.key.len();
+            database
+                .select(&what, &sql, keys, &mut |row, at| {
+                    done.inserted += 1;
+                    receipts.inserted(
+                        n,
+                        number(row.value(at, 0)),
+                        (1..=keys).map(|c| row.value(at, c)),
+                    )
+                })
+                .await?;
+        }
+        if let Some(width) = noted.before {
+            let sql = changed_sql(database, n, table, width);
+            let (keys, columns) = (table.key.len(), table.columns.len());
+            database
+                .select(&what, &sql, keys + columns, &mut |row, at| {
+                    let fingerprint = number(row.value(at, 0));
+                    *(if fingerprint == GONE { &mut done.deleted } else { &mut done.updated }) += 1;
+                    let (key, was) = (1..=keys, keys + 1..=keys + columns);
+                    let value = |c| row.value(at, c);
+                    receipts.changed(n, fingerprint, key.map(value), was.map(value))
+                })
+                .await?;
+        }
+        if !table.own {
+            changes.push(done);
+        }
+    }
+    let (file, written) = receipts.finish()?;
+    changes.retain(|t| t.inserted + t.updated + t.deleted > 0);
+    Ok((file, written, changes))
+}
+
+fn number(value: Value<'_>) -> i64 {
+    match value {
+        Value::Int(number) => number,
+        _ => GONE,
+    }
+}
+
+/// SQL that is true where rows have the same identity; `noted` is the alias of the temporary table.
+fn same_identity(database: &dyn UndoSql, table: &ShapeTable, noted: &str, row: &str) -> String {
+    let same = database.identity(table, row);
+    let same = same.iter().enumerate().map(|(n, column)| format!("{column} = {noted}.i{n}"));
+    same.collect::<Vec<_>>().join(" AND ")
+}
+
+fn columns(table: &ShapeTable, alias: &str) -> Vec<String> {
+    table.columns.iter().map(|c| format!("{alias}.{}", quoted(&c.name))).collect()
+}
+
+fn inserted_sql(database: &dyn UndoSql, n: usize, table: &ShapeTable, noted: Noted) -> String {
+    let full = database.full(table.schema.as_deref(), &table.name);
+    let mut values = vec![database.fingerprint(&columns(table, "t"))];
+    values.extend(
+        table.key.iter().map(|k| database.text(&format!("t.{}", quoted(&table.columns[*k].name)))),
+    );
+    let values = values.join(", ");
+    if noted.was_empty {
+        return format!("SELECT {values} FROM {full} t");
+    }
+    let mut sql = format!(
+        "SELECT {values} FROM {} i JOIN {full} t ON {}",
+        inserted_name(n),
+        same_identity(database, table, "i", "t")
+    );
+    if noted.before.is_some() {
+        // one that was deleted before it was inserted again has changed
+        sql.push_str(&format!(
+            " WHERE NOT EXISTS (SELECT 1 FROM {} b WHERE {})",
+            before_name(n),
+            same_identity(database, table, "b", "t")
+        ));
+    }
+    sql
+}
+
+fn changed_sql(database: &dyn UndoSql, n: usize, table: &ShapeTable, width: usize) -> String {
+    let full = database.full(table.schema.as_deref(), &table.name);
+    let now = database.fingerprint(&columns(table, "t"));
+    let was: Vec<String> = (0..table.columns.len())
+        .map(|n| match n < width {
+            true => format!("b.w{n}"),
+            // it was added since
+            false => database.null(&table.columns[n].ty),
+        })
+        .collect();
+    let then = database.fingerprint(&was);
+    let missing = format!("{} IS NULL", database.identity(table, "t")[0]);
+    let key = |k: &usize| {
+        let now = format!("t.{}", quoted(&table.columns[*k].name));
+        database.text(&format!("CASE WHEN {missing} THEN {} ELSE {now} END", was[*k]))
+    };
+    let mut values = vec![format!("CASE WHEN {missing} THEN {GONE} ELSE {now} END")];
+    values.extend(table.key.iter().map(key));
+    values.extend(was.iter().map(|value| database.text(value)));
+    format!(
+        "SELECT {} FROM {} b LEFT JOIN {full} t ON {} WHERE {missing} OR {now} <> {then}",
+        values.join(", "),
+        before_name(n),
+        same_identity(database, table, "b", "t")
+    )
+}

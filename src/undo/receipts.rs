@@ -1,0 +1,218 @@
+//! The receipts of a batch as an archive: the shape of its tables, then for every table the rows that were inserted and
+//! those that were changed or deleted, as they were before.
+
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+
+use super::Shape;
+use crate::error::{Code, Error, Result};
+use crate::temporary;
+use chronicle_archive::{
+    ArchiveReader, ArchiveWriter, Batch, CHUNK_TARGET, Column, Header, Kind, Limits, Origin,
+    Stream, Value, WriterOptions, Written,
+};
+
+/// The bytes of one piece in the table of receipts.
+pub const PIECE: usize = 256 << 10;
+/// The stream of the shape.
+const SHAPE: &str = "shape";
+/// The rows that are written at a time.
+const ROWS: usize = 512;
+/// The bytes of rows that are written at a time.
+const BYTES: usize = 1 << 20;
+
+/// Writes receipts, table by table in the order of the shape: first the rows that were inserted, then the others.
+pub struct ReceiptsWriter {
+    writer: ArchiveWriter<File>,
+    batch: Batch,
+    stream: usize,
+    rows: Vec<u64>,
+    widths: Vec<usize>,
+}
+
+impl ReceiptsWriter {
+    /// Starts an archive in a nameless temporary file; `kind` says what the values of a column are.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn create(shape: &Shape, kind: impl Fn(&str) -> Kind) -> Result<ReceiptsWriter> {
+        let file = tempfile::tempfile().map_err(no_file)?;
+        let streams = streams(shape, kind);
+        let widths: Vec<usize> = streams.iter().map(|s| s.columns.len()).collect();
+        let header = Header::new(Origin::default(), &streams, CHUNK_TARGET);
+        let options = WriterOptions { threads: 1, seek_table: false, ..WriterOptions::default() };
+        let writer = ArchiveWriter::create(file, &header, streams, options)?;
+        let rows = vec![0; widths.len()];
+        let mut receipts =
+            ReceiptsWriter { writer, batch: Batch::default(), stream: 0, rows, widths };
+        let text = serde_json::to_string(shape)
+            .map_err(|e| Error::new(Code::Internal, "cannot describe the tables").because(e))?;
+        receipts.push(0, [Value::Int(1), Value::Text(text.as_bytes())].into_iter())?;
+        Ok(receipts)
+    }
+
+    /// Notes a row that was inserted: its fingerprint and its key.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn inserted<'a>(
+        &mut self,
+        table: usize,
+        fingerprint: i64,
+        key: impl Iterator<Item = Value<'a>>,
+    ) -> Result<()> {
+        self.push(1 + 2 * table, std::iter::once(Value::Int(fingerprint)).chain(key))
+    }
+
+    /// Notes a row that was changed, with its fingerprint now, or [`GONE`](super::GONE), the key by which it is found,
+    /// and all that it was before.
+    ///
+    /// # Errors
+    /// As [`inserted`](ReceiptsWriter::inserted).
+    pub fn changed<'a>(
+        &mut self,
+        table: usize,
+        fingerprint: i64,
+        key: impl Iterator<Item = Value<'a>>,
+        before: impl Iterator<Item = Value<'a>>,
+    ) -> Result<()> {
+        let values = std::iter::once(Value::Int(fingerprint)).chain(key).chain(before);
+        self.push(2 + 2 * table, values)
+    }
+
+    fn push<'a>(&mut self, stream: usize, values: impl Iterator<Item = Value<'a>>) -> Result<()> {
+        if self.batch.rows() >= ROWS || self.batch.size() >= BYTES || self.stream != stream {
+            self.flush()?;
+        }
+        if self.batch.rows() == 0 {
+            self.stream = stream;
+            self.batch.start(stream, self.widths[stream], self.rows[stream] + 1);
+        }
+        self.rows[stream] += 1;
+        values.for_each(|value| self.batch.push(value));
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        if self.batch.rows() > 0 {
+            self.writer.write(&self.batch).map_err(too_large)?;
+        }
+        self.batch.start(0, 1, 1);
+        self.batch.release_large();
+        Ok(())
+    }
+
+    /// Seals the archive; its file, read from the start, and what was written.
+    ///
+    /// # Errors
+    /// As [`inserted`](ReceiptsWriter::inserted).
+    pub fn finish(mut self) -> Result<(File, Written)> {
+        self.flush()?;
+        let (mut file, written) = self.writer.finish()?;
+        file.seek(SeekFrom::Start(0)).map_err(no_file)?;
+        Ok((file, written))
+    }
+}
+
+fn too_large(e: chronicle_archive::ArchiveError) -> Error {
+    Error::from(e).hint("--no-undo imports without the receipts that a rollback needs")
+}
+
+fn no_file(e: std::io::Error) -> Error {
+    match crate::error::is_full(&e) {
+        true => temporary::no_room(&temporary::folder(), None),
+        false => {
+            Error::new(Code::Output, "the temporary file of receipts cannot be used").because(e)
+        }
+    }
+}
+
+/// The streams of receipts: the shape, and two for each table.
+fn streams(shape: &Shape, kind: impl Fn(&str) -> Kind) -> Vec<Stream> {
+    let unsorted = |name: &str, columns| Stream { order: Vec::new(), ..Stream::new(name, columns) };
+    let columns = vec![Column::new("number", Kind::Int), Column::new("shape", Kind::Json)];
+    let mut streams = vec![unsorted(SHAPE, columns)];
+    for (n, table) in shape.tables.iter().enumerate() {
+        let named = |prefix: &str, column: usize| {
+            Column::new(&format!("{prefix}{column}"), kind(&table.columns[column].ty))
+        };
+        let mut columns = vec![Column::new("fingerprint", Kind::Int)];
+        columns.extend(table.key.iter().map(|k| named("key", *k)));
+        let with_table = |s: Stream| Stream { table: table.name.clone(), ..s };
+        streams.push(with_table(unsorted(&format!("inserted_{n}"), columns.clone())));
+        columns.extend((0..table.columns.len()).map(|c| named("was", c)));
+        streams.push(with_table(unsorted(&format!("changed_{n}"), columns)));
+    }
+    streams
+}
+
+/// Receipts on their way back.
+pub struct ReceiptsReader {
+    reader: ArchiveReader<BufReader<File>>,
+    /// What the batch has touched.
+    pub shape: Shape,
+}
+
+/// What a batch of receipts holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Receipts {
+    /// Rows that were inserted into a table.
+    Inserted(usize),
+    /// Rows of a table that were changed or deleted.
+    Changed(usize),
+}
+
+impl ReceiptsReader {
+    /// Opens receipts that were [`verified`].
+    ///
+    /// # Errors
+    /// If they are damaged.
+    pub fn open(mut file: File) -> Result<ReceiptsReader> {
+        file.seek(SeekFrom::Start(0)).map_err(no_file)?;
+        let mut reader = ArchiveReader::open(BufReader::new(file), Limits::default())?;
+        let mut batch = Batch::default();
+        let any = reader.next_batch(&mut batch)?;
+        let shape =
+            match (any && batch.stream() == 0 && batch.rows() == 1).then(|| batch.value(0, 1)) {
+                Some(Value::Text(text)) => serde_json::from_slice(text).ok(),
+                _ => None,
+            };
+        let shape = shape.ok_or_else(|| {
+            Error::new(
+                Code::ArchiveUnsupported,
+                "the receipts are of another version of this program",
+            )
+        })?;
+        Ok(ReceiptsReader { reader, shape })
+    }
+
+    /// The next rows; `None` behind the last one.
+    ///
+    /// # Errors
+    /// If the receipts are damaged.
+    pub fn next(&mut self, batch: &mut Batch) -> Result<Option<Receipts>> {
+        if !self.reader.next_batch(batch)? {
+            return Ok(None);
+        }
+        let Some(place) = batch.stream().checked_sub(1) else {
+            return Err(Error::new(Code::ArchiveDamaged, "the receipts have two shapes"));
+        };
+        Ok(Some(match place % 2 {
+            0 => Receipts::Inserted(place / 2),
+            _ => Receipts::Changed(place / 2),
+        }))
+    }
+}
+
+/// Reads receipts from the first to the last byte, and checks everything; their digest.
+///
+/// # Errors
+/// If they are damaged or cut.
+pub fn verified(input: impl Read) -> Result<String> {
+    let mut reader = ArchiveReader::open(input, Limits::default())?;
+    let mut batch = Batch::default();
+    while reader.next_batch(&mut batch)? {}
+    let sealed = reader.sealed().map(|sealed| sealed.digest.clone());
+    sealed
+        .ok_or_else(|| Error::new(Code::ArchiveTruncated, "the receipts end before their manifest"))
+}

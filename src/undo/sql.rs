@@ -1,0 +1,96 @@
+//! What the SQL of receipts and rollbacks needs of a database.
+
+use futures::future::BoxFuture;
+
+use super::ShapeTable;
+use crate::error::Result;
+use chronicle_archive::Batch;
+
+/// What takes the rows of a query, each by its number in a batch.
+pub type EachRow<'a> = &'a mut (dyn FnMut(&Batch, usize) -> Result<()> + Send);
+
+/// A database in the transaction of a batch, as the SQL of receipts and rollbacks sees it: what differs between the two
+/// kinds of databases.
+pub trait UndoSql: Send {
+    /// A table of the data as SQL writes it.
+    fn full(&self, schema: Option<&str>, table: &str) -> String;
+
+    /// The columns of a temporary table that address a row of table `t` of the shape, as SQL.
+    fn place(&self, table: &ShapeTable, alias: &str) -> Vec<String>;
+
+    /// What tells the rows of a table `t` apart while a batch runs, as SQL.
+    fn identity(&self, table: &ShapeTable, alias: &str) -> Vec<String>;
+
+    /// SQL for a value in the form in which receipts hold it.
+    fn text(&self, value: &str) -> String;
+
+    /// SQL for no value of a type.
+    fn null(&self, ty: &str) -> String;
+
+    /// SQL for the fingerprint of some values.
+    fn fingerprint(&self, values: &[String]) -> String;
+
+    /// SQL for a staged value as one of a column's type.
+    fn cast(&self, value: &str, ty: &str) -> String;
+
+    /// What stands between the columns and the values of an INSERT.
+    fn overriding(&self) -> &'static str;
+
+    /// Whether a changed row is deleted and inserted again, so that no two rows are in each other's way; else it is
+    /// updated.
+    fn replaces(&self) -> bool;
+
+    /// The columns of a table that hold data now, with their types; `None` if the table is gone.
+    fn columns<'a>(
+        &'a mut self,
+        table: &'a ShapeTable,
+    ) -> BoxFuture<'a, Result<Option<Vec<(String, String)>>>>;
+
+    /// Makes an empty temporary table of the receipts of a table: number, whether a row is restored, fingerprint, then as
+    /// many columns of the key and of the former row as named.
+    fn stage<'a>(&'a mut self, name: &'a str, keys: usize, was: usize)
+    -> BoxFuture<'a, Result<()>>;
+
+    /// Inserts rows into it.
+    fn insert<'a>(&'a mut self, name: &'a str, rows: &'a Batch) -> BoxFuture<'a, Result<()>>;
+
+    /// Hands over the rows of a query, each in a batch: a number, then as many values as `texts` says, each as
+    /// [`text`](UndoSql::text) gives it.
+    fn select<'a>(
+        &'a mut self,
+        what: &'a str,
+        sql: &'a str,
+        texts: usize,
+        each: EachRow<'a>,
+    ) -> BoxFuture<'a, Result<()>>;
+
+    /// Runs a statement; the number of rows that it wrote.
+    fn run<'a>(&'a mut self, what: &'a str, sql: &'a str) -> BoxFuture<'a, Result<u64>>;
+
+    /// Runs a query; its rows as texts.
+    fn rows<'a>(
+        &'a mut self,
+        what: &'a str,
+        sql: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<Vec<Option<String>>>>>;
+
+    /// Notes the rows that are about to be written, for the receipts of this batch: those of table `number` of the shape
+    /// whose places the query gives.
+    fn about_to_change<'a>(
+        &'a mut self,
+        table: &'a ShapeTable,
+        places: &'a str,
+    ) -> BoxFuture<'a, Result<()>>;
+
+    /// Notes the rows that were inserted: their keys, as values of the key's columns.
+    fn has_inserted<'a>(
+        &'a mut self,
+        table: &'a ShapeTable,
+        keys: &'a str,
+    ) -> BoxFuture<'a, Result<()>>;
+}
+
+/// A name as SQL writes it.
+pub(super) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}

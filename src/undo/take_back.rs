@@ -1,0 +1,488 @@
+//! Taking a batch back: finding its rows as it left them, in sets and by the database, then deleting what it inserted
+//! and restoring what it changed.
+
+use serde::Serialize;
+
+use super::{GONE, Receipts, ReceiptsReader, Shape, ShapeReference, ShapeTable, UndoSql, quoted};
+use crate::error::{Code, Error, Result};
+use crate::history::TableChanges;
+use crate::load::SAMPLES;
+use chronicle_archive::Batch;
+
+/// Why a row of a batch is not as the batch left it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Group {
+    /// How many rows.
+    pub rows: u64,
+    /// The keys of some of them.
+    pub samples: Vec<String>,
+}
+
+/// What can be taken back of one table.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct TableStanding {
+    /// The table.
+    pub table: String,
+    /// The rows that the batch has inserted, and that go.
+    pub inserted: u64,
+    /// The rows that it has changed, and that get their former values.
+    pub updated: u64,
+    /// The rows that it has deleted, and that come back.
+    pub deleted: u64,
+    /// The rows that were edited, deleted or created again since.
+    pub edited: Group,
+    /// The rows that others refer to which the batch did not load.
+    pub referred: Group,
+}
+
+/// What can be taken back of a batch.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Standing {
+    /// By table.
+    pub tables: Vec<TableStanding>,
+}
+
+impl Standing {
+    /// The rows that stay as they are: they were edited, or are referred to.
+    pub fn kept(&self) -> u64 {
+        self.tables.iter().map(|t| t.edited.rows + t.referred.rows).sum()
+    }
+
+    /// The rows that are taken back.
+    pub fn rows(&self) -> u64 {
+        self.tables.iter().map(|t| t.inserted + t.updated + t.deleted).sum()
+    }
+
+    /// What the rollback does to each table.
+    pub fn changes(&self) -> Vec<TableChanges> {
+        let of = |t: &TableStanding| TableChanges {
+            table: t.table.clone(),
+            inserted: t.deleted,
+            updated: t.updated,
+            deleted: t.inserted,
+        };
+        self.tables.iter().map(of).filter(|t| t.inserted + t.updated + t.deleted > 0).collect()
+    }
+}
+
+/// Stages the receipts of a batch and finds out what can be taken back.
+///
+/// # Errors
+/// Damaged receipts, a table that was changed since, or a query that fails.
+pub async fn take_back(
+    database: &mut dyn UndoSql,
+    mut receipts: ReceiptsReader,
+) -> Result<(TakeBack, Standing)> {
+    let back = TakeBack { shape: std::mem::take(&mut receipts.shape) };
+    back.require_shape(database).await?;
+    for (n, table) in back.shape.tables.iter().enumerate() {
+        database.stage(&staged(n), table.key.len(), table.columns.len()).await?;
+    }
+    back.stage(database, &mut receipts).await?;
+    for n in 0..back.shape.tables.len() {
+        back.find(database, n).await?;
+    }
+    while back.mark_referred(database).await? {}
+    let standing = back.standing(database).await?;
+    Ok((back, standing))
+}
+
+/// A batch whose rows were found.
+pub struct TakeBack {
+    /// What it has touched.
+    pub shape: Shape,
+}
+
+/// The temporary table of the receipts of a table.
+fn staged(table: usize) -> String {
+    format!("undo_receipts_{table}")
+}
+
+/// The temporary table of the places of these rows.
+fn found(table: usize) -> String {
+    format!("undo_found_{table}")
+}
+
+impl TakeBack {
+    /// Refuses tables that are not as the batch left them.
+    async fn require_shape(&self, database: &mut dyn UndoSql) -> Result<()> {
+        for table in &self.shape.tables {
+            let now = database.columns(table).await?;
+            let changed = |what: String| {
+                Error::new(
+                    Code::Plan,
+                    format!("{}: {what} since the batch; nothing was changed", table.name),
+                )
+                .hint("a rollback needs the tables as the batch left them: undo that change first")
+            };
+            let Some(now) = now else { return Err(changed("the table was dropped".into())) };
+            for column in table.columns.iter().filter(|c| !c.rowid) {
+                match now.iter().find(|(name, _)| *name == column.name) {
+                    None => {
+                        let what = format!("the column {} was dropped or renamed", column.name);
+                        return Err(changed(what));
+                    }
+                    Some((_, ty)) if *ty != column.ty => {
+                        let what = format!(
+                            "the type of the column {} was changed from {} to {ty}",
+                            column.name, column.ty
+                        );
+                        return Err(changed(what));
+                    }
+                    Some(_) => {}
+                }
+            }
+            let is_known = |name: &str| table.columns.iter().any(|c| c.name == name);
+            if let Some((name, _)) = now.iter().find(|(name, _)| !is_known(name)) {
+                return Err(changed(format!("the column {name} was added")));
+            }
+        }
+        Ok(())
+    }
+
+    async fn stage(&self, database: &mut dyn UndoSql, receipts: &mut ReceiptsReader) -> Result<()> {
+        let (mut rows, mut out, mut number) = (Batch::default(), Batch::default(), 0);
+        while let Some(kind) = receipts.next(&mut rows)? {
+            let (Receipts::Inserted(n) | Receipts::Changed(n)) = kind;
+            let unknown =
+                || Error::new(Code::ArchiveDamaged, "receipts of a table without a shape");
+            let table = self.shape.tables.get(n).ok_or_else(unknown)?;
+            let (keys, was) = (table.key.len(), table.columns.len());
+            let restores = matches!(kind, Receipts::Changed(_));
+            out.start(0, 3 + keys + was, 1);
+            for row in 0..rows.rows() {
+                number += 1;
+                out.push(chronicle_archive::Value::Int(number));
+                out.push(chronicle_archive::Value::Int(restores.into()));
+                let given = 1 + keys + if restores { was } else { 0 };
+                for column in 0..=keys + was {
+                    out.push(match column < given {
+                        true => rows.value(row, column),
+                        false => chronicle_archive::Value::Null,
+                    });
+                }
+            }
+            database.insert(&staged(n), &out).await?;
+        }
+        Ok(())
+    }
+
+    /// Finds the rows of a table by their keys, or by their content where they have none.
+    async fn find(&self, database: &mut dyn UndoSql, n: usize) -> Result<()> {
+        const WHAT: &str = "cannot look for the rows of the batch";
+        let table = &self.shape.tables[n];
+        let full = database.full(table.schema.as_deref(), &table.name);
+        let (staged, found) = (staged(n), found(n));
+        let place = database.place(table, "t");
+        let places: Vec<String> =
+            place.iter().enumerate().map(|(n, p)| format!("{p} AS p{n}")).collect();
+        let (places, first) = (places.join(", "), &place[0]);
+        let columns: Vec<String> =
+            table.columns.iter().map(|c| format!("t.{}", quoted(&c.name))).collect();
+        let now = database.fingerprint(&columns);
+        let key = |n: usize| format!("u.key{n}");
+        let same: Vec<String> = (table.key.iter().enumerate())
+            .map(|(n, k)| {
+                let column = &table.columns[*k];
+                format!("t.{} = {}", quoted(&column.name), database.cast(&key(n), &column.ty))
+            })
+            .collect();
+        let known: Vec<String> =
+            (0..table.key.len()).map(|n| format!("{} IS NOT NULL", key(n))).collect();
+        let (same, known) = match table.key.is_empty() {
+            true => ("1 = 0".to_owned(), "1 = 0".to_owned()),
+            false => (same.join(" AND "), known.join(" AND ")),
+        };
+        let sql = format!(
+            "CREATE TEMPORARY TABLE {found} AS SELECT u.n AS n, u.restores AS restores, \
+             u.after AS after, {places}, CASE \
+             WHEN u.after = {GONE} THEN CASE WHEN {first} IS NULL THEN 'same' ELSE 'edited' END \
+             WHEN {first} IS NULL THEN 'edited' WHEN {now} = u.after THEN 'same' \
+             ELSE 'edited' END AS state \
+             FROM {staged} u LEFT JOIN {full} t ON {same} WHERE {known}"
+        );
+        database.run(WHAT, &sql).await?;
+        let unkeyed = format!("SELECT count(*) FROM {staged} u WHERE NOT ({known})");
+        if count(database, WHAT, &unkeyed).await? > 0 {
+            let numbers: Vec<String> = (0..place.len()).map(|n| format!("t.p{n}")).collect();
+            let (numbers, any) = (numbers.join(", "), format!("t.{}", "p0"));
+            let sql = format!(
+                "INSERT INTO {found} SELECT u.n, u.restores, u.after, {numbers}, \
+                 CASE WHEN u.after <> {GONE} AND {any} IS NULL THEN 'edited' ELSE 'same' END FROM \
+                 (SELECT u.n, u.restores, u.after, row_number() OVER (PARTITION BY u.after ORDER BY u.n) AS r \
+                    FROM {staged} u WHERE NOT ({known})) u LEFT JOIN \
+                 (SELECT i.*, row_number() OVER (PARTITION BY i.now ORDER BY i.p0 DESC) AS r \
+                    FROM (SELECT {places}, {now} AS now FROM {full} t) i) t \
+                 ON t.now = u.after AND t.r = u.r"
+            );
+            database.run(WHAT, &sql).await?;
+        }
+        let all = format!("SELECT count(*) - count(DISTINCT n) FROM {found}");
+        if count(database, WHAT, &all).await? > 0 {
+            let what = format!("{}: several rows have the key of a row of the batch", table.name);
+            return Err(Error::new(Code::Conflict, format!("{what}; nothing was changed")));
+        }
+        Ok(())
+    }
+
+    /// Marks the rows that rows refer to which stay; whether there were any more.
+    async fn mark_referred(&self, database: &mut dyn UndoSql) -> Result<bool> {
+        let mut any = false;
+        for (n, table) in self.shape.tables.iter().enumerate() {
+            for reference in &table.referred {
+                let sql = self.referred_sql(database, n, table, reference);
+                any |=
+                    database.run("cannot look for rows that refer to the batch", &sql).await? > 0;
+            }
+        }
+        Ok(any)
+    }
+
+    fn referred_sql(
+        &self,
+        database: &dyn UndoSql,
+        n: usize,
+        table: &ShapeTable,
+        reference: &ShapeReference,
+    ) -> String {
+        let found_here = found(n);
+        let schema = reference.schema.as_deref();
+        let child = database.full(schema, &reference.table);
+        let at = |alias: &str, place: Vec<String>| -> String {
+            let same = place.iter().enumerate().map(|(n, p)| format!("{alias}.p{n} = {p}"));
+            same.collect::<Vec<_>>().join(" AND ")
+        };
+        let refers: Vec<String> = (reference.columns.iter().zip(&reference.to))
+            .map(|(from, to)| format!("c.{} = t.{}", quoted(from), quoted(to)))
+            .collect();
+        let goes = match self.shape.table(schema, &reference.table) {
+            None => String::new(),
+            Some(child) => format!(
+                " AND NOT EXISTS (SELECT 1 FROM {} g WHERE g.state = 'same' AND {})",
+                found(child),
+                at("g", database.place(&self.shape.tables[child], "c"))
+            ),
+        };
+        format!(
+            "UPDATE {found_here} SET state = 'referred' WHERE state = 'same' AND restores = 0 \
+             AND n IN (SELECT f.n FROM {found_here} f JOIN {} t ON {} JOIN {child} c ON {} \
+             WHERE f.state = 'same' AND f.restores = 0{goes})",
+            database.full(table.schema.as_deref(), &table.name),
+            at("f", database.place(table, "t")),
+            refers.join(" AND ")
+        )
+    }
+
+    async fn standing(&self, database: &mut dyn UndoSql) -> Result<Standing> {
+        const WHAT: &str = "cannot count the rows of the batch";
+        let mut standing = Standing::default();
+        for (n, table) in self.shape.tables.iter().enumerate() {
+            let found = found(n);
+            let same = |more: &str| {
+                format!("SELECT count(*) FROM {found} WHERE state = 'same' AND {more}")
+            };
+            standing.tables.push(TableStanding {
+                table: table.name.clone(),
+                inserted: count(database, WHAT, &same("restores = 0")).await?,
+                updated: count(database, WHAT, &same(&format!("restores = 1 AND after <> {GONE}")))
+                    .await?,
+                deleted: count(database, WHAT, &same(&format!("restores = 1 AND after = {GONE}")))
+                    .await?,
+                edited: self.group(database, n, "edited").await?,
+                referred: self.group(database, n, "referred").await?,
+            });
+        }
+        Ok(standing)
+    }
+
+    async fn group(&self, database: &mut dyn UndoSql, n: usize, state: &str) -> Result<Group> {
+        const WHAT: &str = "cannot list the rows of the batch";
+        let (found, staged) = (found(n), staged(n));
+        let rows =
+            count(database, WHAT, &format!("SELECT count(*) FROM {found} WHERE state = '{state}'"))
+                .await?;
+        let keys: Vec<String> = (0..self.shape.tables[n].key.len())
+            .map(|n| format!("coalesce(CAST(u.key{n} AS text), 'NULL')"))
+            .collect();
+        if rows == 0 || keys.is_empty() {
+            return Ok(Group { rows, samples: Vec::new() });
+        }
+        let sql = format!(
+            "SELECT {} FROM {staged} u JOIN {found} f ON f.n = u.n WHERE f.state = '{state}' \
+             ORDER BY u.n LIMIT {SAMPLES}",
+            keys.join(" || ', ' || ")
+        );
+        let samples = database.rows(WHAT, &sql).await?.into_iter().flatten().flatten();
+        let samples = samples.map(|key| chronicle_archive::show_text(&key)).collect();
+        Ok(Group { rows, samples })
+    }
+
+    /// Takes back what is as the batch left it.
+    ///
+    /// # Errors
+    /// If the database refuses a row, or does not hold afterwards what it should.
+    pub async fn apply(&self, database: &mut dyn UndoSql) -> Result<()> {
+        let deletes = match database.replaces() {
+            true => format!("state = 'same' AND after <> {GONE}"),
+            false => format!("state = 'same' AND after <> {GONE} AND restores = 0"),
+        };
+        for (n, table) in self.shape.tables.iter().enumerate() {
+            let places = place_list(database.place(table, "t").len());
+            let all = format!(
+                "SELECT {places} FROM {} WHERE state = 'same' AND after <> {GONE}",
+                found(n)
+            );
+            database.about_to_change(table, &all).await?;
+        }
+        // children first, so that no reference is broken at any moment
+        for (n, table) in self.shape.tables.iter().enumerate().rev() {
+            let place = database.place(table, "t");
+            let sql = format!(
+                "DELETE FROM {} AS t WHERE ({}) IN (SELECT {} FROM {} WHERE {deletes})",
+                database.full(table.schema.as_deref(), &table.name),
+                place.join(", "),
+                place_list(place.len()),
+                found(n)
+            );
+            database
+                .run(&format!("{}: cannot delete the rows of the batch", table.name), &sql)
+                .await?;
+        }
+        for (n, table) in self.shape.tables.iter().enumerate() {
+            self.restore(database, n, table).await?;
+            self.prove(database, n, table).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives the rows of a table that the batch has changed or deleted their former values.
+    async fn restore(
+        &self,
+        database: &mut dyn UndoSql,
+        n: usize,
+        table: &ShapeTable,
+    ) -> Result<()> {
+        let what = format!("{}: cannot restore the rows of the batch", table.name);
+        let replaces = database.replaces();
+        if let Some(sql) = self.update_sql(database, n, table).filter(|_| !replaces) {
+            database.run(&what, &sql).await?;
+        }
+        let sql = self.insert_sql(database, n, table, replaces);
+        database.run(&what, &sql).await?;
+        let keys: Vec<String> = table.key.iter().map(|k| was(database, table, *k)).collect();
+        let keys = format!("SELECT {} {} AND u.after = {GONE}", keys.join(", "), restored(n));
+        database.has_inserted(table, &keys).await
+    }
+
+    fn update_sql(&self, database: &dyn UndoSql, n: usize, table: &ShapeTable) -> Option<String> {
+        let set: Vec<String> = (table.columns.iter().enumerate())
+            .filter(|(n, _)| !table.key.contains(n))
+            .map(|(n, column)| format!("{} = {}", quoted(&column.name), was(database, table, n)))
+            .collect();
+        let place = database.place(table, "t");
+        let place: Vec<String> =
+            place.iter().enumerate().map(|(n, p)| format!("{p} = f.p{n}")).collect();
+        (!set.is_empty()).then(|| {
+            format!(
+                "UPDATE {} AS t SET {} {} AND {} AND f.after <> {GONE}",
+                database.full(table.schema.as_deref(), &table.name),
+                set.join(", "),
+                restored(n),
+                place.join(" AND ")
+            )
+        })
+    }
+
+    /// SQL that inserts the former rows of those that are gone, or of all.
+    fn insert_sql(
+        &self,
+        database: &dyn UndoSql,
+        n: usize,
+        table: &ShapeTable,
+        all: bool,
+    ) -> String {
+        let full = database.full(table.schema.as_deref(), &table.name);
+        let mut values: Vec<String> =
+            (0..table.columns.len()).map(|n| was(database, table, n)).collect();
+        if let Some(rowid) = table.columns.iter().position(|c| c.rowid) {
+            // another row may have got the number since
+            let (name, was) = (quoted(&table.columns[rowid].name), &values[rowid]);
+            values[rowid] =
+                format!("CASE WHEN {was} IN (SELECT {name} FROM {full}) THEN NULL ELSE {was} END");
+        }
+        let names: Vec<String> = table.columns.iter().map(|c| quoted(&c.name)).collect();
+        format!(
+            "INSERT INTO {full} ({}) {}SELECT {} {}{} ORDER BY u.n",
+            names.join(", "),
+            database.overriding(),
+            values.join(", "),
+            restored(n),
+            if all { String::new() } else { format!(" AND u.after = {GONE}") }
+        )
+    }
+
+    /// Makes sure that the restored rows of a table are what they were.
+    async fn prove(&self, database: &mut dyn UndoSql, n: usize, table: &ShapeTable) -> Result<()> {
+        let what = format!("{}: cannot read back the restored rows", table.name);
+        let full = database.full(table.schema.as_deref(), &table.name);
+        if table.key.is_empty() {
+            return Ok(());
+        }
+        let shown = || (0..table.columns.len()).filter(|n| !table.columns[*n].rowid);
+        let column = |n: usize| format!("t.{}", quoted(&table.columns[n].name));
+        let same: Vec<String> = (table.key.iter())
+            .map(|k| format!("{} = {}", column(*k), was(database, table, *k)))
+            .collect();
+        let known: Vec<String> =
+            table.key.iter().map(|k| format!("u.was{k} IS NOT NULL")).collect();
+        let now: Vec<String> = shown().map(column).collect();
+        let then: Vec<String> = shown().map(|n| was(database, table, n)).collect();
+        let sql = format!(
+            "SELECT count(*) FROM {} u JOIN {} f ON f.n = u.n LEFT JOIN {full} t ON {} \
+             WHERE f.state = 'same' AND u.restores = 1 AND {} AND ({} IS NULL OR {} <> {})",
+            staged(n),
+            found(n),
+            same.join(" AND "),
+            known.join(" AND "),
+            database.place(table, "t")[0],
+            database.fingerprint(&now),
+            database.fingerprint(&then)
+        );
+        match count(database, &what, &sql).await? {
+            0 => Ok(()),
+            rows => Err(Error::new(
+                Code::Readback,
+                format!(
+                    "{}: {rows} restored rows are not what they were; nothing was changed",
+                    table.name
+                ),
+            )
+            .hint("a column, a rule or a trigger of the table changes what is written")),
+        }
+    }
+}
+
+/// SQL for the former value of a column of a staged row.
+fn was(database: &dyn UndoSql, table: &ShapeTable, column: usize) -> String {
+    database.cast(&format!("u.was{column}"), &table.columns[column].ty)
+}
+
+/// What follows the columns of a query for the rows of a table that are restored.
+fn restored(n: usize) -> String {
+    format!(
+        "FROM {} u JOIN {} f ON f.n = u.n WHERE f.state = 'same' AND u.restores = 1",
+        staged(n),
+        found(n)
+    )
+}
+
+fn place_list(width: usize) -> String {
+    (0..width).map(|n| format!("p{n}")).collect::<Vec<_>>().join(", ")
+}
+
+async fn count(database: &mut dyn UndoSql, what: &str, sql: &str) -> Result<u64> {
+    let rows = database.rows(what, sql).await?;
+    let text = rows.first().and_then(|row| row.first().cloned().flatten());
+    text.and_then(|text| text.parse().ok())
+        .ok_or_else(|| Error::new(Code::Internal, "the database counted nothing"))
+}
