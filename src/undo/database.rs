@@ -32,7 +32,7 @@ pub trait HistoryDatabase: Send {
 /// The transaction of a rollback. Dropping it uncommitted leaves the database as it was.
 pub trait Undoing: Send {
     /// What runs its statements.
-    fn sql(&mut self) -> &mut dyn UndoSql;
+    fn sql(&mut self) -> Box<dyn UndoSql + '_>;
 
     /// Undoes what is no row: sequences get the number back that they gave last, if nobody has taken one since, and
     /// columns that the batch has added go if they hold nothing; of a rollback, they come back. Gives what was done, as
