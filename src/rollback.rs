@@ -62,7 +62,8 @@ pub async fn rollback(
         }
         Ok((standing, objects)) => {
             record.details.tables = standing.changes();
-            let sealed = cancel.or(undoing.seal(&mut record, &undone, objects)).await;
+            let others = undone_now(&history, &undone, &record);
+            let sealed = cancel.or(undoing.seal(&mut record, &others, objects)).await;
             sealed.map(|()| standing)
         }
         Err(error) => Err(error),
@@ -77,6 +78,26 @@ pub async fn rollback(
             Err(undoing.abort(Some(error)).await.unwrap_or_else(internal))
         }
     }
+}
+
+/// What has become of other batches: the one that is undone, and the one that it had undone itself, which is in the
+/// database again.
+fn undone_now(
+    history: &[BatchRecord],
+    undone: &BatchRecord,
+    rollback: &BatchRecord,
+) -> Vec<BatchRecord> {
+    let mut gone = undone.clone();
+    gone.status = BatchStatus::RolledBack;
+    gone.details.undone_by = Some(rollback.batch_id);
+    let again = history.iter().find(|b| Some(b.batch_id) == undone.details.undoes);
+    let again = again.map(|batch| {
+        let mut again = batch.clone();
+        again.status = BatchStatus::Completed;
+        again.details.undone_by = None;
+        again
+    });
+    std::iter::once(gone).chain(again).collect()
 }
 
 /// Finds what can be taken back and, unless it is only looked at, takes it back.

@@ -14,7 +14,7 @@ use super::undo::{Noting, SqliteUndo, sequence, set_sequence};
 use super::{failed, quoted};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
-use crate::history::{BatchRecord, BatchStatus};
+use crate::history::BatchRecord;
 use crate::undo::{AddedColumn, HistoryDatabase, Shape, ShapeReference, UndoSql, Undoing};
 
 fn cannot(e: rusqlite::Error) -> Error {
@@ -187,16 +187,13 @@ impl SqliteUndoing {
     async fn seal_now(
         &mut self,
         rollback: &mut BatchRecord,
-        undone: &BatchRecord,
+        others: &[BatchRecord],
         objects: Shape,
     ) -> Result<()> {
         let Some((noting, references)) = &self.noting else { return Ok(()) };
         noting.seal(&mut self.connection, rollback, references, Some(objects)).await?;
         self.drop_columns().map_err(cannot)?;
-        let mut undone = undone.clone();
-        undone.status = BatchStatus::RolledBack;
-        undone.details.undone_by = Some(rollback.batch_id);
-        history::put(&self.connection, &undone)
+        others.iter().try_for_each(|other| history::put(&self.connection, other))
     }
 }
 
@@ -213,10 +210,10 @@ impl Undoing for SqliteUndoing {
     fn seal<'a>(
         &'a mut self,
         rollback: &'a mut BatchRecord,
-        undone: &'a BatchRecord,
+        others: &'a [BatchRecord],
         shape: Shape,
     ) -> BoxFuture<'a, Result<()>> {
-        Box::pin(self.seal_now(rollback, undone, shape))
+        Box::pin(self.seal_now(rollback, others, shape))
     }
 
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<()>> {

@@ -39,12 +39,12 @@ pub trait Undoing: Send {
     /// the shape of this rollback has it.
     fn undo_objects<'a>(&'a mut self, shape: &'a Shape) -> BoxFuture<'a, Result<Shape>>;
 
-    /// Writes the receipts of the rollback, reads them back, completes it in the history, and says there that `undone`
-    /// is rolled back.
+    /// Writes the receipts of the rollback, reads them back, completes it in the history, and writes there what has become
+    /// of other batches.
     fn seal<'a>(
         &'a mut self,
         rollback: &'a mut BatchRecord,
-        undone: &'a BatchRecord,
+        others: &'a [BatchRecord],
         shape: Shape,
     ) -> BoxFuture<'a, Result<()>>;
 
