@@ -119,6 +119,8 @@ kinds! {
     ShiftedTimes: Note, "shifted twice by SQLite";
     /// Times that another zone fits better than the one they were read in.
     OtherZone: Warning, "do not fit --assume-tz";
+    /// The id of the batch.
+    Batch: Detail, "this is batch ";
     /// An archive without a usable seek table.
     SeekTable: Warning, "its seek table is";
     /// What is committed and could not be reported.

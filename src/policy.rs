@@ -279,6 +279,19 @@ impl AssumeZone {
     }
 }
 
+/// What becomes of rows that a target has in the tables of an archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OwnRows {
+    /// They stay, unless a conflict is settled otherwise.
+    #[default]
+    Stay,
+    /// They are deleted before rows come (`import --clear`).
+    Cleared,
+    /// Those that the archive lacks are deleted when all rows have come, those that differ become what it says, and
+    /// equal ones are not touched (`restore`).
+    Replaced,
+}
+
 /// What the user chose for an import.
 #[derive(Debug, Clone, Default)]
 pub struct PlanOptions {
@@ -300,6 +313,8 @@ pub struct PlanOptions {
     pub conflicts: Conflicts,
     /// The database that the ids belong to, if it is not the one in the archive's header.
     pub instance: Option<Uuid>,
+    /// Rows that the target has.
+    pub own_rows: OwnRows,
 }
 
 impl PlanOptions {

@@ -80,6 +80,8 @@ pub enum Command {
     Cat(CatArgs),
     /// Compare two archives or databases row by row; exit code 15 if they are not equal
     Diff(DiffArgs),
+    /// Make the tables of a database hold exactly what an archive holds
+    Restore(RestoreArgs),
     /// List the imports, restores and rollbacks of a database
     History(HistoryArgs),
     /// Undo an import, a restore or another rollback: all of it or nothing
@@ -112,6 +114,7 @@ impl Command {
             Command::Inspect(_) => "inspect",
             Command::Cat(_) => "cat",
             Command::Diff(_) => "diff",
+            Command::Restore(_) => "restore",
             Command::History(_) => "history",
             Command::Rollback(_) => "rollback",
             Command::Schema(_) => "schema",
@@ -139,7 +142,9 @@ impl Command {
             }
             Command::Import(a) => {
                 let archives = a.archives.iter().map(|path| Some(path.display().to_string()));
+                let backups = [path(&a.batch.backup), path(&a.batch.backup_db)];
                 let more = [Some(a.to.clone()), path(&a.rejects), a.target.layout.clone()];
+                let more = more.into_iter().chain(backups);
                 (archives.chain(more).collect(), &a.password_file)
             }
             Command::Check(a) => {
@@ -158,6 +163,11 @@ impl Command {
             Command::Inspect(InspectArgs { archive, .. })
             | Command::Cat(CatArgs { archive, .. }) => {
                 (vec![Some(archive.display().to_string())], &None)
+            }
+            Command::Restore(a) => {
+                let more = [path(&a.batch.backup), path(&a.batch.backup_db)];
+                let names = [Some(a.archive.clone()), Some(a.to.clone()), a.target.layout.clone()];
+                (names.into_iter().chain(more).collect(), &a.password_file)
             }
             Command::History(a) => (vec![Some(a.database.clone())], &a.password_file),
             Command::Rollback(a) => (vec![Some(a.from.clone())], &a.password_file),
@@ -252,6 +262,11 @@ pub struct ImportArgs {
     /// Do everything except the commit, and show the plan
     #[arg(long, help_heading = TARGET)]
     pub dry_run: bool,
+
+    /// First delete all rows that the target has in the tables of the archive, in the same
+    /// transaction; a rollback brings them back
+    #[arg(long, help_heading = TARGET)]
+    pub clear: bool,
 
     /// A file with the database's password
     #[arg(long, value_name = "FILE", help_heading = TARGET)]
@@ -450,6 +465,44 @@ pub struct DiffArgs {
     /// Show at most N differences of each stream; all are counted
     #[arg(long, value_name = "N", default_value_t = 100, help_heading = OUTPUT)]
     pub limit: u64,
+}
+
+/// `restore`
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = long_help("restore"), next_display_order = 1)]
+pub struct RestoreArgs {
+    /// The archive, or a SQLite file such as one that --backup-db has written; `-` is an archive on
+    /// stdin
+    #[arg(help_heading = INPUT, display_order = 0, value_hint = ValueHint::FilePath)]
+    pub archive: String,
+
+    /// The database: a .db file, sqlite:PATH, a postgresql:// URL or a libpq key=value string
+    #[arg(long, value_name = "TARGET", help_heading = TARGET, value_hint = ValueHint::FilePath)]
+    pub to: String,
+
+    /// The layout of the target
+    #[command(flatten)]
+    pub target: TargetArgs,
+
+    /// Show what would change, as `diff` does; nothing is written
+    #[arg(long, help_heading = TARGET)]
+    pub dry_run: bool,
+
+    /// A file with the database's password
+    #[arg(long, value_name = "FILE", help_heading = TARGET)]
+    pub password_file: Option<PathBuf>,
+
+    /// How the restore is recorded
+    #[command(flatten)]
+    pub batch: BatchArgs,
+
+    /// How to handle values, columns and ids
+    #[command(flatten)]
+    pub plan: PlanArgs,
+
+    /// How to load
+    #[command(flatten)]
+    pub load: LoadArgs,
 }
 
 /// `history`

@@ -92,7 +92,7 @@ fn layouts(text: Option<&str>, places: [&Place; 2]) -> Result<[Option<Layout>; 2
 }
 
 /// Where one of the two is.
-enum Place {
+pub(super) enum Place {
     Stdin,
     Archive(PathBuf),
     Database(Location),
@@ -100,7 +100,7 @@ enum Place {
 
 impl Place {
     /// A file is what it holds, whatever it is called; a pipe can only be an archive.
-    fn find(
+    pub(super) fn find(
         text: &str,
         password_file: Option<&Path>,
         environment: &Environment<'_>,

@@ -22,7 +22,7 @@ const PROGRAM: &[Example] = &[
 ];
 
 /// The commands in the order of the help, each with its examples.
-const COMMANDS: [(&str, &[Example]); 12] = [
+const COMMANDS: [(&str, &[Example]); 13] = [
     (
         "export",
         &[
@@ -133,6 +133,24 @@ const COMMANDS: [(&str, &[Example]); 12] = [
                 "Local times without a zone, and the instants that Supabase made of them",
                 "chronicle-dump diff backup.ndjson.zst \"$DATABASE_URL\" \\\n    \
                  --assume-tz America/Los_Angeles",
+            ),
+        ],
+    ),
+    (
+        "restore",
+        &[
+            (
+                "Take a database back to a snapshot",
+                "chronicle-dump restore backup.ndjson.zst --to chronicle.db",
+            ),
+            (
+                "What that would change",
+                "chronicle-dump restore backup.ndjson.zst --to chronicle.db --dry-run",
+            ),
+            (
+                "A Supabase project, which is saved first",
+                "chronicle-dump restore backup.ndjson.zst --to \"$DATABASE_URL\" \\\n    \
+                 --backup 'before-{date}-{time}.ndjson.zst'",
             ),
         ],
     ),

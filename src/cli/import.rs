@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::args::ImportArgs;
+use super::backup;
 use super::locate;
 use super::output::Destination;
 use super::policy_args::{LoadArgs, TargetArgs};
@@ -25,7 +26,7 @@ use crate::load::{DryRun, Problem, StreamStats, Target, TargetOptions};
 use crate::location::{Environment, Location};
 use crate::notice::{Notice, NoticeKind};
 use crate::plan::{Fate, Plan};
-use crate::policy::{OnOrphans, OnUnrepresentable, PlanOptions};
+use crate::policy::{OnOrphans, OnUnrepresentable, OwnRows, PlanOptions};
 
 use crate::progress::Progress;
 use crate::source::Orphans;
@@ -40,7 +41,7 @@ pub(super) async fn run(
     cancel: &Cancel,
 ) -> Result<u8> {
     let started = Instant::now();
-    let options = options(args)?;
+    let mut options = options(args)?;
     let archives = archives(args)?;
     let location = locate(&args.to, args.password_file.as_deref(), environment, report)?;
     let mut rejected = Vec::new();
@@ -69,6 +70,12 @@ pub(super) async fn run(
         let open = ArchiveInput::open(name.clone(), input, Limits::default(), &progress, cancel);
         parts.push(Part { name, open: Box::pin(open), rejects: file });
     }
+    let backup = match (args.dry_run, &opening.create) {
+        // what is not there yet needs no backup
+        (true, _) | (_, Some(_)) => None,
+        (false, None) => backup::take(&args.batch, &location, cancel).await?,
+    };
+    options.batch = Some(args.batch.options(BatchKind::Import, backup));
     let watch = report.watch(&progress);
     let loaded = async {
         // a target is not opened for what is no archive
@@ -163,9 +170,13 @@ pub(super) fn opening(
 
 fn options(args: &ImportArgs) -> Result<ImportOptions> {
     Ok(ImportOptions {
-        plan: PlanOptions { rejects: args.rejects.is_some(), ..args.plan.options()? },
+        plan: PlanOptions {
+            rejects: args.rejects.is_some(),
+            own_rows: if args.clear { OwnRows::Cleared } else { OwnRows::Stay },
+            ..args.plan.options()?
+        },
         expect: args.expect.as_deref().map(expected_digest).transpose()?,
-        batch: Some(args.batch.options(BatchKind::Import)),
+        batch: None,
     })
 }
 
@@ -298,8 +309,10 @@ fn say(
         if args.dry_run {
             plan_lines(&imported.plan).iter().for_each(|line| report.notice(line));
         }
-        lines.extend(about_archive(imported, args, report));
+        lines.extend(about_archive(imported, args.plan.orphans, report));
     }
+    let batch = imported.last().and_then(|imported| imported.batch);
+    lines.extend(batch_note(batch, location));
     summary::print(lines, report);
     for (path, imported) in archives.iter().zip(imported) {
         if let Some(warning) = index_warning(imported.sealed.index) {
@@ -318,6 +331,7 @@ fn say(
             "command": "import",
             "target": location.to_string(),
             "committed": committed,
+            "batch_id": batch,
             "archive_id": only.map(|imported| &imported.archive_id),
             "digest": only.map(|imported| shown_digest(&imported.sealed.digest)),
             "archives": archives.iter().zip(imported).map(|(path, imported)| json!({
@@ -348,17 +362,30 @@ fn say(
 }
 
 /// What there is to say about one archive, before the result.
-fn about_archive(imported: &Imported, args: &ImportArgs, report: &Report) -> Vec<Notice> {
+pub(super) fn about_archive(
+    imported: &Imported,
+    orphans_policy: Option<OnOrphans>,
+    report: &Report,
+) -> Vec<Notice> {
     let rejected = imported.rejected.iter();
     let mut lines: Vec<Notice> =
         rejected.map(|rejected| rejected_line(rejected, imported.committed)).collect();
     lines.extend(imported.stats.orphans.iter().map(|orphans| {
-        let fate = orphans_fate(args, imported, orphans);
+        let fate = orphans_fate(orphans_policy, imported, orphans);
         Notice::new(NoticeKind::Orphans, format!("{}; {fate}", orphans.sentence()))
     }));
     lines.extend(summary::changes(&imported.changes, report.is_verbose()));
     lines.extend(notices(imported));
     lines
+}
+
+/// How a batch is undone.
+pub(super) fn batch_note(batch: Option<uuid::Uuid>, location: &Location) -> Option<Notice> {
+    let text = |id| {
+        let database = location.to_type();
+        format!("this is batch {id}: `chronicle-dump rollback {id} --from {database}` undoes it")
+    };
+    batch.map(|id| Notice::new(NoticeKind::Batch, text(id)))
 }
 
 /// What was done to each stream by all archives together.
@@ -376,6 +403,9 @@ fn total(imported: &[Imported]) -> Vec<StreamStats> {
 /// What was done to a stream, in words.
 fn loaded_text(loaded: &StreamStats) -> String {
     let mut more = Vec::new();
+    if loaded.deleted_rows > 0 {
+        more.push(format!("{} deleted first", show_number(loaded.deleted_rows)));
+    }
     if loaded.updated_rows > 0 {
         more.push(format!("{} updated", show_number(loaded.updated_rows)));
     }
@@ -401,11 +431,11 @@ fn loaded_text(loaded: &StreamStats) -> String {
     format!("{}{more}", show_count(loaded.inserted_rows, &loaded.stream))
 }
 
-fn orphans_fate(args: &ImportArgs, imported: &Imported, orphans: &Orphans) -> &'static str {
+fn orphans_fate(policy: Option<OnOrphans>, imported: &Imported, orphans: &Orphans) -> &'static str {
     let loaded = imported.stats.streams.iter().find(|l| l.stream == orphans.stream);
     // sessions are created, rows of other tables are not
     let adopts = loaded.is_some_and(|l| l.adopted_rows > 0);
-    let policy = args.plan.orphans.filter(|o| adopts || !matches!(o, OnOrphans::Adopt));
+    let policy = policy.filter(|o| adopts || !matches!(o, OnOrphans::Adopt));
     match (policy, imported.committed) {
         (Some(OnOrphans::Skip), true) => "left out",
         (Some(OnOrphans::Skip), false) => "would be left out",

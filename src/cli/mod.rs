@@ -2,6 +2,7 @@
 
 pub mod args;
 mod audit;
+mod backup;
 mod bar;
 mod cat;
 mod check;
@@ -17,6 +18,7 @@ mod manual;
 mod output;
 mod policy_args;
 mod report;
+mod restore;
 mod rollback;
 mod schema;
 mod signals;
@@ -88,6 +90,7 @@ fn work(args: &Args, report: &Report) -> Result<u8> {
             Command::Inspect(args) => inspect::run(args, report, &cancel).await,
             Command::Cat(args) => cat::run(args, report, &cancel).await,
             Command::Diff(args) => diff::run(args, &environment, report, &cancel).await,
+            Command::Restore(args) => restore::run(args, &environment, report, &cancel).await,
             Command::History(args) => history::run(args, &environment, report, &cancel).await,
             Command::Rollback(args) => rollback::run(args, &environment, report, &cancel).await,
             Command::Schema(_) | Command::Completions(_) | Command::Man(_) => Ok(0),

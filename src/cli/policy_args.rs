@@ -1,5 +1,7 @@
 //! The options that say how to handle values, columns and rows, the same for every command that plans an import.
 
+use std::path::PathBuf;
+
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use super::args::{CONFLICTS, PERFORMANCE, TARGET, VALUES};
@@ -8,7 +10,7 @@ use crate::history::BatchKind;
 use crate::import::BatchOptions;
 use crate::policy::{
     AssumeZone, Compression, Conflicts, EventTypes, OnMissingColumn, OnOrphans, OnUnrepresentable,
-    PlanOptions, Policy,
+    OwnRows, PlanOptions, Policy,
 };
 
 /// How to handle values, columns and ids, the same for every command that plans an import.
@@ -84,6 +86,7 @@ impl PlanArgs {
             rejects: false,
             conflicts: Conflicts::parse(&self.on_conflict)?,
             instance: self.instance,
+            own_rows: OwnRows::Stay,
         })
     }
 
@@ -137,11 +140,20 @@ pub struct BatchArgs {
     /// How long to wait for another import into the same target [default: 10]
     #[arg(long, value_name = "SECONDS", help_heading = TARGET)]
     pub wait: Option<u32>,
+
+    /// First write an archive of the target's tables, and verify it; the history names it. {date},
+    /// {time} and {source} in the name are filled in
+    #[arg(long, value_name = "FILE", help_heading = TARGET)]
+    pub backup: Option<PathBuf>,
+
+    /// First copy the whole target, a SQLite file, to FILE
+    #[arg(long, value_name = "FILE", help_heading = TARGET)]
+    pub backup_db: Option<PathBuf>,
 }
 
 impl BatchArgs {
-    /// How an import is recorded.
-    pub fn options(&self, kind: BatchKind) -> BatchOptions {
-        BatchOptions { kind, receipts: !self.no_undo, backup: None }
+    /// How a batch is recorded.
+    pub fn options(&self, kind: BatchKind, backup: Option<String>) -> BatchOptions {
+        BatchOptions { kind, receipts: !self.no_undo, backup }
     }
 }

@@ -13,6 +13,8 @@ pub struct StreamStats {
     pub inserted_rows: u64,
     /// Rows that existed already with other content, and have that of the archive now.
     pub updated_rows: u64,
+    /// Rows that the target had and the archive lacks, and that are gone.
+    pub deleted_rows: u64,
     /// Rows that existed already with the same content.
     pub skipped_rows: u64,
     /// Rows that existed already with other content, which they keep.
@@ -32,6 +34,7 @@ impl StreamStats {
     pub fn add(&mut self, other: &StreamStats) {
         self.inserted_rows += other.inserted_rows;
         self.updated_rows += other.updated_rows;
+        self.deleted_rows += other.deleted_rows;
         self.skipped_rows += other.skipped_rows;
         self.conflicting_rows += other.conflicting_rows;
         self.matched_rows += other.matched_rows;

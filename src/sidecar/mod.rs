@@ -85,6 +85,15 @@ pub fn replaced(stored: &str, arriving: &str) -> String {
     SidecarValues::of(all).text()
 }
 
+/// What arrives for a row in place of its stored entry, with the values by default that this one has; None if there is
+/// nothing to store.
+pub fn exactly(stored: &str, arriving: Option<&str>) -> Option<String> {
+    let mut all = parse(stored.as_bytes());
+    all.retain(|_, tagged| tagged.contains_key(DEFAULT));
+    all.extend(arriving.map(|text| parse(text.as_bytes())).unwrap_or_default());
+    (!all.is_empty()).then(|| SidecarValues::of(all).text())
+}
+
 /// An entry without some names; None if that is all.
 pub fn without(entry: &str, names: &[String]) -> Option<String> {
     let mut stored = parse(entry.as_bytes());

@@ -3,6 +3,7 @@
 //! [`snapshot`] opens a file so that its writers are never held up, [`catalog`] looks at its
 //! tables, [`source`] reads them, each by a `query`, and [`load`] writes them.
 
+pub mod backup;
 pub mod catalog;
 mod history;
 pub mod load;

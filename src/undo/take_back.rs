@@ -469,15 +469,18 @@ impl TakeBack {
         let full = database.full(table.schema.as_deref(), &table.name);
         let mut values: Vec<String> =
             (0..table.columns.len()).map(|n| was(database, table, n)).collect();
+        let mut order = "u.n".to_owned();
         if let Some(rowid) = table.columns.iter().position(|c| c.rowid) {
-            // another row may have got the number since
+            // another row may have got the number since: such rows get the next one, behind all others
             let (name, was) = (quoted(&table.columns[rowid].name), &values[rowid]);
-            values[rowid] =
+            let free =
                 format!("CASE WHEN {was} IN (SELECT {name} FROM {full}) THEN NULL ELSE {was} END");
+            order = format!("{free} IS NULL, u.n");
+            values[rowid] = free;
         }
         let names: Vec<String> = table.columns.iter().map(|c| quoted(&c.name)).collect();
         format!(
-            "INSERT INTO {full} ({}) {}SELECT {} {}{} ORDER BY u.n",
+            "INSERT INTO {full} ({}) {}SELECT {} {}{} ORDER BY {order}",
             names.join(", "),
             database.overriding(),
             values.join(", "),

@@ -16,6 +16,7 @@ use crate::load::{Cause, Decision};
 use crate::plan::TablePlan;
 use crate::policy::OnConflict;
 use crate::sidecar::is_same;
+use crate::sqlite::catalog::UniqueKey;
 use crate::sqlite::{extended_code, failed, from_sqlite, key_text, quoted};
 use chronicle_archive::time::{ZoneRule, read_text};
 use chronicle_archive::{Batch, Value, show};
@@ -23,13 +24,13 @@ use chronicle_archive::{Batch, Value, show};
 /// An existing row that is the same one as a row of the archive.
 pub(super) struct Met {
     /// Where it is.
-    place: Vec<SqlValue>,
+    pub(super) place: Vec<SqlValue>,
     /// Its key, a row of one batch, and the text that names it, if it is another one than in the archive.
-    known_as: Option<(Batch, String)>,
+    pub(super) known_as: Option<(Batch, String)>,
     /// The unique columns that both have the same values in, if these are not the key.
     unique: Vec<String>,
     /// What is not the same.
-    differs: Option<Cause>,
+    pub(super) differs: Option<Cause>,
     /// How the time of last change in the archive compares with its own.
     newer: Option<Ordering>,
 }
@@ -241,7 +242,7 @@ impl Progress {
         Ok((done, other_key))
     }
 
-    fn refuse(&mut self, incoming: &IncomingRow<'_>, cause: Cause) -> Done {
+    pub(super) fn refuse(&mut self, incoming: &IncomingRow<'_>, cause: Cause) -> Done {
         self.conflicts.note(&incoming.stream.stream, cause, &incoming.key());
         Done::Kept
     }
@@ -271,7 +272,7 @@ impl Progress {
     }
 
     /// Gives the existing row the values of the archive.
-    fn update(&mut self, incoming: &IncomingRow<'_>, met: &Met) -> Result<Done> {
+    pub(super) fn update(&mut self, incoming: &IncomingRow<'_>, met: &Met) -> Result<Done> {
         let place = match incoming.update(met)? {
             Ok(place) => place,
             Err(cause) if cause.is_conflict() => return Ok(self.refuse(incoming, cause)),
@@ -282,6 +283,7 @@ impl Progress {
             None => self.sketch.add(incoming.batch, incoming.at),
             Some((key, _)) => self.sketch.add(&incoming.under_key(key), 0),
         }
+        self.note_seen(incoming.connection, &place)?;
         incoming.note_loaded(self.note_place.as_deref(), &place)?;
         incoming.check_references(&mut self.references, &place)?;
         Ok(Done::Updated)
@@ -292,19 +294,16 @@ impl IncomingRow<'_> {
     /// The existing row that is the same one: by its key, or under another key by a unique value. An error
     /// is why none of those in the way is.
     fn meet(&self) -> Result<std::result::Result<Met, Cause>> {
-        if let Some(met) = self.find(&self.keys.key_is_bound(), &self.stream.key)? {
-            return Ok(Ok(Met { known_as: None, ..met }));
+        if let Some(met) = self.met_by_key()? {
+            return Ok(Ok(met));
         }
         let mut found: Option<Met> = None;
         for unique in &self.keys.unique {
             let columns = unique.columns.iter().map(|(name, _)| self.position(name));
             let Some(columns) = columns.collect::<Option<Vec<usize>>>() else { continue };
-            let same = |(n, (_, collation)): (usize, &(String, String))| {
-                let column = self.physical(columns[n]);
-                format!("{column} = ?{}{}", n + 1, collate(Some(collation)))
+            let Some(met) = self.find(&self.same_unique(unique, &columns), &columns)? else {
+                continue;
             };
-            let same: Vec<String> = unique.columns.iter().enumerate().map(same).collect();
-            let Some(met) = self.find(&same.join(" AND "), &columns)? else { continue };
             let unique: Vec<String> = unique.columns.iter().map(|(name, _)| name.clone()).collect();
             match &found {
                 // two rows are in the way: it cannot be both
@@ -318,8 +317,23 @@ impl IncomingRow<'_> {
         Ok(found.ok_or(Cause::Taken { columns: Vec::new(), by: None }))
     }
 
+    /// The existing row with the same key.
+    pub(super) fn met_by_key(&self) -> Result<Option<Met>> {
+        let met = self.find(&self.keys.key_is_bound(), &self.stream.key)?;
+        Ok(met.map(|met| Met { known_as: None, ..met }))
+    }
+
+    /// SQL that is true of the row with the same values in unique columns, which are given as those of the plan.
+    pub(super) fn same_unique(&self, unique: &UniqueKey, columns: &[usize]) -> String {
+        let same = |(n, (_, collation)): (usize, &(String, String))| {
+            let column = self.physical(columns[n]);
+            format!("{column} = ?{}{}", n + 1, collate(Some(collation)))
+        };
+        unique.columns.iter().enumerate().map(same).collect::<Vec<_>>().join(" AND ")
+    }
+
     /// The existing row that a condition on some bound columns of this one is true of.
-    fn find(&self, condition: &str, bound: &[usize]) -> Result<Option<Met>> {
+    pub(super) fn find(&self, condition: &str, bound: &[usize]) -> Result<Option<Met>> {
         let (width, places) = (self.stream.columns.len(), self.keys.place_width());
         let key = self.keys.key("");
         let columns: Vec<String> = (0..width).map(|n| self.physical(n)).collect();

@@ -8,6 +8,7 @@ use rusqlite::CachedStatement;
 
 use super::SqliteTarget;
 use super::conflict::{KnownAs, renamed_references};
+use super::own_rows::Seen;
 use super::references::ReferenceCheck;
 use super::row::{IncomingRow, Inserted, insert_sql};
 use super::sidecar::store;
@@ -69,6 +70,8 @@ pub(super) struct Progress {
     pub(super) note_place: Option<String>,
     /// Whether this table has an index.
     pub(super) places_are_indexed: bool,
+    /// The rows that the archive has, where those go that it lacks.
+    pub(super) seen: Option<Seen>,
     /// The rows that another row is in the way of, and nothing settles it.
     pub(super) conflicts: ConflictList,
     /// The references of its rows.
@@ -86,9 +89,25 @@ impl Progress {
             places: None,
             note_place: None,
             places_are_indexed: false,
+            seen: None,
             conflicts: ConflictList::default(),
             references: Vec::new(),
         }
+    }
+}
+
+impl Progress {
+    /// Notes a row that was inserted.
+    pub(super) fn has_inserted(
+        &mut self,
+        incoming: &IncomingRow<'_>,
+        place: &[rusqlite::types::Value],
+    ) -> Result<()> {
+        self.loaded.inserted_rows += 1;
+        self.sketch.add(incoming.batch, incoming.at);
+        self.note_seen(incoming.connection, place)?;
+        incoming.note_loaded(self.note_place.as_deref(), place)?;
+        incoming.check_references(&mut self.references, place)
     }
 }
 
@@ -127,6 +146,7 @@ impl SqliteLoading {
     }
 
     fn finalize_now(&mut self) -> Result<ImportStats> {
+        self.delete_others()?;
         self.repoint()
             .map_err(|e| failed(Code::Target, "cannot point rows to existing ones", e))?;
         let (orphans, adopting) = self.settle_references()?;
@@ -161,7 +181,8 @@ impl SqliteLoading {
         let cannot = |e| failed(Code::Target, "cannot go on to the next archive", e);
         let connection = &self.db.connection;
         // what was noted for the receipts stays
-        let sql = "SELECT name FROM temp.sqlite_schema WHERE type = 'table' AND name NOT LIKE 'undo\\_%' ESCAPE '\\'";
+        let sql = "SELECT name FROM temp.sqlite_schema WHERE type = 'table' \
+                   AND name NOT LIKE 'undo\\_%' ESCAPE '\\' AND name NOT LIKE 'outside\\_%' ESCAPE '\\'";
         let names: rusqlite::Result<Vec<String>> = connection
             .prepare(sql)
             .and_then(|mut found| found.query_map([], |row| row.get(0))?.collect());
@@ -209,19 +230,22 @@ impl SqliteTarget {
             .map_err(|e| failed(Code::Target, "cannot look for the keys of existing rows", e))?;
         let (batch, at) = renamed.as_ref().map_or((rows.rows, row), |renamed| (renamed, 0));
         let incoming = IncomingRow { connection, stream, table, keys, rows, row, batch, at };
-        if incoming.key_is_null() && incoming.was_there_before(progress.last_rowid)? {
+        let replaces = progress.seen.is_some();
+        let is_there = || match replaces {
+            true => progress.see_equal(&incoming),
+            false => incoming.was_there_before(progress.last_rowid),
+        };
+        if incoming.key_is_null() && is_there()? {
             progress.loaded.skipped_rows += 1;
             return Ok((Done::Present, None));
         }
         match incoming.insert(insert)? {
             Inserted::At(place) => {
-                progress.loaded.inserted_rows += 1;
-                progress.sketch.add(batch, at);
-                incoming.note_loaded(progress.note_place.as_deref(), &place)?;
-                incoming.check_references(&mut progress.references, &place)?;
+                progress.has_inserted(&incoming, &place)?;
                 Ok((Done::Inserted, None))
             }
             Inserted::Rejected(cause) => Ok((Done::Refused(cause), None)),
+            Inserted::UniqueValueTaken if replaces => progress.replace(&incoming, insert),
             Inserted::UniqueValueTaken => progress.settle(&incoming, known_as),
         }
     }

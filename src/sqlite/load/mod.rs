@@ -4,6 +4,7 @@
 mod conflict;
 mod keys;
 mod loading;
+mod own_rows;
 mod receipts;
 mod references;
 mod row;
@@ -12,6 +13,7 @@ mod sidecar;
 mod undo;
 mod verify;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,6 +22,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use self::keys::Keys;
 use self::loading::{Progress, SqliteLoading};
+use self::own_rows::{Outside, Seen};
 use self::references::ReferenceCheck;
 use self::schema::{blocker, describe, named_checks_of};
 use self::sidecar::{forget_gone_rows, note_columns};
@@ -41,7 +44,7 @@ use crate::load::{
     TargetOptions,
 };
 use crate::plan::{Plan, TablePlan};
-use crate::policy::OnOrphans;
+use crate::policy::{OnOrphans, OwnRows};
 use chronicle_archive::show_path;
 
 /// SQLite's page cache in KiB: enough that the indexes of some hundred thousand rows stay in it.
@@ -63,6 +66,12 @@ pub struct SqliteTarget {
     begun: bool,
     /// The batch that is recorded.
     batch: Option<Recorded>,
+    /// The tables whose own rows do not stay.
+    cleared: BTreeSet<usize>,
+    /// The streams without a table whose stored rows do not stay.
+    cleared_names: BTreeSet<String>,
+    /// What refers to them from tables that no archive fills.
+    outside: Vec<Outside>,
     /// Of a private copy that a check writes to.
     rehearsal: Option<Rehearsal>,
 }
@@ -186,6 +195,9 @@ impl SqliteTarget {
             shown: show_path(path.display()),
             begun: false,
             batch: None,
+            cleared: BTreeSet::new(),
+            cleared_names: BTreeSet::new(),
+            outside: Vec::new(),
             rehearsal: None,
         })
     }
@@ -199,16 +211,26 @@ impl SqliteTarget {
             self.begun = true;
             self.start_noting()?;
         }
+        let gone = self.prepare_own_rows(&plan)?;
         let mut streams = Vec::new();
         for (number, stream) in plan.streams.iter().enumerate() {
             let Some(stream) = stream.table() else {
-                streams.push(Progress::unmapped(stream.name()));
+                let mut progress = Progress::unmapped(stream.name());
+                let stored = self.has_sidecar().map_err(cannot)?;
+                if plan.options.own_rows == OwnRows::Replaced && stored {
+                    progress.seen =
+                        Some(Seen::of_entries(&self.connection, number).map_err(cannot)?);
+                }
+                streams.push(progress);
                 continue;
             };
             let table = &self.catalog.tables[stream.table];
             self.keys[stream.table].require_unique(&self.connection, stream, table)?;
             self.add_columns(stream).map_err(cannot)?;
             streams.push(self.begin_stream(&plan, number, stream).map_err(cannot)?);
+        }
+        for (number, rows) in gone {
+            streams[number].loaded.deleted_rows = rows;
         }
         let sidecar = plan.keeps_columns();
         if sidecar {
@@ -253,8 +275,13 @@ impl SqliteTarget {
                 places.trim_start_matches("temp.")
             ))?;
         }
+        let replaces = plan.options.own_rows == OwnRows::Replaced && any;
+        let seen = replaces
+            .then(|| Seen::create(&self.connection, number, &stream.table_name, &keys.places("t")))
+            .transpose()?;
         let values = vec!["?"; keys.place_width()].join(", ");
         Ok(Progress {
+            seen,
             table: stream.table,
             loaded: StreamStats { stream: stream.stream.clone(), ..StreamStats::default() },
             last_rowid,

@@ -7,8 +7,10 @@ use super::loading::{Done, SqliteLoading, Written};
 use crate::error::{Code, Result};
 use crate::load::{Cause, Decision, Rejected, Rows};
 use crate::plan::{Plan, TablePlan, UnmappedPlan};
-use crate::policy::OnConflict;
-use crate::sidecar::{COLUMNS, NAMELESS, SIDECAR, SidecarEntry, joined, replaced, without};
+use crate::policy::{OnConflict, OwnRows};
+use crate::sidecar::{
+    COLUMNS, NAMELESS, SIDECAR, SidecarEntry, exactly, joined, replaced, without,
+};
 use crate::sqlite::{failed, time_text};
 
 impl SqliteLoading {
@@ -23,6 +25,7 @@ impl SqliteLoading {
         let progress = &mut self.streams[rows.stream];
         let (name, policy) = (&unmapped.table_name, unmapped.on_conflict);
         for entry in rows.whole_rows {
+            progress.note_entry(&self.db.connection, &entry.key)?;
             match join_entry(&self.db.connection, name, entry, policy)? {
                 Joined::New => progress.loaded.inserted_rows += 1,
                 Joined::Same => progress.loaded.skipped_rows += 1,
@@ -52,6 +55,9 @@ impl SqliteLoading {
         let name = &stream.table_name;
         if self.sidecar || self.db.has_sidecar().map_err(cannot)? {
             self.forget_replaced(stream, rows, written).map_err(cannot)?;
+            if self.plan.options.own_rows == OwnRows::Replaced {
+                self.replace_entries(stream, rows, written).map_err(cannot)?;
+            }
         }
         if rows.sidecar.is_empty() {
             return Ok(());
@@ -75,6 +81,42 @@ impl SqliteLoading {
             let joined = join_entry(connection, name, &entry, stream.on_conflict)?;
             if let Joined::Refused(cause) = joined {
                 conflicts.note(&stream.stream, cause, &entry.key);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the entries of rows that are equal what the archive says; values by default stay, of which it knows nothing.
+    fn replace_entries(
+        &self,
+        stream: &TablePlan,
+        rows: &Rows<'_>,
+        written: &[Written],
+    ) -> rusqlite::Result<()> {
+        for (row, (done, _)) in written.iter().enumerate() {
+            if !matches!(done, Done::Present) {
+                continue;
+            }
+            let key =
+                crate::identity::key_text(stream.key.iter().map(|n| rows.rows.value(row, *n)));
+            let Some(stored) = stored_entry(&self.db.connection, &stream.table_name, &key)? else {
+                continue;
+            };
+            let arriving = rows.sidecar.iter().find(|entry| entry.row == row);
+            let exact = exactly(&stored, arriving.map(|entry| entry.text.as_str()));
+            if exact.as_ref() == Some(&stored) {
+                continue;
+            }
+            let name = &stream.table_name;
+            match exact {
+                Some(text) => {
+                    let entry = SidecarEntry { row, key, text };
+                    store(&self.db.connection, name, std::iter::once(&entry))?;
+                }
+                None => {
+                    let sql = format!("DELETE FROM {SIDECAR} WHERE table_name = ? AND key = ?");
+                    self.db.connection.prepare_cached(&sql)?.execute((name, key))?;
+                }
             }
         }
         Ok(())
@@ -144,7 +186,7 @@ fn exists(connection: &Connection, own: &str) -> rusqlite::Result<bool> {
 
 impl SqliteTarget {
     /// Whether there is a sidecar table.
-    fn has_sidecar(&self) -> rusqlite::Result<bool> {
+    pub(super) fn has_sidecar(&self) -> rusqlite::Result<bool> {
         exists(&self.connection, SIDECAR)
     }
 }
@@ -158,6 +200,16 @@ pub(super) fn forget_gone_rows(connection: &Connection, table: &str) -> rusqlite
         }
     }
     Ok(())
+}
+
+/// The entry of a row.
+fn stored_entry(
+    connection: &Connection,
+    table: &str,
+    key: &str,
+) -> rusqlite::Result<Option<String>> {
+    let sql = format!("SELECT entry FROM {SIDECAR} WHERE table_name = ? AND key = ?");
+    connection.prepare_cached(&sql)?.query_row((table, key), |row| row.get(0)).optional()
 }
 
 /// What came of an entry that arrives for a row which may have one.
@@ -182,10 +234,7 @@ pub(super) fn join_entry(
     policy: OnConflict,
 ) -> Result<Joined> {
     let cannot = |e| failed(Code::Target, "cannot write the sidecar table", e);
-    let sql = format!("SELECT entry FROM {SIDECAR} WHERE table_name = ? AND key = ?");
-    let stored: Option<String> = (connection.prepare_cached(&sql))
-        .and_then(|mut found| found.query_row((table, &entry.key), |row| row.get(0)).optional())
-        .map_err(cannot)?;
+    let stored = stored_entry(connection, table, &entry.key).map_err(cannot)?;
     let Some(stored) = stored else {
         store(connection, table, std::iter::once(entry)).map_err(cannot)?;
         return Ok(Joined::New);

@@ -1,0 +1,74 @@
+//! What a target was before an import or a restore: an archive of its tables, or a copy of its file, made and verified
+//! before anything is written.
+
+use std::fs::File;
+use std::path::Path;
+
+use super::output::Destination;
+use super::policy_args::BatchArgs;
+use crate::cancel::Cancel;
+use crate::error::{Code, Error, Result};
+use crate::export::{ExportOptions, export};
+use crate::location::Location;
+use crate::progress::Progress;
+use crate::source::SourceOptions;
+use crate::sqlite;
+use chronicle_archive::read::reader::shown_digest;
+use chronicle_archive::{ArchiveReader, Batch, Limits, show_path};
+
+/// Makes the backups that are asked for; gives what the history says of them.
+///
+/// # Errors
+/// A file that exists or cannot be written, or a target that cannot be read.
+pub(super) async fn take(
+    args: &BatchArgs,
+    location: &Location,
+    cancel: &Cancel,
+) -> Result<Option<String>> {
+    let mut made = Vec::new();
+    if let Some(path) = &args.backup {
+        made.push(archive(path, location, cancel).await?);
+    }
+    if let Some(path) = &args.backup_db {
+        let Location::Sqlite(file) = location else {
+            return Err(Error::new(Code::Usage, "--backup-db works with SQLite only")
+                .hint("--backup FILE writes an archive of the tables"));
+        };
+        sqlite::backup::copy(file, path, cancel).map_err(|e| e.at("--backup-db"))?;
+        made.push(show_path(path.display()));
+    }
+    Ok((!made.is_empty()).then(|| made.join(", ")))
+}
+
+/// Writes an archive of the target's tables, and reads it back.
+async fn archive(path: &Path, location: &Location, cancel: &Cancel) -> Result<String> {
+    let destination = Destination::find(Some(path), "--backup", false, &location.name())?;
+    if destination.is_stdout() {
+        return Err(Error::new(Code::Usage, "--backup needs the name of a file"));
+    }
+    let options = SourceOptions { sorted: true, ..SourceOptions::default() };
+    let source = location.open_source(options, cancel).await.map_err(|e| e.at("--backup"))?;
+    let (file, place, reported) = destination.open(cancel).await?.split();
+    let progress = Progress::default();
+    let exported = export(source, file, ExportOptions::default(), &progress, cancel).await;
+    let (file, exported) = exported.map_err(|e| reported.about(e))?;
+    let digest = exported.written.digest;
+    let shown = reported.shown().to_owned();
+    place.finish(file).map_err(|e| reported.about(e))?;
+    if path.is_file() && read_back(path)? != Some(digest.clone()) {
+        return Err(Error::new(
+            Code::Output,
+            format!("{shown}: the backup is not what was written"),
+        ));
+    }
+    Ok(format!("{shown} {}", shown_digest(&digest)))
+}
+
+/// The digest of an archive that is whole.
+fn read_back(path: &Path) -> Result<Option<String>> {
+    let file = File::open(path).map_err(|e| Error::writing(path.display(), e))?;
+    let mut reader = ArchiveReader::open(file, Limits::default())?;
+    let mut batch = Batch::default();
+    while reader.next_batch(&mut batch)? {}
+    Ok(reader.sealed().map(|sealed| sealed.digest.clone()))
+}

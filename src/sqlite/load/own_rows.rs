@@ -1,0 +1,377 @@
+//! Rows that a file has in the tables of an archive, where they do not stay: deleted before rows come, or, of those that
+//! the archive lacks, when all have come.
+
+use rusqlite::types::Value as SqlValue;
+use rusqlite::{Connection, OptionalExtension, params_from_iter};
+
+use super::SqliteTarget;
+use super::loading::{Done, Progress, SqliteLoading, Written};
+use super::row::{Bound, IncomingRow, Inserted};
+use crate::error::{Code, Error, Result};
+use crate::load::{Cause, SAMPLES};
+use crate::plan::{Plan, TablePlan};
+use crate::policy::OwnRows;
+use crate::sidecar::SIDECAR;
+use crate::sqlite::catalog::read_every_table;
+use crate::sqlite::{failed, key_text, literal, quoted, shown_key};
+use chronicle_archive::{show_count, show_text};
+
+/// A reference from a table that no archive fills to rows that may go.
+pub(super) struct Outside {
+    /// The table that refers.
+    child: String,
+    /// The table referred to, and its columns.
+    parent: String,
+    to: Vec<String>,
+    /// The temporary table of the values that refer to a row now.
+    values: String,
+}
+
+fn cannot(e: rusqlite::Error) -> Error {
+    failed(Code::Target, "cannot delete the rows that the target has", e)
+}
+
+impl SqliteTarget {
+    /// Prepares the tables of a plan whose own rows do not stay: notes what refers to them from elsewhere, and
+    /// deletes them if they are to go first. Gives how many went, by stream.
+    pub(super) fn prepare_own_rows(&mut self, plan: &Plan) -> Result<Vec<(usize, u64)>> {
+        if plan.options.own_rows == OwnRows::Stay {
+            return Ok(Vec::new());
+        }
+        self.note_outside(plan)?;
+        let mut gone = Vec::new();
+        for (number, stream) in plan.tables() {
+            let again = !self.cleared.insert(stream.table);
+            if again || plan.options.own_rows != OwnRows::Cleared {
+                continue;
+            }
+            let sql = format!("DELETE FROM {}", quoted(&stream.table_name));
+            let rows = self.connection.execute(&sql, []).map_err(cannot)?;
+            gone.push((number, rows as u64));
+        }
+        for (number, stream) in plan.streams.iter().enumerate() {
+            let Some(unmapped) = stream.unmapped() else { continue };
+            let again = !self.cleared_names.insert(unmapped.table_name.clone());
+            if again || plan.options.own_rows != OwnRows::Cleared {
+                continue;
+            }
+            if self.has_sidecar().map_err(cannot)? {
+                let sql = format!("DELETE FROM {SIDECAR} WHERE table_name = ?");
+                let rows = self.connection.execute(&sql, [&unmapped.table_name]).map_err(cannot)?;
+                gone.push((number, rows as u64));
+            }
+        }
+        Ok(gone)
+    }
+
+    /// Notes the values by which tables outside of the plan refer to rows of its tables.
+    fn note_outside(&mut self, plan: &Plan) -> Result<()> {
+        let all = read_every_table(&self.connection).map_err(cannot)?;
+        let fills = |name: &str| plan.tables().any(|(_, s)| s.table_name == name);
+        for (_, stream) in plan.tables() {
+            let Some(parent) = all.iter().find(|t| t.name == stream.table_name) else { continue };
+            for child in all.iter().filter(|child| !fills(&child.name)) {
+                for (columns, to) in child.references_to(parent) {
+                    let values = format!("temp.outside_{}", self.outside.len());
+                    let refers: Vec<String> = (columns.iter().zip(&to))
+                        .map(|(from, to)| format!("p.{} = +c.{}", quoted(to), quoted(from)))
+                        .collect();
+                    let named: Vec<String> = (to.iter().enumerate())
+                        .map(|(n, to)| format!("p.{} AS v{n}", quoted(to)))
+                        .collect();
+                    let sql = format!(
+                        "CREATE TEMP TABLE {} AS SELECT DISTINCT {} FROM main.{} AS c JOIN main.{} AS p ON {}",
+                        values.trim_start_matches("temp."),
+                        named.join(", "),
+                        quoted(&child.name),
+                        quoted(&parent.name),
+                        refers.join(" AND ")
+                    );
+                    self.connection.execute_batch(&sql).map_err(cannot)?;
+                    let (child, parent) = (child.name.clone(), parent.name.clone());
+                    self.outside.push(Outside { child, parent, to, values });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses that rows are gone which tables outside of the archive refer to.
+    pub(super) fn check_outside(&self) -> Result<()> {
+        for outside in &self.outside {
+            let same: Vec<String> = (outside.to.iter().enumerate())
+                .map(|(n, to)| format!("p.{} = v.v{n}", quoted(to)))
+                .collect();
+            let values: Vec<String> = (0..outside.to.len()).map(|n| format!("v.v{n}")).collect();
+            let sql = format!(
+                "SELECT {}, count(*) OVER () FROM {} AS v \
+                  WHERE NOT EXISTS (SELECT 1 FROM main.{} AS p WHERE {}) LIMIT {SAMPLES}",
+                shown_key(&values),
+                outside.values,
+                quoted(&outside.parent),
+                same.join(" AND ")
+            );
+            let mut found = self.connection.prepare(&sql).map_err(cannot)?;
+            let found = found.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)));
+            let found: rusqlite::Result<Vec<(String, i64)>> = found.and_then(Iterator::collect);
+            let found = found.map_err(cannot)?;
+            if let Some((_, rows)) = found.first() {
+                let keys: Vec<&str> = found.iter().map(|(key, _)| key.as_str()).collect();
+                return Err(still_referred(
+                    &outside.child,
+                    &outside.parent,
+                    rows.unsigned_abs(),
+                    &keys,
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The error of rows that would go while rows of a table that the archive does not have refer to them.
+pub(super) fn still_referred(child: &str, parent: &str, rows: u64, keys: &[&str]) -> Error {
+    Error::new(
+        Code::Orphan,
+        format!(
+            "{}: rows of {}, which the archive does not have, refer to {} that would be gone: {}; \
+             nothing was changed",
+            show_text(parent),
+            show_text(child),
+            show_count(rows, "rows"),
+            keys.join("; ")
+        ),
+    )
+    .hint(format!("delete or change the rows of {} first", show_text(child)))
+}
+
+/// The rows of a table that an archive has, by their places.
+pub(super) struct Seen {
+    /// The temporary table.
+    name: String,
+}
+
+impl Seen {
+    /// Makes the table for a stream, as `places` of its rows say.
+    pub(super) fn create(
+        connection: &Connection,
+        number: usize,
+        table: &str,
+        places: &str,
+    ) -> rusqlite::Result<Seen> {
+        let name = format!("temp.seen_{number}");
+        connection.execute_batch(&format!(
+            "CREATE TEMP TABLE seen_{number} AS SELECT {places} FROM {} AS t WHERE false",
+            quoted(table)
+        ))?;
+        let width: i64 = connection.query_row(
+            "SELECT count(*) FROM pragma_table_info(?1, 'temp')",
+            [name.trim_start_matches("temp.")],
+            |row| row.get(0),
+        )?;
+        let columns: Vec<String> = (0..width).map(|n| format!("p{n}")).collect();
+        let index = format!(
+            "CREATE INDEX temp.seen_{number}_index ON seen_{number} ({})",
+            columns.join(", ")
+        );
+        connection.execute_batch(&index)?;
+        Ok(Seen { name })
+    }
+
+    /// Makes the table for the rows of a stream that are stored whole, by their keys.
+    pub(super) fn of_entries(connection: &Connection, number: usize) -> rusqlite::Result<Seen> {
+        connection.execute_batch(&format!("CREATE TEMP TABLE seen_{number} (p0)"))?;
+        Ok(Seen { name: format!("temp.seen_{number}") })
+    }
+
+    fn note(&self, connection: &Connection, place: &[SqlValue]) -> rusqlite::Result<()> {
+        let values = vec!["?"; place.len()].join(", ");
+        let sql = format!("INSERT INTO {} VALUES ({values})", self.name);
+        connection.prepare_cached(&sql)?.execute(params_from_iter(place)).map(|_| ())
+    }
+
+    fn has(&self, connection: &Connection, place: &[SqlValue]) -> rusqlite::Result<bool> {
+        let same: Vec<String> = (0..place.len()).map(|n| format!("p{n} = ?")).collect();
+        let sql =
+            format!("SELECT EXISTS (SELECT 1 FROM {} WHERE {})", self.name, same.join(" AND "));
+        connection.prepare_cached(&sql)?.query_row(params_from_iter(place), |row| row.get(0))
+    }
+}
+
+impl Progress {
+    /// Notes that the archive has a row that is stored whole.
+    pub(super) fn note_entry(&self, connection: &Connection, key: &str) -> Result<()> {
+        self.note_seen(connection, &[SqlValue::Text(key.to_owned())])
+    }
+
+    /// Notes that the archive has the row at a place.
+    pub(super) fn note_seen(&self, connection: &Connection, place: &[SqlValue]) -> Result<()> {
+        match &self.seen {
+            Some(seen) => seen.note(connection, place).map_err(cannot),
+            None => Ok(()),
+        }
+    }
+
+    /// Finds an equal row without a key that the archive has not had yet, and notes that it has it now.
+    pub(super) fn see_equal(&self, incoming: &IncomingRow<'_>) -> Result<bool> {
+        let Some(seen) = &self.seen else { return Ok(false) };
+        let found = incoming.equal_but_seen(&seen.name).map_err(cannot)?;
+        match found {
+            Some(place) => seen.note(incoming.connection, &place).map_err(cannot).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Makes the target hold a row that others are in the way of: those go, unless they are the archive's, and the row
+    /// with its key gets its values.
+    pub(super) fn replace(
+        &mut self,
+        incoming: &IncomingRow<'_>,
+        insert: &mut rusqlite::CachedStatement<'_>,
+    ) -> Result<Written> {
+        let met = incoming.met_by_key()?;
+        let own = met.as_ref().map(|met| &met.place);
+        for place in incoming.in_the_way()? {
+            if own == Some(&place) {
+                continue;
+            }
+            let Some(seen) = &self.seen else { return Ok((self.refuse(incoming, taken()), None)) };
+            if seen.has(incoming.connection, &place).map_err(cannot)? {
+                return Ok((self.refuse(incoming, taken()), None));
+            }
+            incoming.delete_at(&place).map_err(cannot)?;
+            self.loaded.deleted_rows += 1;
+        }
+        let Some(met) = met else {
+            return match incoming.insert(insert)? {
+                Inserted::At(place) => {
+                    self.has_inserted(incoming, &place)?;
+                    Ok((Done::Inserted, None))
+                }
+                Inserted::Rejected(cause) => Ok((Done::Refused(cause), None)),
+                Inserted::UniqueValueTaken => Ok((self.refuse(incoming, taken()), None)),
+            };
+        };
+        if met.differs.is_none() {
+            self.loaded.skipped_rows += 1;
+            self.note_seen(incoming.connection, &met.place)?;
+            return Ok((Done::Present, None));
+        }
+        let twice = match &self.seen {
+            Some(seen) => seen.has(incoming.connection, &met.place).map_err(cannot)?,
+            None => true,
+        };
+        let done = match twice {
+            true => self.refuse(incoming, Cause::Twice),
+            false => self.update(incoming, &met)?,
+        };
+        Ok((done, None))
+    }
+}
+
+fn taken() -> Cause {
+    Cause::Taken { columns: Vec::new(), by: None }
+}
+
+impl IncomingRow<'_> {
+    /// The places of the rows that have one of its unique values.
+    fn in_the_way(&self) -> Result<Vec<Vec<SqlValue>>> {
+        let mut places = Vec::new();
+        for unique in &self.keys.unique {
+            let columns = unique.columns.iter().map(|(name, _)| self.position(name));
+            let Some(columns) = columns.collect::<Option<Vec<usize>>>() else { continue };
+            if let Some(met) = self.find(&self.same_unique(unique, &columns), &columns)? {
+                places.push(met.place);
+            }
+        }
+        Ok(places)
+    }
+
+    fn delete_at(&self, place: &[SqlValue]) -> rusqlite::Result<()> {
+        let sql =
+            format!("DELETE FROM {} WHERE {}", quoted(&self.table.name), self.keys.is_at_bound());
+        self.connection.prepare_cached(&sql)?.execute(params_from_iter(place)).map(|_| ())
+    }
+
+    /// The place of a row that is equal in every column and not in a table of places.
+    fn equal_but_seen(&self, seen: &str) -> rusqlite::Result<Option<Vec<SqlValue>>> {
+        let same: Vec<String> = (0..self.stream.columns.len())
+            .map(|n| {
+                let (column, value) = (self.physical(n), n + 1);
+                format!(
+                    "t.{column} IS ?{value} COLLATE BINARY AND typeof(t.{column}) = typeof(?{value})"
+                )
+            })
+            .collect();
+        let sql = format!(
+            "SELECT {} FROM {} AS t WHERE {} AND NOT {}",
+            self.keys.places("t"),
+            quoted(&self.table.name),
+            same.join(" AND "),
+            self.keys.is_among("t", seen)
+        );
+        let values = (0..self.stream.columns.len()).map(|n| Bound(self.value(n)));
+        let width = self.keys.place_width();
+        let mut found = self.connection.prepare_cached(&sql)?;
+        found
+            .query_row(params_from_iter(values), |row| (0..width).map(|n| row.get(n)).collect())
+            .optional()
+    }
+}
+
+impl SqliteLoading {
+    /// Deletes the rows that the archive lacks, and the entries of our own tables for rows that are gone.
+    pub(super) fn delete_others(&mut self) -> Result<()> {
+        if self.plan.options.own_rows == OwnRows::Replaced {
+            let plan = self.plan.clone();
+            for (number, stream) in plan.tables() {
+                let rows = self.delete_unseen(number, stream).map_err(cannot)?;
+                self.streams[number].loaded.deleted_rows += rows;
+            }
+            for (number, stream) in plan.streams.iter().enumerate() {
+                let (Some(unmapped), Some(seen)) = (stream.unmapped(), &self.streams[number].seen)
+                else {
+                    continue;
+                };
+                let sql = format!(
+                    "DELETE FROM {SIDECAR} WHERE table_name = ? AND key NOT IN (SELECT p0 FROM {})",
+                    seen.name
+                );
+                let rows = self.db.connection.execute(&sql, [&unmapped.table_name]);
+                self.streams[number].loaded.deleted_rows += rows.map_err(cannot)? as u64;
+            }
+            self.forget_other_entries(&plan).map_err(cannot)?;
+        }
+        self.db.check_outside()
+    }
+
+    fn delete_unseen(&self, number: usize, stream: &TablePlan) -> rusqlite::Result<u64> {
+        let Some(seen) = &self.streams[number].seen else { return Ok(0) };
+        let keys = &self.db.keys[stream.table];
+        let sql = format!(
+            "DELETE FROM {} AS t WHERE NOT {}",
+            quoted(&stream.table_name),
+            keys.is_among("t", &seen.name)
+        );
+        self.db.connection.execute(&sql, []).map(|rows| rows as u64)
+    }
+
+    /// Deletes the entries of rows that are gone.
+    fn forget_other_entries(&self, plan: &Plan) -> rusqlite::Result<()> {
+        if !self.sidecar && !self.db.has_sidecar()? {
+            return Ok(());
+        }
+        for (_, stream) in plan.tables() {
+            let keys = &self.db.keys[stream.table];
+            let sql = format!(
+                "DELETE FROM {SIDECAR} WHERE table_name = {} AND key NOT IN \
+                 (SELECT key FROM (SELECT {} AS key FROM {} AS t) WHERE key IS NOT NULL)",
+                literal(&stream.table_name),
+                key_text(&keys.key("t")),
+                quoted(&stream.table_name),
+            );
+            self.db.connection.execute(&sql, [])?;
+        }
+        Ok(())
+    }
+}
