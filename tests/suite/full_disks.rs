@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::support::cluster::Cluster;
+use crate::support::everything::everything_in_file;
 use crate::support::files::{fixture, sqlite_from, workdir};
 use crate::support::generate::hooks_database;
 use crate::support::program::Program;
@@ -41,12 +42,12 @@ fn an_undone_import_leaves_the_file_alone_as_it_was() {
         let target: PathBuf = path("target.db");
         let _ = fs::remove_file(&target);
         sqlite_from(&["sqlite-hooks.sql", "sample-hooks.sql"], &target, mode);
-        let before = fs::read(&target).unwrap();
+        let before = everything_in_file(&target);
         let import = ["import", "big.zst", "--to", "target.db", "--orphans", "keep"];
         let (code, said) = with_small_files(40_000, folder.path(), &import);
         assert_eq!(code, Some(8), "{mode}: {said}");
         assert!(
-            fs::read(&target).unwrap() == before,
+            everything_in_file(&target) == before,
             "{mode}: the file alone is as it was: {said}"
         );
         let journal = fs::read(path("target.db-journal")).unwrap_or_default();

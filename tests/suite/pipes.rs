@@ -12,6 +12,7 @@ use rusqlite::Connection;
 
 use super::archive::{decompress, frames};
 use super::support::cluster::{Cluster, Database};
+use super::support::everything::everything_in_file;
 use super::support::files::{
     assert_same_rows, fixture, postgres_dump, sqlite_dump, sqlite_from, workdir,
 };
@@ -211,7 +212,7 @@ fn an_import_refuses_the_pipe_of_a_killed_export() {
     let temporary = workdir("killed-export-temporary");
     let source = big_file(folder.path());
     let existing = empty_target(folder.path(), "delete");
-    let before = fs::read(&existing).unwrap();
+    let before = everything_in_file(&existing);
     let database = postgres("killed_export");
     for to in [
         import(&existing),
@@ -229,7 +230,7 @@ fn an_import_refuses_the_pipe_of_a_killed_export() {
         drop(into);
         to.wait().fails_with(4);
     }
-    assert_eq!(fs::read(&existing).unwrap(), before);
+    assert_eq!(everything_in_file(&existing), before);
     assert!(postgres_dump(&database).is_empty());
     assert_eq!(names(folder.path()), ["big.db", "target.db"]);
     assert!(names(temporary.path()).is_empty(), "{:?}", names(temporary.path()));
@@ -240,12 +241,12 @@ fn a_signal_stops_a_waiting_import_and_changes_nothing() {
     for signal in ["INT", "TERM"] {
         let folder = workdir("stopped-import");
         let target = empty_target(folder.path(), "delete");
-        let before = fs::read(&target).unwrap();
+        let before = everything_in_file(&target);
         let (running, _stdin) = half_fed(import(&target));
         wait_until("it has begun to write", || is_locked(&target));
         running.signal(signal);
         running.wait().fails_with(130).stderr_has("nothing was changed");
-        assert_eq!(fs::read(&target).unwrap(), before);
+        assert_eq!(everything_in_file(&target), before);
         assert_eq!(names(folder.path()), ["target.db"]);
 
         let database = postgres("stopped_import");
@@ -358,14 +359,14 @@ fn a_cut_or_damaged_archive_changes_no_sqlite_file() {
             scope.spawn(move || {
                 let folder = workdir("damaged-into-sqlite");
                 let target = empty_target(folder.path(), "delete");
-                let before = fs::read(&target).unwrap();
+                let (before, all) = (fs::read(&target).unwrap(), everything_in_file(&target));
                 import(&target).stdin(archive.clone()).run().success();
                 let whole = sqlite_dump(&target);
                 fs::write(&target, &before).unwrap();
                 for (what, bytes) in damages.iter().skip(first).step_by(threads) {
                     let output = import(&target).stdin(bytes.clone()).run();
                     if is_refused(what, &output) {
-                        assert!(fs::read(&target).unwrap() == before, "{what}: changed");
+                        assert!(everything_in_file(&target) == all, "{what}: changed");
                     } else {
                         assert_same_rows(&whole, &sqlite_dump(&target));
                         fs::write(&target, &before).unwrap();

@@ -3,8 +3,10 @@
 mod conflicts;
 mod postgres;
 mod refused;
+mod restore;
 mod several;
 mod sqlite;
+mod undo;
 mod writes;
 
 use std::fs;

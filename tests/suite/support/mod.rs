@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "a test takes what it needs; none needs everything")]
 
 pub(crate) mod cluster;
+pub(crate) mod everything;
 pub(crate) mod files;
 pub(crate) mod generate;
 pub(crate) mod migrate;
