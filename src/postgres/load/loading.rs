@@ -258,7 +258,7 @@ impl PgLoading {
         if !self.conflicts.is_empty() {
             return Ok(());
         }
-        self.db.restore_triggers().await?;
+        self.db.silenced.restore(&self.db.connection).await?;
         let indexes = match &mut self.mode {
             Mode::Load { indexes, .. } => std::mem::take(indexes),
             Mode::Rehearse(_) => Vec::new(),

@@ -28,9 +28,10 @@ use self::loading::{Mode, PgLoading};
 use self::prepare::{MEMORY, compress, create_tables, who_may_read};
 pub use self::rehearsal::PgRehearsal;
 use self::rules::Rule;
-use super::catalog::{PgCatalog, Trigger};
+use super::catalog::PgCatalog;
 use super::connection::Connection;
 use super::conninfo::ConnInfo;
+use super::silence::{Silenced, check_at_once};
 use super::source::instance;
 use crate::cancel::Cancel;
 use crate::catalog::Catalog;
@@ -48,13 +49,12 @@ pub struct PgTarget {
     forced: Option<Layout>,
     catalog: Catalog,
     notices: Vec<Notice>,
-    disabled: Vec<Trigger>,
+    /// The triggers that do not fire.
+    silenced: Silenced,
     /// What the server asks of every row.
     rules: Vec<Rule>,
     /// Whether the database's encoding lacks characters that texts may have.
     narrow_encoding: bool,
-    /// Whether this session is a replica's: the server then checks no references while rows come.
-    as_replica: bool,
     /// Whether the indexes of empty tables stay where they are, so that these can be read.
     readers_go_on: bool,
 }
@@ -99,10 +99,9 @@ impl PgTarget {
             found,
             forced: forced.cloned(),
             notices,
-            disabled: Vec::new(),
+            silenced: Silenced::default(),
             rules: Vec::new(),
             narrow_encoding,
-            as_replica: false,
             readers_go_on: options.readers_go_on,
         })
     }
@@ -111,7 +110,7 @@ impl PgTarget {
     async fn prepare(&mut self, plan: &Plan) -> Result<Mode> {
         self.lock().await?;
         self.silence_triggers().await?;
-        self.check_at_once().await?;
+        check_at_once(&self.connection).await?;
         self.forget_gone_rows(plan).await?;
         self.add_columns(plan).await?;
         self.read_rules(plan).await?;
