@@ -48,7 +48,6 @@ pub(super) const HISTORY_TABLES: Pair = Pair {
 /// Where the history of the data in one schema is.
 #[derive(Debug, Clone)]
 pub(super) struct HistoryTables {
-    placed: Placed,
     history: String,
     receipts: String,
     /// The schema of the data.
@@ -58,7 +57,7 @@ pub(super) struct HistoryTables {
 impl HistoryTables {
     fn new(placed: Placed, schema: &str) -> HistoryTables {
         let (history, receipts) = (placed.full(0), placed.full(1));
-        HistoryTables { placed, history, receipts, schema: schema.to_owned() }
+        HistoryTables { history, receipts, schema: schema.to_owned() }
     }
 
     /// The tables, if there are any; an error if this role may not read them.
@@ -91,18 +90,9 @@ impl HistoryTables {
         Ok(HistoryTables::new(placed, schema))
     }
 
-    /// Whether this role may write to them.
-    pub(super) fn writable(&self) -> bool {
-        self.placed.writable
-    }
-
     /// The batches, the oldest first.
-    pub(super) async fn list(
-        &self,
-        connection: &Connection,
-        code: Code,
-    ) -> Result<Vec<BatchRecord>> {
-        self.select(connection, code, "true").await
+    pub(super) async fn list(&self, connection: &Connection) -> Result<Vec<BatchRecord>> {
+        self.select(connection, Code::Source, "true").await
     }
 
     /// One batch.

@@ -4,7 +4,9 @@
 use super::connection::Connection;
 use super::{literal, quoted};
 use crate::error::{Code, Result};
-use crate::undo::{Sequence, ShapeColumn, ShapeReference, ShapeTable, before_name, inserted_name};
+use crate::undo::{
+    Noted, Sequence, ShapeColumn, ShapeReference, ShapeTable, before_name, inserted_name,
+};
 
 /// A table of the shape as SQL writes it.
 pub(super) fn full(table: &ShapeTable) -> String {
@@ -76,18 +78,21 @@ async fn usable_key(connection: &Connection, schema: &str, name: &str) -> Result
     Ok(found.into_iter().next().unwrap_or_default())
 }
 
+/// SQL for the names of the columns of a foreign key `k`, as a JSON array.
+pub(super) fn names_of_key(columns: &str, table: &str) -> String {
+    format!(
+        "to_json(array(SELECT a.attname::text FROM unnest(k.{columns}) WITH ORDINALITY AS u(n, at) \
+           JOIN pg_catalog.pg_attribute a ON a.attrelid = k.{table} AND a.attnum = u.n \
+          ORDER BY u.at))"
+    )
+}
+
 /// The foreign keys of the whole database that refer to a table.
 pub(super) async fn referring(
     connection: &Connection,
     table: &ShapeTable,
 ) -> Result<Vec<ShapeReference>> {
-    let names = |columns: &str, of: &str| {
-        format!(
-            "to_json(array(SELECT a.attname::text FROM unnest(k.{columns}) WITH ORDINALITY AS u(n, at) \
-               JOIN pg_catalog.pg_attribute a ON a.attrelid = k.{of} AND a.attnum = u.n \
-              ORDER BY u.at))"
-        )
-    };
+    let names = names_of_key;
     let sql = format!(
         "SELECT n.nspname, c.relname, {}, {} FROM pg_catalog.pg_constraint k \
            JOIN pg_catalog.pg_class c ON c.oid = k.conrelid \
@@ -214,4 +219,40 @@ pub(super) fn note_inserted(n: usize, table: &ShapeTable, from: &str) -> String 
         ids.join(", "),
         is_noted(&inserted_name(n), &ids)
     )
+}
+
+/// What is noted of table `n`, whose former rows have so many columns; the default if nothing is.
+pub(super) async fn what_is_noted(
+    connection: &Connection,
+    n: usize,
+    width: usize,
+) -> Result<Noted> {
+    let sql = format!("SELECT to_regclass('pg_temp.{}') IS NOT NULL", inserted_name(n));
+    let what = "cannot look for what is noted";
+    if connection.read(Code::Target, what, &sql, |row| row.boolean()).await? != [true] {
+        return Ok(Noted::default());
+    }
+    let inserted = !has_none(connection, &format!("pg_temp.{}", inserted_name(n))).await?;
+    let before = !has_none(connection, &format!("pg_temp.{}", before_name(n))).await?;
+    Ok(Noted { was_empty: false, inserted, before: before.then_some(width) })
+}
+
+/// Gives the notes of a table the number that it has in the receipts.
+pub(super) async fn renumber(connection: &Connection, from: usize, to: usize) -> Result<()> {
+    for name in [inserted_name, before_name] {
+        let sql = format!("ALTER TABLE IF EXISTS pg_temp.{} RENAME TO {}", name(from), name(to));
+        if from != to {
+            // those of a table that has not changed
+            let free = format!("DROP TABLE IF EXISTS pg_temp.{}; {sql}", name(to));
+            connection.run(Code::Target, "cannot number what is noted", &free).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a table has no rows.
+pub(super) async fn has_none(connection: &Connection, full: &str) -> Result<bool> {
+    let sql = format!("SELECT NOT EXISTS (SELECT 1 FROM {full})");
+    let what = "cannot look for rows that have changed";
+    Ok(connection.read(Code::Target, what, &sql, |row| row.boolean()).await? == [true])
 }

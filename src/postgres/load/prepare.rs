@@ -119,6 +119,7 @@ impl PgTarget {
                     type_name(&column.ty)
                 );
                 self.run("cannot add a column", &sql).await?;
+                self.note_column(&stream.table_name, &column, type_name(&column.ty));
             }
         }
         Ok(())
@@ -162,7 +163,7 @@ pub(super) struct Rights {
 
 /// The memory that one load may take, never less than the server allows anyway: staged rows are
 /// joined in it, indexes are sorted in it, and a GIN index takes new entries in larger portions.
-pub(super) const MEMORY: &str = "SELECT set_config(name, '64MB', true) FROM pg_catalog.pg_settings \
+pub(in crate::postgres) const MEMORY: &str = "SELECT set_config(name, '64MB', true) FROM pg_catalog.pg_settings \
       WHERE name IN ('work_mem', 'maintenance_work_mem', 'gin_pending_list_limit') \
             AND setting::bigint < 65536";
 
