@@ -192,6 +192,14 @@ impl BatchRecord {
         self.records_migrated = self.details.tables.iter().map(rows).sum();
     }
 
+    /// Ends it without a change of the database.
+    pub fn fail(&mut self, why: &str) {
+        self.status = BatchStatus::Failed;
+        self.completed_at = Some(now());
+        self.error_message = Some(why.to_owned());
+        self.details.process = None;
+    }
+
     /// Whether it can be undone: it is completed, and it is known what it did.
     ///
     /// # Errors

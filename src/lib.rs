@@ -34,6 +34,7 @@ pub mod policy;
 pub mod postgres;
 pub mod profile;
 pub mod progress;
+pub mod rollback;
 pub mod sidecar;
 pub mod source;
 pub mod spill;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::cancel::Cancel;
 use crate::catalog::Backend;
@@ -13,8 +14,10 @@ use crate::postgres::load::{PgRehearsal, PgTarget};
 use crate::postgres::source::PgSource;
 use crate::source::{Restored, Source, SourceOptions};
 use crate::sqlite::load::SqliteTarget;
+use crate::sqlite::rollback::SqliteHistory;
 use crate::sqlite::source::SqliteSource;
 use crate::typed;
+use crate::undo::HistoryDatabase;
 use chronicle_archive::show_path;
 
 /// A database, by its file or its server. Its text never shows a password.
@@ -141,6 +144,25 @@ impl Location {
             }
         };
         Ok(Preflight::new(target))
+    }
+
+    /// Opens its history, for reading or for undoing batches, which waits as long as given for others.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub async fn open_history(
+        &self,
+        writes: bool,
+        wait: Option<Duration>,
+        cancel: &Cancel,
+    ) -> Result<Box<dyn HistoryDatabase>> {
+        match self {
+            Location::Sqlite(path) => {
+                let opened = SqliteHistory::open(path, writes, wait, cancel);
+                Ok(Box::new(opened.map_err(|e| e.about(path.display()))?))
+            }
+            Location::Postgres(_) => Err(Error::new(Code::Usage, "not yet")),
+        }
     }
 
     /// What it is called, for the name of a file: the file without its ending, or the database.

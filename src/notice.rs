@@ -128,6 +128,10 @@ kinds! {
     /// Values that a plain reader does not see exactly.
     Nonportable: Note, "plain JSON cannot express";
 
+    // ---- a rollback
+    /// What can be undone and what not.
+    Standing: Note, "since";
+
     // ---- reading and comparing
     /// Rows without a time that can be read.
     UnreadableTimes: Note, "without a readable time";

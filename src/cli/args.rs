@@ -80,6 +80,10 @@ pub enum Command {
     Cat(CatArgs),
     /// Compare two archives or databases row by row; exit code 15 if they are not equal
     Diff(DiffArgs),
+    /// List the imports, restores and rollbacks of a database
+    History(HistoryArgs),
+    /// Undo an import, a restore or another rollback: all of it or nothing
+    Rollback(RollbackArgs),
     /// Print the tables of a layout as SQL, or list the layouts that are known
     Schema(SchemaArgs),
     /// Print the completions of commands and options for a shell
@@ -108,6 +112,8 @@ impl Command {
             Command::Inspect(_) => "inspect",
             Command::Cat(_) => "cat",
             Command::Diff(_) => "diff",
+            Command::History(_) => "history",
+            Command::Rollback(_) => "rollback",
             Command::Schema(_) => "schema",
             Command::Completions(_) => "completions",
             Command::Man(_) => "man",
@@ -153,6 +159,8 @@ impl Command {
             | Command::Cat(CatArgs { archive, .. }) => {
                 (vec![Some(archive.display().to_string())], &None)
             }
+            Command::History(a) => (vec![Some(a.database.clone())], &a.password_file),
+            Command::Rollback(a) => (vec![Some(a.from.clone())], &a.password_file),
             Command::Schema(a) => (vec![a.layout.clone()], &None),
             Command::Completions(_) => (Vec::new(), &None),
             Command::Man(a) => (vec![path(&a.install)], &None),
@@ -442,6 +450,70 @@ pub struct DiffArgs {
     /// Show at most N differences of each stream; all are counted
     #[arg(long, value_name = "N", default_value_t = 100, help_heading = OUTPUT)]
     pub limit: u64,
+}
+
+/// `history`
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = long_help("history"), next_display_order = 1)]
+pub struct HistoryArgs {
+    /// The database: a .db file, sqlite:PATH, a postgresql:// URL or a libpq key=value string
+    #[arg(help_heading = INPUT, display_order = 0, value_hint = ValueHint::FilePath)]
+    pub database: String,
+
+    /// Show this batch alone: its id, the start of it, or `last`
+    #[arg(help_heading = INPUT, display_order = 0, value_hint = ValueHint::Other)]
+    pub batch: Option<String>,
+
+    /// A file with the database's password
+    #[arg(long, value_name = "FILE", help_heading = INPUT)]
+    pub password_file: Option<PathBuf>,
+
+    /// Read the receipts from the first to the last byte and check everything
+    #[arg(long, conflicts_with = "prune", help_heading = OUTPUT)]
+    pub verify: bool,
+
+    /// Remove old receipts: their batches stay in the history and can no longer be undone
+    #[arg(long, conflicts_with = "batch", help_heading = OUTPUT)]
+    pub prune: bool,
+
+    /// Keep the receipts of the N newest batches
+    #[arg(long, value_name = "N", requires = "prune", help_heading = OUTPUT)]
+    pub keep: Option<usize>,
+
+    /// Remove only receipts that are older than this: 12h, 30d, 8w
+    #[arg(long, value_name = "AGE", requires = "prune", help_heading = OUTPUT)]
+    pub older_than: Option<String>,
+}
+
+/// `rollback`
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = long_help("rollback"), next_display_order = 1)]
+pub struct RollbackArgs {
+    /// The batch: its id, the start of it, or `last`, the newest one that is no rollback and is not
+    /// undone
+    #[arg(help_heading = INPUT, display_order = 0, value_hint = ValueHint::Other)]
+    pub batch: String,
+
+    /// The database that it is in: a .db file, sqlite:PATH, a postgresql:// URL or a libpq key=value
+    /// string
+    #[arg(long, value_name = "DATABASE", help_heading = TARGET, value_hint = ValueHint::FilePath)]
+    pub from: String,
+
+    /// Find out what would be undone; nothing is written
+    #[arg(long, help_heading = TARGET)]
+    pub dry_run: bool,
+
+    /// Leave rows as they are that were edited or are referred to since, and undo the rest
+    #[arg(long, help_heading = CONFLICTS)]
+    pub force: bool,
+
+    /// A file with the database's password
+    #[arg(long, value_name = "FILE", help_heading = TARGET)]
+    pub password_file: Option<PathBuf>,
+
+    /// How long to wait for an import into the same database [default: 10]
+    #[arg(long, value_name = "SECONDS", help_heading = TARGET)]
+    pub wait: Option<u32>,
 }
 
 /// `schema`

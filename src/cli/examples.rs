@@ -22,7 +22,7 @@ const PROGRAM: &[Example] = &[
 ];
 
 /// The commands in the order of the help, each with its examples.
-const COMMANDS: [(&str, &[Example]); 10] = [
+const COMMANDS: [(&str, &[Example]); 12] = [
     (
         "export",
         &[
@@ -133,6 +133,31 @@ const COMMANDS: [(&str, &[Example]); 10] = [
                 "Local times without a zone, and the instants that Supabase made of them",
                 "chronicle-dump diff backup.ndjson.zst \"$DATABASE_URL\" \\\n    \
                  --assume-tz America/Los_Angeles",
+            ),
+        ],
+    ),
+    (
+        "history",
+        &[
+            ("What was done to a database, and when", "chronicle-dump history chronicle.db"),
+            (
+                "Whether everything that a rollback needs is whole",
+                "chronicle-dump history \"$DATABASE_URL\" --verify",
+            ),
+            (
+                "Remove what only the undoing of old imports needs",
+                "chronicle-dump history chronicle.db --prune --older-than 30d",
+            ),
+        ],
+    ),
+    (
+        "rollback",
+        &[
+            ("Undo the last import", "chronicle-dump rollback last --from chronicle.db"),
+            ("What that would do", "chronicle-dump rollback last --from chronicle.db --dry-run"),
+            (
+                "Undo one batch that `history` lists, but for rows that were edited since",
+                "chronicle-dump rollback 019b2f10 --from \"$DATABASE_URL\" --force",
             ),
         ],
     ),

@@ -10,12 +10,14 @@ mod diff;
 mod environment;
 mod examples;
 mod export;
+mod history;
 mod import;
 mod inspect;
 mod manual;
 mod output;
 mod policy_args;
 mod report;
+mod rollback;
 mod schema;
 mod signals;
 mod stats;
@@ -86,6 +88,8 @@ fn work(args: &Args, report: &Report) -> Result<u8> {
             Command::Inspect(args) => inspect::run(args, report, &cancel).await,
             Command::Cat(args) => cat::run(args, report, &cancel).await,
             Command::Diff(args) => diff::run(args, &environment, report, &cancel).await,
+            Command::History(args) => history::run(args, &environment, report, &cancel).await,
+            Command::Rollback(args) => rollback::run(args, &environment, report, &cancel).await,
             Command::Schema(_) | Command::Completions(_) | Command::Man(_) => Ok(0),
         }
     });

@@ -278,6 +278,7 @@ fn is_in_pipe(command: &Command) -> bool {
         Command::Diff(args) => args.a == "-" || args.b == "-",
         Command::Inspect(args) => stdin(&args.archive),
         Command::Cat(args) => stdin(&args.archive),
+        Command::History(_) | Command::Rollback(_) => false,
         Command::Schema(_) | Command::Man(_) | Command::Completions(_) => false,
     };
     reads_stdin && is_pipe(&std::io::stdin())

@@ -74,6 +74,8 @@ pub struct SqliteTable {
     pub columns: Vec<SqliteColumn>,
     /// Whether rows have a rowid.
     pub has_rowid: bool,
+    /// Whether its primary key is the rowid.
+    has_alias: bool,
     /// Whether it is a STRICT table.
     pub strict: bool,
     /// What it keeps unique.
@@ -94,8 +96,33 @@ impl SqliteTable {
         ROWID.into_iter().find(|name| self.has_rowid && free(name))
     }
 
+    /// The column that is another name of the rowid.
+    pub fn rowid_alias(&self) -> Option<&str> {
+        let [key] = self.primary_key()[..] else { return None };
+        (self.has_rowid && self.has_alias).then_some(key)
+    }
+
+    /// The foreign keys to a table: their columns, and those of the table in the same order.
+    pub fn references_to(&self, parent: &SqliteTable) -> Vec<(Vec<String>, Vec<String>)> {
+        let primary = parent.primary_key();
+        let to = self.foreign_keys.iter().filter(|f| f.parent.eq_ignore_ascii_case(&parent.name));
+        let resolved = to.filter_map(|foreign| {
+            let implied = primary.len() == foreign.columns.len();
+            let pair = |(n, (from, to)): (usize, &(String, Option<String>))| {
+                let to = match to {
+                    Some(to) => to.as_str(),
+                    None => primary.get(n).filter(|_| implied)?,
+                };
+                Some((stored_name(self, from)?, stored_name(parent, to)?))
+            };
+            let pairs = foreign.columns.iter().enumerate().map(pair);
+            pairs.collect::<Option<Vec<_>>>().map(|pairs| pairs.into_iter().unzip())
+        });
+        resolved.collect()
+    }
+
     /// The columns of the primary key, in its order.
-    fn primary_key(&self) -> Vec<&str> {
+    pub fn primary_key(&self) -> Vec<&str> {
         let mut key: Vec<&SqliteColumn> = self.columns.iter().filter(|c| c.primary > 0).collect();
         key.sort_by_key(|c| c.primary);
         key.into_iter().map(|c| c.name.as_str()).collect()
@@ -244,8 +271,22 @@ fn physical(stream: &LayoutStream, table: &SqliteTable, logical: &str) -> Option
     table.stored().find(|c| stream.logical(&c.name) == logical).map(|c| c.name.clone())
 }
 
+/// Tables that are not SQLite's own, with ours.
+pub fn read_every_table(connection: &Connection) -> rusqlite::Result<Vec<SqliteTable>> {
+    let all = read_all(connection, |_| true)?.into_iter();
+    Ok(all.filter_map(|(view, table)| (!view).then_some(table)).collect())
+}
+
 /// Tables and views that are neither SQLite's own nor ours; true for a view.
 fn read_tables(connection: &Connection) -> rusqlite::Result<Vec<(bool, SqliteTable)>> {
+    read_all(connection, |name| !Table::is_ours(name))
+}
+
+/// The tables and views with some names.
+fn read_all(
+    connection: &Connection,
+    wanted: impl Fn(&str) -> bool,
+) -> rusqlite::Result<Vec<(bool, SqliteTable)>> {
     let mut statement = connection.prepare(
         "SELECT name, wr, strict, type = 'view' AS view FROM pragma_table_list \
          WHERE schema = 'main' AND type IN ('table', 'view') \
@@ -257,7 +298,7 @@ fn read_tables(connection: &Connection) -> rusqlite::Result<Vec<(bool, SqliteTab
     let mut tables = Vec::new();
     for row in statement.query_map([], columns)? {
         let (name, without_rowid, strict, view): (String, bool, bool, bool) = row?;
-        if Table::is_ours(&name) {
+        if !wanted(&name) {
             continue;
         }
         let mut columns = match read_columns(connection, &name) {
@@ -273,12 +314,13 @@ fn read_tables(connection: &Connection) -> rusqlite::Result<Vec<(bool, SqliteTab
             name,
             columns,
             has_rowid: !without_rowid,
+            has_alias: false,
             strict,
             unique: Vec::new(),
             foreign_keys: Vec::new(),
         };
         if !view {
-            table.unique = read_unique(connection, &table)?;
+            (table.unique, table.has_alias) = read_unique(connection, &table)?;
             table.foreign_keys = read_foreign_keys(connection, &table.name)?;
         }
         tables.push((view, table));
@@ -302,8 +344,12 @@ fn read_columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Sq
     columns.collect()
 }
 
-/// What a table keeps unique. An index over some of the rows, or over expressions, keeps no key.
-fn read_unique(connection: &Connection, table: &SqliteTable) -> rusqlite::Result<Vec<UniqueKey>> {
+/// What a table keeps unique, and whether its primary key has no index since it is the rowid. An index over some of the
+/// rows, or over expressions, keeps no key.
+fn read_unique(
+    connection: &Connection,
+    table: &SqliteTable,
+) -> rusqlite::Result<(Vec<UniqueKey>, bool)> {
     let mut statement = connection.prepare(
         "SELECT i.name AS \"index\", i.origin, c.name, c.coll \
          FROM pragma_index_list(?1) AS i, pragma_index_xinfo(i.name) AS c \
@@ -326,11 +372,12 @@ fn read_unique(connection: &Connection, table: &SqliteTable) -> rusqlite::Result
     let mut unique: Vec<UniqueKey> =
         found.into_iter().filter_map(named).map(|columns| UniqueKey { columns }).collect();
     let rowid_alias = table.primary_key();
-    if !primary && !rowid_alias.is_empty() {
+    let is_alias = !primary && !rowid_alias.is_empty();
+    if is_alias {
         let column = |name: &str| (name.to_owned(), "BINARY".to_owned());
         unique.insert(0, UniqueKey { columns: rowid_alias.into_iter().map(column).collect() });
     }
-    Ok(unique)
+    Ok((unique, is_alias))
 }
 
 fn read_foreign_keys(connection: &Connection, table: &str) -> rusqlite::Result<Vec<ForeignKey>> {

@@ -4,12 +4,15 @@
 //! tables, [`source`] reads them, each by a `query`, and [`load`] writes them.
 
 pub mod catalog;
+mod history;
 pub mod load;
 mod new_file;
 pub mod probe;
 mod query;
+pub mod rollback;
 pub mod snapshot;
 pub mod source;
+mod undo;
 
 use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, ErrorCode, ffi};
@@ -64,6 +67,8 @@ pub(crate) fn literal(text: &str) -> String {
 
 /// The SQL function that [`key_text`] calls.
 const KEY_TEXT: &str = "chronicle_dump_key_text";
+/// The SQL function that [`fingerprint_of`] calls.
+const FINGERPRINT: &str = "chronicle_dump_fingerprint";
 /// The SQL function that [`shown_key`] calls.
 const SHOWN_KEY: &str = "chronicle_dump_shown_key";
 
@@ -78,10 +83,23 @@ pub(crate) fn add_functions(connection: &Connection) -> rusqlite::Result<()> {
         // a row without a key is not the one whose key is the text "NULL"
         Ok((!parts.contains(&Value::Null)).then(|| crate::identity::key_text(parts)))
     })?;
+    connection.create_scalar_function(FINGERPRINT, -1, flags, |values| {
+        let values = (0..values.len()).map(|n| from_sqlite(values.get_raw(n)));
+        Ok(crate::undo::fingerprint(values))
+    })?;
     connection.create_scalar_function(SHOWN_KEY, -1, flags, |key| {
         let parts: Vec<String> =
             (0..key.len()).map(|n| show(from_sqlite(key.get_raw(n)))).collect();
         Ok(parts.join(", "))
+    })
+}
+
+/// SQL for the fingerprint of some values, as receipts have it.
+pub(crate) fn fingerprint_of(values: &[String]) -> String {
+    let mut links = values.chunks(crate::undo::CHAIN);
+    let first = links.next().map_or_else(String::new, |values| values.join(", "));
+    links.fold(format!("{FINGERPRINT}({first})"), |link, values| {
+        format!("{FINGERPRINT}({link}, {})", values.join(", "))
     })
 }
 

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 
-use super::{GONE, ReceiptsWriter, Shape, ShapeTable, UndoSql, quoted};
+use super::{GONE, ReceiptsWriter, Shape, ShapeReference, ShapeTable, UndoSql, quoted};
 use crate::error::Result;
 use crate::history::TableChanges;
 use chronicle_archive::{Kind, Value, Written};
@@ -14,6 +14,8 @@ use chronicle_archive::{Kind, Value, Written};
 /// What was noted of one table.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Noted {
+    /// The number in the names of its temporary tables.
+    pub number: usize,
     /// Whether it had no rows when the batch began.
     pub was_empty: bool,
     /// Whether rows that were inserted are noted.
@@ -41,16 +43,16 @@ pub fn before_name(table: usize) -> String {
 pub async fn collect(
     database: &mut dyn UndoSql,
     shape: &Shape,
-    noted: &[Noted],
+    noted_of: &[Noted],
     kind: impl Fn(&str) -> Kind,
 ) -> Result<(File, Written, Vec<TableChanges>)> {
     let mut receipts = ReceiptsWriter::create(shape, kind)?;
     let mut changes = Vec::new();
-    for (n, (table, noted)) in shape.tables.iter().zip(noted).enumerate() {
+    for (n, (table, noted)) in shape.tables.iter().zip(noted_of).enumerate() {
         let mut done = TableChanges { table: table.name.clone(), ..TableChanges::default() };
         let what = format!("{}: cannot write the receipts", table.name);
         if noted.was_empty || noted.inserted {
-            let sql = inserted_sql(database, n, table, *noted);
+            let sql = inserted_sql(database, table, *noted);
             let keys = table.key.len();
             database
                 .select(&what, &sql, keys, &mut |row, at| {
@@ -64,7 +66,7 @@ pub async fn collect(
                 .await?;
         }
         if let Some(width) = noted.before {
-            let sql = changed_sql(database, n, table, width);
+            let sql = changed_sql(database, noted.number, table, width);
             let (keys, columns) = (table.key.len(), table.columns.len());
             database
                 .select(&what, &sql, keys + columns, &mut |row, at| {
@@ -73,6 +75,16 @@ pub async fn collect(
                     let (key, was) = (1..=keys, keys + 1..=keys + columns);
                     let value = |c| row.value(at, c);
                     receipts.changed(n, fingerprint, key.map(value), was.map(value))
+                })
+                .await?;
+        }
+        for (number, reference) in table.referred.iter().enumerate() {
+            let Some(sql) = referred_sql(database, shape, noted_of, n, reference) else { continue };
+            let keys = table.key.len();
+            database
+                .select(&what, &sql, keys, &mut |row, at| {
+                    let key = (1..=keys).map(|c| row.value(at, c));
+                    receipts.referred(n, self::number(row.value(at, 0)), number, key)
                 })
                 .await?;
         }
@@ -92,6 +104,53 @@ fn number(value: Value<'_>) -> i64 {
     }
 }
 
+/// SQL for the rows that the batch has inserted into a table and that rows refer to which it has not inserted: how many,
+/// and the key. `None` if there can be none.
+fn referred_sql(
+    database: &dyn UndoSql,
+    shape: &Shape,
+    noted: &[Noted],
+    n: usize,
+    reference: &ShapeReference,
+) -> Option<String> {
+    let (table, parent) = (&shape.tables[n], noted[n]);
+    if !(parent.was_empty || parent.inserted) || table.key.is_empty() {
+        return None;
+    }
+    let child = shape.table(reference.schema.as_deref(), &reference.table);
+    let loaded = match child {
+        Some(child) if noted[child].was_empty => return None,
+        Some(child) if noted[child].inserted => format!(
+            "NOT EXISTS (SELECT 1 FROM {} i WHERE {})",
+            inserted_name(noted[child].number),
+            same_identity(database, &shape.tables[child], "i", "c")
+        ),
+        _ => "1 = 1".to_owned(),
+    };
+    let full = database.full(table.schema.as_deref(), &table.name);
+    let from = match parent.was_empty {
+        true => format!("{full} t"),
+        false => format!(
+            "{} p JOIN {full} t ON {}",
+            inserted_name(parent.number),
+            same_identity(database, table, "p", "t")
+        ),
+    };
+    let key: Vec<String> =
+        table.key.iter().map(|k| format!("t.{}", quoted(&table.columns[*k].name))).collect();
+    let shown: Vec<String> = key.iter().map(|key| database.text(key)).collect();
+    let refers: Vec<String> = (reference.columns.iter().zip(&reference.to))
+        .map(|(from, to)| format!("c.{} = t.{}", quoted(from), quoted(to)))
+        .collect();
+    Some(format!(
+        "SELECT count(*), {} FROM {from} JOIN {} c ON {} WHERE {loaded} GROUP BY {}",
+        shown.join(", "),
+        database.full(reference.schema.as_deref(), &reference.table),
+        refers.join(" AND "),
+        key.join(", ")
+    ))
+}
+
 /// SQL that is true where rows have the same identity; `noted` is the alias of the temporary table.
 fn same_identity(database: &dyn UndoSql, table: &ShapeTable, noted: &str, row: &str) -> String {
     let same = database.identity(table, row);
@@ -103,7 +162,7 @@ fn columns(table: &ShapeTable, alias: &str) -> Vec<String> {
     table.columns.iter().map(|c| format!("{alias}.{}", quoted(&c.name))).collect()
 }
 
-fn inserted_sql(database: &dyn UndoSql, n: usize, table: &ShapeTable, noted: Noted) -> String {
+fn inserted_sql(database: &dyn UndoSql, table: &ShapeTable, noted: Noted) -> String {
     let full = database.full(table.schema.as_deref(), &table.name);
     let mut values = vec![database.fingerprint(&columns(table, "t"))];
     values.extend(
@@ -115,14 +174,14 @@ fn inserted_sql(database: &dyn UndoSql, n: usize, table: &ShapeTable, noted: Not
     }
     let mut sql = format!(
         "SELECT {values} FROM {} i JOIN {full} t ON {}",
-        inserted_name(n),
+        inserted_name(noted.number),
         same_identity(database, table, "i", "t")
     );
     if noted.before.is_some() {
         // one that was deleted before it was inserted again has changed
         sql.push_str(&format!(
             " WHERE NOT EXISTS (SELECT 1 FROM {} b WHERE {})",
-            before_name(n),
+            before_name(noted.number),
             same_identity(database, table, "b", "t")
         ));
     }

@@ -32,19 +32,19 @@ pub trait HistoryDatabase: Send {
 /// The transaction of a rollback. Dropping it uncommitted leaves the database as it was.
 pub trait Undoing: Send {
     /// What runs its statements.
-    fn sql(&mut self) -> &mut dyn UndoSql;
+    fn sql(&mut self) -> Box<dyn UndoSql + '_>;
 
     /// Undoes what is no row: sequences get the number back that they gave last, if nobody has taken one since, and
     /// columns that the batch has added go if they hold nothing; of a rollback, they come back. Gives what was done, as
     /// the shape of this rollback has it.
     fn undo_objects<'a>(&'a mut self, shape: &'a Shape) -> BoxFuture<'a, Result<Shape>>;
 
-    /// Writes the receipts of the rollback, reads them back, completes it in the history, and says there that `undone`
-    /// is rolled back.
+    /// Writes the receipts of the rollback, reads them back, completes it in the history, and writes there what has become
+    /// of other batches.
     fn seal<'a>(
         &'a mut self,
         rollback: &'a mut BatchRecord,
-        undone: &'a BatchRecord,
+        others: &'a [BatchRecord],
         shape: Shape,
     ) -> BoxFuture<'a, Result<()>>;
 

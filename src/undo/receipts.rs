@@ -16,12 +16,15 @@ use chronicle_archive::{
 pub const PIECE: usize = 256 << 10;
 /// The stream of the shape.
 const SHAPE: &str = "shape";
+/// The streams of each table.
+const STREAMS: usize = 3;
 /// The rows that are written at a time.
 const ROWS: usize = 512;
 /// The bytes of rows that are written at a time.
 const BYTES: usize = 1 << 20;
 
-/// Writes receipts, table by table in the order of the shape: first the rows that were inserted, then the others.
+/// Writes receipts, table by table in the order of the shape: first the rows that were inserted, then those that
+/// were changed, then how many others refer to them.
 pub struct ReceiptsWriter {
     writer: ArchiveWriter<File>,
     batch: Batch,
@@ -61,7 +64,7 @@ impl ReceiptsWriter {
         fingerprint: i64,
         key: impl Iterator<Item = Value<'a>>,
     ) -> Result<()> {
-        self.push(1 + 2 * table, std::iter::once(Value::Int(fingerprint)).chain(key))
+        self.push(1 + STREAMS * table, std::iter::once(Value::Int(fingerprint)).chain(key))
     }
 
     /// Notes a row that was changed, with its fingerprint now, or [`GONE`](super::GONE), the key by which it is found,
@@ -77,7 +80,24 @@ impl ReceiptsWriter {
         before: impl Iterator<Item = Value<'a>>,
     ) -> Result<()> {
         let values = std::iter::once(Value::Int(fingerprint)).chain(key).chain(before);
-        self.push(2 + 2 * table, values)
+        self.push(2 + STREAMS * table, values)
+    }
+
+    /// Notes that rows which the batch did not load refer to one that it has inserted: how many, by which reference, and
+    /// the key of that one.
+    ///
+    /// # Errors
+    /// As [`inserted`](ReceiptsWriter::inserted).
+    pub fn referred<'a>(
+        &mut self,
+        table: usize,
+        rows: i64,
+        reference: usize,
+        key: impl Iterator<Item = Value<'a>>,
+    ) -> Result<()> {
+        let reference = i64::try_from(reference).unwrap_or(i64::MAX);
+        let first = [Value::Int(rows), Value::Int(reference)].into_iter();
+        self.push(3 + STREAMS * table, first.chain(key))
     }
 
     fn push<'a>(&mut self, stream: usize, values: impl Iterator<Item = Value<'a>>) -> Result<()> {
@@ -127,7 +147,7 @@ fn no_file(e: std::io::Error) -> Error {
     }
 }
 
-/// The streams of receipts: the shape, and two for each table.
+/// The streams of receipts: the shape, and three for each table.
 fn streams(shape: &Shape, kind: impl Fn(&str) -> Kind) -> Vec<Stream> {
     let unsorted = |name: &str, columns| Stream { order: Vec::new(), ..Stream::new(name, columns) };
     let columns = vec![Column::new("number", Kind::Int), Column::new("shape", Kind::Json)];
@@ -142,6 +162,9 @@ fn streams(shape: &Shape, kind: impl Fn(&str) -> Kind) -> Vec<Stream> {
         streams.push(with_table(unsorted(&format!("inserted_{n}"), columns.clone())));
         columns.extend((0..table.columns.len()).map(|c| named("was", c)));
         streams.push(with_table(unsorted(&format!("changed_{n}"), columns)));
+        let mut columns = vec![Column::new("rows", Kind::Int), Column::new("reference", Kind::Int)];
+        columns.extend(table.key.iter().map(|k| named("key", *k)));
+        streams.push(with_table(unsorted(&format!("referred_{n}"), columns)));
     }
     streams
 }
@@ -160,6 +183,8 @@ pub enum Receipts {
     Inserted(usize),
     /// Rows of a table that were changed or deleted.
     Changed(usize),
+    /// Rows that were inserted into a table and that others refer to, which the batch did not load.
+    Referred(usize),
 }
 
 impl ReceiptsReader {
@@ -197,9 +222,11 @@ impl ReceiptsReader {
         let Some(place) = batch.stream().checked_sub(1) else {
             return Err(Error::new(Code::ArchiveDamaged, "the receipts have two shapes"));
         };
-        Ok(Some(match place % 2 {
-            0 => Receipts::Inserted(place / 2),
-            _ => Receipts::Changed(place / 2),
+        let table = place / STREAMS;
+        Ok(Some(match place % STREAMS {
+            0 => Receipts::Inserted(table),
+            1 => Receipts::Changed(table),
+            _ => Receipts::Referred(table),
         }))
     }
 }

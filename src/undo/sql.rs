@@ -46,10 +46,13 @@ pub trait UndoSql: Send {
         table: &'a ShapeTable,
     ) -> BoxFuture<'a, Result<Option<Vec<(String, String)>>>>;
 
-    /// Makes an empty temporary table of the receipts of a table: number, whether a row is restored, fingerprint, then as
-    /// many columns of the key and of the former row as named.
-    fn stage<'a>(&'a mut self, name: &'a str, keys: usize, was: usize)
-    -> BoxFuture<'a, Result<()>>;
+    /// Makes an empty temporary table with columns of whole numbers and, behind them, of values as receipts hold them.
+    fn stage<'a>(
+        &'a mut self,
+        name: &'a str,
+        numbers: &'a [&'a str],
+        values: &'a [String],
+    ) -> BoxFuture<'a, Result<()>>;
 
     /// Inserts rows into it.
     fn insert<'a>(&'a mut self, name: &'a str, rows: &'a Batch) -> BoxFuture<'a, Result<()>>;

@@ -7,7 +7,7 @@ use super::{GONE, Receipts, ReceiptsReader, Shape, ShapeReference, ShapeTable, U
 use crate::error::{Code, Error, Result};
 use crate::history::TableChanges;
 use crate::load::SAMPLES;
-use chronicle_archive::Batch;
+use chronicle_archive::{Batch, show_count};
 
 /// Why a row of a batch is not as the batch left it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -53,6 +53,46 @@ impl Standing {
         self.tables.iter().map(|t| t.inserted + t.updated + t.deleted).sum()
     }
 
+    /// What stands in the way and what does not, a line for each table and group.
+    pub fn lines(&self) -> Vec<String> {
+        let keys = |group: &Group| match group.samples.len() {
+            0 => String::new(),
+            n if n as u64 == group.rows => format!(": {}", group.samples.join("; ")),
+            _ => format!(": {}; …", group.samples.join("; ")),
+        };
+        let mut lines = Vec::new();
+        for table in &self.tables {
+            let name = &table.table;
+            for (rows, what) in [
+                (table.inserted, "inserted by the batch"),
+                (table.updated, "changed by the batch"),
+                (table.deleted, "deleted by the batch"),
+            ] {
+                if rows > 0 {
+                    lines.push(format!(
+                        "{name}: {} {what}, untouched since",
+                        show_count(rows, "rows")
+                    ));
+                }
+            }
+            if table.edited.rows > 0 {
+                let rows = show_count(table.edited.rows, "rows");
+                lines.push(format!(
+                    "{name}: {rows} edited, deleted or created since{}",
+                    keys(&table.edited)
+                ));
+            }
+            if table.referred.rows > 0 {
+                let rows = show_count(table.referred.rows, "rows");
+                lines.push(format!(
+                    "{name}: {rows} referred to by other rows since{}",
+                    keys(&table.referred)
+                ));
+            }
+        }
+        lines
+    }
+
     /// What the rollback does to each table.
     pub fn changes(&self) -> Vec<TableChanges> {
         let of = |t: &TableStanding| TableChanges {
@@ -76,7 +116,9 @@ pub async fn take_back(
     let back = TakeBack { shape: std::mem::take(&mut receipts.shape) };
     back.require_shape(database).await?;
     for (n, table) in back.shape.tables.iter().enumerate() {
-        database.stage(&staged(n), table.key.len(), table.columns.len()).await?;
+        let (keys, was) = (table.key.len(), table.columns.len());
+        database.stage(&staged(n), &["n", "restores", "after"], &staged_names(keys, was)).await?;
+        database.stage(&referred(n), &["rows", "reference"], &staged_names(keys, 0)).await?;
     }
     back.stage(database, &mut receipts).await?;
     for n in 0..back.shape.tables.len() {
@@ -96,6 +138,17 @@ pub struct TakeBack {
 /// The temporary table of the receipts of a table.
 fn staged(table: usize) -> String {
     format!("undo_receipts_{table}")
+}
+
+/// The names of the columns of a key and of a former row.
+fn staged_names(keys: usize, was: usize) -> Vec<String> {
+    let keys = (0..keys).map(|n| format!("key{n}"));
+    keys.chain((0..was).map(|n| format!("was{n}"))).collect()
+}
+
+/// The temporary table of how many rows referred to those of a table when the batch ended.
+fn referred(table: usize) -> String {
+    format!("undo_referred_{table}")
 }
 
 /// The temporary table of the places of these rows.
@@ -143,11 +196,15 @@ impl TakeBack {
     async fn stage(&self, database: &mut dyn UndoSql, receipts: &mut ReceiptsReader) -> Result<()> {
         let (mut rows, mut out, mut number) = (Batch::default(), Batch::default(), 0);
         while let Some(kind) = receipts.next(&mut rows)? {
-            let (Receipts::Inserted(n) | Receipts::Changed(n)) = kind;
+            let (Receipts::Inserted(n) | Receipts::Changed(n) | Receipts::Referred(n)) = kind;
             let unknown =
                 || Error::new(Code::ArchiveDamaged, "receipts of a table without a shape");
             let table = self.shape.tables.get(n).ok_or_else(unknown)?;
             let (keys, was) = (table.key.len(), table.columns.len());
+            if matches!(kind, Receipts::Referred(_)) {
+                database.insert(&referred(n), &rows).await?;
+                continue;
+            }
             let restores = matches!(kind, Receipts::Changed(_));
             out.start(0, 3 + keys + was, 1);
             for row in 0..rows.rows() {
@@ -229,8 +286,8 @@ impl TakeBack {
     async fn mark_referred(&self, database: &mut dyn UndoSql) -> Result<bool> {
         let mut any = false;
         for (n, table) in self.shape.tables.iter().enumerate() {
-            for reference in &table.referred {
-                let sql = self.referred_sql(database, n, table, reference);
+            for (number, reference) in table.referred.iter().enumerate() {
+                let sql = self.referred_sql(database, n, table, (number, reference));
                 any |=
                     database.run("cannot look for rows that refer to the batch", &sql).await? > 0;
             }
@@ -243,7 +300,7 @@ impl TakeBack {
         database: &dyn UndoSql,
         n: usize,
         table: &ShapeTable,
-        reference: &ShapeReference,
+        (number, reference): (usize, &ShapeReference),
     ) -> String {
         let found_here = found(n);
         let schema = reference.schema.as_deref();
@@ -255,6 +312,9 @@ impl TakeBack {
         let refers: Vec<String> = (reference.columns.iter().zip(&reference.to))
             .map(|(from, to)| format!("c.{} = t.{}", quoted(from), quoted(to)))
             .collect();
+        let known: Vec<String> =
+            (0..table.key.len()).map(|n| format!("u.key{n} = o.key{n}")).collect();
+        let known = if known.is_empty() { vec!["1 = 0".to_owned()] } else { known };
         let goes = match self.shape.table(schema, &reference.table) {
             None => String::new(),
             Some(child) => format!(
@@ -266,10 +326,15 @@ impl TakeBack {
         format!(
             "UPDATE {found_here} SET state = 'referred' WHERE state = 'same' AND restores = 0 \
              AND n IN (SELECT f.n FROM {found_here} f JOIN {} t ON {} JOIN {child} c ON {} \
-             WHERE f.state = 'same' AND f.restores = 0{goes})",
+             WHERE f.state = 'same' AND f.restores = 0{goes} GROUP BY f.n \
+             HAVING count(*) > coalesce((SELECT max(o.rows) FROM {} o JOIN {} u ON {} \
+             WHERE u.n = f.n AND o.reference = {number}), 0))",
             database.full(table.schema.as_deref(), &table.name),
             at("f", database.place(table, "t")),
-            refers.join(" AND ")
+            refers.join(" AND "),
+            referred(n),
+            staged(n),
+            known.join(" AND ")
         )
     }
 

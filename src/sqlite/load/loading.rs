@@ -12,6 +12,7 @@ use super::references::ReferenceCheck;
 use super::row::{IncomingRow, Inserted, insert_sql};
 use super::sidecar::store;
 use crate::error::{Code, Error, Result};
+use crate::history::BatchRecord;
 use crate::load::row_sketch::RowSketch;
 use crate::load::{
     Cause, ConflictList, ExistingKeys, ImportStats, Loading, Problems, Rejected, Rows, StreamStats,
@@ -159,7 +160,8 @@ impl SqliteLoading {
     fn go_on_now(self) -> Result<SqliteTarget> {
         let cannot = |e| failed(Code::Target, "cannot go on to the next archive", e);
         let connection = &self.db.connection;
-        let sql = "SELECT name FROM temp.sqlite_schema WHERE type = 'table'";
+        // what was noted for the receipts stays
+        let sql = "SELECT name FROM temp.sqlite_schema WHERE type = 'table' AND name NOT LIKE 'undo\\_%' ESCAPE '\\'";
         let names: rusqlite::Result<Vec<String>> = connection
             .prepare(sql)
             .and_then(|mut found| found.query_map([], |row| row.get(0))?.collect());
@@ -240,6 +242,10 @@ impl Loading for SqliteLoading {
 
     fn go_on(self: Box<Self>) -> BoxFuture<'static, Result<Box<dyn Target>>> {
         Box::pin(async move { Ok(Box::new(self.go_on_now()?) as Box<dyn Target>) })
+    }
+
+    fn seal<'a>(&'a mut self, batch: &'a mut BatchRecord) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.seal_now(batch))
     }
 
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<()>> {

@@ -4,6 +4,7 @@
 mod conflict;
 mod keys;
 mod loading;
+mod receipts;
 mod references;
 mod row;
 mod schema;
@@ -23,13 +24,16 @@ use self::references::ReferenceCheck;
 use self::schema::{blocker, describe, named_checks_of};
 use self::sidecar::{forget_gone_rows, note_columns};
 use super::catalog::SqliteCatalog;
+use super::history;
 use super::new_file::NewFile;
 use super::snapshot::{Head, connect, harden, resolve, scratch};
 use super::source::instance;
+use super::undo::Noting;
 use super::{failed, quoted};
 use crate::cancel::Cancel;
 use crate::catalog::Catalog;
 use crate::error::{Code, Error, Result};
+use crate::history::BatchRecord;
 use crate::layout::Layout;
 use crate::load::row_sketch::RowSketch;
 use crate::load::{
@@ -57,8 +61,19 @@ pub struct SqliteTarget {
     shown: String,
     /// Whether its transaction has begun: it holds the rows of other archives.
     begun: bool,
+    /// The batch that is recorded.
+    batch: Option<Recorded>,
     /// Of a private copy that a check writes to.
     rehearsal: Option<Rehearsal>,
+}
+
+/// A batch that is recorded.
+struct Recorded {
+    record: BatchRecord,
+    /// Whether it gets receipts.
+    receipts: bool,
+    /// What it changes, from the start of its transaction on.
+    noting: Option<Noting>,
 }
 
 /// What is known of the file that a private copy is in place of.
@@ -124,6 +139,8 @@ impl SqliteTarget {
         cancel: &Cancel,
     ) -> Result<SqliteTarget> {
         prepare(&mut connection, cancel).map_err(cannot_open)?;
+        let wait = options.wait.map_or(Ok(()), |wait| connection.busy_timeout(wait));
+        wait.map_err(cannot_open)?;
         let mut target = SqliteTarget::over(connection, options.layout.as_ref(), path)?;
         target.catalog.instance = instance(file);
         Ok(target)
@@ -168,6 +185,7 @@ impl SqliteTarget {
             keys,
             shown: show_path(path.display()),
             begun: false,
+            batch: None,
             rehearsal: None,
         })
     }
@@ -176,8 +194,10 @@ impl SqliteTarget {
     fn begin_now(mut self, plan: Arc<Plan>) -> Result<SqliteLoading> {
         let cannot = |e| failed(Code::Target, "cannot start to write", e);
         if !self.begun {
-            self.connection.execute_batch("BEGIN IMMEDIATE").map_err(cannot)?;
+            (self.connection.execute_batch("BEGIN IMMEDIATE"))
+                .map_err(|e| history::held(&self.connection, e))?;
             self.begun = true;
+            self.start_noting()?;
         }
         let mut streams = Vec::new();
         for (number, stream) in plan.streams.iter().enumerate() {
@@ -268,6 +288,15 @@ impl Target for SqliteTarget {
 
     fn catalog(&self) -> &Catalog {
         &self.catalog
+    }
+
+    fn open_batch<'a>(
+        &'a mut self,
+        batch: &'a BatchRecord,
+        receipts: bool,
+    ) -> BoxFuture<'a, Result<()>> {
+        let opened = self.open_batch_now(batch, receipts);
+        Box::pin(async { opened })
     }
 
     fn begin(

@@ -40,6 +40,7 @@ impl SqliteTarget {
                 quoted(&column.physical)
             ))?;
             self.catalog.tables[stream.table].columns.push(column.clone());
+            self.note_column(&stream.table_name, &column.physical, ty);
         }
         Ok(())
     }

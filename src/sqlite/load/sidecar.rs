@@ -211,7 +211,11 @@ pub(super) fn store<'a>(
     table: &str,
     entries: impl Iterator<Item = &'a SidecarEntry>,
 ) -> rusqlite::Result<()> {
-    let sql = format!("INSERT OR REPLACE INTO {SIDECAR} VALUES (?, ?, ?)");
+    // never OR REPLACE: what it deletes would be no one's to note
+    let sql = format!(
+        "INSERT INTO {SIDECAR} VALUES (?, ?, ?) \
+         ON CONFLICT (table_name, key) DO UPDATE SET entry = excluded.entry"
+    );
     let mut insert = connection.prepare_cached(&sql)?;
     for entry in entries {
         insert.execute((table, &entry.key, &entry.text))?;

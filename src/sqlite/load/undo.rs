@@ -14,7 +14,7 @@ use chronicle_archive::show_path;
 impl SqliteTarget {
     /// Rolls back because of an error; the error, with what is left behind all the same.
     pub(super) fn undo(self, error: Error) -> Error {
-        let SqliteTarget { connection, file, created, .. } = self;
+        let SqliteTarget { connection, file, created, batch, .. } = self;
         // this rolls back, and removes a new file
         drop(connection);
         drop(created);
@@ -28,6 +28,7 @@ impl SqliteTarget {
                  open the file once: sqlite3 FILE 'PRAGMA quick_check'"
             ));
         }
+        SqliteTarget::note_failure(batch, &file, &error);
         match error.is_full() {
             true => error.hint(format!(
                 "{shown} is unchanged; free space beside it, and in {} for temporary tables (TMPDIR)",

@@ -1,0 +1,185 @@
+//! Rollback: a batch is taken back, all of it or nothing, and its rows are what they were before it.
+
+use std::fs::File;
+use std::io::{Seek, SeekFrom};
+
+use crate::cancel::Cancel;
+use crate::error::{Code, Error, Result};
+use crate::history::{BatchKind, BatchRecord, BatchStatus, find};
+use crate::undo::{HistoryDatabase, ReceiptsReader, Shape, Standing, Undoing, take_back, verified};
+
+/// What the user decides about a rollback.
+#[derive(Debug, Clone, Default)]
+pub struct RollbackOptions {
+    /// The batch: its id, the start of it, or `last`.
+    pub batch: String,
+    /// Whether nothing is written.
+    pub dry_run: bool,
+    /// Whether rows stay that were edited or are referred to, and the rest is undone.
+    pub force: bool,
+}
+
+/// What was undone.
+#[derive(Debug, Clone)]
+pub struct RolledBack {
+    /// The batch that was undone.
+    pub undone: BatchRecord,
+    /// The rollback itself, if it was committed.
+    pub rollback: Option<BatchRecord>,
+    /// What was taken back, and what was not.
+    pub standing: Standing,
+    /// Later batches that have changed rows of this one.
+    pub later: Vec<BatchRecord>,
+}
+
+/// Undoes a batch.
+///
+/// # Errors
+/// No such batch, one that cannot be undone, damaged receipts, tables that were changed, or rows that were edited or
+/// referred to since and are not to stay. The database is as before then.
+pub async fn rollback(
+    mut database: Box<dyn HistoryDatabase>,
+    backend: &str,
+    options: &RollbackOptions,
+    cancel: &Cancel,
+) -> Result<RolledBack> {
+    let history = database.history().await?;
+    let undone = find(&history, &options.batch)?.clone();
+    undone.require_undoable()?;
+    let file = verified_receipts(database.as_mut(), &undone).await?;
+    let receipts = ReceiptsReader::open(file)?;
+    let shape = receipts.shape.clone();
+    let later = later(database.as_mut(), &history, &undone, &shape).await?;
+    let mut record = BatchRecord::start(BatchKind::Rollback, backend);
+    record.details.undoes = Some(undone.batch_id);
+    let started = (!options.dry_run).then_some(&record);
+    let mut undoing = database.begin(started, &shape).await?;
+    let back = cancel.or(undo(undoing.as_mut(), receipts, &shape, options, &later)).await;
+    let done = match back {
+        Ok((standing, _)) if options.dry_run => {
+            undoing.abort(None).await;
+            return Ok(RolledBack { undone, rollback: None, standing, later });
+        }
+        Ok((standing, objects)) => {
+            record.details.tables = standing.changes();
+            let others = undone_now(&history, &undone, &record);
+            let sealed = cancel.or(undoing.seal(&mut record, &others, objects)).await;
+            sealed.map(|()| standing)
+        }
+        Err(error) => Err(error),
+    };
+    match done {
+        Ok(standing) => {
+            undoing.commit().await?;
+            Ok(RolledBack { undone, rollback: Some(record), standing, later })
+        }
+        Err(error) => {
+            let internal = || Error::new(Code::Internal, "the rollback failed");
+            Err(undoing.abort(Some(error)).await.unwrap_or_else(internal))
+        }
+    }
+}
+
+/// What has become of other batches: the one that is undone, and the one that it had undone itself, which is in the
+/// database again.
+fn undone_now(
+    history: &[BatchRecord],
+    undone: &BatchRecord,
+    rollback: &BatchRecord,
+) -> Vec<BatchRecord> {
+    let mut gone = undone.clone();
+    gone.status = BatchStatus::RolledBack;
+    gone.details.undone_by = Some(rollback.batch_id);
+    let again = history.iter().find(|b| Some(b.batch_id) == undone.details.undoes);
+    let again = again.map(|batch| {
+        let mut again = batch.clone();
+        again.status = BatchStatus::Completed;
+        again.details.undone_by = None;
+        again
+    });
+    std::iter::once(gone).chain(again).collect()
+}
+
+/// Finds what can be taken back and, unless it is only looked at, takes it back.
+async fn undo(
+    undoing: &mut dyn Undoing,
+    receipts: ReceiptsReader,
+    shape: &Shape,
+    options: &RollbackOptions,
+    later: &[BatchRecord],
+) -> Result<(Standing, Shape)> {
+    let mut sql = undoing.sql();
+    let (back, standing) = take_back(sql.as_mut(), receipts).await?;
+    if options.dry_run {
+        return Ok((standing, Shape::default()));
+    }
+    if standing.kept() > 0 && !options.force {
+        return Err(refused(&standing, later));
+    }
+    back.apply(sql.as_mut()).await?;
+    drop(sql);
+    let objects = undoing.undo_objects(shape).await?;
+    Ok((standing, objects))
+}
+
+/// The receipts of a batch, read from the first to the last byte.
+///
+/// # Errors
+/// If they are not what the history says.
+pub async fn verified_receipts(
+    database: &mut dyn HistoryDatabase,
+    batch: &BatchRecord,
+) -> Result<File> {
+    let mut file = database.receipts(batch.batch_id).await?;
+    let damaged = |e: Option<Error>| {
+        let what = format!("the receipts of {} are damaged", batch.batch_id);
+        let what = match e {
+            Some(e) => format!("{what}: {}", e.full()),
+            None => format!("{what}: their digest is not that of the history"),
+        };
+        Error::new(Code::ArchiveDamaged, format!("{what}; nothing was changed"))
+            .hint("restore a backup instead: chronicle-dump restore ARCHIVE --to DB")
+    };
+    let digest = verified(&mut file).map_err(|e| damaged(Some(e)))?;
+    if batch.details.receipts.as_ref().is_none_or(|receipts| receipts.digest != digest) {
+        return Err(damaged(None));
+    }
+    file.seek(SeekFrom::Start(0))
+        .map_err(|e| Error::new(Code::Output, "the receipts cannot be read").because(e))?;
+    Ok(file)
+}
+
+/// The later batches, not undone, that have changed the same tables.
+async fn later(
+    _database: &mut dyn HistoryDatabase,
+    history: &[BatchRecord],
+    undone: &BatchRecord,
+    shape: &Shape,
+) -> Result<Vec<BatchRecord>> {
+    let touches = |batch: &&BatchRecord| {
+        batch.batch_id > undone.batch_id
+            && batch.status == BatchStatus::Completed
+            && batch.details.tables.iter().any(|t| shape.tables.iter().any(|s| s.name == t.table))
+    };
+    Ok(history.iter().filter(touches).cloned().collect())
+}
+
+/// The error of rows that are not as the batch left them.
+fn refused(standing: &Standing, later: &[BatchRecord]) -> Error {
+    use chronicle_archive::show_count;
+    let mut error = Error::new(
+        Code::Conflict,
+        format!(
+            "{} of the batch {} edited or referred to since; nothing was changed",
+            show_count(standing.kept(), "rows"),
+            if standing.kept() == 1 { "was" } else { "were" }
+        ),
+    );
+    error = error.with_details(standing.lines());
+    match later.first() {
+        Some(batch) => error.hint(format!(
+            "a later batch changed these tables: roll it back first ({batch}), or undo the rest with --force"
+        )),
+        None => error.hint("--force undoes the rest and leaves these rows as they are"),
+    }
+}

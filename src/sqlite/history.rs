@@ -1,0 +1,294 @@
+//! The history of a SQLite file: two tables of our own, the batches and the pieces of their receipts, and the user's
+//! own `migration_history` where there is one.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::str::FromStr;
+
+use rusqlite::types::Value as SqlValue;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
+use uuid::Uuid;
+
+use super::snapshot::{connect, harden};
+use super::{failed, quoted};
+use crate::error::{Code, Error, Result};
+use crate::history::{BatchKind, BatchRecord, BatchStatus, Details, ReceiptsDigest};
+use crate::undo::{PIECE, verified};
+use chronicle_archive::Written;
+
+/// The batches.
+const HISTORY: &str = "chronicle_dump_migration_history";
+/// The pieces of their receipts.
+const RECEIPTS: &str = "chronicle_dump_receipts";
+/// The table that Chronicle's migration tutorial creates, which is the user's.
+const MIRROR: &str = "migration_history";
+/// The columns of that table which get a value.
+const SEED: [&str; 10] = [
+    "id",
+    "migration_type",
+    "source_backend",
+    "target_backend",
+    "batch_id",
+    "records_migrated",
+    "status",
+    "error_message",
+    "started_at",
+    "completed_at",
+];
+
+fn cannot(e: rusqlite::Error) -> Error {
+    failed(Code::Target, "cannot write the history", e)
+}
+
+/// Makes the tables where they are missing.
+pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(&format!(
+        "CREATE TABLE IF NOT EXISTS {HISTORY} (id TEXT PRIMARY KEY, migration_type TEXT NOT NULL, \
+             source_backend TEXT, target_backend TEXT, batch_id TEXT NOT NULL, \
+             records_migrated INTEGER, status TEXT NOT NULL \
+             CHECK (status IN ('started', 'completed', 'failed', 'rolled_back')), \
+             error_message TEXT, started_at TEXT, completed_at TEXT, details TEXT NOT NULL); \
+         CREATE TABLE IF NOT EXISTS {RECEIPTS} (batch_id TEXT NOT NULL, number INTEGER NOT NULL, \
+             piece BLOB NOT NULL, PRIMARY KEY (batch_id, number)) WITHOUT ROWID;"
+    ))
+}
+
+/// Enters a batch that begins, in a transaction of its own; batches that are `started` have ended without a word,
+/// since nobody else writes.
+pub(super) fn start(connection: &Connection, record: &BatchRecord) -> Result<()> {
+    let enter = || -> Result<()> {
+        create(connection).map_err(cannot)?;
+        for mut dead in read(connection)?.into_iter().filter(|b| b.status == BatchStatus::Started) {
+            dead.fail("the process ended without a word; nothing was changed");
+            put(connection, &dead)?;
+        }
+        put(connection, record)
+    };
+    connection.execute_batch("BEGIN IMMEDIATE").map_err(|e| held(connection, e))?;
+    let entered = enter().and_then(|()| connection.execute_batch("COMMIT").map_err(cannot));
+    if entered.is_err() {
+        // the error has the reason
+        let _ = connection.execute_batch("ROLLBACK");
+    }
+    entered
+}
+
+/// The error of a file that another process writes; it names the batch that does.
+pub(super) fn held(connection: &Connection, e: rusqlite::Error) -> Error {
+    let error = failed(Code::Target, "cannot start to write", e);
+    let started = read(connection).unwrap_or_default();
+    match started.iter().rfind(|b| b.status == BatchStatus::Started) {
+        Some(batch) => {
+            let by = batch.details.process.as_ref();
+            let by =
+                by.map_or_else(String::new, |p| format!(" by process {} on {}", p.pid, p.host));
+            error
+                .at(format_args!("held by {batch}{by}"))
+                .hint("wait until it has ended, or give it more time: --wait SECONDS")
+        }
+        None => error,
+    }
+}
+
+/// Writes a batch as it is now, in the user's table, too.
+pub(super) fn put(connection: &Connection, record: &BatchRecord) -> Result<()> {
+    let details = serde_json::to_string(&record.details)
+        .map_err(|e| Error::new(Code::Internal, "cannot describe the batch").because(e))?;
+    let sql = format!(
+        "INSERT INTO {HISTORY} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+         ON CONFLICT (id) DO UPDATE SET source_backend = excluded.source_backend, \
+             records_migrated = excluded.records_migrated, status = excluded.status, \
+             error_message = excluded.error_message, completed_at = excluded.completed_at, \
+             details = excluded.details"
+    );
+    let mut values = seed_values(record);
+    values.push(SqlValue::Text(details));
+    connection.execute(&sql, rusqlite::params_from_iter(values)).map_err(cannot)?;
+    mirror(connection, record).map_err(cannot)
+}
+
+/// Says in the history of a file that a batch has failed. What the batch did is taken back already: if this cannot be
+/// written, the next batch says it.
+pub(super) fn note_failure(file: &Path, record: &BatchRecord) {
+    let written = connect(file, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(cannot);
+    let _ = written.and_then(|connection| {
+        harden(&connection).map_err(cannot)?;
+        put(&connection, record)
+    });
+}
+
+fn seed_values(record: &BatchRecord) -> Vec<SqlValue> {
+    let text = |text: &str| SqlValue::Text(text.to_owned());
+    let maybe = |text: &Option<String>| text.clone().map_or(SqlValue::Null, SqlValue::Text);
+    let id = record.batch_id.to_string();
+    let rows = i64::try_from(record.records_migrated).unwrap_or(i64::MAX);
+    vec![
+        text(&id),
+        text(record.kind.word()),
+        maybe(&record.source_backend),
+        text(&record.target_backend),
+        text(&id),
+        SqlValue::Integer(rows),
+        text(record.status.word()),
+        maybe(&record.error_message),
+        text(&record.started_at),
+        maybe(&record.completed_at),
+    ]
+}
+
+/// Enters a batch into the user's own table, as far as it has the columns; a table that takes no such row is left alone.
+fn mirror(connection: &Connection, record: &BatchRecord) -> rusqlite::Result<()> {
+    let mut columns = connection.prepare_cached("SELECT name FROM pragma_table_info(?)")?;
+    let columns: Vec<String> =
+        columns.query_map([MIRROR], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    let has = |name: &str| columns.iter().any(|c| c.eq_ignore_ascii_case(name));
+    if !["batch_id", "migration_type", "status"].into_iter().all(has) {
+        return Ok(());
+    }
+    let values = SEED.into_iter().zip(seed_values(record)).filter(|(name, _)| has(name));
+    let (names, values): (Vec<&str>, Vec<SqlValue>) = values.unzip();
+    let set: Vec<String> = names.iter().map(|name| format!("{} = ?", quoted(name))).collect();
+    let id = record.batch_id.to_string();
+    connection.execute_batch("SAVEPOINT mirror")?;
+    let written = || -> rusqlite::Result<()> {
+        let update = format!("UPDATE {MIRROR} SET {} WHERE batch_id = ?", set.join(", "));
+        let all = values.iter().cloned().chain([SqlValue::Text(id)]);
+        if connection.execute(&update, rusqlite::params_from_iter(all))? == 0 {
+            let insert = format!(
+                "INSERT INTO {MIRROR} ({}) VALUES ({})",
+                names.join(", "),
+                vec!["?"; names.len()].join(", ")
+            );
+            connection.execute(&insert, rusqlite::params_from_iter(values))?;
+        }
+        Ok(())
+    };
+    if written().is_err() {
+        connection.execute_batch("ROLLBACK TO mirror")?;
+    }
+    connection.execute_batch("RELEASE mirror")
+}
+
+/// The batches, the oldest first; none without our tables.
+pub(super) fn read(connection: &Connection) -> Result<Vec<BatchRecord>> {
+    let cannot = |e| failed(Code::Target, "cannot read the history", e);
+    if !connection.table_exists(Some("main"), HISTORY).map_err(cannot)? {
+        return Ok(Vec::new());
+    }
+    let sql = format!("SELECT * FROM {HISTORY} ORDER BY id");
+    let mut statement = connection.prepare(&sql).map_err(cannot)?;
+    let rows = statement.query_map([], record).map_err(cannot)?;
+    let rows: Vec<Option<BatchRecord>> = rows.collect::<rusqlite::Result<_>>().map_err(cannot)?;
+    let unreadable =
+        || Error::new(Code::Source, format!("{HISTORY} has a row that is none of ours"));
+    rows.into_iter().map(|row| row.ok_or_else(unreadable)).collect()
+}
+
+fn record(row: &Row<'_>) -> rusqlite::Result<Option<BatchRecord>> {
+    let text = |name: &str| row.get::<_, Option<String>>(name);
+    let details: Option<Details> =
+        text("details")?.and_then(|details| serde_json::from_str(&details).ok());
+    let id = text("batch_id")?.and_then(|id| Uuid::from_str(&id).ok());
+    let kind = text("migration_type")?.and_then(|word| BatchKind::from_word(&word));
+    let status = text("status")?.and_then(|word| BatchStatus::from_word(&word));
+    let (Some(details), Some(batch_id), Some(kind), Some(status)) = (details, id, kind, status)
+    else {
+        return Ok(None);
+    };
+    let rows: i64 = row.get("records_migrated")?;
+    Ok(Some(BatchRecord {
+        batch_id,
+        kind,
+        source_backend: text("source_backend")?,
+        target_backend: text("target_backend")?.unwrap_or_default(),
+        records_migrated: u64::try_from(rows).unwrap_or(0),
+        status,
+        error_message: text("error_message")?,
+        started_at: text("started_at")?.unwrap_or_default(),
+        completed_at: text("completed_at")?,
+        details,
+    }))
+}
+
+/// Stores receipts in pieces, and reads them back.
+pub(super) fn store_receipts(
+    connection: &Connection,
+    batch: Uuid,
+    mut file: File,
+    written: &Written,
+) -> Result<ReceiptsDigest> {
+    let cannot = |e| failed(Code::Target, "cannot write the receipts", e);
+    let unreadable = |e| Error::new(Code::Output, "the temporary file cannot be read").because(e);
+    let sql = format!("INSERT INTO {RECEIPTS} VALUES (?, ?, ?)");
+    let mut insert = connection.prepare(&sql).map_err(cannot)?;
+    for number in 0_i64.. {
+        let mut piece = Vec::with_capacity(PIECE);
+        let read = Read::by_ref(&mut file).take(PIECE as u64).read_to_end(&mut piece);
+        if read.map_err(unreadable)? == 0 {
+            break;
+        }
+        insert.execute(params![batch.to_string(), number, piece]).map_err(cannot)?;
+    }
+    let digest = verified(Pieces::new(connection, batch))?;
+    if digest != written.digest {
+        let what = "the receipts are not what was written; nothing was changed";
+        return Err(Error::new(Code::Readback, what));
+    }
+    Ok(ReceiptsDigest { digest, bytes: written.compressed_bytes, pruned: false })
+}
+
+/// The receipts of a batch in a nameless temporary file.
+pub(super) fn receipts(connection: &Connection, batch: Uuid) -> Result<File> {
+    let cannot = |e| Error::new(Code::Output, "the receipts cannot be read").because(e);
+    let mut file = tempfile::tempfile().map_err(cannot)?;
+    let mut pieces = Pieces::new(connection, batch);
+    std::io::copy(&mut pieces, &mut file).map_err(cannot)?;
+    file.flush().and_then(|()| file.seek(SeekFrom::Start(0))).map_err(cannot)?;
+    Ok(file)
+}
+
+/// Removes the receipts of a batch, and says so in the history.
+pub(super) fn prune(connection: &Connection, batch: &BatchRecord) -> Result<()> {
+    let sql = format!("DELETE FROM {RECEIPTS} WHERE batch_id = ?");
+    connection.execute(&sql, [batch.batch_id.to_string()]).map_err(cannot)?;
+    let mut record = batch.clone();
+    if let Some(receipts) = &mut record.details.receipts {
+        receipts.pruned = true;
+    }
+    put(connection, &record)
+}
+
+/// The pieces of a batch's receipts, one after the other.
+struct Pieces<'c> {
+    connection: &'c Connection,
+    batch: String,
+    next: i64,
+    piece: std::io::Cursor<Vec<u8>>,
+}
+
+impl<'c> Pieces<'c> {
+    fn new(connection: &'c Connection, batch: Uuid) -> Pieces<'c> {
+        Pieces { connection, batch: batch.to_string(), next: 0, piece: std::io::Cursor::default() }
+    }
+}
+
+impl Read for Pieces<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        loop {
+            let read = self.piece.read(buffer)?;
+            if read > 0 || buffer.is_empty() {
+                return Ok(read);
+            }
+            let sql = format!("SELECT piece FROM {RECEIPTS} WHERE batch_id = ? AND number = ?");
+            let piece: Option<Vec<u8>> = (self.connection.prepare_cached(&sql))
+                .and_then(|mut find| {
+                    find.query_row(params![self.batch, self.next], |row| row.get(0)).optional()
+                })
+                .map_err(std::io::Error::other)?;
+            let Some(piece) = piece else { return Ok(0) };
+            self.next += 1;
+            self.piece = std::io::Cursor::new(piece);
+        }
+    }
+}

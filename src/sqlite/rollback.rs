@@ -1,0 +1,236 @@
+//! A SQLite file whose history is read and whose batches are undone.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use rusqlite::{Connection, OpenFlags};
+use uuid::Uuid;
+
+use super::history;
+use super::snapshot::{self, connect, harden, resolve};
+use super::undo::{Noting, SqliteUndo, sequence, set_sequence};
+use super::{failed, quoted};
+use crate::cancel::Cancel;
+use crate::error::{Code, Error, Result};
+use crate::history::BatchRecord;
+use crate::undo::{AddedColumn, HistoryDatabase, Shape, ShapeReference, UndoSql, Undoing};
+
+fn cannot(e: rusqlite::Error) -> Error {
+    failed(Code::Target, "cannot undo the batch", e)
+}
+
+/// The history of a file.
+pub struct SqliteHistory {
+    connection: Connection,
+    file: PathBuf,
+}
+
+impl SqliteHistory {
+    /// Opens a file for reading, or for undoing batches.
+    ///
+    /// # Errors
+    /// If there is no such file, or it cannot be opened.
+    pub fn open(
+        path: &Path,
+        writes: bool,
+        wait: Option<Duration>,
+        cancel: &Cancel,
+    ) -> Result<SqliteHistory> {
+        let file = resolve(path)?;
+        snapshot::Head::read(&file)?;
+        let cannot = |e| failed(Code::Connect, "cannot open the database", e);
+        let mut connection = match writes {
+            true => connect(&file, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(cannot)?,
+            false => readable(&file, cancel)?,
+        };
+        let prepare = || -> rusqlite::Result<()> {
+            harden(&connection)?;
+            connection.pragma_update(None, "foreign_keys", false)?;
+            wait.map_or(Ok(()), |wait| connection.busy_timeout(wait))
+        };
+        prepare().map_err(cannot)?;
+        let stop = cancel.clone();
+        let handler = Some(move || stop.is_set());
+        connection.progress_handler(10_000, handler).map_err(cannot)?;
+        Ok(SqliteHistory { connection, file })
+    }
+
+    fn begin_now(self, rollback: Option<&BatchRecord>, shape: &Shape) -> Result<SqliteUndoing> {
+        let connection = self.connection;
+        let Some(record) = rollback else {
+            connection.execute_batch("BEGIN").map_err(cannot)?;
+            return Ok(SqliteUndoing {
+                connection,
+                noting: None,
+                dropped: Vec::new(),
+                record: None,
+            });
+        };
+        history::start(&connection, record)?;
+        connection.execute_batch("BEGIN IMMEDIATE").map_err(|e| history::held(&connection, e))?;
+        add_dropped(&connection, shape).map_err(cannot)?;
+        let tables: Vec<String> = shape.tables.iter().map(|t| t.name.clone()).collect();
+        let mut noting = Noting::start(&connection, &tables)?;
+        noting.added = brought_back(shape);
+        let noting = Some((noting, references(shape)));
+        let record = Some((record.clone(), self.file));
+        Ok(SqliteUndoing { connection, noting, dropped: Vec::new(), record })
+    }
+}
+
+/// A connection that only reads: in place if that changes nothing, else over a copy.
+fn readable(file: &Path, cancel: &Cancel) -> Result<Connection> {
+    let opened = connect(file, OpenFlags::SQLITE_OPEN_READ_ONLY).and_then(|connection| {
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+        Ok(connection)
+    });
+    match opened {
+        Ok(connection) => Ok(connection),
+        Err(_) => snapshot::open(file, cancel).map(|snapshot| snapshot.connection),
+    }
+}
+
+/// Adds the columns again that a rollback has dropped, which is undone now.
+fn add_dropped(connection: &Connection, shape: &Shape) -> rusqlite::Result<()> {
+    for column in shape.added_columns.iter().filter(|c| c.dropped) {
+        let (table, name) = (quoted(&column.table), quoted(&column.column));
+        let sql = format!("ALTER TABLE {table} ADD COLUMN {name} {}", column.ty);
+        connection.execute_batch(&sql)?;
+    }
+    Ok(())
+}
+
+/// The columns that come back with the rollback of a rollback.
+fn brought_back(shape: &Shape) -> Vec<AddedColumn> {
+    let dropped = shape.added_columns.iter().filter(|c| c.dropped);
+    dropped.map(|c| AddedColumn { dropped: false, ..c.clone() }).collect()
+}
+
+/// The references of a shape, each with the table that it refers to.
+fn references(shape: &Shape) -> Vec<(String, ShapeReference)> {
+    let of = |t: &crate::undo::ShapeTable| {
+        t.referred.iter().map(|r| (t.name.clone(), r.clone())).collect::<Vec<_>>()
+    };
+    shape.tables.iter().flat_map(of).collect()
+}
+
+impl HistoryDatabase for SqliteHistory {
+    fn history(&mut self) -> BoxFuture<'_, Result<Vec<BatchRecord>>> {
+        let read = history::read(&self.connection);
+        Box::pin(async { read })
+    }
+
+    fn receipts(&mut self, batch: Uuid) -> BoxFuture<'_, Result<File>> {
+        let read = history::receipts(&self.connection, batch);
+        Box::pin(async { read })
+    }
+
+    fn prune<'a>(&'a mut self, batches: &'a [BatchRecord]) -> BoxFuture<'a, Result<()>> {
+        let prune = || -> Result<()> {
+            let cannot = |e| failed(Code::Target, "cannot remove the receipts", e);
+            self.connection.execute_batch("BEGIN IMMEDIATE").map_err(cannot)?;
+            batches.iter().try_for_each(|batch| history::prune(&self.connection, batch))?;
+            self.connection.execute_batch("COMMIT").map_err(cannot)
+        };
+        let pruned = prune();
+        Box::pin(async { pruned })
+    }
+
+    fn begin<'a>(
+        self: Box<Self>,
+        rollback: Option<&'a BatchRecord>,
+        shape: &'a Shape,
+    ) -> BoxFuture<'a, Result<Box<dyn Undoing>>> {
+        Box::pin(async move { Ok(Box::new(self.begin_now(rollback, shape)?) as Box<dyn Undoing>) })
+    }
+}
+
+/// The transaction of a rollback.
+struct SqliteUndoing {
+    connection: Connection,
+    /// What the rollback changes, and what refers to its tables; nothing of a rehearsal.
+    noting: Option<(Noting, Vec<(String, ShapeReference)>)>,
+    /// The columns that go when the receipts are written.
+    dropped: Vec<AddedColumn>,
+    /// The batch and its file; none of a rehearsal.
+    record: Option<(BatchRecord, PathBuf)>,
+}
+
+impl SqliteUndoing {
+    fn undo_objects_now(&mut self, shape: &Shape) -> rusqlite::Result<Shape> {
+        for moved in &shape.sequences {
+            if sequence(&self.connection, &moved.name)? == moved.after {
+                self.connection.execute_batch(&set_sequence(&moved.name, moved.before))?;
+            }
+        }
+        for column in shape.added_columns.iter().filter(|c| !c.dropped) {
+            let (table, name) = (quoted(&column.table), quoted(&column.column));
+            let any = format!("SELECT EXISTS (SELECT 1 FROM {table} WHERE {name} IS NOT NULL)");
+            if !self.connection.query_row(&any, [], |row| row.get(0))? {
+                self.dropped.push(AddedColumn { dropped: true, ..column.clone() });
+            }
+        }
+        Ok(Shape { added_columns: self.dropped.clone(), ..Shape::default() })
+    }
+
+    fn drop_columns(&self) -> rusqlite::Result<()> {
+        for column in &self.dropped {
+            let (table, name) = (quoted(&column.table), quoted(&column.column));
+            let sql = format!("ALTER TABLE {table} DROP COLUMN {name}");
+            self.connection.execute_batch(&sql)?;
+        }
+        Ok(())
+    }
+
+    async fn seal_now(
+        &mut self,
+        rollback: &mut BatchRecord,
+        others: &[BatchRecord],
+        objects: Shape,
+    ) -> Result<()> {
+        let Some((noting, references)) = &self.noting else { return Ok(()) };
+        noting.seal(&mut self.connection, rollback, references, Some(objects)).await?;
+        self.drop_columns().map_err(cannot)?;
+        others.iter().try_for_each(|other| history::put(&self.connection, other))
+    }
+}
+
+impl Undoing for SqliteUndoing {
+    fn sql(&mut self) -> Box<dyn UndoSql + '_> {
+        Box::new(SqliteUndo { connection: &mut self.connection })
+    }
+
+    fn undo_objects<'a>(&'a mut self, shape: &'a Shape) -> BoxFuture<'a, Result<Shape>> {
+        let undone = self.undo_objects_now(shape).map_err(cannot);
+        Box::pin(async { undone })
+    }
+
+    fn seal<'a>(
+        &'a mut self,
+        rollback: &'a mut BatchRecord,
+        others: &'a [BatchRecord],
+        shape: Shape,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.seal_now(rollback, others, shape))
+    }
+
+    fn commit(self: Box<Self>) -> BoxFuture<'static, Result<()>> {
+        let committed = self.connection.execute_batch("COMMIT");
+        let committed =
+            committed.map_err(|e| failed(Code::Target, "cannot commit, nothing was changed", e));
+        Box::pin(async { committed })
+    }
+
+    fn abort(self: Box<Self>, error: Option<Error>) -> BoxFuture<'static, Option<Error>> {
+        let SqliteUndoing { connection, record, .. } = *self;
+        // this rolls back
+        drop(connection);
+        if let (Some(error), Some((mut record, file))) = (&error, record) {
+            record.fail(&error.full());
+            history::note_failure(&file, &record);
+        }
+        Box::pin(async { error })
+    }
+}
