@@ -10,7 +10,7 @@ use super::conninfo::ConnInfo;
 use super::history::HistoryTables;
 use super::literal;
 use crate::error::{Code, Error, Result};
-use crate::history::{BatchRecord, BatchStatus, now};
+use crate::history::{BatchRecord, BatchStatus};
 use crate::notice::Notice;
 
 /// How long a batch waits for another one, unless it is told.
@@ -137,10 +137,7 @@ impl OpenBatch {
 /// A batch that has changed nothing.
 fn failed(record: &BatchRecord, why: &str) -> BatchRecord {
     let mut record = record.clone();
-    record.status = BatchStatus::Failed;
-    record.error_message = Some(why.to_owned());
-    record.completed_at = Some(now());
-    record.details.process = None;
+    record.fail(why);
     record
 }
 

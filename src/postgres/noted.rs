@@ -221,7 +221,7 @@ pub(super) fn note_inserted(n: usize, table: &ShapeTable, from: &str) -> String 
     )
 }
 
-/// What is noted of table `n`, whose former rows have so many columns; the default if nothing is.
+/// What is noted of table `n`, whose former rows have so many columns.
 pub(super) async fn what_is_noted(
     connection: &Connection,
     n: usize,
@@ -234,20 +234,12 @@ pub(super) async fn what_is_noted(
     }
     let inserted = !has_none(connection, &format!("pg_temp.{}", inserted_name(n))).await?;
     let before = !has_none(connection, &format!("pg_temp.{}", before_name(n))).await?;
-    Ok(Noted { was_empty: false, inserted, before: before.then_some(width) })
+    Ok(Noted { number: n, was_empty: false, inserted, before: before.then_some(width) })
 }
 
-/// Gives the notes of a table the number that it has in the receipts.
-pub(super) async fn renumber(connection: &Connection, from: usize, to: usize) -> Result<()> {
-    for name in [inserted_name, before_name] {
-        let sql = format!("ALTER TABLE IF EXISTS pg_temp.{} RENAME TO {}", name(from), name(to));
-        if from != to {
-            // those of a table that has not changed
-            let free = format!("DROP TABLE IF EXISTS pg_temp.{}; {sql}", name(to));
-            connection.run(Code::Target, "cannot number what is noted", &free).await?;
-        }
-    }
-    Ok(())
+/// Whether anything is noted of a table.
+pub(super) fn any(noted: &Noted) -> bool {
+    noted.was_empty || noted.inserted || noted.before.is_some()
 }
 
 /// Whether a table has no rows.

@@ -17,7 +17,7 @@ use super::silence::{Quiet, Silenced, check_at_once, silence};
 use super::undo::PgUndo;
 use super::{literal, noted, quoted};
 use crate::error::{Code, Error, Result};
-use crate::history::{BatchRecord, BatchStatus};
+use crate::history::BatchRecord;
 use crate::undo::{AddedColumn, HistoryDatabase, Sequence, Shape, ShapeTable, UndoSql, Undoing};
 
 /// A database whose history is open.
@@ -86,9 +86,9 @@ impl PgHistory {
             }
             None => None,
         };
-        let undo = PgUndo { connection, as_replica: false, noted: shape.tables.clone() };
         let mut undoing = PgUndoing {
-            undo,
+            connection,
+            noted: shape.tables.clone(),
             batch,
             silenced: Silenced::default(),
             always: Vec::new(),
@@ -129,7 +129,9 @@ impl HistoryDatabase for PgHistory {
 
 /// The transaction of a rollback.
 struct PgUndoing {
-    undo: PgUndo<Connection>,
+    connection: Connection,
+    /// The tables of the batch that is undone.
+    noted: Vec<ShapeTable>,
     /// The rollback in the history; none if it is a rehearsal.
     batch: Option<OpenBatch>,
     silenced: Silenced,
@@ -151,12 +153,12 @@ struct Held {
 }
 
 impl PgUndoing {
-    fn connection(&self) -> &Connection {
-        &self.undo.connection
+    fn undo(&self) -> PgUndo<'_> {
+        PgUndo::new(&self.connection, self.silenced.as_replica, &self.noted)
     }
 
     async fn run(&self, what: &str, sql: &str) -> Result<()> {
-        self.connection().run(Code::Target, what, sql).await
+        self.connection.run(Code::Target, what, sql).await
     }
 
     /// Prepares the tables: nobody else writes, nothing acts by itself, and columns that come back are there.
@@ -171,16 +173,15 @@ impl PgUndoing {
         for column in shape.added_columns.iter().filter(|c| c.dropped) {
             let sql = format!(
                 "ALTER TABLE {} ADD COLUMN {} {}",
-                self.undo.full(column.schema.as_deref(), &column.table),
+                self.undo().full(column.schema.as_deref(), &column.table),
                 quoted(&column.column),
                 column.ty
             );
             self.run("cannot add a column again", &sql).await?;
         }
-        self.silenced = silence(self.connection(), &tables).await?;
-        self.undo.as_replica = self.silenced.as_replica;
-        check_at_once(self.connection()).await?;
-        if !self.undo.as_replica {
+        self.silenced = silence(&self.connection, &tables).await?;
+        check_at_once(&self.connection).await?;
+        if !self.silenced.as_replica {
             self.allow_numbers(&tables).await?;
         }
         Ok(())
@@ -200,7 +201,7 @@ impl PgUndoing {
             names.join(", ")
         );
         let what = "cannot look for the tables of the batch";
-        let read = self.connection().read(Code::Target, what, &sql, |row| {
+        let read = self.connection.read(Code::Target, what, &sql, |row| {
             Ok(Quiet { oid: row.parsed()?, full: row.text()? })
         });
         read.await
@@ -217,8 +218,7 @@ impl PgUndoing {
                 table.oid
             );
             let what = "cannot read the columns";
-            for column in self.connection().read(Code::Target, what, &sql, |row| row.text()).await?
-            {
+            for column in self.connection.read(Code::Target, what, &sql, |row| row.text()).await? {
                 let set = |how: &str| {
                     format!("ALTER TABLE {} ALTER {column} SET GENERATED {how}", table.full)
                 };
@@ -247,8 +247,7 @@ impl PgUndoing {
                 literal(&sequence.name)
             );
             let what = "cannot look at a sequence";
-            let read =
-                self.connection().read(Code::Target, what, &sql, |row| row.optional_parsed());
+            let read = self.connection.read(Code::Target, what, &sql, |row| row.optional_parsed());
             // another number was given since: it stays
             if read.await? == [sequence.after] {
                 done.sequences.push(Sequence {
@@ -266,24 +265,24 @@ impl PgUndoing {
     /// Whether a row has a value in a column, or the column is gone.
     async fn has_values(&self, column: &AddedColumn) -> Result<bool> {
         let schema = column.schema.as_deref().unwrap_or("public");
-        let columns = noted::columns(self.connection(), schema, &column.table).await?;
+        let columns = noted::columns(&self.connection, schema, &column.table).await?;
         if !columns.unwrap_or_default().iter().any(|(name, _)| *name == column.column) {
             return Ok(true);
         }
         let sql = format!(
             "SELECT EXISTS (SELECT 1 FROM {} WHERE {} IS NOT NULL)",
-            self.undo.full(Some(schema), &column.table),
+            self.undo().full(Some(schema), &column.table),
             quoted(&column.column)
         );
         let what = "cannot look for values of a column";
-        let read = self.connection().read(Code::Target, what, &sql, |row| row.boolean());
+        let read = self.connection.read(Code::Target, what, &sql, |row| row.boolean());
         Ok(read.await? == [true])
     }
 
     async fn seal_now(
         &mut self,
         rollback: &mut BatchRecord,
-        undone: &BatchRecord,
+        others: &[BatchRecord],
         mut shape: Shape,
     ) -> Result<()> {
         let Some(batch) = self.batch.clone() else { return Ok(()) };
@@ -291,37 +290,36 @@ impl PgUndoing {
         let (mut tables, mut all) = (Vec::new(), Vec::new());
         for (n, table) in std::mem::take(&mut shape.tables).into_iter().enumerate() {
             let width = table.columns.len();
-            let noted = noted::what_is_noted(self.connection(), n, width).await?;
-            if noted != crate::undo::Noted::default() {
-                noted::renumber(self.connection(), n, tables.len()).await?;
+            let noted = noted::what_is_noted(&self.connection, n, width).await?;
+            if noted::any(&noted) {
                 tables.push(table);
                 all.push(noted);
             }
         }
         shape.tables = tables;
-        write_receipts(&mut self.undo, &batch, rollback, &shape, &all).await?;
-        self.silenced.restore(&self.undo.connection).await?;
+        write_receipts(&mut self.undo(), &batch, rollback, &shape, &all).await?;
+        self.silenced.restore(&self.connection).await?;
         for sql in std::mem::take(&mut self.always) {
             self.run("cannot give a column its numbers back", &sql).await?;
         }
         for column in &self.drops {
             let sql = format!(
                 "ALTER TABLE {} DROP COLUMN {}",
-                self.undo.full(column.schema.as_deref(), &column.table),
+                self.undo().full(column.schema.as_deref(), &column.table),
                 quoted(&column.column)
             );
             self.run("cannot drop a column that the batch has added", &sql).await?;
         }
-        batch.update(self.connection(), rollback).await?;
-        let mut undone = undone.clone();
-        undone.status = BatchStatus::RolledBack;
-        undone.details.undone_by = Some(rollback.batch_id);
-        batch.update(self.connection(), &undone).await
+        batch.update(&self.connection, rollback).await?;
+        for other in others {
+            batch.update(&self.connection, other).await?;
+        }
+        Ok(())
     }
 
     /// Makes sure that every foreign key from and to the tables holds, which the server does not check for a replica.
     async fn check_references(&self, tables: &[ShapeTable]) -> Result<()> {
-        if !self.undo.as_replica {
+        if !self.silenced.as_replica {
             return Ok(());
         }
         for key in self.foreign_keys(tables).await? {
@@ -339,7 +337,7 @@ impl PgUndoing {
                 same.join(" AND ")
             );
             let what = "cannot check the references";
-            let rows = self.connection().read(Code::Target, what, &sql, |row| row.text()).await?;
+            let rows = self.connection.read(Code::Target, what, &sql, |row| row.text()).await?;
             let Some(rows) = rows.first() else { continue };
             return Err(Error::new(
                 Code::Orphan,
@@ -376,7 +374,7 @@ impl PgUndoing {
             names("confkey", "confrelid")
         );
         let what = "cannot read the foreign keys";
-        let read = self.connection().read(Code::Target, what, &sql, |row| {
+        let read = self.connection.read(Code::Target, what, &sql, |row| {
             let (name, child, parent) = (row.text()?, row.text()?, row.text()?);
             Ok(Held { name, child, parent, columns: row.texts()?, to: row.texts()? })
         });
@@ -404,7 +402,7 @@ impl PgUndoing {
 
     async fn commit_now(self) -> Result<()> {
         let Some(batch) = &self.batch else {
-            self.connection().roll_back().await;
+            self.connection.roll_back().await;
             return Ok(());
         };
         // sequences do not roll back, so they move only when nothing can fail any more
@@ -412,12 +410,12 @@ impl PgUndoing {
             self.give_up(&error.full()).await;
             return Err(error);
         }
-        batch.commit(self.connection()).await
+        batch.commit(&self.connection).await
     }
 
     /// Takes everything back, and says in the history why.
     async fn give_up(&self, why: &str) {
-        self.connection().roll_back().await;
+        self.connection.roll_back().await;
         if let Some(batch) = &self.batch {
             batch.failed(why).await;
         }
@@ -425,8 +423,8 @@ impl PgUndoing {
 }
 
 impl Undoing for PgUndoing {
-    fn sql(&mut self) -> &mut dyn UndoSql {
-        &mut self.undo
+    fn sql(&mut self) -> Box<dyn UndoSql + '_> {
+        Box::new(self.undo())
     }
 
     fn undo_objects<'a>(&'a mut self, shape: &'a Shape) -> BoxFuture<'a, Result<Shape>> {
@@ -436,10 +434,10 @@ impl Undoing for PgUndoing {
     fn seal<'a>(
         &'a mut self,
         rollback: &'a mut BatchRecord,
-        undone: &'a BatchRecord,
+        others: &'a [BatchRecord],
         shape: Shape,
     ) -> BoxFuture<'a, Result<()>> {
-        Box::pin(self.seal_now(rollback, undone, shape))
+        Box::pin(self.seal_now(rollback, others, shape))
     }
 
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<()>> {

@@ -1,7 +1,5 @@
 //! Postgres as the SQL of receipts and rollbacks sees it.
 
-use std::borrow::Borrow;
-
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use futures::{SinkExt, StreamExt, pin_mut};
@@ -18,13 +16,15 @@ use chronicle_archive::{Batch, Kind};
 const MESSAGE: usize = 256 << 10;
 
 /// A transaction in which receipts are written or taken back.
-pub(super) struct PgUndo<C> {
+pub(super) struct PgUndo<'c> {
     /// The connection of the transaction.
-    pub(super) connection: C,
+    connection: &'c Connection,
     /// Whether this session is a replica's: nothing acts by itself then, so a changed row may be deleted and inserted.
-    pub(super) as_replica: bool,
+    as_replica: bool,
     /// The tables whose changes are noted, by their numbers.
-    pub(super) noted: Vec<ShapeTable>,
+    noted: &'c [ShapeTable],
+    /// The temporary tables that were made, with their numbers of columns that hold whole numbers.
+    staged: Vec<(String, usize)>,
 }
 
 /// What the values of a column of a type are in receipts.
@@ -35,9 +35,19 @@ pub(super) fn kind(ty: &str) -> Kind {
     }
 }
 
-impl<C: Borrow<Connection>> PgUndo<C> {
-    fn client(&self) -> &Connection {
-        self.connection.borrow()
+impl<'c> PgUndo<'c> {
+    /// A transaction on a connection.
+    pub(super) fn new(
+        connection: &'c Connection,
+        as_replica: bool,
+        noted: &'c [ShapeTable],
+    ) -> PgUndo<'c> {
+        PgUndo { connection, as_replica, noted, staged: Vec::new() }
+    }
+
+    /// Its connection.
+    pub(super) fn connection(&self) -> &'c Connection {
+        self.connection
     }
 
     /// The number under which the rows of a table are noted.
@@ -55,9 +65,9 @@ impl<C: Borrow<Connection>> PgUndo<C> {
         texts: usize,
         each: EachRow<'_>,
     ) -> Result<()> {
-        let cannot = |e| self.client().failed(Code::Target, what, e);
+        let cannot = |e| self.connection.failed(Code::Target, what, e);
         let copy = format!("COPY ({sql}) TO STDOUT (FORMAT binary)");
-        let sent = self.client().client.copy_out(copy.as_str()).await.map_err(cannot)?;
+        let sent = self.connection.client.copy_out(copy.as_str()).await.map_err(cannot)?;
         pin_mut!(sent);
         let mut fields = vec![Field::Text; 1 + texts];
         fields[0] = Field::Int;
@@ -75,12 +85,13 @@ impl<C: Borrow<Connection>> PgUndo<C> {
     }
 
     async fn insert_now(&self, name: &str, rows: &Batch) -> Result<()> {
-        let cannot = |e| self.client().failed(Code::Target, "cannot stage the receipts", e);
+        let cannot = |e| self.connection.failed(Code::Target, "cannot stage the receipts", e);
         let width = if rows.rows() == 0 { 0 } else { rows.cells() / rows.rows() };
         let mut types = vec![ColumnType::Text(None); width];
-        types.iter_mut().take(3).for_each(|ty| *ty = ColumnType::Int(8));
+        let numbers = self.staged.iter().find(|(staged, _)| staged == name).map_or(0, |(_, n)| *n);
+        types.iter_mut().take(numbers).for_each(|ty| *ty = ColumnType::Int(8));
         let sql = format!("COPY pg_temp.{name} FROM STDIN (FORMAT binary)");
-        let sink = self.client().client.copy_in::<_, Bytes>(&sql).await.map_err(cannot)?;
+        let sink = self.connection.client.copy_in::<_, Bytes>(&sql).await.map_err(cannot)?;
         pin_mut!(sink);
         let mut buffer = BytesMut::new();
         copy_codec::start(&mut buffer);
@@ -101,13 +112,13 @@ impl<C: Borrow<Connection>> PgUndo<C> {
         let n = self.number(table)?;
         // as it was before: a column may have been added for this rollback
         let table = &self.noted[n];
-        self.client().run(Code::Target, WHAT, &noted::create_notes(n, table)).await?;
+        self.connection.run(Code::Target, WHAT, &noted::create_notes(n, table)).await?;
         let from = format!(
             "FROM {} t WHERE ({}) IN ({places})",
             noted::full(table),
             noted::place("t").join(", ")
         );
-        self.client().run(Code::Target, WHAT, &noted::note_before(n, table, &from)).await
+        self.connection.run(Code::Target, WHAT, &noted::note_before(n, table, &from)).await
     }
 
     async fn note_inserted(&self, table: &ShapeTable, keys: &str) -> Result<()> {
@@ -126,11 +137,11 @@ impl<C: Borrow<Connection>> PgUndo<C> {
         };
         let sql = noted::note_inserted(n, table, &format!("(SELECT * FROM {from})"));
         let sql = format!("{} {sql}", noted::create_notes(n, table));
-        self.client().run(Code::Target, WHAT, &sql).await
+        self.connection.run(Code::Target, WHAT, &sql).await
     }
 }
 
-impl<C: Borrow<Connection> + Send + Sync> UndoSql for PgUndo<C> {
+impl UndoSql for PgUndo<'_> {
     fn full(&self, schema: Option<&str>, table: &str) -> String {
         match schema {
             Some(schema) => format!("{}.{}", quoted(schema), quoted(table)),
@@ -176,23 +187,22 @@ impl<C: Borrow<Connection> + Send + Sync> UndoSql for PgUndo<C> {
         table: &'a ShapeTable,
     ) -> BoxFuture<'a, Result<Option<Vec<(String, String)>>>> {
         let schema = table.schema.as_deref().unwrap_or("public");
-        Box::pin(noted::columns(self.connection.borrow(), schema, &table.name))
+        Box::pin(noted::columns(self.connection, schema, &table.name))
     }
 
     fn stage<'a>(
         &'a mut self,
         name: &'a str,
-        keys: usize,
-        was: usize,
+        numbers: &'a [&'a str],
+        values: &'a [String],
     ) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let mut columns: Vec<String> =
-                ["n bigint", "restores bigint", "after bigint"].map(str::to_owned).into();
-            columns.extend((0..keys).map(|n| format!("key{n} text")));
-            columns.extend((0..was).map(|n| format!("was{n} text")));
+            let mut columns: Vec<String> = numbers.iter().map(|n| format!("{n} bigint")).collect();
+            columns.extend(values.iter().map(|name| format!("{name} text")));
             let sql =
                 format!("CREATE TEMPORARY TABLE {name} ({}) ON COMMIT DROP", columns.join(", "));
-            self.client().run(Code::Target, "cannot stage the receipts", &sql).await
+            self.staged.push((name.to_owned(), numbers.len()));
+            self.connection.run(Code::Target, "cannot stage the receipts", &sql).await
         })
     }
 
@@ -212,8 +222,8 @@ impl<C: Borrow<Connection> + Send + Sync> UndoSql for PgUndo<C> {
 
     fn run<'a>(&'a mut self, what: &'a str, sql: &'a str) -> BoxFuture<'a, Result<u64>> {
         Box::pin(async move {
-            let done = self.client().client.execute_typed(sql, &[]).await;
-            done.map_err(|e| self.client().failed(Code::Target, what, e))
+            let done = self.connection.client.execute_typed(sql, &[]).await;
+            done.map_err(|e| self.connection.failed(Code::Target, what, e))
         })
     }
 
@@ -222,7 +232,7 @@ impl<C: Borrow<Connection> + Send + Sync> UndoSql for PgUndo<C> {
         what: &'a str,
         sql: &'a str,
     ) -> BoxFuture<'a, Result<Vec<Vec<Option<String>>>>> {
-        Box::pin(async move { self.client().rows(Code::Target, what, sql).await })
+        Box::pin(async move { self.connection.rows(Code::Target, what, sql).await })
     }
 
     fn about_to_change<'a>(

@@ -164,12 +164,11 @@ impl PgTarget {
         let (mut tables, mut all) = (Vec::new(), Vec::new());
         for (n, table) in touched.tables.iter().enumerate() {
             let noted = self.noted(n, table).await?;
-            if noted == Noted::default() {
-                continue;
+            let now = if noted::any(&noted) { self.now(&table.shape).await? } else { None };
+            if let Some(now) = now {
+                tables.push(now);
+                all.push(noted);
             }
-            noted::renumber(&self.connection, n, tables.len()).await?;
-            tables.extend(self.now(&table.shape).await?);
-            all.push(noted);
         }
         // what was created by this batch is new as a whole
         let own = self.own_tables().await?.filter(|own| self.note_own(own, 0).is_none());
@@ -287,11 +286,8 @@ impl PgLoading {
                 let sequences = self.db.moved_sequences(touched).await?;
                 let added_columns = touched.added.clone();
                 let shape = Shape { tables, added_columns, sequences };
-                let mut undo = PgUndo {
-                    connection: &self.db.connection,
-                    as_replica: self.db.silenced.as_replica,
-                    noted: Vec::new(),
-                };
+                let as_replica = self.db.silenced.as_replica;
+                let mut undo = PgUndo::new(&self.db.connection, as_replica, &[]);
                 write_receipts(&mut undo, &batch, record, &shape, &noted).await?;
             }
         }
