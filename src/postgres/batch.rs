@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::error::SqlState;
 
+use super::catalog::PgCatalog;
 use super::connection::Connection;
 use super::conninfo::ConnInfo;
 use super::history::HistoryTables;
 use super::literal;
 use crate::error::{Code, Error, Result};
 use crate::history::{BatchRecord, BatchStatus};
+use crate::layout::Layout;
 use crate::notice::Notice;
 
 /// How long a batch waits for another one, unless it is told.
@@ -174,6 +176,35 @@ async fn try_lock(connection: &Connection, schema: &str) -> Result<bool> {
     let sql = format!("SELECT pg_try_advisory_xact_lock({})", lock(schema).join(", "));
     let taken = connection.read(Code::Target, "cannot lock", &sql, |row| row.boolean()).await?;
     Ok(taken == [true])
+}
+
+/// Reads the catalog. An import into empty tables keeps everybody from looking at them: it is waited for.
+pub(super) async fn read_catalog(
+    connection: &Connection,
+    info: &ConnInfo,
+    forced: Option<&Layout>,
+    wait: Option<Duration>,
+) -> Result<PgCatalog> {
+    const WHAT: &str = "cannot look at the tables";
+    let (began, wait) = (Instant::now(), wait.unwrap_or(WAIT));
+    let run = |sql: &'static str| connection.run(Code::Target, WHAT, sql);
+    loop {
+        run("SAVEPOINT look; SET LOCAL lock_timeout = '500ms'").await?;
+        let error = match PgCatalog::read(connection, info.schema.as_deref(), forced).await {
+            Err(error) if error.full().contains(SqlState::LOCK_NOT_AVAILABLE.code()) => error,
+            read => {
+                // behind an error of the server nothing can be run any more
+                let _ = run("RELEASE SAVEPOINT look; SET LOCAL lock_timeout = '10s'").await;
+                return read;
+            }
+        };
+        run("ROLLBACK TO SAVEPOINT look; RELEASE SAVEPOINT look").await?;
+        if began.elapsed() >= wait {
+            let schema = info.schema.as_deref().unwrap_or("public");
+            let by_a_batch = !try_lock(connection, schema).await?;
+            return Err(if by_a_batch { busy(connection, schema, wait).await } else { error });
+        }
+    }
 }
 
 /// Takes the lock, and waits for whoever holds it.

@@ -6,8 +6,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use uuid::Uuid;
 
-use super::batch::{OpenBatch, Short};
-use super::catalog::PgCatalog;
+use super::batch::{OpenBatch, Short, read_catalog};
 use super::connection::Connection;
 use super::conninfo::ConnInfo;
 use super::history::{HistoryTables, schemas};
@@ -39,12 +38,14 @@ impl PgHistory {
         let connection = Connection::open(info).await?;
         let begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED; {}", connection.settings());
         connection.run(Code::Source, "cannot read the history", &begin).await?;
-        let schema = match PgCatalog::read(&connection, info.schema.as_deref(), None).await {
-            Ok(found) => found.schema,
-            Err(error) => match (&info.schema, &schemas(&connection).await?[..]) {
-                (Some(named), _) => named.clone(),
-                (None, [only]) => only.clone(),
-                _ => return Err(error),
+        let schema = match (&info.schema, &schemas(&connection).await?[..]) {
+            (Some(named), _) => named.clone(),
+            // what is looked for first, whatever else there is: nobody waits for an import that runs
+            (None, [only]) if only == "public" => only.clone(),
+            (None, all) => match (read_catalog(&connection, info, None, wait).await, all) {
+                (Ok(found), _) => found.schema,
+                (Err(_), [only]) => only.clone(),
+                (Err(error), _) => return Err(error),
             },
         };
         Ok(PgHistory { connection, info: info.clone(), schema, wait })

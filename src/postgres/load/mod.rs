@@ -32,7 +32,7 @@ use self::prepare::{compress, create_tables, who_may_read};
 use self::receipts::Touched;
 pub use self::rehearsal::PgRehearsal;
 use self::rules::Rule;
-use super::batch::OpenBatch;
+use super::batch::{OpenBatch, read_catalog};
 use super::catalog::PgCatalog;
 use super::connection::Connection;
 use super::conninfo::ConnInfo;
@@ -97,7 +97,7 @@ impl PgTarget {
             create_tables(&connection, info, layout).await?;
             notices.extend(who_may_read(&connection).await?);
         }
-        let read = PgCatalog::read(&connection, info.schema.as_deref(), forced);
+        let read = read_catalog(&connection, info, forced, options.wait);
         let found = read.await.map_err(|e| {
             if forced.is_some() || e.code() != Code::Layout {
                 return e;
