@@ -11,6 +11,7 @@ use crate::load::{Preflight, Target, TargetOptions};
 use crate::notice::{Notice, NoticeKind};
 use crate::postgres::conninfo::{ConnInfo, read_password_file};
 use crate::postgres::load::{PgRehearsal, PgTarget};
+use crate::postgres::rollback::PgHistory;
 use crate::postgres::source::PgSource;
 use crate::source::{Restored, Source, SourceOptions};
 use crate::sqlite::load::SqliteTarget;
@@ -161,7 +162,7 @@ impl Location {
                 let opened = SqliteHistory::open(path, writes, wait, cancel);
                 Ok(Box::new(opened.map_err(|e| e.about(path.display()))?))
             }
-            Location::Postgres(_) => Err(Error::new(Code::Usage, "not yet")),
+            Location::Postgres(info) => Ok(Box::new(cancel.or(PgHistory::open(info, wait)).await?)),
         }
     }
 

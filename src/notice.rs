@@ -123,6 +123,8 @@ kinds! {
     Batch: Detail, "this is batch ";
     /// An archive without a usable seek table.
     SeekTable: Warning, "its seek table is";
+    /// A table of the user that does not take the batches.
+    NotMirrored: Note, "which refuses it";
     /// What is committed and could not be reported.
     Unreported: Warning, "the result could not be printed";
     /// Values that a plain reader does not see exactly.

@@ -1,6 +1,7 @@
 //! What a Postgres database holds: Chronicle's tables, their columns, triggers and references.
 
 use super::connection::Connection;
+use super::history::HISTORY_TABLES;
 use super::{literal, quoted};
 use crate::catalog::Backend;
 use crate::catalog::{
@@ -472,6 +473,8 @@ async fn read_checks(connection: &Connection, schema: &str) -> Result<Vec<TableC
 /// A trigger that would fire while rows are loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trigger {
+    /// The object id of its table.
+    pub oid: u32,
     /// Its table.
     pub table: String,
     /// Its name.
@@ -481,20 +484,21 @@ pub struct Trigger {
 }
 
 /// The triggers of some tables that fire at all, the server's own left out.
-pub async fn triggers(connection: &Connection, tables: &[&PgTable]) -> Result<Vec<Trigger>> {
+pub async fn triggers(connection: &Connection, tables: &[u32]) -> Result<Vec<Trigger>> {
     if tables.is_empty() {
         return Ok(Vec::new());
     }
-    let oids: Vec<String> = tables.iter().map(|t| t.oid.to_string()).collect();
+    let oids: Vec<String> = tables.iter().map(u32::to_string).collect();
     let sql = format!(
-        "SELECT c.relname, t.tgname, t.tgenabled FROM pg_catalog.pg_trigger t \
+        "SELECT t.tgrelid, c.relname, t.tgname, t.tgenabled FROM pg_catalog.pg_trigger t \
            JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid \
           WHERE t.tgrelid IN ({}) AND NOT t.tgisinternal AND t.tgenabled <> 'D' \
           ORDER BY c.relname, t.tgname",
         oids.join(", ")
     );
     let read = connection.read(Code::Target, "cannot read the triggers", &sql, |row| {
-        Ok(Trigger { table: row.text()?, name: row.text()?, fires: row.parsed()? })
+        let (oid, table) = (row.parsed()?, row.text()?);
+        Ok(Trigger { oid, table, name: row.text()?, fires: row.parsed()? })
     });
     read.await
 }
@@ -502,7 +506,8 @@ pub async fn triggers(connection: &Connection, tables: &[&PgTable]) -> Result<Ve
 /// Tables of the schema that look like Chronicle's and belong to no stream, in words.
 pub fn others(catalog: &PgCatalog) -> Vec<Notice> {
     let known = |name: &str| {
-        [SIDECAR, COLUMNS].contains(&name) || catalog.layout.streams.iter().any(|s| s.table == name)
+        let ours = [SIDECAR, COLUMNS].contains(&name) || HISTORY_TABLES.beside_data.contains(&name);
+        ours || catalog.layout.streams.iter().any(|s| s.table == name)
     };
     (catalog.tables.iter())
         .filter(|t| !known(&t.name))

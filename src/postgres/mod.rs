@@ -1,17 +1,24 @@
 //! The Postgres room: the only place that names tokio-postgres.
 //!
 //! [`conninfo`] reads how a server is named, [`connection`] gets in, [`catalog`] looks at the
-//! tables, [`source`] reads them and [`load`] writes them; [`copy_codec`] is the form of COPY in
-//! which rows cross the wire, in both directions.
+//! tables, [`source`] reads them and [`load`] writes them; [`rollback`] takes back what was written.
+//! [`copy_codec`] is the form of COPY in which rows cross the wire, in both directions.
 
+mod batch;
 pub mod catalog;
 pub mod connection;
 pub mod conninfo;
 pub mod copy_codec;
 pub mod fields;
+mod history;
 pub mod load;
+mod noted;
 pub mod own_tables;
+mod receipts;
+pub mod rollback;
+mod silence;
 pub mod source;
+mod undo;
 
 /// A name as SQL writes it.
 pub(crate) fn quoted(name: &str) -> String {

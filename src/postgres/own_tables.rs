@@ -1,4 +1,4 @@
-//! The two tables of our own: in a schema that no API serves, or next to the data where this role may not create one.
+//! The tables of our own: in a schema that no API serves, or next to the data where this role may not create one.
 
 use super::connection::Connection;
 use super::{literal, quoted};
@@ -7,47 +7,54 @@ use crate::sidecar::{COLUMNS, SIDECAR};
 
 /// The schema of our own tables.
 pub const SCHEMA: &str = "chronicle_dump";
-/// The names of our own tables in it.
-const IN_SCHEMA: [&str; 2] = ["sidecar", "sidecar_columns"];
-/// Their names in the schema of the data.
-const BESIDE_DATA: [&str; 2] = [SIDECAR, COLUMNS];
 
-/// Where the two tables are, and which of their rows belong to one schema.
-#[derive(Debug, Clone)]
-pub struct OwnTables {
-    /// The table of entries, as SQL writes it.
-    pub sidecar: String,
-    /// The table of original columns, as SQL writes it.
-    pub columns: String,
-    /// Whether this role may read them whole.
-    pub readable: bool,
-    /// Whether this role may write to them.
-    writable: bool,
-    /// The schema of the data, as SQL writes its name as a text.
-    schema: String,
+/// Two tables of our own that are created together.
+pub(super) struct Pair {
+    /// What errors call them.
+    pub(super) what: &'static str,
+    /// Their names in our own schema.
+    pub(super) in_schema: [&'static str; 2],
+    /// Their names in the schema of the data.
+    pub(super) beside_data: [&'static str; 2],
+    /// SQL that creates both, given their names as SQL writes them.
+    pub(super) create: fn(&[String; 2]) -> String,
 }
 
-impl OwnTables {
-    fn new(place: &str, names: [&str; 2], schema: &str) -> OwnTables {
-        let full = |name: &str| format!("{}.{}", quoted(place), quoted(name));
-        OwnTables {
-            sidecar: full(names[0]),
-            columns: full(names[1]),
-            readable: true,
-            writable: true,
-            schema: literal(schema),
-        }
+/// Where two tables of our own are.
+#[derive(Debug, Clone)]
+pub(super) struct Placed {
+    /// Their schema.
+    pub(super) schema: String,
+    /// Their names.
+    pub(super) names: [&'static str; 2],
+    /// Whether this role may read them whole.
+    pub(super) readable: bool,
+    /// Whether this role may write to them.
+    pub(super) writable: bool,
+}
+
+impl Placed {
+    /// One of them as SQL writes it.
+    pub(super) fn full(&self, table: usize) -> String {
+        format!("{}.{}", quoted(&self.schema), quoted(self.names[table]))
+    }
+}
+
+impl Pair {
+    fn at(&self, schema: &str, names: [&'static str; 2]) -> Placed {
+        Placed { schema: schema.to_owned(), names, readable: true, writable: true }
     }
 
-    /// The tables that hold what belongs to the data in a schema, if there are any.
+    /// Where they are for the data in a schema, if they are anywhere.
     ///
     /// # Errors
     /// If the server cannot be asked.
-    pub async fn find(
+    pub(super) async fn find(
+        &self,
         connection: &Connection,
         code: Code,
         schema: &str,
-    ) -> Result<Option<OwnTables>> {
+    ) -> Result<Option<Placed>> {
         // names are compared: to_regclass fails where the schema may not be used
         let list = |names: [&str; 2]| names.map(literal).join(", ");
         let may = |right: &str| format!("has_table_privilege(c.oid, '{right}')");
@@ -62,35 +69,36 @@ impl OwnTables {
             may("INSERT"),
             may("UPDATE"),
             may("DELETE"),
-            list(BESIDE_DATA),
-            list(IN_SCHEMA),
+            list(self.beside_data),
+            list(self.in_schema),
             own = literal(schema)
         );
+        let what = format!("cannot look for {}", self.what);
         let found = connection
-            .read(code, "cannot look for the sidecar table", &sql, |row| {
+            .read(code, &what, &sql, |row| {
                 let place = row.text()?;
-                let names = if place == SCHEMA { IN_SCHEMA } else { BESIDE_DATA };
-                let tables = OwnTables::new(&place, names, schema);
-                Ok(OwnTables { readable: row.boolean()?, writable: row.boolean()?, ..tables })
+                let names = if place == SCHEMA { self.in_schema } else { self.beside_data };
+                let placed = self.at(&place, names);
+                Ok(Placed { readable: row.boolean()?, writable: row.boolean()?, ..placed })
             })
             .await?;
-        let readable = found.iter().position(|tables| tables.readable);
+        let readable = found.iter().position(|placed| placed.readable);
         Ok(found.into_iter().nth(readable.unwrap_or(0)))
     }
 
-    /// The tables that this role may write to; they are created if there are none, and nobody else may
-    /// use them.
+    /// Where this role may write to them; they are created if they are nowhere, and nobody else may use them.
     ///
     /// # Errors
     /// If they can be created nowhere.
-    pub async fn create(connection: &Connection, schema: &str) -> Result<OwnTables> {
-        const WHAT: &str = "cannot create the sidecar table";
+    pub(super) async fn create(&self, connection: &Connection, schema: &str) -> Result<Placed> {
+        let what = format!("cannot create {}", self.what);
         // two imports at the same time would both see that there is none
-        let wait = format!("SELECT pg_catalog.pg_advisory_xact_lock(hashtext('{SCHEMA}'))");
-        connection.run(Code::Target, WHAT, &wait).await?;
-        let found = OwnTables::find(connection, Code::Target, schema).await?;
-        if let Some(tables) = found.filter(|tables| tables.readable && tables.writable) {
-            return Ok(tables);
+        let lock = literal(&format!("{SCHEMA} {}", self.in_schema[0]));
+        let wait = format!("SELECT pg_catalog.pg_advisory_xact_lock(hashtext({lock}))");
+        connection.run(Code::Target, &what, &wait).await?;
+        let found = self.find(connection, Code::Target, schema).await?;
+        if let Some(placed) = found.filter(|placed| placed.readable && placed.writable) {
+            return Ok(placed);
         }
         let sql = format!(
             "SELECT to_json(array(SELECT quote_ident(rolname) FROM pg_catalog.pg_roles \
@@ -101,40 +109,100 @@ impl OwnTables {
                        AND c.relname IN ({})), \
                       has_database_privilege(current_database(), 'CREATE')) \
                FROM (VALUES (1)) v LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = '{SCHEMA}'",
-            IN_SCHEMA.map(literal).join(", ")
+            self.in_schema.map(literal).join(", ")
         );
         let rights = connection
-            .read(Code::Target, WHAT, &sql, |row| {
+            .read(Code::Target, &what, &sql, |row| {
                 Ok((row.texts()?, row.boolean()?, row.boolean()?))
             })
             .await?;
         let (mut others, missing, may) = rights.into_iter().next().unwrap_or_default();
         others.push("PUBLIC".into());
         let (others, mut ddl) = (others.join(", "), String::new());
-        let tables = match may {
-            true => OwnTables::new(SCHEMA, IN_SCHEMA, schema),
-            false => OwnTables::new(schema, BESIDE_DATA, schema),
+        let placed = match may {
+            true => self.at(SCHEMA, self.in_schema),
+            false => self.at(schema, self.beside_data),
         };
         if may && missing {
             ddl = format!("CREATE SCHEMA {SCHEMA}; REVOKE ALL ON SCHEMA {SCHEMA} FROM {others};");
         }
-        let OwnTables { sidecar, columns, .. } = &tables;
-        ddl.push_str(&format!(
+        let tables = [placed.full(0), placed.full(1)];
+        ddl.push_str(&(self.create)(&tables));
+        // what is in them is as private as the rows: no interface serves it
+        for table in &tables {
+            ddl.push_str(&format!(
+                "ALTER TABLE {table} ENABLE ROW LEVEL SECURITY; REVOKE ALL ON {table} FROM {others};"
+            ));
+        }
+        connection.run(Code::Target, &what, &ddl).await?;
+        Ok(placed)
+    }
+}
+
+/// The table of entries and that of original columns.
+const SIDECAR_TABLES: Pair = Pair {
+    what: "the sidecar table",
+    in_schema: ["sidecar", "sidecar_columns"],
+    beside_data: [SIDECAR, COLUMNS],
+    create: |[sidecar, columns]| {
+        format!(
             "CREATE TABLE {sidecar} (schema_name text NOT NULL, table_name text NOT NULL, \
                  key text NOT NULL, entry text NOT NULL, \
                  PRIMARY KEY (schema_name, table_name, key)); \
              CREATE TABLE {columns} (schema_name text NOT NULL, table_name text NOT NULL, \
                  name text NOT NULL, place integer NOT NULL, kind text NOT NULL, \
                  time_text text NOT NULL, PRIMARY KEY (schema_name, table_name, name));"
-        ));
-        // an entry is as private as its row: no interface serves it
-        for table in [sidecar, columns] {
-            ddl.push_str(&format!(
-                "ALTER TABLE {table} ENABLE ROW LEVEL SECURITY; REVOKE ALL ON {table} FROM {others};"
-            ));
+        )
+    },
+};
+
+/// Where the two tables of the sidecar are, and which of their rows belong to one schema.
+#[derive(Debug, Clone)]
+pub struct OwnTables {
+    /// The table of entries, as SQL writes it.
+    pub sidecar: String,
+    /// The table of original columns, as SQL writes it.
+    pub columns: String,
+    /// Whether this role may read them whole.
+    pub readable: bool,
+    /// Where they are.
+    pub(super) placed: Placed,
+    /// The schema of the data, as SQL writes its name as a text.
+    schema: String,
+}
+
+impl OwnTables {
+    fn new(placed: Placed, schema: &str) -> OwnTables {
+        OwnTables {
+            sidecar: placed.full(0),
+            columns: placed.full(1),
+            readable: placed.readable,
+            placed,
+            schema: literal(schema),
         }
-        connection.run(Code::Target, WHAT, &ddl).await?;
-        Ok(tables)
+    }
+
+    /// The tables that hold what belongs to the data in a schema, if there are any.
+    ///
+    /// # Errors
+    /// If the server cannot be asked.
+    pub async fn find(
+        connection: &Connection,
+        code: Code,
+        schema: &str,
+    ) -> Result<Option<OwnTables>> {
+        let found = SIDECAR_TABLES.find(connection, code, schema).await?;
+        Ok(found.map(|placed| OwnTables::new(placed, schema)))
+    }
+
+    /// The tables that this role may write to; they are created if there are none, and nobody else may
+    /// use them.
+    ///
+    /// # Errors
+    /// If they can be created nowhere.
+    pub async fn create(connection: &Connection, schema: &str) -> Result<OwnTables> {
+        let placed = SIDECAR_TABLES.create(connection, schema).await?;
+        Ok(OwnTables::new(placed, schema))
     }
 
     /// SQL that is true for rows `alias` of either table that belong to a table of the data.

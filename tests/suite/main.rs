@@ -32,6 +32,7 @@ mod lossless;
 mod memory;
 mod model;
 mod pipes;
+mod postgres_history;
 mod progress;
 mod reader;
 mod round_trip;

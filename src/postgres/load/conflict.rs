@@ -426,15 +426,32 @@ impl Merge<'_> {
             REPLACED.trim_start_matches("pg_temp.")
         );
         self.db().run("cannot prepare an update", &create).await?;
+        let from = format!("{} s JOIN {place} d ON d.staged = s.ctid", self.staging);
+        let same = format!("d.decision = '{UPDATED}' AND {}", self.key.same(STORED, STAGED));
+        let (mut names, mut values) = (vec!["key".to_owned()], vec![self.key.text("t")]);
+        let mut moved = String::new();
+        if let Some(note) = self.db().note(&self.table.name) {
+            let rows =
+                format!("FROM {} t WHERE EXISTS (SELECT 1 FROM {from} WHERE {same})", self.full());
+            self.prepare_notes().await?;
+            self.db().run("cannot note the rows that change", &note.before(&rows)).await?;
+            let changed: Vec<&str> = (self.stream.columns.iter().enumerate())
+                .filter(|(n, _)| !self.stream.key.contains(n))
+                .map(|(_, c)| self.table.columns[c.target].physical.as_str())
+                .collect();
+            if note.moves(&changed) {
+                names.extend(note.names());
+                values.extend(note.ids("t"));
+                moved = format!(", moved AS ({})", note.inserted("new"));
+            }
+        }
         let sql = format!(
-            "WITH new AS (UPDATE {} AS t SET {} FROM {} s JOIN {place} d ON d.staged = s.ctid \
-              WHERE d.decision = '{UPDATED}' AND {} RETURNING {}) \
-             INSERT INTO {REPLACED} SELECT {}, * FROM new",
+            "WITH new ({}) AS (UPDATE {} AS t SET {} FROM {from} WHERE {same} RETURNING {}){moved} \
+             INSERT INTO {REPLACED} SELECT {}, key FROM new",
+            names.join(", "),
             self.full(),
             set.join(", "),
-            self.staging,
-            self.key.same(STORED, STAGED),
-            self.key.text("t"),
+            values.join(", "),
             literal(&self.stream.table_name)
         );
         self.write(&sql).await

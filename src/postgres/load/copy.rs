@@ -147,7 +147,7 @@ impl PgLoading {
         let references = &self.db.catalog.tables[table].references;
         let waits = waiting(table) || references.iter().any(|r| late(r.table));
         let enforced = references.iter().any(|r| r.enforced && late(r.table));
-        Ok((waits, enforced && !self.db.as_replica))
+        Ok((waits, enforced && !self.db.silenced.as_replica))
     }
 }
 

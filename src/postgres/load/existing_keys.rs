@@ -96,13 +96,14 @@ impl PgTarget {
         read.await
     }
 
-    /// Moves the sequences of loaded columns behind the largest value, never back.
-    pub(super) async fn advance_sequences(&self) -> Result<()> {
+    /// The sequences of loaded columns that move behind the largest value, never back, and where to.
+    pub(super) async fn sequence_moves(&self) -> Result<Vec<(String, i64)>> {
+        let mut moves = Vec::new();
         for table in &self.catalog.tables {
             let full = self.found.full_name(&table.name);
             for column in &table.columns {
                 let sql = format!(
-                    "SELECT pg_catalog.setval(s.seq, e.edge) \
+                    "SELECT s.seq, e.edge \
                        FROM (SELECT pg_catalog.pg_get_serial_sequence({}, {})::regclass AS seq) s \
                        JOIN pg_catalog.pg_sequence q ON q.seqrelid = s.seq \
                       CROSS JOIN (SELECT min({2}) AS least, max({2}) AS most FROM {full}) m \
@@ -116,9 +117,26 @@ impl PgTarget {
                     quoted(&column.physical),
                 );
                 if matches!(column.ty, ColumnType::Int(_)) {
-                    self.run("cannot advance a sequence", &sql).await?;
+                    let what = "cannot look at a sequence";
+                    let read = self
+                        .connection
+                        .read(Code::Target, what, &sql, |row| Ok((row.text()?, row.parsed()?)));
+                    moves.extend(read.await?);
                 }
             }
+        }
+        Ok(moves)
+    }
+
+    /// Moves the sequences of loaded columns.
+    pub(super) async fn advance_sequences(&self) -> Result<()> {
+        let moves = match &self.moves {
+            Some(moves) => moves.clone(),
+            None => self.sequence_moves().await?,
+        };
+        for (sequence, edge) in moves {
+            let sql = format!("SELECT pg_catalog.setval({}, {edge})", literal(&sequence));
+            self.run("cannot advance a sequence", &sql).await?;
         }
         Ok(())
     }

@@ -11,9 +11,11 @@ use super::copy::StreamLoad;
 use super::indexes::Index;
 use super::judge::Judgements;
 use super::merge::{Merge, merge};
+use super::receipts::written;
 use super::sidecar::SidecarCopy;
 use crate::catalog::{Catalog, Reference};
 use crate::error::{Code, Error, Result};
+use crate::history::BatchRecord;
 use crate::load::{
     ConflictList, ExistingKeys, ImportStats, Loading, Problems, Rejected, Rows, StreamStats,
     Target, Verdict,
@@ -258,7 +260,7 @@ impl PgLoading {
         if !self.conflicts.is_empty() {
             return Ok(());
         }
-        self.db.restore_triggers().await?;
+        self.db.silenced.restore(&self.db.connection).await?;
         let indexes = match &mut self.mode {
             Mode::Load { indexes, .. } => std::mem::take(indexes),
             Mode::Rehearse(_) => Vec::new(),
@@ -273,6 +275,7 @@ impl PgLoading {
     async fn go_on_now(self) -> Result<PgTarget> {
         const WHAT: &str = "cannot go on to the next archive";
         let mut db = self.db;
+        db.written += written(&self.loaded);
         let sql = "SELECT pg_catalog.quote_ident(relname) FROM pg_catalog.pg_class \
                     WHERE relnamespace = pg_catalog.pg_my_temp_schema() AND relkind = 'r' \
                       AND relname LIKE 'chronicle\\_dump\\_%'";
@@ -290,7 +293,14 @@ impl PgLoading {
 
     async fn commit_now(self) -> Result<()> {
         // sequences do not roll back, so they move only when nothing can fail any more
-        self.db.advance_sequences().await?;
+        if let Err(error) = self.db.advance_sequences().await {
+            self.db.connection.roll_back().await;
+            self.db.failed(&error.full()).await;
+            return Err(error);
+        }
+        if let Some(batch) = &self.db.batch {
+            return batch.commit(&self.db.connection).await;
+        }
         self.db.connection.client.batch_execute("COMMIT").await.map_err(|e| {
             let error = self.db.connection.failed(Code::Target, "the commit failed", e);
             error.hint(
@@ -331,18 +341,26 @@ impl Loading for PgLoading {
         Box::pin(async move { Ok(Box::new(self.go_on_now().await?) as Box<dyn Target>) })
     }
 
+    fn seal<'a>(&'a mut self, batch: &'a mut BatchRecord) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.seal_now(batch))
+    }
+
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<()>> {
         Box::pin(self.commit_now())
     }
 
     fn abort(self: Box<Self>) -> BoxFuture<'static, ()> {
-        Box::pin(async move { self.db.connection.abort().await })
+        Box::pin(async move {
+            self.db.connection.roll_back().await;
+            self.db.failed("it was taken back; nothing was changed").await;
+        })
     }
 
     fn fail(self: Box<Self>, error: Error) -> BoxFuture<'static, Error> {
         Box::pin(async move {
             let full = error.is_full();
             self.db.connection.roll_back().await;
+            self.db.failed(&error.full()).await;
             match full {
                 true => self.db.full_disk(error, &self.plan, self.bytes).await,
                 false => error,

@@ -50,15 +50,13 @@ pub(super) async fn merge(merges: &[Merge<'_>]) -> Result<Vec<(u64, u64)>> {
 /// Moves the new rows of several tables over.
 async fn insert_together(merges: &[Merge<'_>]) -> Result<Vec<u64>> {
     let Some(first) = merges.first() else { return Ok(Vec::new()) };
-    let insert = |(n, merge): (usize, &Merge<'_>)| match merge.loading.defaults(merge.stream) {
-        None => format!("new_{n} AS ({} RETURNING 1)", merge.insert_sql(&merge.full())),
-        Some(defaults) => format!(
-            "filled_{n} AS ({} RETURNING {defaults}), \
-             new_{n} AS (INSERT INTO {STAGED_DEFAULTS} SELECT * FROM filled_{n} RETURNING 1)",
-            merge.insert_sql(&merge.full())
-        ),
-    };
-    let inserts: Vec<String> = merges.iter().enumerate().map(insert).collect();
+    let mut inserts = Vec::new();
+    for (n, merge) in merges.iter().enumerate() {
+        merge.prepare_notes().await?;
+        let (steps, last) = merge.insert_steps(&merge.full(), n);
+        inserts.extend(steps);
+        inserts.push(format!("new_{n} AS ({last} RETURNING 1)"));
+    }
     let counts: Vec<String> =
         (0..merges.len()).map(|n| format!("(SELECT count(*) FROM new_{n})")).collect();
     let sql = format!("WITH {} SELECT {}", inserts.join(", "), counts.join(", "));
@@ -167,14 +165,51 @@ impl Merge<'_> {
 
     /// Brings the staged rows that are not in the table into `place`.
     pub(super) async fn insert(&self, place: &str) -> Result<u64> {
-        let mut sql = self.insert_sql(place);
-        if let Some(defaults) = self.loading.defaults(self.stream) {
-            sql = format!(
-                "WITH new AS ({sql} RETURNING {defaults}) \
-                 INSERT INTO {STAGED_DEFAULTS} SELECT * FROM new"
-            );
+        self.prepare_notes().await?;
+        let (steps, last) = self.insert_steps(place, 0);
+        match steps.is_empty() {
+            true => self.write(&last).await,
+            false => self.write(&format!("WITH {} {last}", steps.join(", "))).await,
         }
-        self.write(&sql).await
+    }
+
+    /// SQL that brings the staged rows that are not in the table into `place`: steps with names that end in `n`, and a
+    /// last one that writes as many rows.
+    fn insert_steps(&self, place: &str, n: usize) -> (Vec<String>, String) {
+        let insert = self.insert_sql(place);
+        let defaults = self.loading.defaults(self.stream);
+        let note = self.db().note(&self.table.name);
+        let (mut names, mut values) = (Vec::new(), Vec::new());
+        if let Some(defaults) = &defaults {
+            names.extend(["table_name", "key", "entry"].map(str::to_owned));
+            values.push(defaults.clone());
+        }
+        if let Some(note) = &note {
+            names.extend(note.names());
+            values.extend(note.ids("t"));
+        }
+        if values.is_empty() {
+            return (Vec::new(), insert);
+        }
+        let (names, values) = (names.join(", "), values.join(", "));
+        let mut steps = vec![format!("filled_{n} ({names}) AS ({insert} RETURNING {values})")];
+        let stage =
+            format!("INSERT INTO {STAGED_DEFAULTS} SELECT table_name, key, entry FROM filled_{n}");
+        match (defaults, note) {
+            (_, None) => (steps, stage),
+            (defaults, Some(note)) => {
+                steps.extend(defaults.map(|_| format!("defaults_{n} AS ({stage})")));
+                (steps, note.new_rows(&format!("filled_{n}")))
+            }
+        }
+    }
+
+    /// Makes the tables in which changes of the table are noted, if they are.
+    pub(super) async fn prepare_notes(&self) -> Result<()> {
+        match self.db().note(&self.table.name) {
+            Some(note) => self.db().run("cannot prepare the receipts", &note.create()).await,
+            None => Ok(()),
+        }
     }
 
     /// Writes rows; the number of those written. Where the server refuses one, the error says which.

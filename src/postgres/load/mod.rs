@@ -12,6 +12,7 @@ mod keys;
 mod loading;
 mod merge;
 mod prepare;
+mod receipts;
 mod references;
 mod rehearsal;
 mod rules;
@@ -20,21 +21,27 @@ mod spelling;
 mod verify;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use uuid::Uuid;
 
 use self::loading::{Mode, PgLoading};
-use self::prepare::{MEMORY, compress, create_tables, who_may_read};
+pub(super) use self::prepare::MEMORY;
+use self::prepare::{compress, create_tables, who_may_read};
+use self::receipts::Touched;
 pub use self::rehearsal::PgRehearsal;
 use self::rules::Rule;
-use super::catalog::{PgCatalog, Trigger};
+use super::batch::{OpenBatch, read_catalog};
+use super::catalog::PgCatalog;
 use super::connection::Connection;
 use super::conninfo::ConnInfo;
+use super::silence::{Silenced, check_at_once};
 use super::source::instance;
 use crate::cancel::Cancel;
 use crate::catalog::Catalog;
 use crate::error::{Code, Result};
+use crate::history::BatchRecord;
 use crate::layout::Layout;
 use crate::load::{ExistingKey, ExistingKeys, KeysOf, Loading, Target, TargetOptions};
 use crate::notice::Notice;
@@ -48,13 +55,24 @@ pub struct PgTarget {
     forced: Option<Layout>,
     catalog: Catalog,
     notices: Vec<Notice>,
-    disabled: Vec<Trigger>,
+    /// The triggers that do not fire.
+    silenced: Silenced,
     /// What the server asks of every row.
     rules: Vec<Rule>,
     /// Whether the database's encoding lacks characters that texts may have.
     narrow_encoding: bool,
-    /// Whether this session is a replica's: the server then checks no references while rows come.
-    as_replica: bool,
+    /// The batch that the history has, if it has one.
+    batch: Option<OpenBatch>,
+    /// Whether it is noted what the batch changes.
+    receipts: bool,
+    /// What it has changed, from its first transaction on.
+    touched: Option<Touched>,
+    /// Where sequences move with the commit, once that is certain.
+    moves: Option<Vec<(String, i64)>>,
+    /// The rows that earlier archives of the batch have written.
+    written: u64,
+    /// How long another batch is waited for.
+    wait: Option<Duration>,
     /// Whether the indexes of empty tables stay where they are, so that these can be read.
     readers_go_on: bool,
 }
@@ -79,7 +97,7 @@ impl PgTarget {
             create_tables(&connection, info, layout).await?;
             notices.extend(who_may_read(&connection).await?);
         }
-        let read = PgCatalog::read(&connection, info.schema.as_deref(), forced);
+        let read = read_catalog(&connection, info, forced, options.wait);
         let found = read.await.map_err(|e| {
             if forced.is_some() || e.code() != Code::Layout {
                 return e;
@@ -99,10 +117,15 @@ impl PgTarget {
             found,
             forced: forced.cloned(),
             notices,
-            disabled: Vec::new(),
+            silenced: Silenced::default(),
             rules: Vec::new(),
             narrow_encoding,
-            as_replica: false,
+            batch: None,
+            receipts: false,
+            touched: None,
+            moves: None,
+            written: 0,
+            wait: options.wait,
             readers_go_on: options.readers_go_on,
         })
     }
@@ -110,8 +133,9 @@ impl PgTarget {
     /// Prepares the tables for rows: nobody else writes, nothing acts by itself.
     async fn prepare(&mut self, plan: &Plan) -> Result<Mode> {
         self.lock().await?;
+        self.start_receipts().await?;
         self.silence_triggers().await?;
-        self.check_at_once().await?;
+        check_at_once(&self.connection).await?;
         self.forget_gone_rows(plan).await?;
         self.add_columns(plan).await?;
         self.read_rules(plan).await?;
@@ -136,10 +160,27 @@ impl PgTarget {
         match mode {
             Ok(mode) => Ok(Box::new(PgLoading::new(self, plan, mode, bytes))),
             Err(error) => {
-                self.connection.abort().await;
+                self.connection.roll_back().await;
+                self.failed(&error.full()).await;
                 Err(error)
             }
         }
+    }
+
+    /// Says in the history that the batch has failed, after everything was rolled back.
+    pub(super) async fn failed(&self, why: &str) {
+        if let Some(batch) = &self.batch {
+            batch.failed(why).await;
+        }
+    }
+
+    async fn open_batch_now(&mut self, record: &BatchRecord, receipts: bool) -> Result<()> {
+        let schema = &self.found.schema;
+        let opened = OpenBatch::open(&self.connection, &self.info, schema, record, self.wait).await;
+        let (batch, notice) = opened?;
+        self.notices.extend(notice);
+        (self.batch, self.receipts) = (Some(batch), receipts);
+        Ok(())
     }
 
     /// Whether a table has no rows.
@@ -182,6 +223,14 @@ impl Target for PgTarget {
         &self.catalog
     }
 
+    fn open_batch<'a>(
+        &'a mut self,
+        batch: &'a BatchRecord,
+        receipts: bool,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.open_batch_now(batch, receipts))
+    }
+
     fn begin(
         mut self: Box<Self>,
         plan: Arc<Plan>,
@@ -196,6 +245,9 @@ impl Target for PgTarget {
     }
 
     fn abort(self: Box<Self>) -> BoxFuture<'static, ()> {
-        Box::pin(async move { self.connection.abort().await })
+        Box::pin(async move {
+            self.connection.roll_back().await;
+            self.failed("it was stopped before its last archive; nothing was changed").await;
+        })
     }
 }

@@ -10,19 +10,23 @@ use crate::load::Problems;
 use crate::notice::{Notice, NoticeKind};
 use crate::plan::{Plan, TablePlan};
 use crate::policy::{Compression, Policy};
-use crate::postgres::catalog::{PgCatalog, PgTable, Trigger, triggers};
+use crate::postgres::catalog::{PgCatalog, PgTable, triggers};
 use crate::postgres::connection::Connection;
 use crate::postgres::conninfo::ConnInfo;
+use crate::postgres::silence::{Quiet, silence, try_run};
 use crate::postgres::{literal, quoted};
 use chronicle_archive::{show_count, show_text};
 
 impl PgTarget {
     /// Finds for a check what would keep this role from loading, and which rules are not for it.
     pub(super) async fn look(&mut self, plan: &Plan) -> Result<Problems> {
-        let as_replica = self.try_run("SET LOCAL session_replication_role = replica").await?;
+        let as_replica =
+            try_run(&self.connection, "SET LOCAL session_replication_role = replica").await?;
         let found = self.found.tables.iter();
-        let tables: Vec<&PgTable> =
-            found.filter(|t| plan.streams.iter().any(|s| s.table_name() == t.name)).collect();
+        let tables: Vec<u32> = found
+            .filter(|t| plan.streams.iter().any(|s| s.table_name() == t.name))
+            .map(|t| t.oid)
+            .collect();
         let triggers = triggers(&self.connection, &tables).await?;
         let (mut problems, mut notices) = (Problems::default(), Vec::new());
         // what has no table of its own needs no rights there
@@ -115,6 +119,7 @@ impl PgTarget {
                     type_name(&column.ty)
                 );
                 self.run("cannot add a column", &sql).await?;
+                self.note_column(&stream.table_name, &column, type_name(&column.ty));
             }
         }
         Ok(())
@@ -132,70 +137,17 @@ impl PgTarget {
     /// Keeps Chronicle's own triggers from changing what is loaded.
     pub(super) async fn silence_triggers(&mut self) -> Result<()> {
         let names = self.catalog.tables.iter().map(|t| &t.name);
-        let tables: Vec<&PgTable> =
-            names.filter_map(|name| self.found.tables.iter().find(|t| t.name == *name)).collect();
-        let found = triggers(&self.connection, &tables).await?;
-        let as_replica = self.try_run("SET LOCAL session_replication_role = replica").await?;
-        // a replica's session still fires those that are meant for it
-        let firing: Vec<Trigger> =
-            found.iter().filter(|t| !as_replica || t.fires != 'O').cloned().collect();
-        for trigger in &firing {
-            let sql = format!(
-                "ALTER TABLE {} DISABLE TRIGGER {}",
-                self.found.full_name(&trigger.table),
-                quoted(&trigger.name)
-            );
-            let what = format!(
-                "the trigger {} of {} would change what is loaded and cannot be disabled",
-                show_text(&trigger.name),
-                trigger.table
-            );
-            self.run(&what, &sql).await?;
-        }
-        if !found.is_empty() {
-            let triggers = show_count(found.len() as u64, "triggers");
+        let tables: Vec<Quiet> = names
+            .filter_map(|name| self.found.tables.iter().find(|t| t.name == *name))
+            .map(|t| Quiet { oid: t.oid, full: self.found.full_name(&t.name) })
+            .collect();
+        self.silenced = silence(&self.connection, &tables).await?;
+        if self.silenced.triggers > 0 {
+            let triggers = show_count(self.silenced.triggers as u64, "triggers");
             let text = format!("{triggers} of the target did not fire; rows were loaded unchanged");
             self.notices.push(Notice::new(NoticeKind::Triggers, text));
         }
-        self.disabled = firing;
-        self.as_replica = as_replica;
         Ok(())
-    }
-
-    /// Lets the server check every constraint with the statement that could violate it: a table with a
-    /// check that waits for the commit cannot be altered, and violations would come too late for us to
-    /// say which row it is.
-    pub(super) async fn check_at_once(&self) -> Result<()> {
-        self.run("cannot set constraints immediate", "SET CONSTRAINTS ALL IMMEDIATE").await
-    }
-
-    /// Gives every trigger its state back, inside the same transaction.
-    pub(super) async fn restore_triggers(&mut self) -> Result<()> {
-        for trigger in std::mem::take(&mut self.disabled) {
-            let how = match trigger.fires {
-                'A' => "ENABLE ALWAYS",
-                'R' => "ENABLE REPLICA",
-                _ => "ENABLE",
-            };
-            let sql = format!(
-                "ALTER TABLE {} {how} TRIGGER {}",
-                self.found.full_name(&trigger.table),
-                quoted(&trigger.name)
-            );
-            self.run("cannot enable a trigger again", &sql).await?;
-        }
-        Ok(())
-    }
-
-    /// Runs a statement that may be refused; the transaction lives on. True if it went well.
-    pub(super) async fn try_run(&self, sql: &str) -> Result<bool> {
-        self.run("cannot set a savepoint", "SAVEPOINT attempt").await?;
-        if self.connection.client.batch_execute(sql).await.is_ok() {
-            self.run("cannot release a savepoint", "RELEASE SAVEPOINT attempt").await?;
-            return Ok(true);
-        }
-        self.run("cannot go back to a savepoint", "ROLLBACK TO SAVEPOINT attempt").await?;
-        Ok(false)
     }
 }
 
@@ -211,7 +163,7 @@ pub(super) struct Rights {
 
 /// The memory that one load may take, never less than the server allows anyway: staged rows are
 /// joined in it, indexes are sorted in it, and a GIN index takes new entries in larger portions.
-pub(super) const MEMORY: &str = "SELECT set_config(name, '64MB', true) FROM pg_catalog.pg_settings \
+pub(in crate::postgres) const MEMORY: &str = "SELECT set_config(name, '64MB', true) FROM pg_catalog.pg_settings \
       WHERE name IN ('work_mem', 'maintenance_work_mem', 'gin_pending_list_limit') \
             AND setting::bigint < 65536";
 

@@ -170,7 +170,7 @@ impl PgLoading {
             values.join(", "),
             refers.join(", ")
         );
-        let sql = self.noting_adopted(reference.table, sql)?;
+        let sql = self.noting_adopted(reference.table, sql).await?;
         let adopted = self.db.connection.client.execute_typed(&sql, &[]).await;
         adopted.map_err(|e| {
             let what = "cannot create the rows that others refer to";
@@ -179,24 +179,62 @@ impl PgLoading {
     }
 
     /// SQL that creates rows and, where originals are preserved, notes that an import has created them.
-    fn noting_adopted(&self, parent: usize, insert: String) -> Result<String> {
+    async fn noting_adopted(&self, parent: usize, insert: String) -> Result<String> {
+        const WHAT: &str = "cannot prepare the receipts";
         let parent = &self.db.catalog.tables[parent];
         let preserves = self.plan.options.on_unrepresentable == OnUnrepresentable::Preserve;
+        let (mut names, mut values, mut steps) = (Vec::new(), Vec::new(), Vec::new());
+        let note = self.db.note(&parent.name);
+        if let Some(note) = &note {
+            self.db.run(WHAT, &note.create()).await?;
+            names.extend(note.names());
+            values.extend(note.ids("p"));
+        }
         let Some(sidecar) = self.sidecar().filter(|_| preserves) else {
-            return Ok(insert);
+            return Ok(match note {
+                None => insert,
+                Some(note) => format!(
+                    "WITH created ({}) AS ({insert} RETURNING {}) {}",
+                    names.join(", "),
+                    values.join(", "),
+                    note.new_rows("created")
+                ),
+            });
         };
         let own = &sidecar.tables;
+        names.extend(["entry_key", "entry_row"].map(str::to_owned));
+        values.extend([key_text(&key_names(parent), "p"), row_text("p")]);
+        steps.push(format!(
+            "created ({}) AS ({insert} RETURNING {})",
+            names.join(", "),
+            values.join(", ")
+        ));
+        steps.extend(note.map(|note| format!("noted AS ({})", note.new_rows("created"))));
+        if let Some(note) = self.db.note_own(own, 0) {
+            self.db.run(WHAT, &note.create()).await?;
+            let from = format!(
+                "FROM {} t WHERE {} AND t.key IN (SELECT entry_key FROM created)",
+                own.sidecar,
+                own.belongs("t", &parent.name)
+            );
+            let keys = format!(
+                "(SELECT {}::text AS i0, {}::text AS i1, entry_key AS i2 FROM created)",
+                own.schema_name(),
+                literal(&parent.name)
+            );
+            steps.push(format!("entries AS ({})", note.before(&from)));
+            steps.push(format!("new_entries AS ({})", note.inserted(&keys)));
+        }
         // an existing entry for such a key belongs to a deleted row
         Ok(format!(
-            "WITH created AS ({insert} RETURNING p.*) INSERT INTO {} SELECT {}, {}, {}, \
-                    jsonb_build_object('{WHOLE_ROW}', jsonb_build_object('{DEFAULT}', {}))::text \
-               FROM created m ON CONFLICT (schema_name, table_name, key) \
+            "WITH {} INSERT INTO {} SELECT {}, {}, entry_key, \
+                    jsonb_build_object('{WHOLE_ROW}', jsonb_build_object('{DEFAULT}', entry_row))::text \
+               FROM created ON CONFLICT (schema_name, table_name, key) \
                            DO UPDATE SET entry = excluded.entry",
+            steps.join(", "),
             own.sidecar,
             own.schema_name(),
-            literal(&parent.name),
-            key_text(&key_names(parent), "m"),
-            row_text("m")
+            literal(&parent.name)
         ))
     }
 

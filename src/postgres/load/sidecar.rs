@@ -10,6 +10,7 @@ use super::PgTarget;
 use super::conflict::REPLACED;
 use super::copy::{MESSAGE, send_parts};
 use super::loading::{Mode, PgLoading};
+use super::receipts::keys_of;
 use crate::catalog::ColumnType;
 use crate::error::{Code, Result};
 use crate::load::{Cause, Conflict, Rejected, Rows, SAMPLES};
@@ -65,6 +66,9 @@ impl PgTarget {
             })
             .collect();
         if !rows.is_empty() {
+            let original = plan.original_columns();
+            let keys = keys_of(original.map(|(table, _, column)| (table, column.name.as_str())));
+            self.note_new_entries(&tables, 1, &keys).await?;
             sql.push_str(&format!(
                 "INSERT INTO {} VALUES {} ON CONFLICT DO NOTHING;",
                 tables.columns,
@@ -88,6 +92,9 @@ impl PgTarget {
                 continue;
             }
             let gone = own.belongs("r", table);
+            for of in [0, 1] {
+                self.note_entries(&own, of, &own.belongs("t", table)).await?;
+            }
             let sql = format!(
                 "DELETE FROM {} r WHERE {gone}; DELETE FROM {} r WHERE {gone}",
                 own.sidecar, own.columns
@@ -183,6 +190,11 @@ impl PgLoading {
         self.refuse_other_originals(&own).await?;
         let names =
             |names: Vec<&str>| names.into_iter().map(literal).collect::<Vec<_>>().join(", ");
+        let keys = format!(
+            "SELECT table_name, key FROM {STAGED_ENTRIES} UNION ALL \
+             SELECT table_name, key FROM {STAGED_DEFAULTS} WHERE entry IS NOT NULL"
+        );
+        self.db.note_new_entries(&own, 0, &keys).await?;
         let kept = self.tables_with(OnConflict::Skip);
         let joined = match kept.is_empty() {
             true => "(r.entry::jsonb || excluded.entry::jsonb)::text".to_owned(),
@@ -214,6 +226,11 @@ impl PgLoading {
             return Ok(());
         }
         let Some(own) = self.db.own_tables().await? else { return Ok(()) };
+        let replaced = format!(
+            "{} AND (t.table_name, t.key) IN (SELECT table_name, key FROM {REPLACED})",
+            own.of_schema("t")
+        );
+        self.db.note_entries(&own, 0, &replaced).await?;
         let sql = format!(
             "DELETE FROM {} r USING {REPLACED} p WHERE {} AND r.table_name = p.table_name \
              AND r.key = p.key",

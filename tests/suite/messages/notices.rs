@@ -58,6 +58,7 @@ const CASES: &[(&[Kind], &str)] = &[
         &[Kind::Compression, Kind::OpenTables],
         "import bare.zst --to $OPEN --create --assume-tz UTC -v",
     ),
+    (&[Kind::NotMirrored], "import bare.zst --to $MIRROR --assume-tz UTC"),
     (&[Kind::OtherZone], "import travel.zst --to $TRAVEL --assume-tz America/Los_Angeles"),
     (&[Kind::Nonportable], "check odd.zst"),
     (&[Kind::UnreadableTimes], "cat late.zst --since 2025-01-01"),
@@ -149,6 +150,10 @@ fn servers(stage: &mut Stage) {
     stage.database(
         "DEFAULTS",
         "ALTER TABLE chronicle_events ADD COLUMN mood text NOT NULL DEFAULT 'x'",
+    );
+    stage.database(
+        "MIRROR",
+        "CREATE TABLE migration_history (batch_id text, status text CHECK (status = 'never'))",
     );
     stage.empty_database("OPEN");
     let first = stage.database("URL", "SELECT 1");

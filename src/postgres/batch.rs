@@ -1,0 +1,254 @@
+//! A batch in a Postgres database from its start to its commit: the lock that it holds, its row in the history on a
+//! connection of its own, and what is known of it if the answer of the commit is lost.
+
+use std::time::{Duration, Instant};
+
+use tokio_postgres::error::SqlState;
+
+use super::catalog::PgCatalog;
+use super::connection::Connection;
+use super::conninfo::ConnInfo;
+use super::history::HistoryTables;
+use super::literal;
+use crate::error::{Code, Error, Result};
+use crate::history::{BatchRecord, BatchStatus};
+use crate::layout::Layout;
+use crate::notice::Notice;
+
+/// How long a batch waits for another one, unless it is told.
+const WAIT: Duration = Duration::from_secs(10);
+/// How often it looks whether the other one has ended.
+const STEP: Duration = Duration::from_millis(200);
+/// How long the history is asked what became of a commit, and told of a failure.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// What the history says of a batch whose process was killed.
+const DEAD: &str = "the process ended without a word; nothing was changed";
+
+/// A batch that has begun.
+#[derive(Debug, Clone)]
+pub(super) struct OpenBatch {
+    record: BatchRecord,
+    info: ConnInfo,
+    tables: HistoryTables,
+    schema: String,
+}
+
+impl OpenBatch {
+    /// Takes the lock of the data in a schema for the open transaction of `main`, and enters the batch as started.
+    pub(super) async fn open(
+        main: &Connection,
+        info: &ConnInfo,
+        schema: &str,
+        record: &BatchRecord,
+        wait: Option<Duration>,
+    ) -> Result<(OpenBatch, Option<Notice>)> {
+        wait_for_others(main, schema, wait.unwrap_or(WAIT)).await?;
+        let short = Short::begin(info).await?;
+        let tables = HistoryTables::create(&short.0, schema).await?;
+        // who runs holds the lock, which is ours now
+        for dead in tables.started(&short.0).await? {
+            let dead = failed(&dead, DEAD);
+            tables.update(&short.0, &dead).await?;
+            tables.mirror(&short.0, &dead).await?;
+        }
+        tables.insert(&short.0, record).await?;
+        let notice = tables.mirror(&short.0, record).await?;
+        short.commit().await?;
+        let batch = OpenBatch {
+            record: record.clone(),
+            info: info.clone(),
+            tables,
+            schema: schema.to_owned(),
+        };
+        Ok((batch, notice))
+    }
+
+    /// The tables of history.
+    pub(super) fn tables(&self) -> &HistoryTables {
+        &self.tables
+    }
+
+    /// Enters in the transaction of the batch how it, or another one, has ended.
+    pub(super) async fn update(&self, main: &Connection, record: &BatchRecord) -> Result<()> {
+        self.tables.update(main, record).await?;
+        self.tables.mirror(main, record).await.map(|_| ())
+    }
+
+    /// Says in the history that the batch failed, as well as that goes: the error itself matters more.
+    pub(super) async fn failed(&self, why: &str) {
+        let failed = failed(&self.record, why);
+        let enter = async {
+            let short = Short::begin(&self.info).await?;
+            self.update(&short.0, &failed).await?;
+            short.commit().await
+        };
+        let _ = tokio::time::timeout(PATIENCE, enter).await;
+    }
+
+    /// Commits the transaction of the batch; if the connection is lost meanwhile, the history tells what became of it.
+    pub(super) async fn commit(&self, main: &Connection) -> Result<()> {
+        let Err(e) = main.client.batch_execute("COMMIT").await else { return Ok(()) };
+        let lost = e.as_db_error().is_none_or(|server| ended(server.code()));
+        let error = main.failed(Code::Target, "the commit failed", e);
+        if !lost {
+            self.failed(&error.full()).await;
+            return Err(error);
+        }
+        match tokio::time::timeout(PATIENCE, self.ask()).await {
+            Ok(BatchStatus::Completed | BatchStatus::RolledBack) => Ok(()),
+            Ok(BatchStatus::Started | BatchStatus::Failed) => {
+                self.failed(&error.full()).await;
+                Err(error.hint("the connection to the server was lost; nothing was changed"))
+            }
+            Err(_) => {
+                let error = Error::new(
+                    Code::Target,
+                    "the connection was lost during the commit, and the server cannot be asked \
+                     whether it was done",
+                );
+                let id = self.record.batch_id;
+                Err(error.hint(format!(
+                    "when it can be reached again: chronicle-dump history DB {id} says whether the \
+                     batch is completed"
+                )))
+            }
+        }
+    }
+
+    /// What became of the batch, asked until it is known.
+    async fn ask(&self) -> BatchStatus {
+        loop {
+            if let Ok(Some(status)) = self.outcome().await {
+                return status;
+            }
+            tokio::time::sleep(STEP).await;
+        }
+    }
+
+    /// What became of the batch; `None` while its transaction may still be at work.
+    async fn outcome(&self) -> Result<Option<BatchStatus>> {
+        let short = Short::begin(&self.info).await?;
+        // first: a batch that commits between the two would else look as if it had not
+        let ended = try_lock(&short.0, &self.schema).await?;
+        let record = self.tables.get(&short.0, self.record.batch_id).await?;
+        let status = record.map_or(BatchStatus::Failed, |record| record.status);
+        Ok((ended || status != BatchStatus::Started).then_some(status))
+    }
+}
+
+/// A batch that has changed nothing.
+fn failed(record: &BatchRecord, why: &str) -> BatchRecord {
+    let mut record = record.clone();
+    record.fail(why);
+    record
+}
+
+/// Whether a server with this error has ended the session, perhaps behind the commit.
+fn ended(state: &SqlState) -> bool {
+    state.code().starts_with("57P") || state.code().starts_with("08")
+}
+
+/// A short transaction on a connection of its own.
+pub(super) struct Short(pub(super) Connection);
+
+impl Short {
+    /// Logs in and begins it.
+    pub(super) async fn begin(info: &ConnInfo) -> Result<Short> {
+        let connection = Connection::open(info).await?;
+        let begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED; {}", connection.settings());
+        connection.run(Code::Target, "cannot write to the history", &begin).await?;
+        Ok(Short(connection))
+    }
+
+    /// Commits it, and logs out.
+    pub(super) async fn commit(self) -> Result<()> {
+        self.0.run(Code::Target, "cannot write to the history", "COMMIT").await
+    }
+}
+
+/// The two numbers of the lock, as SQL.
+fn lock(schema: &str) -> [String; 2] {
+    ["chronicle_dump batch", schema].map(|text| format!("hashtext({})", literal(text)))
+}
+
+/// Takes the lock of the data in a schema until the transaction ends; false if somebody holds it.
+async fn try_lock(connection: &Connection, schema: &str) -> Result<bool> {
+    let sql = format!("SELECT pg_try_advisory_xact_lock({})", lock(schema).join(", "));
+    let taken = connection.read(Code::Target, "cannot lock", &sql, |row| row.boolean()).await?;
+    Ok(taken == [true])
+}
+
+/// Reads the catalog. An import into empty tables keeps everybody from looking at them: it is waited for.
+pub(super) async fn read_catalog(
+    connection: &Connection,
+    info: &ConnInfo,
+    forced: Option<&Layout>,
+    wait: Option<Duration>,
+) -> Result<PgCatalog> {
+    const WHAT: &str = "cannot look at the tables";
+    let (began, wait) = (Instant::now(), wait.unwrap_or(WAIT));
+    let run = |sql: &'static str| connection.run(Code::Target, WHAT, sql);
+    loop {
+        run("SAVEPOINT look; SET LOCAL lock_timeout = '500ms'").await?;
+        let error = match PgCatalog::read(connection, info.schema.as_deref(), forced).await {
+            Err(error) if error.full().contains(SqlState::LOCK_NOT_AVAILABLE.code()) => error,
+            read => {
+                // behind an error of the server nothing can be run any more
+                let _ = run("RELEASE SAVEPOINT look; SET LOCAL lock_timeout = '10s'").await;
+                return read;
+            }
+        };
+        run("ROLLBACK TO SAVEPOINT look; RELEASE SAVEPOINT look").await?;
+        if began.elapsed() >= wait {
+            let schema = info.schema.as_deref().unwrap_or("public");
+            let by_a_batch = !try_lock(connection, schema).await?;
+            return Err(if by_a_batch { busy(connection, schema, wait).await } else { error });
+        }
+    }
+}
+
+/// Takes the lock, and waits for whoever holds it.
+async fn wait_for_others(connection: &Connection, schema: &str, wait: Duration) -> Result<()> {
+    let began = Instant::now();
+    while !try_lock(connection, schema).await? {
+        if began.elapsed() >= wait {
+            return Err(busy(connection, schema, wait).await);
+        }
+        tokio::time::sleep(STEP.min(wait)).await;
+    }
+    Ok(())
+}
+
+/// The error of a lock that another batch holds.
+async fn busy(connection: &Connection, schema: &str, wait: Duration) -> Error {
+    let mut words = vec!["another batch writes to this database".to_owned()];
+    if let Ok(Some(tables)) = HistoryTables::find(connection, schema).await
+        && let Some(other) = tables.started(connection).await.ok().and_then(|mut all| all.pop())
+    {
+        let process = other.details.process.as_ref();
+        let process =
+            process.map_or_else(String::new, |p| format!(", process {}@{}", p.pid, p.host));
+        words.push(format!(": {other}{process}"));
+    }
+    let [first, second] = lock(schema);
+    let sql = format!(
+        "SELECT coalesce(a.usename, ''), coalesce(a.application_name, ''), \
+                coalesce(host(a.client_addr), 'local') FROM pg_catalog.pg_locks l \
+           JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid \
+          WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 \
+            AND l.database = (SELECT oid FROM pg_catalog.pg_database \
+                               WHERE datname = current_database()) \
+            AND l.classid = {first}::oid AND l.objid = {second}::oid"
+    );
+    let read = connection.read(Code::Target, "cannot look for the lock", &sql, |row| {
+        Ok((row.text()?, row.text()?, row.text()?))
+    });
+    if let Some((user, application, address)) = read.await.ok().and_then(|mut all| all.pop()) {
+        let shown = [user, application, address].map(|text| chronicle_archive::show_text(&text));
+        let [user, application, address] = shown;
+        words.push(format!(", connected as {user} ({application}) from {address}"));
+    }
+    let seconds = wait.as_secs();
+    let hint = format!("it was waited for {seconds} s; --wait SECONDS waits longer");
+    Error::new(Code::Target, words.concat()).hint(hint)
+}

@@ -1,0 +1,253 @@
+//! Postgres as the SQL of receipts and rollbacks sees it.
+
+use bytes::{Bytes, BytesMut};
+use futures::future::BoxFuture;
+use futures::{SinkExt, StreamExt, pin_mut};
+
+use super::connection::Connection;
+use super::copy_codec::{self, Field, RowReader};
+use super::{noted, quoted};
+use crate::catalog::ColumnType;
+use crate::error::{Code, Error, Result};
+use crate::undo::{EachRow, ShapeTable, UndoSql};
+use chronicle_archive::{Batch, Kind};
+
+/// The bytes of one message of a COPY.
+const MESSAGE: usize = 256 << 10;
+
+/// A transaction in which receipts are written or taken back.
+pub(super) struct PgUndo<'c> {
+    /// The connection of the transaction.
+    connection: &'c Connection,
+    /// Whether this session is a replica's: nothing acts by itself then, so a changed row may be deleted and inserted.
+    as_replica: bool,
+    /// The tables whose changes are noted, by their numbers.
+    noted: &'c [ShapeTable],
+    /// The temporary tables that were made, with their numbers of columns that hold whole numbers.
+    staged: Vec<(String, usize)>,
+}
+
+/// What the values of a column of a type are in receipts.
+pub(super) fn kind(ty: &str) -> Kind {
+    match ty {
+        "json" | "jsonb" => Kind::Json,
+        _ => Kind::Text,
+    }
+}
+
+impl<'c> PgUndo<'c> {
+    /// A transaction on a connection.
+    pub(super) fn new(
+        connection: &'c Connection,
+        as_replica: bool,
+        noted: &'c [ShapeTable],
+    ) -> PgUndo<'c> {
+        PgUndo { connection, as_replica, noted, staged: Vec::new() }
+    }
+
+    /// Its connection.
+    pub(super) fn connection(&self) -> &'c Connection {
+        self.connection
+    }
+
+    /// The number under which the rows of a table are noted.
+    fn number(&self, table: &ShapeTable) -> Result<usize> {
+        let is_it = |t: &ShapeTable| t.schema == table.schema && t.name == table.name;
+        self.noted.iter().position(is_it).ok_or_else(|| {
+            Error::new(Code::Internal, format!("{}: the table has no receipts", table.name))
+        })
+    }
+
+    async fn select_now(
+        &self,
+        what: &str,
+        sql: &str,
+        texts: usize,
+        each: EachRow<'_>,
+    ) -> Result<()> {
+        let cannot = |e| self.connection.failed(Code::Target, what, e);
+        let copy = format!("COPY ({sql}) TO STDOUT (FORMAT binary)");
+        let sent = self.connection.client.copy_out(copy.as_str()).await.map_err(cannot)?;
+        pin_mut!(sent);
+        let mut fields = vec![Field::Text; 1 + texts];
+        fields[0] = Field::Int;
+        let (mut reader, mut batch) = (RowReader::default(), Batch::default());
+        while let Some(bytes) = sent.next().await {
+            reader.feed(bytes.map_err(cannot)?);
+            batch.start(0, fields.len(), 1);
+            reader.read(&fields, &mut batch)?;
+            for row in 0..batch.rows() {
+                each(&batch, row)?;
+            }
+            batch.release_large();
+        }
+        Ok(())
+    }
+
+    async fn insert_now(&self, name: &str, rows: &Batch) -> Result<()> {
+        let cannot = |e| self.connection.failed(Code::Target, "cannot stage the receipts", e);
+        let width = if rows.rows() == 0 { 0 } else { rows.cells() / rows.rows() };
+        let mut types = vec![ColumnType::Text(None); width];
+        let numbers = self.staged.iter().find(|(staged, _)| staged == name).map_or(0, |(_, n)| *n);
+        types.iter_mut().take(numbers).for_each(|ty| *ty = ColumnType::Int(8));
+        let sql = format!("COPY pg_temp.{name} FROM STDIN (FORMAT binary)");
+        let sink = self.connection.client.copy_in::<_, Bytes>(&sql).await.map_err(cannot)?;
+        pin_mut!(sink);
+        let mut buffer = BytesMut::new();
+        copy_codec::start(&mut buffer);
+        for row in 0..rows.rows() {
+            copy_codec::put_row(&mut buffer, &types, rows, row)?;
+            if buffer.len() >= MESSAGE {
+                sink.send(buffer.split().freeze()).await.map_err(cannot)?;
+            }
+        }
+        copy_codec::end(&mut buffer);
+        sink.send(buffer.freeze()).await.map_err(cannot)?;
+        sink.finish().await.map_err(cannot)?;
+        Ok(())
+    }
+
+    async fn note_changed(&self, table: &ShapeTable, places: &str) -> Result<()> {
+        const WHAT: &str = "cannot note the rows that are about to change";
+        let n = self.number(table)?;
+        // as it was before: a column may have been added for this rollback
+        let table = &self.noted[n];
+        self.connection.run(Code::Target, WHAT, &noted::create_notes(n, table)).await?;
+        let from = format!(
+            "FROM {} t WHERE ({}) IN ({places})",
+            noted::full(table),
+            noted::place("t").join(", ")
+        );
+        self.connection.run(Code::Target, WHAT, &noted::note_before(n, table, &from)).await
+    }
+
+    async fn note_inserted(&self, table: &ShapeTable, keys: &str) -> Result<()> {
+        const WHAT: &str = "cannot note the rows that were inserted";
+        let n = self.number(table)?;
+        let table = &self.noted[n];
+        let from = match table.key.is_empty() {
+            // rows without a key are those that this transaction has written
+            true => format!(
+                "(SELECT {} FROM {} t WHERE t.xmin = pg_current_xact_id()::xid) AS w ({})",
+                noted::place("t").join(", "),
+                noted::full(table),
+                noted::numbered(table).join(", ")
+            ),
+            false => format!("({keys}) AS w ({})", noted::numbered(table).join(", ")),
+        };
+        let sql = noted::note_inserted(n, table, &format!("(SELECT * FROM {from})"));
+        let sql = format!("{} {sql}", noted::create_notes(n, table));
+        self.connection.run(Code::Target, WHAT, &sql).await
+    }
+}
+
+impl UndoSql for PgUndo<'_> {
+    fn full(&self, schema: Option<&str>, table: &str) -> String {
+        match schema {
+            Some(schema) => format!("{}.{}", quoted(schema), quoted(table)),
+            None => quoted(table),
+        }
+    }
+
+    fn place(&self, _table: &ShapeTable, alias: &str) -> Vec<String> {
+        noted::place(alias)
+    }
+
+    fn identity(&self, table: &ShapeTable, alias: &str) -> Vec<String> {
+        noted::identity(table, alias)
+    }
+
+    fn text(&self, value: &str) -> String {
+        format!("({value})::text")
+    }
+
+    fn null(&self, ty: &str) -> String {
+        format!("NULL::{ty}")
+    }
+
+    fn fingerprint(&self, values: &[String]) -> String {
+        let row = values.join(", ");
+        format!("(hashtextextended(ROW({row})::text COLLATE \"C\", 0) & 281474976710655)")
+    }
+
+    fn cast(&self, value: &str, ty: &str) -> String {
+        format!("{value}::{ty}")
+    }
+
+    fn overriding(&self) -> &'static str {
+        "OVERRIDING SYSTEM VALUE "
+    }
+
+    fn replaces(&self) -> bool {
+        self.as_replica
+    }
+
+    fn columns<'a>(
+        &'a mut self,
+        table: &'a ShapeTable,
+    ) -> BoxFuture<'a, Result<Option<Vec<(String, String)>>>> {
+        let schema = table.schema.as_deref().unwrap_or("public");
+        Box::pin(noted::columns(self.connection, schema, &table.name))
+    }
+
+    fn stage<'a>(
+        &'a mut self,
+        name: &'a str,
+        numbers: &'a [&'a str],
+        values: &'a [String],
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let mut columns: Vec<String> = numbers.iter().map(|n| format!("{n} bigint")).collect();
+            columns.extend(values.iter().map(|name| format!("{name} text")));
+            let sql =
+                format!("CREATE TEMPORARY TABLE {name} ({}) ON COMMIT DROP", columns.join(", "));
+            self.staged.push((name.to_owned(), numbers.len()));
+            self.connection.run(Code::Target, "cannot stage the receipts", &sql).await
+        })
+    }
+
+    fn insert<'a>(&'a mut self, name: &'a str, rows: &'a Batch) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.insert_now(name, rows))
+    }
+
+    fn select<'a>(
+        &'a mut self,
+        what: &'a str,
+        sql: &'a str,
+        texts: usize,
+        each: EachRow<'a>,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.select_now(what, sql, texts, each))
+    }
+
+    fn run<'a>(&'a mut self, what: &'a str, sql: &'a str) -> BoxFuture<'a, Result<u64>> {
+        Box::pin(async move {
+            let done = self.connection.client.execute_typed(sql, &[]).await;
+            done.map_err(|e| self.connection.failed(Code::Target, what, e))
+        })
+    }
+
+    fn rows<'a>(
+        &'a mut self,
+        what: &'a str,
+        sql: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<Vec<Option<String>>>>> {
+        Box::pin(async move { self.connection.rows(Code::Target, what, sql).await })
+    }
+
+    fn about_to_change<'a>(
+        &'a mut self,
+        table: &'a ShapeTable,
+        places: &'a str,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.note_changed(table, places))
+    }
+
+    fn has_inserted<'a>(
+        &'a mut self,
+        table: &'a ShapeTable,
+        keys: &'a str,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.note_inserted(table, keys))
+    }
+}
