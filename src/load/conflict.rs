@@ -163,6 +163,22 @@ pub fn unsettled(conflicts: &[Conflict], plan: &Plan) -> Option<Error> {
     })
 }
 
+/// The error of rows that would go while rows of a table that the archive does not have refer to them.
+pub fn still_referred(child: &str, parent: &str, rows: u64, keys: &[&str]) -> Error {
+    Error::new(
+        Code::Orphan,
+        format!(
+            "{}: rows of {}, which the archive does not have, refer to {} that would be gone: {}; \
+             nothing was changed",
+            show_text(parent),
+            show_text(child),
+            show_count(rows, "rows"),
+            keys.join("; ")
+        ),
+    )
+    .hint(format!("delete or change the rows of {} first", show_text(child)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

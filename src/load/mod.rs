@@ -11,7 +11,7 @@ pub mod row_sketch;
 mod stats;
 mod verdict;
 
-pub use conflict::{CONFLICT_HINT, Conflict, ConflictList, Decision, unsettled};
+pub use conflict::{CONFLICT_HINT, Conflict, ConflictList, Decision, still_referred, unsettled};
 pub use dry_run::DryRun;
 pub use preflight::Preflight;
 pub use problems::{KEYS, OnProblem, Problem, Problems, REJECT, SAMPLES};

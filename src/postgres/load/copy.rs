@@ -145,7 +145,9 @@ impl PgLoading {
             parent == table || waiting(parent) || later.any(|n| goes_into(n, parent))
         };
         let references = &self.db.catalog.tables[table].references;
-        let waits = waiting(table) || references.iter().any(|r| late(r.table));
+        // what the archive lacks goes before rows come that may have its unique values
+        let replaces = self.replaces_rows();
+        let waits = replaces || waiting(table) || references.iter().any(|r| late(r.table));
         let enforced = references.iter().any(|r| r.enforced && late(r.table));
         Ok((waits, enforced && !self.db.silenced.as_replica))
     }

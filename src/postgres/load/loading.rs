@@ -182,6 +182,7 @@ impl PgLoading {
         let plan = Arc::clone(&self.plan);
         self.loaded[number].inserted_rows += rows;
         let stream = PgLoading::table_plan(&plan, number)?;
+        self.note_all_new(stream).await?;
         self.note_defaults(stream).await?;
         self.db.verify_load(stream, &self.done[last]).await
     }
@@ -190,12 +191,17 @@ impl PgLoading {
     /// finds for a check what would be refused, and verifies the result.
     async fn finish_loads(&mut self, loads: &[usize]) -> Result<()> {
         let plan = Arc::clone(&self.plan);
-        self.meet_existing(&plan, loads).await?;
+        if !self.replaces_rows() {
+            self.meet_existing(&plan, loads).await?;
+        }
         self.apply_orphan_policy(loads).await?;
         for load in loads {
             self.decide(&plan, *load).await?;
         }
         let merges = !self.rehearses() && self.conflicts.is_empty();
+        if merges && self.replaces_rows() {
+            self.delete_others(loads).await?;
+        }
         let merged = match merges {
             true => merge(&self.merges(&plan, loads)?).await?,
             false => self.rehearse(&plan, loads).await?,
@@ -234,6 +240,10 @@ impl PgLoading {
             self.finish_loads(&waiting).await?;
         }
         if self.conflicts.is_empty() {
+            if self.replaces_rows() {
+                self.delete_all_of_the_rest().await?;
+            }
+            self.db.check_outside().await?;
             self.check_foreign_keys().await?;
         }
         if !self.rehearses() && self.conflicts.is_empty() {
@@ -257,6 +267,9 @@ impl PgLoading {
     async fn finish_tables(&mut self, progress: &Progress) -> Result<()> {
         self.check_direct().await?;
         self.store_entries().await?;
+        if self.replaces_rows() {
+            self.replace_entries().await?;
+        }
         if !self.conflicts.is_empty() {
             return Ok(());
         }

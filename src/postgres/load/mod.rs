@@ -11,6 +11,7 @@ mod judge;
 mod keys;
 mod loading;
 mod merge;
+mod own_rows;
 mod prepare;
 mod receipts;
 mod references;
@@ -20,6 +21,7 @@ mod sidecar;
 mod spelling;
 mod verify;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +29,7 @@ use futures::future::BoxFuture;
 use uuid::Uuid;
 
 use self::loading::{Mode, PgLoading};
+use self::own_rows::Outside;
 pub(super) use self::prepare::MEMORY;
 use self::prepare::{compress, create_tables, who_may_read};
 use self::receipts::Touched;
@@ -71,11 +74,18 @@ pub struct PgTarget {
     moves: Option<Vec<(String, i64)>>,
     /// The rows that earlier archives of the batch have written.
     written: u64,
+    /// The tables, and streams without one, whose own rows do not stay.
+    cleared: BTreeSet<String>,
+    /// What refers to them from tables that no archive fills.
+    outside: Vec<Outside>,
     /// How long another batch is waited for.
     wait: Option<Duration>,
     /// Whether the indexes of empty tables stay where they are, so that these can be read.
     readers_go_on: bool,
 }
+
+/// How rows are loaded, and how many the target had that went first, by stream.
+type Prepared = (Mode, Vec<(usize, u64)>);
 
 impl PgTarget {
     /// Connects and looks at the tables; creates them first, in the same transaction, if the
@@ -125,17 +135,20 @@ impl PgTarget {
             touched: None,
             moves: None,
             written: 0,
+            cleared: BTreeSet::new(),
+            outside: Vec::new(),
             wait: options.wait,
             readers_go_on: options.readers_go_on,
         })
     }
 
-    /// Prepares the tables for rows: nobody else writes, nothing acts by itself.
-    async fn prepare(&mut self, plan: &Plan) -> Result<Mode> {
+    /// Prepares the tables for rows, and gives how many went, by stream: nobody else writes, nothing acts by itself.
+    async fn prepare(&mut self, plan: &Plan) -> Result<Prepared> {
         self.lock().await?;
         self.start_receipts().await?;
         self.silence_triggers().await?;
         check_at_once(&self.connection).await?;
+        let gone = self.prepare_own_rows(plan).await?;
         self.forget_gone_rows(plan).await?;
         self.add_columns(plan).await?;
         self.read_rules(plan).await?;
@@ -147,18 +160,22 @@ impl PgTarget {
             true => Vec::new(),
             false => self.drop_indexes(plan).await?,
         };
-        Ok(Mode::Load { indexes, sidecar })
+        Ok((Mode::Load { indexes, sidecar }, gone))
     }
 
     /// The transaction in which rows come, if it could be prepared; else nothing of it is left.
     async fn into_loading(
         self,
         plan: Arc<Plan>,
-        mode: Result<Mode>,
+        mode: Result<Prepared>,
         bytes: Option<u64>,
     ) -> Result<Box<dyn Loading>> {
         match mode {
-            Ok(mode) => Ok(Box::new(PgLoading::new(self, plan, mode, bytes))),
+            Ok((mode, gone)) => {
+                let mut loading = PgLoading::new(self, plan, mode, bytes);
+                gone.iter().for_each(|(n, rows)| loading.loaded[*n].deleted_rows = *rows);
+                Ok(Box::new(loading))
+            }
             Err(error) => {
                 self.connection.roll_back().await;
                 self.failed(&error.full()).await;

@@ -6,6 +6,7 @@ use crate::catalog::{CatalogColumn, CatalogTable, Reference};
 use crate::error::Result;
 use crate::history::BatchRecord;
 use crate::load::StreamStats;
+use crate::plan::TablePlan;
 use crate::postgres::own_tables::OwnTables;
 use crate::postgres::receipts::write_receipts;
 use crate::postgres::undo::PgUndo;
@@ -272,6 +273,20 @@ fn family(ty: &str) -> &str {
 }
 
 impl PgLoading {
+    /// Notes the rows of a table that had no row when they came, but had some when the batch began.
+    pub(super) async fn note_all_new(&self, stream: &TablePlan) -> Result<()> {
+        let Some(note) = self.db.note(&stream.table_name) else { return Ok(()) };
+        let full = self.db.found.full_name(&stream.table_name);
+        let ids: Vec<String> = note
+            .ids("t")
+            .iter()
+            .zip(note.names())
+            .map(|(id, name)| format!("{id} AS {name}"))
+            .collect();
+        let from = format!("(SELECT {} FROM {full} t) AS n", ids.join(", "));
+        self.db.run("cannot note the new rows", &(note.create() + &note.new_rows(&from))).await
+    }
+
     /// Writes the receipts of the batch and completes it in the history.
     pub(super) async fn seal_now(&mut self, record: &mut BatchRecord) -> Result<()> {
         let Some(batch) = self.db.batch.clone() else { return Ok(()) };
@@ -297,7 +312,7 @@ impl PgLoading {
 
 /// The rows that were written.
 pub(super) fn written(streams: &[StreamStats]) -> u64 {
-    streams.iter().map(|s| s.inserted_rows + s.updated_rows + s.adopted_rows).sum()
+    streams.iter().map(|s| s.inserted_rows + s.updated_rows + s.adopted_rows + s.deleted_rows).sum()
 }
 
 /// A query for the keys of some rows of one of our own tables, as texts of SQL.

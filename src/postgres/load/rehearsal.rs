@@ -66,7 +66,8 @@ impl Target for PgRehearsal {
                 target.look(&plan).await
             });
             let problems = problems.await;
-            target.into_loading(plan, problems.map(Mode::Rehearse), None).await
+            let mode = problems.map(|problems| (Mode::Rehearse(problems), Vec::new()));
+            target.into_loading(plan, mode, None).await
         })
     }
 

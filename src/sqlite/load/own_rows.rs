@@ -8,13 +8,12 @@ use super::SqliteTarget;
 use super::loading::{Done, Progress, SqliteLoading, Written};
 use super::row::{Bound, IncomingRow, Inserted};
 use crate::error::{Code, Error, Result};
-use crate::load::{Cause, SAMPLES};
+use crate::load::{Cause, SAMPLES, still_referred};
 use crate::plan::{Plan, TablePlan};
 use crate::policy::OwnRows;
 use crate::sidecar::SIDECAR;
 use crate::sqlite::catalog::read_every_table;
 use crate::sqlite::{failed, key_text, literal, quoted, shown_key};
-use chronicle_archive::{show_count, show_text};
 
 /// A reference from a table that no archive fills to rows that may go.
 pub(super) struct Outside {
@@ -127,22 +126,6 @@ impl SqliteTarget {
         }
         Ok(())
     }
-}
-
-/// The error of rows that would go while rows of a table that the archive does not have refer to them.
-pub(super) fn still_referred(child: &str, parent: &str, rows: u64, keys: &[&str]) -> Error {
-    Error::new(
-        Code::Orphan,
-        format!(
-            "{}: rows of {}, which the archive does not have, refer to {} that would be gone: {}; \
-             nothing was changed",
-            show_text(parent),
-            show_text(child),
-            show_count(rows, "rows"),
-            keys.join("; ")
-        ),
-    )
-    .hint(format!("delete or change the rows of {} first", show_text(child)))
 }
 
 /// The rows of a table that an archive has, by their places.

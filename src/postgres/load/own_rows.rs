@@ -1,0 +1,288 @@
+//! Rows that a database has in the tables of an archive, where they do not stay: deleted before rows come, or, of those
+//! that the archive lacks, when all have come.
+
+use std::sync::Arc;
+
+use super::PgTarget;
+use super::keys::Alias;
+use super::loading::PgLoading;
+use super::sidecar::STAGED_ENTRIES;
+use crate::error::{Code, Result};
+use crate::load::{SAMPLES, still_referred};
+use crate::plan::{Plan, TablePlan};
+use crate::policy::OwnRows;
+use crate::postgres::{literal, quoted};
+use crate::sidecar::DEFAULT;
+
+const WHAT: &str = "cannot delete the rows that the target has";
+
+/// A foreign key from a table that no archive fills to rows that may go.
+pub(super) struct Outside {
+    /// The table that refers.
+    child: String,
+    /// The table referred to.
+    parent: String,
+    /// SQL that is true where a row `c` of it refers to a row `p`.
+    refers: String,
+    /// The temporary table of the values that refer to a row when the batch begins, and SQL that is true where a row
+    /// `p` has those of a row `v` of it.
+    values: String,
+    same: String,
+}
+
+impl PgTarget {
+    /// Prepares the tables of a plan whose own rows do not stay: notes what refers to them from elsewhere, and
+    /// deletes them if they are to go first. Gives how many went, by stream.
+    pub(super) async fn prepare_own_rows(&mut self, plan: &Plan) -> Result<Vec<(usize, u64)>> {
+        if plan.options.own_rows == OwnRows::Stay {
+            return Ok(Vec::new());
+        }
+        self.note_outside(plan).await?;
+        let mut gone = Vec::new();
+        let first: Vec<(usize, &TablePlan)> =
+            plan.tables().filter(|(_, s)| self.cleared.insert(s.table_name.clone())).collect();
+        if plan.options.own_rows != OwnRows::Cleared {
+            return Ok(gone);
+        }
+        if !self.silenced.as_replica {
+            // the server acts on what refers to a row as soon as it goes
+            let mine = |o: &&Outside| first.iter().any(|(_, s)| s.table_name == o.parent);
+            for outside in self.outside.iter().filter(mine) {
+                self.refuse_referred(outside, "").await?;
+            }
+        }
+        // children first
+        for (number, stream) in first.iter().rev() {
+            gone.push((*number, self.delete_rows(stream, "true").await?));
+        }
+        for (number, stream) in plan.streams.iter().enumerate() {
+            let Some(unmapped) = stream.unmapped() else { continue };
+            if self.cleared.insert(unmapped.table_name.clone()) {
+                gone.push((number, self.delete_entries(&unmapped.table_name, "true").await?));
+            }
+        }
+        Ok(gone)
+    }
+
+    /// Deletes the rows `t` of a table for which a condition is true, with their entries.
+    async fn delete_rows(&self, stream: &TablePlan, condition: &str) -> Result<u64> {
+        let full = self.found.full_name(&stream.table_name);
+        if let Some(note) = self.note(&stream.table_name) {
+            let from = format!("FROM {full} t WHERE {condition}");
+            self.run(WHAT, &(note.create() + &note.before(&from))).await?;
+        }
+        let sql = format!("DELETE FROM {full} AS t WHERE {condition}");
+        let gone = self.connection.client.execute_typed(&sql, &[]).await;
+        let gone = gone.map_err(|e| self.connection.failed(Code::Target, WHAT, e))?;
+        let key = self.key(stream).text("k");
+        self.delete_entries(
+            &stream.table_name,
+            &format!("NOT EXISTS (SELECT 1 FROM {full} k WHERE {key} = t.key)"),
+        )
+        .await?;
+        Ok(gone)
+    }
+
+    /// Deletes the entries `t` of a table for which a condition is true.
+    async fn delete_entries(&self, table: &str, condition: &str) -> Result<u64> {
+        let Some(own) = self.own_tables().await? else { return Ok(0) };
+        let condition = format!("{} AND {condition}", own.belongs("t", table));
+        self.note_entries(&own, 0, &condition).await?;
+        let sql = format!("DELETE FROM {} AS t WHERE {condition}", own.sidecar);
+        let gone = self.connection.client.execute_typed(&sql, &[]).await;
+        gone.map_err(|e| self.connection.failed(Code::Target, WHAT, e))
+    }
+
+    /// Notes the values by which tables outside of the plan refer to rows of its tables.
+    async fn note_outside(&mut self, plan: &Plan) -> Result<()> {
+        let fills = |name: &str| plan.tables().any(|(_, s)| s.table_name == name);
+        for (_, stream) in plan.tables() {
+            let parent = self.found.full_name(&stream.table_name);
+            let sql = format!(
+                "SELECT n.nspname, c.relname, \
+                        to_json(array(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY u (n, o) \
+                          JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.n ORDER BY u.o)), \
+                        to_json(array(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY u (n, o) \
+                          JOIN pg_catalog.pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.n ORDER BY u.o)) \
+                   FROM pg_catalog.pg_constraint k \
+                   JOIN pg_catalog.pg_class c ON c.oid = k.conrelid \
+                   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+                  WHERE k.contype = 'f' AND k.conparentid = 0 AND k.confrelid = {}::regclass",
+                literal(&parent)
+            );
+            let read =
+                self.connection.read(Code::Target, "cannot read the foreign keys", &sql, |row| {
+                    Ok((row.text()?, row.text()?, row.texts()?, row.texts()?))
+                });
+            for (schema, child, columns, to) in read.await? {
+                if schema == self.found.schema && fills(&child) {
+                    continue;
+                }
+                let values = format!("pg_temp.outside_{}", self.outside.len());
+                let pairs = |left: &str, names: &[String]| -> String {
+                    let same = names.iter().zip(&to);
+                    let same = same.map(|(from, to)| format!("{left}.{from} = p.{}", quoted(to)));
+                    same.collect::<Vec<_>>().join(" AND ")
+                };
+                let own: Vec<String> = columns.iter().map(|name| quoted(name)).collect();
+                let noted: Vec<String> = (0..to.len()).map(|n| format!("v{n}")).collect();
+                let shown: Vec<String> = (to.iter().zip(&noted))
+                    .map(|(to, v)| format!("p.{} AS {v}", quoted(to)))
+                    .collect();
+                let outside = Outside {
+                    child: format!("{}.{}", quoted(&schema), quoted(&child)),
+                    parent: stream.table_name.clone(),
+                    refers: pairs("c", &own),
+                    same: pairs("v", &noted),
+                    values,
+                };
+                let sql = format!(
+                    "CREATE TEMPORARY TABLE {} ON COMMIT DROP AS SELECT DISTINCT {} FROM {} c JOIN {parent} p ON {}",
+                    outside.values.trim_start_matches("pg_temp."),
+                    shown.join(", "),
+                    outside.child,
+                    outside.refers
+                );
+                self.run("cannot look for what refers to the rows that the target has", &sql)
+                    .await?;
+                self.outside.push(outside);
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses to delete rows `p` that a table outside refers to.
+    async fn refuse_referred(&self, outside: &Outside, condition: &str) -> Result<()> {
+        let parent = self.found.full_name(&outside.parent);
+        let sql = format!(
+            "SELECT DISTINCT v::text, count(*) OVER () FROM {} v JOIN {parent} p ON {} {condition} LIMIT {SAMPLES}",
+            outside.values, outside.same
+        );
+        self.refuse_rows(outside, &sql).await
+    }
+
+    /// Refuses that rows are gone which tables outside of the archive refer to.
+    pub(super) async fn check_outside(&self) -> Result<()> {
+        for outside in &self.outside {
+            let sql = format!(
+                "SELECT v::text, count(*) OVER () FROM {} v \
+                  WHERE NOT EXISTS (SELECT 1 FROM {} p WHERE {}) LIMIT {SAMPLES}",
+                outside.values,
+                self.found.full_name(&outside.parent),
+                outside.same
+            );
+            self.refuse_rows(outside, &sql).await?;
+        }
+        Ok(())
+    }
+
+    async fn refuse_rows(&self, outside: &Outside, sql: &str) -> Result<()> {
+        let read = self
+            .connection
+            .read(Code::Target, WHAT, sql, |row| Ok((row.text()?, row.parsed::<u64>()?)));
+        let found = read.await?;
+        let Some((_, rows)) = found.first() else { return Ok(()) };
+        let keys: Vec<&str> = found.iter().map(|(key, _)| key.trim_matches(['(', ')'])).collect();
+        Err(still_referred(&outside.child, &outside.parent, *rows, &keys))
+    }
+}
+
+impl PgLoading {
+    /// Whether rows go that the archive lacks.
+    pub(super) fn replaces_rows(&self) -> bool {
+        self.plan.options.own_rows == OwnRows::Replaced
+    }
+
+    /// Deletes the rows of staged streams' tables that no stream has staged, children first.
+    pub(super) async fn delete_others(&mut self, loads: &[usize]) -> Result<()> {
+        let plan = Arc::clone(&self.plan);
+        for load in loads.iter().rev() {
+            let number = self.done[*load].stream;
+            let stream = PgLoading::table_plan(&plan, number)?;
+            let all = loads.iter().map(|load| &self.done[*load]);
+            let into = |n: usize| plan.streams[n].table().is_some_and(|s| s.table == stream.table);
+            let staged: Vec<String> = all
+                .filter(|load| into(load.stream))
+                .filter_map(|load| load.staging.clone())
+                .collect();
+            let key = self.db.key(stream);
+            let lacks = |alias: &str| {
+                let is_none = staged.iter().map(|staging| {
+                    let same = key.same(Alias::Stored(alias), Alias::Staged("s"));
+                    format!("NOT EXISTS (SELECT 1 FROM {staging} s WHERE {same})")
+                });
+                is_none.collect::<Vec<_>>().join(" AND ")
+            };
+            for outside in self.db.outside.iter().filter(|o| o.parent == stream.table_name) {
+                self.db.refuse_referred(outside, &format!("WHERE {}", lacks("p"))).await?;
+            }
+            self.loaded[number].deleted_rows += self.db.delete_rows(stream, &lacks("t")).await?;
+        }
+        Ok(())
+    }
+
+    /// Empties the tables of streams of which the archive has no row.
+    pub(super) async fn delete_all_of_the_rest(&mut self) -> Result<()> {
+        let plan = Arc::clone(&self.plan);
+        let tables: Vec<(usize, &TablePlan)> = plan.tables().collect();
+        for (number, stream) in tables.into_iter().rev() {
+            let has_rows = |n: usize| self.done.iter().any(|load| load.stream == n);
+            let same = |(_, other): &(usize, &TablePlan)| other.table == stream.table;
+            if plan.tables().filter(same).any(|(n, _)| has_rows(n)) {
+                continue;
+            }
+            for outside in self.db.outside.iter().filter(|o| o.parent == stream.table_name) {
+                self.db.refuse_referred(outside, "").await?;
+            }
+            self.loaded[number].deleted_rows += self.db.delete_rows(stream, "true").await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the entries of our own tables exactly those that the archive gives; values by default stay, of which it
+    /// knows nothing.
+    pub(super) async fn replace_entries(&mut self) -> Result<()> {
+        let Some(own) = self.db.own_tables().await? else { return Ok(()) };
+        let plan = Arc::clone(&self.plan);
+        let stages = self.sidecar().is_some();
+        let arriving = match stages {
+            true => format!(
+                "(SELECT DISTINCT ON (table_name, key) table_name, key, entry FROM {STAGED_ENTRIES})"
+            ),
+            false => "(SELECT NULL::text AS table_name, NULL::text AS key, NULL::text AS entry WHERE false)".into(),
+        };
+        for (_, stream) in plan.tables() {
+            let exact = format!(
+                "(SELECT t.key AS key, \
+                    coalesce((SELECT jsonb_object_agg(o.key, o.value) FROM jsonb_each(t.entry::jsonb) o \
+                               WHERE o.value ? '{DEFAULT}'), '{{}}') || coalesce(a.entry::jsonb, '{{}}') AS entry \
+                   FROM {} t LEFT JOIN {arriving} a ON a.table_name = t.table_name AND a.key = t.key \
+                  WHERE {})",
+                own.sidecar,
+                own.belongs("t", &stream.table_name)
+            );
+            let differs = format!(
+                "{} AND EXISTS (SELECT 1 FROM {exact} x WHERE x.key = t.key AND x.entry <> t.entry::jsonb)",
+                own.belongs("t", &stream.table_name)
+            );
+            self.db.note_entries(&own, 0, &differs).await?;
+            let sql = format!(
+                "DELETE FROM {0} t USING {exact} x WHERE {1} AND x.key = t.key AND x.entry = '{{}}'; \
+                 UPDATE {0} t SET entry = x.entry::text FROM {exact} x \
+                  WHERE {1} AND x.key = t.key AND x.entry <> t.entry::jsonb",
+                own.sidecar,
+                own.belongs("t", &stream.table_name)
+            );
+            self.db.run(WHAT, &sql).await?;
+        }
+        for (number, stream) in plan.streams.iter().enumerate() {
+            let Some(unmapped) = stream.unmapped() else { continue };
+            let lacks = format!(
+                "NOT EXISTS (SELECT 1 FROM {arriving} a WHERE a.table_name = t.table_name AND a.key = t.key)"
+            );
+            let gone = self.db.delete_entries(&unmapped.table_name, &lacks).await?;
+            self.loaded[number].deleted_rows += gone;
+        }
+        Ok(())
+    }
+}
