@@ -201,7 +201,8 @@ impl HistoryTables {
             return Ok(None);
         };
         let refused = connection.failed(Code::Target, "", e);
-        connection.run(Code::Target, WHAT, "ROLLBACK TO SAVEPOINT mirror").await?;
+        let back = "ROLLBACK TO SAVEPOINT mirror; RELEASE SAVEPOINT mirror";
+        connection.run(Code::Target, WHAT, back).await?;
         let why = refused.full();
         let text = format!(
             "the batch is not noted in {}, which refuses it{}; chronicle-dump history shows it",

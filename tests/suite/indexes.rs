@@ -73,7 +73,7 @@ fn indexes(database: &Database) -> String {
 /// The numbers of the indexes that have one of these names: a new one is another index.
 fn numbers(database: &Database, like: &str) -> String {
     database.psql(&format!(
-        "SELECT oid FROM pg_class WHERE relkind = 'i' AND relname LIKE '{like}' ORDER BY relname"
+        "SELECT oid FROM pg_class WHERE relkind = 'i' AND relnamespace = 'public'::regnamespace AND relname LIKE '{like}' ORDER BY relname"
     ))
 }
 

@@ -4,7 +4,7 @@ mod at_once;
 mod lost_commit;
 mod undone;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::support::cluster::{Cluster, Database, OWNER, SUPA};
@@ -58,21 +58,18 @@ fn archive(scratch: &Scratch, sql: &str) -> PathBuf {
     scratch.export(&file)
 }
 
-fn importing(archive: &PathBuf, url: &str, options: &[&str]) -> Program {
+fn importing(archive: &Path, url: &str, options: &[&str]) -> Program {
     let words = ["import", archive.to_str().unwrap(), "--to", url];
     Program::new(words.into_iter().chain(options.iter().copied()))
 }
 
 #[track_caller]
-fn import(archive: &PathBuf, url: &str, options: &[&str]) -> Output {
+fn import(archive: &Path, url: &str, options: &[&str]) -> Output {
     importing(archive, url, options).run()
 }
 
 /// An import that has all rows and waits for the end of its archive, and what is missing of that.
-fn unfinished(
-    archive: &PathBuf,
-    database: &Database,
-) -> (Running, std::process::ChildStdin, Vec<u8>) {
+fn unfinished(archive: &Path, database: &Database) -> (Running, std::process::ChildStdin, Vec<u8>) {
     use std::io::Write;
     let bytes = std::fs::read(archive).unwrap();
     let cut = bytes.len() - 40;
