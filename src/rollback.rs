@@ -80,24 +80,24 @@ pub async fn rollback(
     }
 }
 
-/// What has become of other batches: the one that is undone, and the one that it had undone itself, which is in the
-/// database again.
+/// What has become of other batches: the one that is undone is gone; the one that it had undone itself is in the database
+/// again, what that one had undone is gone again, and so on.
 fn undone_now(
     history: &[BatchRecord],
     undone: &BatchRecord,
     rollback: &BatchRecord,
 ) -> Vec<BatchRecord> {
-    let mut gone = undone.clone();
-    gone.status = BatchStatus::RolledBack;
-    gone.details.undone_by = Some(rollback.batch_id);
-    let again = history.iter().find(|b| Some(b.batch_id) == undone.details.undoes);
-    let again = again.map(|batch| {
-        let mut again = batch.clone();
-        again.status = BatchStatus::Completed;
-        again.details.undone_by = None;
-        again
-    });
-    std::iter::once(gone).chain(again).collect()
+    let (mut all, mut next, mut by) = (Vec::new(), Some(undone), Some(rollback.batch_id));
+    while let Some(batch) = next {
+        let mut now = batch.clone();
+        now.details.undone_by = by;
+        now.status = if by.is_some() { BatchStatus::RolledBack } else { BatchStatus::Completed };
+        // the next one is gone if this one is not
+        by = by.is_none().then_some(batch.batch_id);
+        next = history.iter().find(|b| Some(b.batch_id) == batch.details.undoes);
+        all.push(now);
+    }
+    all
 }
 
 /// Finds what can be taken back and, unless it is only looked at, takes it back.

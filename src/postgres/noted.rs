@@ -29,7 +29,8 @@ pub(super) async fn shape_table(
     let key = usable_key(connection, schema, name).await?;
     let key = key.iter().filter_map(|k| columns.iter().position(|c| c.name == *k)).collect();
     let (schema, name) = (Some(schema.to_owned()), name.to_owned());
-    Ok(Some(ShapeTable { schema, name, columns, key, referred: Vec::new(), own }))
+    let (referred, entry_key) = (Vec::new(), Vec::new());
+    Ok(Some(ShapeTable { schema, name, columns, key, referred, entry_key, own }))
 }
 
 /// The columns of a table that hold data, with their types; `None` if it has none.

@@ -6,7 +6,7 @@ use futures::{SinkExt, StreamExt, pin_mut};
 
 use super::connection::Connection;
 use super::copy_codec::{self, Field, RowReader};
-use super::{noted, quoted};
+use super::{key_text, noted, quoted};
 use crate::catalog::ColumnType;
 use crate::error::{Code, Error, Result};
 use crate::undo::{EachRow, ShapeTable, UndoSql};
@@ -155,6 +155,10 @@ impl UndoSql for PgUndo<'_> {
 
     fn identity(&self, table: &ShapeTable, alias: &str) -> Vec<String> {
         noted::identity(table, alias)
+    }
+
+    fn key_text(&self, columns: &[String], alias: &str) -> String {
+        key_text(columns, alias)
     }
 
     fn text(&self, value: &str) -> String {

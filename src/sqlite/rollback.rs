@@ -71,7 +71,9 @@ impl SqliteHistory {
         history::start(&connection, record)?;
         connection.execute_batch("BEGIN IMMEDIATE").map_err(|e| history::held(&connection, e))?;
         add_dropped(&connection, shape).map_err(cannot)?;
-        let tables: Vec<String> = shape.tables.iter().map(|t| t.name.clone()).collect();
+        // entries of a table that was emptied since are listed one by one
+        let tables: Vec<(String, Vec<String>)> =
+            shape.tables.iter().map(|t| (t.name.clone(), Vec::new())).collect();
         let mut noting = Noting::start(&connection, &tables)?;
         noting.added = brought_back(shape);
         let noting = Some((noting, references(shape)));

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::catalog::{SqliteTable, kind, read_every_table};
 use super::history::{put, store_receipts};
-use super::{failed, fingerprint_of, from_sqlite, literal, quoted, to_sqlite};
+use super::{failed, fingerprint_of, from_sqlite, key_text, literal, quoted, to_sqlite};
 use crate::error::{Code, Result};
 use crate::history::BatchRecord;
 use crate::sidecar::{COLUMNS, SIDECAR};
@@ -35,23 +35,28 @@ pub(super) struct Noting {
 #[derive(Debug)]
 struct NotedTable {
     name: String,
+    /// The columns whose text names a row in the sidecar table.
+    key: Vec<String>,
     noted: Noted,
 }
 
 impl Noting {
-    /// Starts to note what is done to some tables and to our own.
-    pub(super) fn start(connection: &Connection, tables: &[String]) -> Result<Noting> {
+    /// Starts to note what is done to some tables, given with the keys by which entries name their rows, and to our own.
+    pub(super) fn start(
+        connection: &Connection,
+        tables: &[(String, Vec<String>)],
+    ) -> Result<Noting> {
         let all = read_every_table(connection).map_err(cannot)?;
         let mut noting = Noting::default();
-        let own = [SIDECAR, COLUMNS].map(str::to_owned);
-        for name in tables.iter().chain(own.iter().filter(|own| !tables.contains(own))) {
+        let own = [SIDECAR, COLUMNS].map(|own| (own.to_owned(), Vec::new()));
+        for (name, key) in tables.iter().chain(own.iter().filter(|own| !tables.contains(own))) {
             let (number, found) = (noting.tables.len(), all.iter().find(|t| t.name == *name));
             let noted = match found {
                 // what is not there yet has no rows
                 None => Noted { number, was_empty: true, ..Noted::default() },
                 Some(table) => note(connection, number, table).map_err(cannot)?,
             };
-            noting.tables.push(NotedTable { name: name.clone(), noted });
+            noting.tables.push(NotedTable { name: name.clone(), key: key.clone(), noted });
             let number = sequence(connection, name).map_err(cannot)?;
             noting.sequences.push((name.clone(), number));
         }
@@ -82,6 +87,9 @@ impl Noting {
             let mut described = shape_of(table);
             described.own = [SIDECAR, COLUMNS].contains(&table.name.as_str());
             described.referred = referred(&all, table);
+            if of.noted.was_empty && !described.own {
+                described.entry_key.clone_from(&of.key);
+            }
             for (_, reference) in references.iter().filter(|(to, _)| *to == of.name) {
                 if !described.referred.contains(reference) {
                     described.referred.push(reference.clone());
@@ -194,6 +202,7 @@ pub(super) fn shape_of(table: &SqliteTable) -> ShapeTable {
         columns,
         key,
         referred: Vec::new(),
+        entry_key: Vec::new(),
         own: false,
     }
 }
@@ -297,6 +306,11 @@ impl UndoSql for SqliteUndo<'_> {
 
     fn identity(&self, table: &ShapeTable, alias: &str) -> Vec<String> {
         self.place(table, alias)
+    }
+
+    fn key_text(&self, columns: &[String], alias: &str) -> String {
+        let columns: Vec<String> = columns.iter().map(|name| format!("{alias}.{name}")).collect();
+        key_text(&columns)
     }
 
     fn text(&self, value: &str) -> String {

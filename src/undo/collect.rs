@@ -6,7 +6,7 @@
 
 use std::fs::File;
 
-use super::{GONE, ReceiptsWriter, Shape, ShapeReference, ShapeTable, UndoSql, quoted};
+use super::{GONE, ReceiptsWriter, Shape, ShapeReference, ShapeTable, UndoSql, entries_of, quoted};
 use crate::error::Result;
 use crate::history::TableChanges;
 use chronicle_archive::{Kind, Value, Written};
@@ -52,7 +52,7 @@ pub async fn collect(
         let mut done = TableChanges { table: table.name.clone(), ..TableChanges::default() };
         let what = format!("{}: cannot write the receipts", table.name);
         if noted.was_empty || noted.inserted {
-            let sql = inserted_sql(database, table, *noted);
+            let sql = inserted_sql(database, shape, table, *noted);
             let keys = table.key.len();
             database
                 .select(&what, &sql, keys, &mut |row, at| {
@@ -162,25 +162,31 @@ fn columns(table: &ShapeTable, alias: &str) -> Vec<String> {
     table.columns.iter().map(|c| format!("{alias}.{}", quoted(&c.name))).collect()
 }
 
-fn inserted_sql(database: &dyn UndoSql, table: &ShapeTable, noted: Noted) -> String {
+fn inserted_sql(database: &dyn UndoSql, shape: &Shape, table: &ShapeTable, noted: Noted) -> String {
     let full = database.full(table.schema.as_deref(), &table.name);
     let mut values = vec![database.fingerprint(&columns(table, "t"))];
     values.extend(
         table.key.iter().map(|k| database.text(&format!("t.{}", quoted(&table.columns[*k].name)))),
     );
     let values = values.join(", ");
+    // entries that go with their rows are not listed
+    let implied: Vec<String> = (shape.tables.iter())
+        .filter(|of| table.is_sidecar() && !of.entry_key.is_empty())
+        .map(|of| format!(" AND NOT ({})", entries_of(table, of)))
+        .collect();
+    let implied = implied.concat();
     if noted.was_empty {
-        return format!("SELECT {values} FROM {full} t");
+        return format!("SELECT {values} FROM {full} t WHERE 1 = 1{implied}");
     }
     let mut sql = format!(
-        "SELECT {values} FROM {} i JOIN {full} t ON {}",
+        "SELECT {values} FROM {} i JOIN {full} t ON {} WHERE 1 = 1{implied}",
         inserted_name(noted.number),
         same_identity(database, table, "i", "t")
     );
     if noted.before.is_some() {
         // one that was deleted before it was inserted again has changed
         sql.push_str(&format!(
-            " WHERE NOT EXISTS (SELECT 1 FROM {} b WHERE {})",
+            " AND NOT EXISTS (SELECT 1 FROM {} b WHERE {})",
             before_name(noted.number),
             same_identity(database, table, "b", "t")
         ));

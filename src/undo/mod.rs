@@ -21,7 +21,7 @@ pub use shape::{AddedColumn, Sequence, Shape, ShapeColumn, ShapeReference, Shape
 pub use sql::{EachRow, UndoSql};
 pub use take_back::{Group, Standing, TableStanding, TakeBack, take_back};
 
-use sql::quoted;
+use sql::{entries_of, quoted};
 
 /// What stands for the fingerprint of a row that a batch has deleted.
 pub const GONE: i64 = -1;

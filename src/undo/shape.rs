@@ -30,6 +30,10 @@ pub struct ShapeTable {
     /// The references of other tables, and its own, to its rows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub referred: Vec<ShapeReference>,
+    /// The columns whose text names a row in the sidecar table, if all entries for rows of this table are new, as its rows
+    /// are: then they go with the rows, and are not listed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub entry_key: Vec<String>,
     /// Whether it is a table of our own.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub own: bool,
@@ -91,7 +95,22 @@ pub struct Sequence {
     pub after: Option<i64>,
 }
 
+impl ShapeTable {
+    /// Whether it is the table of entries, which name the table and the key of a row.
+    pub fn is_sidecar(&self) -> bool {
+        self.own
+            && ["table_name", "key", "entry"]
+                .iter()
+                .all(|n| self.columns.iter().any(|c| c.name == *n))
+    }
+}
+
 impl Shape {
+    /// The table of entries, if the batch has touched it.
+    pub fn sidecar(&self) -> Option<&ShapeTable> {
+        self.tables.iter().find(|table| table.is_sidecar())
+    }
+
     /// The table with a name.
     pub fn table(&self, schema: Option<&str>, name: &str) -> Option<usize> {
         self.tables.iter().position(|t| t.schema.as_deref() == schema && t.name == name)

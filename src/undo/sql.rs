@@ -21,6 +21,9 @@ pub trait UndoSql: Send {
     /// What tells the rows of a table `t` apart while a batch runs, as SQL.
     fn identity(&self, table: &ShapeTable, alias: &str) -> Vec<String>;
 
+    /// SQL for the text that names a row in the sidecar table, from the columns of its key.
+    fn key_text(&self, columns: &[String], alias: &str) -> String;
+
     /// SQL for a value in the form in which receipts hold it.
     fn text(&self, value: &str) -> String;
 
@@ -91,6 +94,21 @@ pub trait UndoSql: Send {
         table: &'a ShapeTable,
         keys: &'a str,
     ) -> BoxFuture<'a, Result<()>>;
+}
+
+/// A text as SQL writes it.
+pub(super) fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// SQL that is true of the entries `t` for rows of a table.
+pub(super) fn entries_of(sidecar: &ShapeTable, table: &ShapeTable) -> String {
+    let mut of = format!("t.table_name = {}", literal(&table.name));
+    if sidecar.columns.iter().any(|c| c.name == "schema_name") {
+        let schema = literal(table.schema.as_deref().unwrap_or_default());
+        of.push_str(&format!(" AND t.schema_name = {schema}"));
+    }
+    of
 }
 
 /// A name as SQL writes it.

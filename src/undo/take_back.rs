@@ -3,7 +3,9 @@
 
 use serde::Serialize;
 
-use super::{GONE, Receipts, ReceiptsReader, Shape, ShapeReference, ShapeTable, UndoSql, quoted};
+use super::{
+    GONE, Receipts, ReceiptsReader, Shape, ShapeReference, ShapeTable, UndoSql, entries_of, quoted,
+};
 use crate::error::{Code, Error, Result};
 use crate::history::TableChanges;
 use crate::load::SAMPLES;
@@ -413,9 +415,31 @@ impl TakeBack {
                 .run(&format!("{}: cannot delete the rows of the batch", table.name), &sql)
                 .await?;
         }
+        self.delete_entries(database).await?;
         for (n, table) in self.shape.tables.iter().enumerate() {
             self.restore(database, n, table).await?;
             self.prove(database, n, table).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the entries that go with their rows.
+    async fn delete_entries(&self, database: &mut dyn UndoSql) -> Result<()> {
+        let Some(sidecar) = self.shape.sidecar() else { return Ok(()) };
+        let full = database.full(sidecar.schema.as_deref(), &sidecar.name);
+        for table in self.shape.tables.iter().filter(|t| !t.entry_key.is_empty()) {
+            let key: Vec<String> = table.entry_key.iter().map(|k| quoted(k)).collect();
+            let gone = format!(
+                "{} AND t.key NOT IN (SELECT k.key FROM (SELECT {} AS key FROM {} r) k WHERE k.key IS NOT NULL)",
+                entries_of(sidecar, table),
+                database.key_text(&key, "r"),
+                database.full(table.schema.as_deref(), &table.name)
+            );
+            let places = database.place(sidecar, "t").join(", ");
+            let places = format!("SELECT {places} FROM {full} t WHERE {gone}");
+            database.about_to_change(sidecar, &places).await?;
+            let sql = format!("DELETE FROM {full} AS t WHERE {gone}");
+            database.run("cannot delete the entries of the batch", &sql).await?;
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ const WHAT: &str = "cannot delete the rows that the target has";
 
 /// A foreign key from a table that no archive fills to rows that may go.
 pub(super) struct Outside {
-    /// The table that refers.
+    /// The table that refers, as messages name it.
     child: String,
     /// The table referred to.
     parent: String,
@@ -130,7 +130,7 @@ impl PgTarget {
                     .map(|(to, v)| format!("p.{} AS {v}", quoted(to)))
                     .collect();
                 let outside = Outside {
-                    child: format!("{}.{}", quoted(&schema), quoted(&child)),
+                    child: format!("{schema}.{child}"),
                     parent: stream.table_name.clone(),
                     refers: pairs("c", &own),
                     same: pairs("v", &noted),
@@ -140,7 +140,7 @@ impl PgTarget {
                     "CREATE TEMPORARY TABLE {} ON COMMIT DROP AS SELECT DISTINCT {} FROM {} c JOIN {parent} p ON {}",
                     outside.values.trim_start_matches("pg_temp."),
                     shown.join(", "),
-                    outside.child,
+                    format_args!("{}.{}", quoted(&schema), quoted(&child)),
                     outside.refers
                 );
                 self.run("cannot look for what refers to the rows that the target has", &sql)

@@ -166,7 +166,10 @@ impl PgTarget {
         for (n, table) in touched.tables.iter().enumerate() {
             let noted = self.noted(n, table).await?;
             let now = if noted::any(&noted) { self.now(&table.shape).await? } else { None };
-            if let Some(now) = now {
+            if let Some(mut now) = now {
+                if noted.was_empty && !now.own {
+                    now.entry_key = self.entry_key(&now.name);
+                }
                 tables.push(now);
                 all.push(noted);
             }
@@ -184,6 +187,13 @@ impl PgTarget {
             }
         }
         Ok((tables, all))
+    }
+
+    /// The columns whose text names a row of a table in the sidecar table.
+    fn entry_key(&self, table: &str) -> Vec<String> {
+        let table = self.catalog.tables.iter().find(|t| t.name == table);
+        let key = |t: &CatalogTable| t.key.iter().map(|k| t.columns[*k].physical.clone()).collect();
+        table.map_or_else(Vec::new, key)
     }
 
     /// What is noted of a table; the default if it has not changed.

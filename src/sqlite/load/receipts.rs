@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::loading::SqliteLoading;
 use super::{Recorded, SqliteTarget};
+use crate::catalog::CatalogTable;
 use crate::error::{Code, Error, Result};
 use crate::history::{BatchRecord, TableChanges};
 use crate::sqlite::undo::Noting;
@@ -23,7 +24,9 @@ impl SqliteTarget {
 
     /// Notes from now on what the batch changes.
     pub(super) fn start_noting(&mut self) -> Result<()> {
-        let tables: Vec<String> = self.catalog.tables.iter().map(|t| t.name.clone()).collect();
+        let key = |t: &CatalogTable| t.key.iter().map(|k| t.columns[*k].physical.clone()).collect();
+        let tables: Vec<(String, Vec<String>)> =
+            self.catalog.tables.iter().map(|t| (t.name.clone(), key(t))).collect();
         if let Some(batch) = self.batch.as_mut().filter(|batch| batch.receipts) {
             batch.noting = Some(Noting::start(&self.connection, &tables)?);
         }

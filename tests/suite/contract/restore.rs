@@ -134,7 +134,13 @@ fn rows_of_other_tables_keep_what_they_refer_to(backend: Backend) {
     assert_same_rows(&before, &store.everything());
     store.run("DELETE FROM notes WHERE n = 2");
     restore(&store, &archive, &[]).success();
-    store.import(&archive, &["--clear"]).success();
+    match backend {
+        Backend::Sqlite => drop(store.import(&archive, &["--clear"]).success()),
+        // for this role the server would act on the key as soon as the session goes
+        Backend::Postgres => {
+            store.import(&archive, &["--clear"]).fails_with(12).stderr_has("public.notes");
+        }
+    }
     assert_eq!(store.one("SELECT count(*) FROM notes"), "1", "nothing cascades");
 }
 

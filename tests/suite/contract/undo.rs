@@ -202,6 +202,13 @@ fn a_rollback_is_undone_by_its_id(backend: Backend) {
     let status: Vec<String> =
         store.history().iter().map(|b| b["status"].as_str().unwrap_or("").to_owned()).collect();
     assert_eq!(status, ["completed", "completed", "rolled_back", "completed"]);
+    // and so on: what a batch is goes with what undoes it
+    store.rollback(&store.newest(), &[]).success();
+    let status: Vec<String> =
+        store.history().iter().map(|b| b["status"].as_str().unwrap_or("").to_owned()).collect();
+    assert_eq!(status, ["completed", "rolled_back", "completed", "rolled_back", "completed"]);
+    store.rollback(&store.newest(), &[]).success();
+    assert_same_rows(&after, &store.everything());
     let again = json_of(&store.rollback("last", &["--json"]).success());
     assert_eq!(again["undone"], json!(first));
 }
