@@ -210,6 +210,15 @@ impl UndoSql for PgUndo<'_> {
         })
     }
 
+    // nobody else tells the planner about temporary tables; it joins them in sets
+    fn index<'a>(&'a mut self, name: &'a str, _: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let sql = format!("ANALYZE pg_temp.{name}");
+            let what = "cannot look for the rows of the batch";
+            self.connection.run(Code::Target, what, &sql).await
+        })
+    }
+
     fn insert<'a>(&'a mut self, name: &'a str, rows: &'a Batch) -> BoxFuture<'a, Result<()>> {
         Box::pin(self.insert_now(name, rows))
     }

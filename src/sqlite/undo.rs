@@ -361,6 +361,12 @@ impl UndoSql for SqliteUndo<'_> {
         Box::pin(async { staged })
     }
 
+    fn index<'a>(&'a mut self, name: &'a str, columns: &'a str) -> BoxFuture<'a, Result<()>> {
+        let sql = format!("CREATE INDEX temp.{name}_index ON {name} ({columns})");
+        let done = self.run_now("cannot look for the rows of the batch", &sql).map(|_| ());
+        Box::pin(async { done })
+    }
+
     fn insert<'a>(&'a mut self, name: &'a str, rows: &'a Batch) -> BoxFuture<'a, Result<()>> {
         let inserted = self.insert_now(name, rows);
         let inserted = inserted.map_err(|e| failed(Code::Target, "cannot stage the receipts", e));

@@ -1,6 +1,6 @@
-//! The fingerprint of a row: 48 bits that tell whether it was edited.
+//! The fingerprint of a row: 48 bits of XXH3 that tell whether it was edited.
 
-use sha2::{Digest, Sha256};
+use xxhash_rust::xxh3::Xxh3Default;
 
 use chronicle_archive::Value;
 
@@ -10,11 +10,11 @@ pub const CHAIN: usize = 100;
 /// The fingerprint of some values, never negative. Of a row with more than [`CHAIN`] columns it is a chain: the
 /// fingerprint of the first columns is the first value of the next link.
 pub fn fingerprint<'a>(values: impl Iterator<Item = Value<'a>>) -> i64 {
-    let (mut hasher, mut in_link) = (Sha256::new(), 0);
+    let (mut hasher, mut in_link) = (Xxh3Default::new(), 0);
     for value in values {
         if in_link == CHAIN {
             let link = end(hasher);
-            hasher = Sha256::new();
+            hasher = Xxh3Default::new();
             add(&mut hasher, Value::Int(link));
             in_link = 0;
         }
@@ -24,25 +24,28 @@ pub fn fingerprint<'a>(values: impl Iterator<Item = Value<'a>>) -> i64 {
     end(hasher)
 }
 
-fn add(hasher: &mut Sha256, value: Value<'_>) {
+fn add(hasher: &mut Xxh3Default, value: Value<'_>) {
     let (class, bytes): (u8, &[u8]) = match value {
         Value::Null => (b'n', &[]),
-        Value::Int(v) => return hasher.update([&[b'i'][..], &v.to_le_bytes()].concat()),
-        Value::Real(v) => return hasher.update([&[b'r'][..], &v.to_le_bytes()].concat()),
+        Value::Int(v) => return number(hasher, b'i', v.to_le_bytes()),
+        Value::Real(v) => return number(hasher, b'r', v.to_le_bytes()),
         Value::Bool(v) => (b'o', if v { b"t" } else { b"f" }),
-        Value::Time(v) => return hasher.update([&[b'm'][..], &v.0.to_le_bytes()].concat()),
-        Value::Uuid(v) => return hasher.update([&[b'u'][..], &v].concat()),
+        Value::Time(v) => return number(hasher, b'm', v.0.to_le_bytes()),
+        Value::Uuid(ref v) => (b'u', v),
         Value::Text(bytes) => (b't', bytes),
         Value::Blob(bytes) => (b'b', bytes),
     };
-    hasher.update([class]);
-    hasher.update((bytes.len() as u64).to_le_bytes());
+    number(hasher, class, (bytes.len() as u64).to_le_bytes());
     hasher.update(bytes);
 }
 
-fn end(hasher: Sha256) -> i64 {
-    let hash = hasher.finalize();
-    hash.iter().take(6).fold(0, |sum, byte| sum << 8 | i64::from(*byte))
+fn number(hasher: &mut Xxh3Default, class: u8, bytes: [u8; 8]) {
+    hasher.update(&[class]);
+    hasher.update(&bytes);
+}
+
+fn end(hasher: Xxh3Default) -> i64 {
+    i64::try_from(hasher.digest() >> 16).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ impl ReceiptsWriter {
         let streams = streams(shape, kind);
         let widths: Vec<usize> = streams.iter().map(|s| s.columns.len()).collect();
         let header = Header::new(Origin::default(), &streams, CHUNK_TARGET);
-        let options = WriterOptions { threads: 1, seek_table: false, ..WriterOptions::default() };
+        let options = WriterOptions { seek_table: false, ..WriterOptions::default() };
         let writer = ArchiveWriter::create(file, &header, streams, options)?;
         let rows = vec![0; widths.len()];
         let mut receipts =

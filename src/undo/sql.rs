@@ -57,6 +57,9 @@ pub trait UndoSql: Send {
         values: &'a [String],
     ) -> BoxFuture<'a, Result<()>>;
 
+    /// Prepares a temporary table for looking rows up by some of its columns.
+    fn index<'a>(&'a mut self, name: &'a str, columns: &'a str) -> BoxFuture<'a, Result<()>>;
+
     /// Inserts rows into it.
     fn insert<'a>(&'a mut self, name: &'a str, rows: &'a Batch) -> BoxFuture<'a, Result<()>>;
 

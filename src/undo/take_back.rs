@@ -123,6 +123,11 @@ pub async fn take_back(
         database.stage(&referred(n), &["rows", "reference"], &staged_names(keys, 0)).await?;
     }
     back.stage(database, &mut receipts).await?;
+    for (n, table) in back.shape.tables.iter().enumerate() {
+        let keys = staged_names(table.key.len(), 0).join(", ");
+        database.index(&staged(n), if keys.is_empty() { "n" } else { &keys }).await?;
+        database.index(&referred(n), "reference").await?;
+    }
     for n in 0..back.shape.tables.len() {
         back.find(database, n).await?;
     }
@@ -276,6 +281,7 @@ impl TakeBack {
             );
             database.run(WHAT, &sql).await?;
         }
+        database.index(&found, &place_list(place.len())).await?;
         let all = format!("SELECT count(*) - count(DISTINCT n) FROM {found}");
         if count(database, WHAT, &all).await? > 0 {
             let what = format!("{}: several rows have the key of a row of the batch", table.name);
