@@ -9,7 +9,7 @@ use super::copy_codec::{self, Field, RowReader};
 use super::{key_text, noted, quoted};
 use crate::catalog::ColumnType;
 use crate::error::{Code, Error, Result};
-use crate::undo::{EachRow, ShapeTable, UndoSql};
+use crate::undo::{EachRow, NamesAndTypes, ShapeTable, UndoSql};
 use chronicle_archive::{Batch, Kind};
 
 /// The bytes of one message of a COPY.
@@ -186,10 +186,7 @@ impl UndoSql for PgUndo<'_> {
         self.as_replica
     }
 
-    fn columns<'a>(
-        &'a mut self,
-        table: &'a ShapeTable,
-    ) -> BoxFuture<'a, Result<Option<Vec<(String, String)>>>> {
+    fn columns<'a>(&'a mut self, table: &'a ShapeTable) -> BoxFuture<'a, Result<NamesAndTypes>> {
         let schema = table.schema.as_deref().unwrap_or("public");
         Box::pin(noted::columns(self.connection, schema, &table.name))
     }

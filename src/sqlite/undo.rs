@@ -13,8 +13,8 @@ use crate::error::{Code, Result};
 use crate::history::BatchRecord;
 use crate::sidecar::{COLUMNS, SIDECAR};
 use crate::undo::{
-    AddedColumn, EachRow, Noted, Sequence, Shape, ShapeColumn, ShapeReference, ShapeTable, UndoSql,
-    before_name, collect, inserted_name,
+    AddedColumn, EachRow, NamesAndTypes, Noted, Sequence, Shape, ShapeColumn, ShapeReference,
+    ShapeTable, UndoSql, before_name, collect, inserted_name,
 };
 use chronicle_archive::{Batch, Value};
 
@@ -287,7 +287,7 @@ impl SqliteUndo<'_> {
         Ok(())
     }
 
-    fn columns_now(&self, table: &ShapeTable) -> rusqlite::Result<Option<Vec<(String, String)>>> {
+    fn columns_now(&self, table: &ShapeTable) -> rusqlite::Result<NamesAndTypes> {
         let all = read_every_table(self.connection)?;
         let found = all.iter().find(|t| t.name == table.name);
         Ok(found
@@ -337,10 +337,7 @@ impl UndoSql for SqliteUndo<'_> {
         true
     }
 
-    fn columns<'a>(
-        &'a mut self,
-        table: &'a ShapeTable,
-    ) -> BoxFuture<'a, Result<Option<Vec<(String, String)>>>> {
+    fn columns<'a>(&'a mut self, table: &'a ShapeTable) -> BoxFuture<'a, Result<NamesAndTypes>> {
         let found = self.columns_now(table);
         let found = found.map_err(|e| failed(Code::Target, "cannot read the tables", e));
         Box::pin(async { found })

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 
 use super::Shape;
+use super::pack::{self, pack, unpack};
 use crate::error::{Code, Error, Result};
 use crate::temporary;
 use chronicle_archive::{
@@ -30,6 +31,9 @@ pub struct ReceiptsWriter {
     batch: Batch,
     stream: usize,
     rows: Vec<u64>,
+    /// Of each stream, how many packs were written.
+    packs: Vec<u64>,
+    /// The values of a row of each stream, before it is packed.
     widths: Vec<usize>,
 }
 
@@ -41,13 +45,16 @@ impl ReceiptsWriter {
     pub fn create(shape: &Shape, kind: impl Fn(&str) -> Kind) -> Result<ReceiptsWriter> {
         let file = tempfile::tempfile().map_err(no_file)?;
         let streams = streams(shape, kind);
-        let widths: Vec<usize> = streams.iter().map(|s| s.columns.len()).collect();
+        let mut widths: Vec<usize> = streams.iter().map(|s| s.columns.len()).collect();
+        for (n, table) in shape.tables.iter().enumerate() {
+            widths[1 + STREAMS * n] = 1 + table.key.len();
+        }
         let header = Header::new(Origin::default(), &streams, CHUNK_TARGET);
         let options = WriterOptions { seek_table: false, ..WriterOptions::default() };
         let writer = ArchiveWriter::create(file, &header, streams, options)?;
-        let rows = vec![0; widths.len()];
+        let (rows, packs) = (vec![0; widths.len()], vec![0; widths.len()]);
         let mut receipts =
-            ReceiptsWriter { writer, batch: Batch::default(), stream: 0, rows, widths };
+            ReceiptsWriter { writer, batch: Batch::default(), stream: 0, rows, packs, widths };
         let text = serde_json::to_string(shape)
             .map_err(|e| Error::new(Code::Internal, "cannot describe the tables").because(e))?;
         receipts.push(0, [Value::Int(1), Value::Text(text.as_bytes())].into_iter())?;
@@ -101,7 +108,8 @@ impl ReceiptsWriter {
     }
 
     fn push<'a>(&mut self, stream: usize, values: impl Iterator<Item = Value<'a>>) -> Result<()> {
-        if self.batch.rows() >= ROWS || self.batch.size() >= BYTES || self.stream != stream {
+        let most = if self.is_packed(stream) { pack::ROWS } else { ROWS };
+        if self.batch.rows() >= most || self.batch.size() >= BYTES || self.stream != stream {
             self.flush()?;
         }
         if self.batch.rows() == 0 {
@@ -113,8 +121,22 @@ impl ReceiptsWriter {
         Ok(())
     }
 
+    /// Whether the rows of a stream are packed: those that were inserted.
+    fn is_packed(&self, stream: usize) -> bool {
+        stream % STREAMS == 1
+    }
+
     fn flush(&mut self) -> Result<()> {
-        if self.batch.rows() > 0 {
+        if self.batch.rows() > 0 && self.is_packed(self.stream) {
+            let packed = pack(&self.batch, self.widths[self.stream] - 1);
+            let rows = i64::try_from(self.batch.rows()).unwrap_or(0);
+            let mut one = Batch::default();
+            self.packs[self.stream] += 1;
+            one.start(self.stream, 2, self.packs[self.stream]);
+            one.push(Value::Int(rows));
+            one.push(Value::Blob(&packed));
+            self.writer.write(&one).map_err(too_large)?;
+        } else if self.batch.rows() > 0 {
             self.writer.write(&self.batch).map_err(too_large)?;
         }
         self.batch.start(0, 1, 1);
@@ -156,10 +178,11 @@ fn streams(shape: &Shape, kind: impl Fn(&str) -> Kind) -> Vec<Stream> {
         let named = |prefix: &str, column: usize| {
             Column::new(&format!("{prefix}{column}"), kind(&table.columns[column].ty))
         };
+        let packed = vec![Column::new("rows", Kind::Int), Column::new("packed", Kind::Bytes)];
         let mut columns = vec![Column::new("fingerprint", Kind::Int)];
         columns.extend(table.key.iter().map(|k| named("key", *k)));
         let with_table = |s: Stream| Stream { table: table.name.clone(), ..s };
-        streams.push(with_table(unsorted(&format!("inserted_{n}"), columns.clone())));
+        streams.push(with_table(unsorted(&format!("inserted_{n}"), packed)));
         columns.extend((0..table.columns.len()).map(|c| named("was", c)));
         streams.push(with_table(unsorted(&format!("changed_{n}"), columns)));
         let mut columns = vec![Column::new("rows", Kind::Int), Column::new("reference", Kind::Int)];
@@ -224,10 +247,32 @@ impl ReceiptsReader {
         };
         let table = place / STREAMS;
         Ok(Some(match place % STREAMS {
-            0 => Receipts::Inserted(table),
+            0 => {
+                self.unpack(table, batch)?;
+                Receipts::Inserted(table)
+            }
             1 => Receipts::Changed(table),
             _ => Receipts::Referred(table),
         }))
+    }
+
+    /// Puts the rows of packs in the place of these.
+    fn unpack(&self, table: usize, batch: &mut Batch) -> Result<()> {
+        let unknown = || Error::new(Code::ArchiveDamaged, "receipts of a table without a shape");
+        let keys = self.shape.tables.get(table).ok_or_else(unknown)?.key.len();
+        let mut rows = Batch::default();
+        rows.start(batch.stream(), keys + 1, 1);
+        for row in 0..batch.rows() {
+            let (Value::Int(count), Value::Blob(bytes)) =
+                (batch.value(row, 0), batch.value(row, 1))
+            else {
+                return Err(unknown());
+            };
+            let count = usize::try_from(count).map_err(|_| unknown())?;
+            unpack(bytes, count.min(pack::ROWS), keys, &mut rows)?;
+        }
+        *batch = rows;
+        Ok(())
     }
 }
 

@@ -9,6 +9,9 @@ use chronicle_archive::Batch;
 /// What takes the rows of a query, each by its number in a batch.
 pub type EachRow<'a> = &'a mut (dyn FnMut(&Batch, usize) -> Result<()> + Send);
 
+/// The names of the columns of a table, with their types; `None` if the table is gone.
+pub type NamesAndTypes = Option<Vec<(String, String)>>;
+
 /// A database in the transaction of a batch, as the SQL of receipts and rollbacks sees it: what differs between the two
 /// kinds of databases.
 pub trait UndoSql: Send {
@@ -44,10 +47,7 @@ pub trait UndoSql: Send {
     fn replaces(&self) -> bool;
 
     /// The columns of a table that hold data now, with their types; `None` if the table is gone.
-    fn columns<'a>(
-        &'a mut self,
-        table: &'a ShapeTable,
-    ) -> BoxFuture<'a, Result<Option<Vec<(String, String)>>>>;
+    fn columns<'a>(&'a mut self, table: &'a ShapeTable) -> BoxFuture<'a, Result<NamesAndTypes>>;
 
     /// Makes an empty temporary table with columns of whole numbers and, behind them, of values as receipts hold them.
     fn stage<'a>(

@@ -115,7 +115,7 @@ pub async fn take_back(
     database: &mut dyn UndoSql,
     mut receipts: ReceiptsReader,
 ) -> Result<(TakeBack, Standing)> {
-    let back = TakeBack { shape: std::mem::take(&mut receipts.shape) };
+    let back = TakeBack { shape: receipts.shape.clone() };
     back.require_shape(database).await?;
     for (n, table) in back.shape.tables.iter().enumerate() {
         let (keys, was) = (table.key.len(), table.columns.len());

@@ -89,3 +89,27 @@ fn tables_that_are_there_are_not_created_again() {
         .stderr_has("the schema public has Chronicle's tables already");
     assert_eq!(store.dump(), Vec::<String>::new());
 }
+
+#[test]
+fn a_table_of_more_columns_than_sql_passes_is_undone() {
+    let store = Backend::Sqlite.make("undo_wide");
+    let columns: Vec<String> =
+        (0..250).map(|n| format!("ALTER TABLE events ADD COLUMN c{n} TEXT;")).collect();
+    store.run(&columns.concat());
+    store.import(&store.archive(&good()), &[]).success();
+    let values =
+        format!("UPDATE events SET c7 = 'x', c149 = 'y', c249 = 'z' WHERE id = '{}';", id(12));
+    store.run(&values);
+    store.rollback("last", &[]).fails_with(11).stderr_has(&id(12));
+    store.run(&format!(
+        "UPDATE events SET c7 = NULL, c149 = NULL, c249 = NULL WHERE id = '{}';",
+        id(12)
+    ));
+    let before = store.everything();
+    store.import(&store.archive(&(good() + &event(15, 1, "stop", "1"))), &[]).success();
+    store.rollback("last", &[]).success();
+    assert_same_rows(&before, &store.everything());
+    store
+        .rollback(&store.history()[0]["batch_id"].as_str().expect("an id").to_owned(), &[])
+        .success();
+}
