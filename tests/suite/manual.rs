@@ -237,6 +237,10 @@ fn the_manual_names_the_files_and_tables_of_the_program() {
     let mut names: Vec<String> = places().into_iter().map(|(path, _)| path).collect();
     assert!(names.len() > 9, "{names:?}");
     names.extend([own, sidecar::SIDECAR.to_owned(), sidecar::COLUMNS.to_owned()]);
+    for table in ["migration_history", "receipts"] {
+        let schema = postgres::own_tables::SCHEMA;
+        names.extend([format!("{schema}.{table}"), format!("{schema}_{table}")]);
+    }
     names.extend(["~/.pgpass", ".chronicle-dump-*.partial", "TMPDIR"].map(str::to_owned));
     names.push("FILE.chronicle-dump-partial".into());
     for name in names {
