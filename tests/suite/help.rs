@@ -406,8 +406,9 @@ fn undo_as_documented(folder: &Path, url: &str) {
     ];
     as_documented("restore", &[], &restored);
     // an import that fails, a rollback that is only looked at, one that is done, and one that undoes it
-    let failed = ["import", "whole.ndjson.zst", "--to", "new.db", "--clear"];
-    let failed = [&failed[..], &["--expect", &format!("sha256:{}", "0".repeat(64))]].concat();
+    let other = format!("sha256:{}", "0".repeat(64));
+    let failed =
+        ["import", "whole.ndjson.zst", "--to", "new.db", "--clear", "--expect", other.as_str()];
     run(&failed).fails_with(5);
     let looked = result(&["rollback", "last", "--from", "new.db", "--dry-run"]);
     let undone = result(&["rollback", "last", "--from", "new.db"]);
