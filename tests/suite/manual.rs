@@ -219,7 +219,9 @@ fn every_variable_that_is_read_is_in_help_and_manual() {
 #[test]
 fn help_of_a_command_names_the_variables_of_databases() {
     for command in COMMANDS {
-        let opens = ["export", "import", "check", "verify", "diff"].contains(&command);
+        const OPEN: [&str; 8] =
+            ["export", "import", "check", "verify", "diff", "restore", "history", "rollback"];
+        let opens = OPEN.contains(&command);
         let help = help(Some(command));
         assert_eq!(help.contains("PGPASSWORD"), opens, "{command}");
         assert_eq!(help.contains("CLAUDE_HOOKS_DB_PATH"), command == "export", "{command}");
