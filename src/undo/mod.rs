@@ -18,7 +18,7 @@ pub use database::{HistoryDatabase, Undoing};
 pub use fingerprint::{CHAIN, fingerprint};
 pub use receipts::{PIECE, Receipts, ReceiptsReader, ReceiptsWriter, verified};
 pub use shape::{AddedColumn, Sequence, Shape, ShapeColumn, ShapeReference, ShapeTable};
-pub use sql::{EachRow, UndoSql};
+pub use sql::{ColumnTypes, EachRow, UndoSql};
 pub use take_back::{Group, Standing, TableStanding, TakeBack, take_back};
 
 use sql::{entries_of, quoted};

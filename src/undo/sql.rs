@@ -6,6 +6,9 @@ use super::ShapeTable;
 use crate::error::Result;
 use chronicle_archive::Batch;
 
+/// The names of columns, each with its type as the database declares it.
+pub type ColumnTypes = Vec<(String, String)>;
+
 /// What takes the rows of a query, each by its number in a batch.
 pub type EachRow<'a> = &'a mut (dyn FnMut(&Batch, usize) -> Result<()> + Send);
 
@@ -47,7 +50,7 @@ pub trait UndoSql: Send {
     fn columns<'a>(
         &'a mut self,
         table: &'a ShapeTable,
-    ) -> BoxFuture<'a, Result<Option<Vec<(String, String)>>>>;
+    ) -> BoxFuture<'a, Result<Option<ColumnTypes>>>;
 
     /// Makes an empty temporary table with columns of whole numbers and, behind them, of values as receipts hold them.
     fn stage<'a>(
