@@ -14,6 +14,7 @@ use crate::postgres::load::{PgRehearsal, PgTarget};
 use crate::postgres::rollback::PgHistory;
 use crate::postgres::source::PgSource;
 use crate::source::{Restored, Source, SourceOptions};
+use crate::sqlite;
 use crate::sqlite::load::SqliteTarget;
 use crate::sqlite::rollback::SqliteHistory;
 use crate::sqlite::source::SqliteSource;
@@ -163,6 +164,19 @@ impl Location {
                 Ok(Box::new(opened.map_err(|e| e.about(path.display()))?))
             }
             Location::Postgres(info) => Ok(Box::new(cancel.or(PgHistory::open(info, wait)).await?)),
+        }
+    }
+
+    /// Copies the whole file of a SQLite database.
+    ///
+    /// # Errors
+    /// If it is no file, or the copy cannot be made.
+    pub fn copy_file(&self, to: &Path, cancel: &Cancel) -> Result<()> {
+        match self {
+            Location::Sqlite(file) => sqlite::backup::copy(file, to, cancel),
+            Location::Postgres(_) => {
+                Err(Error::new(Code::Usage, "a database on a server is not a file"))
+            }
         }
     }
 

@@ -514,7 +514,7 @@ pub struct HistoryArgs {
     pub database: String,
 
     /// Show this batch alone: its id, the start of it, or `last`
-    #[arg(help_heading = INPUT, display_order = 0, value_hint = ValueHint::Other)]
+    #[arg(help_heading = INPUT, value_hint = ValueHint::Other)]
     pub batch: Option<String>,
 
     /// A file with the database's password
@@ -542,8 +542,8 @@ pub struct HistoryArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = long_help("rollback"), next_display_order = 1)]
 pub struct RollbackArgs {
-    /// The batch: its id, the start of it, or `last`, the newest one that is no rollback and is not
-    /// undone
+    /// The batch: its id, the start of it, or `last`, the newest one that is not a rollback and
+    /// is not undone
     #[arg(help_heading = INPUT, display_order = 0, value_hint = ValueHint::Other)]
     pub batch: String,
 
@@ -564,7 +564,7 @@ pub struct RollbackArgs {
     #[arg(long, value_name = "FILE", help_heading = TARGET)]
     pub password_file: Option<PathBuf>,
 
-    /// How long to wait for an import into the same database [default: 10]
+    /// How long to wait for another import, restore or rollback in the same database [default: 10]
     #[arg(long, value_name = "SECONDS", help_heading = TARGET)]
     pub wait: Option<u32>,
 }

@@ -12,7 +12,6 @@ use crate::export::{ExportOptions, export};
 use crate::location::Location;
 use crate::progress::Progress;
 use crate::source::SourceOptions;
-use crate::sqlite;
 use chronicle_archive::read::reader::shown_digest;
 use chronicle_archive::{ArchiveReader, Batch, Limits, show_path};
 
@@ -30,11 +29,11 @@ pub(super) async fn take(
         made.push(archive(path, location, cancel).await?);
     }
     if let Some(path) = &args.backup_db {
-        let Location::Sqlite(file) = location else {
+        if matches!(location, Location::Postgres(_)) {
             return Err(Error::new(Code::Usage, "--backup-db works with SQLite only")
                 .hint("--backup FILE writes an archive of the tables"));
-        };
-        sqlite::backup::copy(file, path, cancel).map_err(|e| e.at("--backup-db"))?;
+        }
+        location.copy_file(path, cancel).map_err(|e| e.at("--backup-db"))?;
         made.push(show_path(path.display()));
     }
     Ok((!made.is_empty()).then(|| made.join(", ")))

@@ -10,7 +10,8 @@ pub(super) struct Variables {
 }
 
 /// The commands that open databases.
-const DATABASES: &[&str] = &["export", "import", "check", "verify", "diff"];
+const DATABASES: &[&str] =
+    &["export", "import", "check", "verify", "diff", "restore", "history", "rollback"];
 
 /// All of them; a test finds those that the code asks for.
 pub(super) const ALL: &[Variables] = &[

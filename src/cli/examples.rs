@@ -163,7 +163,7 @@ const COMMANDS: [(&str, &[Example]); 13] = [
                 "chronicle-dump history \"$DATABASE_URL\" --verify",
             ),
             (
-                "Remove what only the undoing of old imports needs",
+                "Remove what is needed only to undo old imports",
                 "chronicle-dump history chronicle.db --prune --older-than 30d",
             ),
         ],
@@ -174,7 +174,7 @@ const COMMANDS: [(&str, &[Example]); 13] = [
             ("Undo the last import", "chronicle-dump rollback last --from chronicle.db"),
             ("What that would do", "chronicle-dump rollback last --from chronicle.db --dry-run"),
             (
-                "Undo one batch that `history` lists, but for rows that were edited since",
+                "Undo one batch that `history` lists, except rows that were edited since",
                 "chronicle-dump rollback 019b2f10 --from \"$DATABASE_URL\" --force",
             ),
         ],

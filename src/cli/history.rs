@@ -174,7 +174,7 @@ fn prune_rule(args: &HistoryArgs) -> Result<PruneRule> {
 /// An age such as `30d`, in milliseconds.
 fn milliseconds(text: &str) -> Result<u64> {
     let refused = || {
-        Error::new(Code::Usage, format!("--older-than: {} is no age", show_text(text)))
+        Error::new(Code::Usage, format!("--older-than: not an age: {}", show_text(text)))
             .hint("give a number and a unit: 12h, 30d, 8w")
     };
     let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(refused)?;

@@ -70,11 +70,7 @@ pub(super) async fn run(
         let open = ArchiveInput::open(name.clone(), input, Limits::default(), &progress, cancel);
         parts.push(Part { name, open: Box::pin(open), rejects: file });
     }
-    let backup = match (args.dry_run, &opening.create) {
-        // what is not there yet needs no backup
-        (true, _) | (_, Some(_)) => None,
-        (false, None) => backup::take(&args.batch, &location, cancel).await?,
-    };
+    let backup = backup_of(args, &opening, &location, cancel).await?;
     options.batch = Some(args.batch.options(BatchKind::Import, backup));
     let watch = report.watch(&progress);
     let loaded = async {
@@ -115,6 +111,20 @@ pub(super) async fn run(
     }
     let complete = imported.iter().all(|imported| imported.rejected.is_empty());
     Ok(if complete { 0 } else { Code::Rejected.exit() })
+}
+
+/// Makes the backups that are asked for.
+async fn backup_of(
+    args: &ImportArgs,
+    opening: &TargetOptions,
+    location: &Location,
+    cancel: &Cancel,
+) -> Result<Option<String>> {
+    match (args.dry_run, &opening.create) {
+        // what is not there yet needs no backup
+        (true, _) | (_, Some(_)) => Ok(None),
+        (false, None) => backup::take(&args.batch, location, cancel).await,
+    }
 }
 
 /// The archives in their order, stdin as `None`.

@@ -185,12 +185,12 @@ fn files() -> Roff {
     item(
         &mut part,
         &[".chronicle-dump-*.partial"],
-        "the file that -o or --rejects names, in the same folder, until it is complete",
+        "the file that -o, --rejects or --backup names, in the same folder, until it is complete",
     );
     item(
         &mut part,
         &["FILE.chronicle-dump-partial"],
-        "the SQLite file that `import --create` creates, until everything is in it",
+        "the SQLite file that `import --create` or --backup-db creates, until everything is in it",
     );
     item(
         &mut part,
@@ -209,6 +209,23 @@ fn files() -> Roff {
         &[SIDECAR, COLUMNS],
         "the same in a SQLite file, and in Postgres beside the target's own tables where the role \
          may not create a schema",
+    );
+    item(
+        &mut part,
+        &["chronicle_dump.migration_history", "chronicle_dump.receipts"],
+        "tables in Postgres of the imports, restores and rollbacks that `history` lists, and of what \
+         `rollback` needs to undo them",
+    );
+    item(
+        &mut part,
+        &["chronicle_dump_migration_history", "chronicle_dump_receipts"],
+        "the same in a SQLite file, and in Postgres beside the target's own tables where the role \
+         may not create a schema",
+    );
+    item(
+        &mut part,
+        &["migration_history"],
+        "a table of the user: if it exists, batches are written to it, too; its columns are never changed",
     );
     part
 }

@@ -133,11 +133,11 @@ pub struct LoadArgs {
 /// How a batch is recorded in the target.
 #[derive(Debug, clap::Args)]
 pub struct BatchArgs {
-    /// Leave out the receipts that a rollback needs: a little faster, and cannot be undone
+    /// Leave out the receipts that a rollback needs: a little faster, but it cannot be undone
     #[arg(long, help_heading = TARGET)]
     pub no_undo: bool,
 
-    /// How long to wait for another import into the same target [default: 10]
+    /// How long to wait for another import, restore or rollback in the same target [default: 10]
     #[arg(long, value_name = "SECONDS", help_heading = TARGET)]
     pub wait: Option<u32>,
 

@@ -71,7 +71,7 @@ fn text(done: &RolledBack) -> String {
     let counts = if counts.is_empty() { "no rows".to_owned() } else { counts.join(", ") };
     let kept = match done.standing.kept() {
         0 => String::new(),
-        rows => format!("; {} as they are now", show_count(rows, "rows")),
+        rows => format!("; {} left unchanged", show_count(rows, "rows")),
     };
     match &done.rollback {
         Some(batch) => format!(

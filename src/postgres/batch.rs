@@ -22,7 +22,7 @@ const STEP: Duration = Duration::from_millis(200);
 /// How long the history is asked what became of a commit, and told of a failure.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// What the history says of a batch whose process was killed.
-const DEAD: &str = "the process ended without a word; nothing was changed";
+const DEAD: &str = "the process ended unexpectedly; nothing was changed";
 
 /// A batch that has begun.
 #[derive(Debug, Clone)]
@@ -249,6 +249,6 @@ async fn busy(connection: &Connection, schema: &str, wait: Duration) -> Error {
         words.push(format!(", connected as {user} ({application}) from {address}"));
     }
     let seconds = wait.as_secs();
-    let hint = format!("it was waited for {seconds} s; --wait SECONDS waits longer");
+    let hint = format!("waited {seconds} s; --wait SECONDS waits longer");
     Error::new(Code::Target, words.concat()).hint(hint)
 }

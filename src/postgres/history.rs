@@ -80,7 +80,7 @@ impl HistoryTables {
         let placed = HISTORY_TABLES.create(connection, schema).await.map_err(|e| {
             match e.full().contains(SqlState::INSUFFICIENT_PRIVILEGE.code()) {
                 true => e.hint(format!(
-                    "every batch is noted there: GRANT CREATE ON SCHEMA {} to this role, or \
+                    "every batch is recorded there: GRANT CREATE ON SCHEMA {} to this role, or \
                      connect as the owner",
                     quoted(schema)
                 )),
@@ -205,7 +205,7 @@ impl HistoryTables {
         connection.run(Code::Target, WHAT, back).await?;
         let why = refused.full();
         let text = format!(
-            "the batch is not noted in {}, which refuses it{}; chronicle-dump history shows it",
+            "the batch is not recorded in {}, which refuses it{}; chronicle-dump history shows it",
             MIRROR,
             why.lines().next().unwrap_or_default().trim_end_matches(';')
         );

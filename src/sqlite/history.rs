@@ -54,13 +54,13 @@ pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
     ))
 }
 
-/// Enters a batch that begins, in a transaction of its own; batches that are `started` have ended without a word,
+/// Enters a batch that begins, in a transaction of its own; batches that are `started` have ended unexpectedly,
 /// since nobody else writes.
 pub(super) fn start(connection: &Connection, record: &BatchRecord) -> Result<()> {
     let enter = || -> Result<()> {
         create(connection).map_err(cannot)?;
         for mut dead in read(connection)?.into_iter().filter(|b| b.status == BatchStatus::Started) {
-            dead.fail("the process ended without a word; nothing was changed");
+            dead.fail("the process ended unexpectedly; nothing was changed");
             put(connection, &dead)?;
         }
         put(connection, record)
@@ -180,8 +180,10 @@ pub(super) fn read(connection: &Connection) -> Result<Vec<BatchRecord>> {
     let mut statement = connection.prepare(&sql).map_err(cannot)?;
     let rows = statement.query_map([], record).map_err(cannot)?;
     let rows: Vec<Option<BatchRecord>> = rows.collect::<rusqlite::Result<_>>().map_err(cannot)?;
-    let unreadable =
-        || Error::new(Code::Source, format!("{HISTORY} has a row that is none of ours"));
+    let unreadable = || {
+        Error::new(Code::Source, format!("{HISTORY} has a row that cannot be read"))
+            .hint("another program or a later version has written it")
+    };
     rows.into_iter().map(|row| row.ok_or_else(unreadable)).collect()
 }
 

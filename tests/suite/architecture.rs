@@ -287,6 +287,9 @@ fn what_is_decided_knows_neither_ends_nor_backends() {
     never_names("import.rs", &["sqlite", "postgres", "cli"]);
     never_names("export.rs", &["sqlite", "postgres", "cli", "plan", "transform", "load"]);
     never_names("diff/", &["sqlite", "postgres", "cli"]);
+    never_names("history.rs", &["sqlite", "postgres", "cli", "undo", "load", "source"]);
+    never_names("undo/", &["sqlite", "postgres", "cli", "plan", "transform", "import"]);
+    never_names("rollback.rs", &["sqlite", "postgres", "cli", "plan", "transform", "import"]);
     never_names("sidecar/", &["sqlite", "postgres", "cli", "transform", "load"]);
 }
 
@@ -294,7 +297,10 @@ fn what_is_decided_knows_neither_ends_nor_backends() {
 fn backends_know_only_what_crosses_their_seams() {
     for room in ["sqlite", "postgres"] {
         let other = if room == "sqlite" { "postgres" } else { "sqlite" };
-        never_names(&format!("{room}/"), &["transform", "import", "export", "diff", "cli", other]);
+        never_names(
+            &format!("{room}/"),
+            &["transform", "import", "export", "diff", "rollback", "cli", other],
+        );
     }
 }
 

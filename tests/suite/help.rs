@@ -16,7 +16,7 @@ use crate::support::cluster::Cluster;
 use crate::support::files::{fixture, workdir};
 use crate::support::program::Program;
 
-pub(crate) const COMMANDS: [&str; 10] = [
+pub(crate) const COMMANDS: [&str; 13] = [
     "export",
     "import",
     "check",
@@ -24,6 +24,9 @@ pub(crate) const COMMANDS: [&str; 10] = [
     "inspect",
     "cat",
     "diff",
+    "restore",
+    "history",
+    "rollback",
     "schema",
     "completions",
     "man",
@@ -106,8 +109,10 @@ fn documents_name_every_option_and_no_other() {
         .collect();
     // of cargo
     let foreign = ["--release", "--path", "--open"].map(str::to_owned);
+    const DOCUMENTS: [&str; 5] =
+        ["README.md", "docs/guide.md", "docs/import.md", "docs/check-and-diff.md", "docs/undo.md"];
     let mut named = BTreeSet::new();
-    for document in ["README.md", "docs/guide.md", "docs/import.md", "docs/check-and-diff.md"] {
+    for document in DOCUMENTS {
         named.extend(options(&read(document)));
     }
     named.retain(|option| !foreign.contains(option));
@@ -355,6 +360,7 @@ fn the_json_results_are_as_documented() {
         ["whole.ndjson.zst", "part.ndjson.zst"].map(|name| result(&["inspect", "--stats", name]));
     let inspected = [&inspected[..], &counted].concat();
     as_documented("inspect", &["filters", "streams[].columns"], &inspected);
+    undo_as_documented(folder.path(), &url);
     as_documented("completions", &[], &[result(&["completions", "bash"])]);
     as_documented("man", &[], &[result(&["man"]), result(&["man", "--install", "manual"])]);
 
@@ -384,6 +390,46 @@ fn the_json_results_are_as_documented() {
         let known = |code: &Code| *word == code.word() && *exit == code.exit();
         assert!(Code::ALL.iter().any(known), "{error}");
     }
+}
+
+/// The results of `restore`, `history` and `rollback`, with two databases into which archives were imported: a SQLite
+/// file, and one on a server.
+fn undo_as_documented(folder: &Path, url: &str) {
+    let run = |args: &[&str]| Program::new(["--json"].iter().chain(args)).current_dir(folder).run();
+    let result = |args: &[&str]| json(run(args).success().text());
+    let adapt = ["--assume-tz", "America/Los_Angeles", "--on-unrepresentable", "adapt"];
+    let file = rusqlite::Connection::open(folder.join("new.db")).unwrap();
+    file.execute("DELETE FROM events", []).unwrap();
+    let restored = [
+        result(&["restore", "sample.ndjson.zst", "--to", "new.db", "--backup", "before.zst"]),
+        result(&[&["restore", "whole.ndjson.zst", "--to", url], &adapt[..]].concat()),
+    ];
+    as_documented("restore", &[], &restored);
+    // an import that fails, a rollback that is only looked at, one that is done, and one that undoes it
+    let other = format!("sha256:{}", "0".repeat(64));
+    let failed =
+        ["import", "whole.ndjson.zst", "--to", "new.db", "--clear", "--expect", other.as_str()];
+    run(&failed).fails_with(5);
+    let looked = result(&["rollback", "last", "--from", "new.db", "--dry-run"]);
+    let undone = result(&["rollback", "last", "--from", "new.db"]);
+    let again = undone["batch_id"].as_str().expect("an id").to_owned();
+    as_documented(
+        "rollback",
+        &[],
+        &[looked, undone, result(&["rollback", &again, "--from", "new.db"])],
+    );
+    let history = |options: &[&str]| result(&[&["history", "new.db"], options].concat());
+    let whole = history(&["--verify"]);
+    let damage = "UPDATE chronicle_dump_receipts SET piece = zeroblob(9) WHERE batch_id = (SELECT max(batch_id) FROM chronicle_dump_receipts)";
+    file.execute(damage, []).unwrap();
+    let damaged = json(run(&["history", "new.db", "--verify"]).fails_with(3).text());
+    let pruned = history(&["--prune", "--keep", "1"]);
+    // as a process that was killed leaves its batch
+    let killed = "UPDATE chronicle_dump_migration_history SET status = 'started', completed_at = NULL, \
+                  details = json_set(details, '$.process', json('{\"pid\": 7, \"host\": \"here\"}')) \
+                  WHERE id = (SELECT min(id) FROM chronicle_dump_migration_history)";
+    file.execute(killed, []).unwrap();
+    as_documented("history", &[], &[whole, damaged, pruned, history(&[])]);
 }
 
 /// An archive that says it is a part of something and continues another.

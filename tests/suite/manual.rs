@@ -219,7 +219,9 @@ fn every_variable_that_is_read_is_in_help_and_manual() {
 #[test]
 fn help_of_a_command_names_the_variables_of_databases() {
     for command in COMMANDS {
-        let opens = ["export", "import", "check", "verify", "diff"].contains(&command);
+        const OPEN: [&str; 8] =
+            ["export", "import", "check", "verify", "diff", "restore", "history", "rollback"];
+        let opens = OPEN.contains(&command);
         let help = help(Some(command));
         assert_eq!(help.contains("PGPASSWORD"), opens, "{command}");
         assert_eq!(help.contains("CLAUDE_HOOKS_DB_PATH"), command == "export", "{command}");
@@ -237,6 +239,10 @@ fn the_manual_names_the_files_and_tables_of_the_program() {
     let mut names: Vec<String> = places().into_iter().map(|(path, _)| path).collect();
     assert!(names.len() > 9, "{names:?}");
     names.extend([own, sidecar::SIDECAR.to_owned(), sidecar::COLUMNS.to_owned()]);
+    for table in ["migration_history", "receipts"] {
+        let schema = postgres::own_tables::SCHEMA;
+        names.extend([format!("{schema}.{table}"), format!("{schema}_{table}")]);
+    }
     names.extend(["~/.pgpass", ".chronicle-dump-*.partial", "TMPDIR"].map(str::to_owned));
     names.push("FILE.chronicle-dump-partial".into());
     for name in names {

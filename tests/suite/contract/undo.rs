@@ -287,7 +287,7 @@ fn force_undoes_the_rest(backend: Backend) {
     store.import(&more(&store), &["--on-conflict=update"]).success();
     let events = backend.events();
     store.run(&format!("UPDATE {events} SET duration_ms = 1000 WHERE id = '{}'", id(21)));
-    store.rollback("last", &["--force"]).success().stdout_has("2 rows as they are now");
+    store.rollback("last", &["--force"]).success().stdout_has("2 rows left unchanged");
     let left = |number: u32| {
         store.one(&format!("SELECT count(*) FROM {events} WHERE id = '{}'", id(number)))
     };

@@ -195,8 +195,23 @@ impl Stage {
     }
 }
 
-/// A word without the digits of a digest.
+/// The shapes of an id, and of a moment with its microseconds.
+const UUID: &str = "hhhhhhhh-hhhh-hhhh-hhhh-hhhhhhhhhhhh";
+const MOMENT: &str = "hhhh-hh-hhThh:hh:hh.hhhhhhZ";
+
+/// A word with an h for every hexadecimal digit.
+fn shape(word: &str) -> String {
+    word.chars().map(|c| if c.is_ascii_hexdigit() { 'h' } else { c }).collect()
+}
+
+/// A word without the digits of a digest, and without what a batch has of its own: its id and its time.
 fn normal_word(word: &str) -> String {
+    let (core, end) = word.split_at(word.trim_end_matches([':', ',', ';']).len());
+    let is_batch = core.len() == 36 && core.as_bytes()[14] == b'7' && shape(core) == UUID;
+    let is_moment = shape(core) == MOMENT;
+    if is_batch || is_moment {
+        return format!("{}{end}", if is_batch { "BATCH" } else { "TIME" });
+    }
     match word.split_once("sha256:") {
         Some((before, digest)) if digest.len() >= 64 => {
             format!("{before}sha256:…{}", &digest[64..])

@@ -55,10 +55,11 @@ const CASES: &[(&[Kind], &str)] = &[
     ),
     (&[Kind::RowSecurity, Kind::NotChecked], "check odd.zst --to $URL -v"),
     (
-        &[Kind::Compression, Kind::OpenTables],
+        &[Kind::Compression, Kind::OpenTables, Kind::Batch],
         "import bare.zst --to $OPEN --create --assume-tz UTC -v",
     ),
     (&[Kind::NotMirrored], "import bare.zst --to $MIRROR --assume-tz UTC"),
+    (&[Kind::Standing], "rollback last --from t6.db --dry-run"),
     (&[Kind::OtherZone], "import travel.zst --to $TRAVEL --assume-tz America/Los_Angeles"),
     (&[Kind::Nonportable], "check odd.zst"),
     (&[Kind::UnreadableTimes], "cat late.zst --since 2025-01-01"),

@@ -14,7 +14,7 @@ fn the_next_import_closes_one_that_was_killed() {
     drop(stdin);
     assert_eq!(database.psql("SELECT count(*) FROM chronicle_events"), "0");
     import(&good, &database.url(), &[]).success();
-    let words = "the process ended without a word; nothing was changed";
+    let words = "the process ended unexpectedly; nothing was changed";
     let expected = format!("import|sqlite|failed|0|{words}\nimport|sqlite|completed|4|");
     assert_eq!(database.psql(BATCHES), expected);
     let mirror = "SELECT status FROM migration_history ORDER BY batch_id";
