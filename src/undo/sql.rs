@@ -6,9 +6,6 @@ use super::ShapeTable;
 use crate::error::Result;
 use chronicle_archive::Batch;
 
-/// The names of columns, each with its type as the database declares it.
-pub type ColumnTypes = Vec<(String, String)>;
-
 /// What takes the rows of a query, each by its number in a batch.
 pub type EachRow<'a> = &'a mut (dyn FnMut(&Batch, usize) -> Result<()> + Send);
 
