@@ -16,6 +16,7 @@ use super::silence::{Quiet, Silenced, check_at_once, silence};
 use super::undo::PgUndo;
 use super::{literal, noted, quoted};
 use crate::error::{Code, Error, Result};
+use crate::fault;
 use crate::history::BatchRecord;
 use crate::undo::{AddedColumn, HistoryDatabase, Sequence, Shape, ShapeTable, UndoSql, Undoing};
 
@@ -311,11 +312,12 @@ impl PgUndoing {
             );
             self.run("cannot drop a column that the batch has added", &sql).await?;
         }
+        fault::point("history: before the end")?;
         batch.update(&self.connection, rollback).await?;
         for other in others {
             batch.update(&self.connection, other).await?;
         }
-        Ok(())
+        fault::point("history: after the end")
     }
 
     /// Makes sure that every foreign key from and to the tables holds, which the server does not check for a replica.

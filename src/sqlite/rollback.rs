@@ -14,6 +14,7 @@ use super::undo::{Noting, SqliteUndo, sequence, set_sequence};
 use super::{failed, quoted};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
+use crate::fault;
 use crate::history::BatchRecord;
 use crate::undo::{AddedColumn, HistoryDatabase, Shape, ShapeReference, UndoSql, Undoing};
 
@@ -177,6 +178,28 @@ impl SqliteUndoing {
         Ok(Shape { added_columns: self.dropped.clone(), ..Shape::default() })
     }
 
+    fn commit_now(self) -> Result<()> {
+        let cannot = |e| failed(Code::Target, "cannot commit, nothing was changed", e);
+        let committed = fault::point("commit: before")
+            .and_then(|()| self.connection.execute_batch("COMMIT").map_err(cannot));
+        match committed {
+            Ok(()) => fault::point("commit: after"),
+            Err(error) => Err(self.give_up(error)),
+        }
+    }
+
+    /// Takes everything back, and says in the history why.
+    fn give_up(self, error: Error) -> Error {
+        let SqliteUndoing { connection, record, .. } = self;
+        // this rolls back
+        drop(connection);
+        if let Some((mut record, file)) = record {
+            record.fail(&error.full());
+            history::note_failure(&file, &record);
+        }
+        error
+    }
+
     fn drop_columns(&self) -> rusqlite::Result<()> {
         for column in &self.dropped {
             let (table, name) = (quoted(&column.table), quoted(&column.column));
@@ -219,20 +242,12 @@ impl Undoing for SqliteUndoing {
     }
 
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<()>> {
-        let committed = self.connection.execute_batch("COMMIT");
-        let committed =
-            committed.map_err(|e| failed(Code::Target, "cannot commit, nothing was changed", e));
-        Box::pin(async { committed })
+        Box::pin(async move { self.commit_now() })
     }
 
     fn abort(self: Box<Self>, error: Option<Error>) -> BoxFuture<'static, Option<Error>> {
-        let SqliteUndoing { connection, record, .. } = *self;
-        // this rolls back
-        drop(connection);
-        if let (Some(error), Some((mut record, file))) = (&error, record) {
-            record.fail(&error.full());
-            history::note_failure(&file, &record);
-        }
+        // dropped, it rolls back
+        let error = error.map(|error| self.give_up(error));
         Box::pin(async { error })
     }
 }

@@ -8,6 +8,7 @@ use std::fs::File;
 
 use super::{GONE, ReceiptsWriter, Shape, ShapeReference, ShapeTable, UndoSql, entries_of, quoted};
 use crate::error::Result;
+use crate::fault;
 use crate::history::TableChanges;
 use chronicle_archive::{Kind, Value, Written};
 
@@ -46,6 +47,7 @@ pub async fn collect(
     noted_of: &[Noted],
     kind: impl Fn(&str) -> Kind,
 ) -> Result<(File, Written, Vec<TableChanges>)> {
+    fault::point("receipts: before they are collected")?;
     let mut receipts = ReceiptsWriter::create(shape, kind)?;
     let mut changes = Vec::new();
     for (n, (table, noted)) in shape.tables.iter().zip(noted_of).enumerate() {

@@ -7,6 +7,7 @@ use super::{
     GONE, Receipts, ReceiptsReader, Shape, ShapeReference, ShapeTable, UndoSql, entries_of, quoted,
 };
 use crate::error::{Code, Error, Result};
+use crate::fault;
 use crate::history::TableChanges;
 use crate::load::SAMPLES;
 use chronicle_archive::{Batch, show_count};
@@ -389,6 +390,7 @@ impl TakeBack {
     /// # Errors
     /// If the database refuses a row, or does not hold afterwards what it should.
     pub async fn apply(&self, database: &mut dyn UndoSql) -> Result<()> {
+        fault::point("rollback: before rows are deleted")?;
         let deletes = match database.replaces() {
             true => format!("state = 'same' AND after <> {GONE}"),
             false => format!("state = 'same' AND after <> {GONE} AND restores = 0"),
@@ -416,9 +418,12 @@ impl TakeBack {
                 .await?;
         }
         self.delete_entries(database).await?;
+        fault::point("rollback: after rows are deleted")?;
         for (n, table) in self.shape.tables.iter().enumerate() {
+            fault::point("rollback: before a table is restored")?;
             self.restore(database, n, table).await?;
             self.prove(database, n, table).await?;
+            fault::point("rollback: after a table is restored")?;
         }
         Ok(())
     }

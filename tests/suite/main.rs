@@ -40,6 +40,7 @@ mod secrets;
 mod snapshot;
 mod statistics;
 mod terminal;
+mod undo_law;
 mod values;
 
 // what is said of the program, and how it is built
