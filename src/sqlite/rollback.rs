@@ -71,12 +71,12 @@ impl SqliteHistory {
         };
         history::start(&connection, record)?;
         connection.execute_batch("BEGIN IMMEDIATE").map_err(|e| history::held(&connection, e))?;
-        add_dropped(&connection, shape).map_err(cannot)?;
+        let added = add_dropped(&connection, shape).map_err(cannot)?;
         // entries of a table that was emptied since are listed one by one
         let tables: Vec<(String, Vec<String>)> =
             shape.tables.iter().map(|t| (t.name.clone(), Vec::new())).collect();
         let mut noting = Noting::start(&connection, &tables)?;
-        noting.added = brought_back(shape);
+        noting.added = added;
         let noting = Some((noting, references(shape)));
         let record = Some((record.clone(), self.file));
         Ok(SqliteUndoing { connection, noting, dropped: Vec::new(), record })
@@ -95,20 +95,20 @@ fn readable(file: &Path, cancel: &Cancel) -> Result<Connection> {
     }
 }
 
-/// Adds the columns again that a rollback has dropped, which is undone now.
-fn add_dropped(connection: &Connection, shape: &Shape) -> rusqlite::Result<()> {
+/// Adds the columns again that a rollback has dropped, which is undone now, unless a later batch has added them; gives
+/// those that were missing.
+fn add_dropped(connection: &Connection, shape: &Shape) -> rusqlite::Result<Vec<AddedColumn>> {
+    let mut added = Vec::new();
     for column in shape.added_columns.iter().filter(|c| c.dropped) {
+        if connection.column_exists(Some("main"), &column.table, &column.column)? {
+            continue;
+        }
         let (table, name) = (quoted(&column.table), quoted(&column.column));
         let sql = format!("ALTER TABLE {table} ADD COLUMN {name} {}", column.ty);
         connection.execute_batch(&sql)?;
+        added.push(AddedColumn { dropped: false, ..column.clone() });
     }
-    Ok(())
-}
-
-/// The columns that come back with the rollback of a rollback.
-fn brought_back(shape: &Shape) -> Vec<AddedColumn> {
-    let dropped = shape.added_columns.iter().filter(|c| c.dropped);
-    dropped.map(|c| AddedColumn { dropped: false, ..c.clone() }).collect()
+    Ok(added)
 }
 
 /// The references of a shape, each with the table that it refers to.

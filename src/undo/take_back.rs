@@ -3,6 +3,7 @@
 
 use serde::Serialize;
 
+use super::sql::count;
 use super::{
     GONE, Receipts, ReceiptsReader, Shape, ShapeReference, ShapeTable, UndoSql, entries_of, quoted,
 };
@@ -128,6 +129,7 @@ pub async fn take_back(
         back.find(database, n).await?;
     }
     while back.mark_referred(database).await? {}
+    back.free_keys(database).await?;
     let standing = back.standing(database).await?;
     Ok((back, standing))
 }
@@ -296,6 +298,24 @@ impl TakeBack {
             }
         }
         Ok(any)
+    }
+
+    /// Marks the deleted rows whose keys only rows have that go: the batch has inserted those in their stead.
+    async fn free_keys(&self, database: &mut dyn UndoSql) -> Result<()> {
+        for (n, table) in self.shape.tables.iter().enumerate() {
+            let found = found(n);
+            let same: Vec<String> = (0..database.place(table, "t").len())
+                .map(|n| format!("g.p{n} = {found}.p{n}"))
+                .collect();
+            let sql = format!(
+                "UPDATE {found} SET state = 'same' WHERE state = 'edited' AND after = {GONE} \
+                 AND EXISTS (SELECT 1 FROM {found} g \
+                 WHERE g.state = 'same' AND g.after <> {GONE} AND {})",
+                same.join(" AND ")
+            );
+            database.run("cannot look for the keys of the batch", &sql).await?;
+        }
+        Ok(())
     }
 
     fn referred_sql(
@@ -575,11 +595,4 @@ fn restored(n: usize) -> String {
 
 fn place_list(width: usize) -> String {
     (0..width).map(|n| format!("p{n}")).collect::<Vec<_>>().join(", ")
-}
-
-async fn count(database: &mut dyn UndoSql, what: &str, sql: &str) -> Result<u64> {
-    let rows = database.rows(what, sql).await?;
-    let text = rows.first().and_then(|row| row.first().cloned().flatten());
-    text.and_then(|text| text.parse().ok())
-        .ok_or_else(|| Error::new(Code::Internal, "the database counted nothing"))
 }

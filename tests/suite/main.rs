@@ -20,6 +20,7 @@ mod cli_output;
 mod contract;
 mod diff;
 mod discover;
+mod faults;
 mod fidelity;
 mod files;
 mod full_disks;

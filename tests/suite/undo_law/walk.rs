@@ -228,7 +228,8 @@ impl Walk {
 
     fn import(&mut self) {
         let mut files = vec![self.archive()];
-        if self.random.one_in(4) {
+        let keyless = self.tables.name == "keyless";
+        if !keyless && self.random.one_in(4) {
             files.push(self.archive());
         }
         let url = self.url();
@@ -254,7 +255,6 @@ impl Walk {
         args.push(self.random.pick(&orphans));
         let columns = ["--on-missing-column=add", "--on-missing-column=preserve", "--trust-zone"];
         args.extend(Some(self.random.pick(&columns)).filter(|o| !args.contains(o)));
-        let keyless = self.tables.name == "keyless";
         if self.random.one_in(if keyless { 1 } else { 6 }) {
             args.push("--clear");
         }
@@ -302,7 +302,7 @@ impl Walk {
                 false => t.file.to_owned(),
             })
             .collect();
-        names.iter().any(|name| table(&name.as_str()))
+        !is_sequence(line) && names.iter().any(|name| table(&name.as_str()))
     }
 
     fn rollback(&mut self, wanted: Option<usize>, what: &'static str) {
@@ -413,7 +413,10 @@ impl Walk {
         self.count(what, committed);
         self.now = self.dump();
         if !committed {
-            assert!([2, 9, 10, 11, 12].contains(&code), "code {code}: {}", done.stderr);
+            // a server that enforces a reference does not let a row go that was created for an orphan
+            let referred = done.stderr.contains("is still referenced from table");
+            let known = [2, 9, 10, 11, 12].contains(&code) || (code == 8 && referred);
+            assert!(known, "code {code}: {}", done.stderr);
             same(&before, &self.now, "a step that fails leaves everything as it was");
             return false;
         }
@@ -433,11 +436,15 @@ fn schema(dump: &Dump) -> Vec<&String> {
     dump.iter().filter(is_schema).collect()
 }
 
+/// Whether a line is the number that a table gave last.
+fn is_sequence(line: &str) -> bool {
+    line.starts_with("sequence ") || line.split(' ').count() == 2
+}
+
 /// How often each row is there, whatever its number; sequences are not among them.
 fn counted(dump: &Dump) -> BTreeMap<String, i64> {
     let mut all = BTreeMap::new();
-    let sequence = |line: &str| line.starts_with("sequence ") || line.split(' ').count() == 2;
-    for line in dump.iter().filter(|line| !sequence(line)) {
+    for line in dump.iter().filter(|line| !is_sequence(line)) {
         *all.entry(without_rowid(line)).or_default() += 1;
     }
     all
