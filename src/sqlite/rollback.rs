@@ -163,6 +163,13 @@ struct SqliteUndoing {
 
 impl SqliteUndoing {
     fn undo_objects_now(&mut self, shape: &Shape) -> rusqlite::Result<Shape> {
+        // SQLite enters a number for every INSERT, even one of no rows
+        let at_first = self.noting.iter().flat_map(|(noting, _)| &noting.sequences);
+        for (table, _) in at_first.filter(|(_, before)| before.is_none()) {
+            if sequence(&self.connection, table)? == Some(0) {
+                self.connection.execute_batch(&set_sequence(table, None))?;
+            }
+        }
         for moved in &shape.sequences {
             if sequence(&self.connection, &moved.name)? == moved.after {
                 self.connection.execute_batch(&set_sequence(&moved.name, moved.before))?;

@@ -30,7 +30,7 @@ pub(super) struct Noting {
     /// The columns that it has added or dropped.
     pub(super) added: Vec<AddedColumn>,
     /// The numbers of AUTOINCREMENT tables when it began.
-    sequences: Vec<(String, Option<i64>)>,
+    pub(super) sequences: Vec<(String, Option<i64>)>,
 }
 
 #[derive(Debug)]

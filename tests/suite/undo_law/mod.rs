@@ -44,27 +44,27 @@ fn walks(tables: &'static Tables, server: bool, first: u64, share: u64) {
 
 #[test]
 fn chronicles_tables_in_a_file_keep_the_law() {
-    walks(&CHRONICLE, false, 1_000, 350);
+    walks(&CHRONICLE, false, 1_000, 360);
 }
 
 #[test]
 fn tables_of_a_layout_in_a_file_keep_the_law() {
-    walks(&GENERAL, false, 2_000, 400);
+    walks(&GENERAL, false, 2_000, 420);
 }
 
 #[test]
 fn rows_without_a_key_in_a_file_keep_the_law() {
-    walks(&KEYLESS, false, 3_000, 150);
+    walks(&KEYLESS, false, 3_000, 160);
 }
 
 #[test]
 fn chronicles_tables_on_a_server_keep_the_law() {
-    walks(&CHRONICLE, true, 4_000, 40);
+    walks(&CHRONICLE, true, 4_000, 20);
 }
 
 #[test]
 fn tables_of_a_layout_on_a_server_keep_the_law() {
-    walks(&GENERAL, true, 5_000, 40);
+    walks(&GENERAL, true, 5_000, 20);
 }
 
 #[test]

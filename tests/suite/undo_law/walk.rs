@@ -287,7 +287,10 @@ impl Walk {
         }
         let diff = self.run(&["diff", words(&file), &url], self.server());
         assert!(diff.code == Some(0), "after a restore a difference remains:\n{}", diff.text());
-        if let Some(then) = then.filter(|then| schema(then) == schema(&self.now)) {
+        // with stored originals a table may hold other values than its export
+        let plain = |dump: &Dump| !dump.iter().any(|line| line.starts_with("chronicle_dump"));
+        let alike = |then: &Dump| plain(then) && schema(then) == schema(&self.now);
+        if let Some(then) = then.filter(alike) {
             let wanted = |line: &&String| self.is_data(line);
             let rows = |dump: &Dump| sorted(dump.iter().filter(wanted).map(|l| without_rowid(l)));
             same(&rows(&then), &rows(&self.now), "the rows after a restore are the snapshot's");
@@ -415,7 +418,10 @@ impl Walk {
         if !committed {
             // a server that enforces a reference does not let a row go that was created for an orphan
             let referred = done.stderr.contains("is still referenced from table");
-            let known = [2, 9, 10, 11, 12].contains(&code) || (code == 8 && referred);
+            // nor can a row come back whose unique value another one has now
+            let taken = ["UNIQUE constraint failed", "duplicate key value violates unique"];
+            let taken = taken.iter().any(|words| done.stderr.contains(words));
+            let known = [2, 9, 10, 11, 12].contains(&code) || (code == 8 && (referred || taken));
             assert!(known, "code {code}: {}", done.stderr);
             same(&before, &self.now, "a step that fails leaves everything as it was");
             return false;
