@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::archive_input::ArchiveInput;
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
+use crate::fault;
 use crate::history::{BatchKind, BatchRecord, LoadedArchive};
 use crate::load::rejects::{RejectReason, Rejects};
 use crate::load::{
@@ -240,7 +241,9 @@ async fn load(
             let mut worker =
                 TransformWorker::start(archive_input, batch, transformer, plan, on_problem)?;
             while let Some(mut batch) = cancel.or(async { Ok(worker.next().await) }).await? {
+                fault::point("load: before rows")?;
                 let rejected = cancel.or(import.write(loading, &mut batch)).await?;
+                fault::point("load: after rows")?;
                 progress.add_rows(batch.rows);
                 worker.done(batch, rejected);
             }

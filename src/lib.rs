@@ -22,6 +22,7 @@ pub mod decimal;
 pub mod diff;
 pub mod error;
 pub mod export;
+pub mod fault;
 pub mod history;
 pub mod identity;
 pub mod import;

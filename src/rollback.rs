@@ -5,6 +5,7 @@ use std::io::{Seek, SeekFrom};
 
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
+use crate::fault;
 use crate::history::{BatchKind, BatchRecord, BatchStatus, find};
 use crate::undo::{HistoryDatabase, ReceiptsReader, Shape, Standing, Undoing, take_back, verified};
 
@@ -109,7 +110,9 @@ async fn undo(
     later: &[BatchRecord],
 ) -> Result<(Standing, Shape)> {
     let mut sql = undoing.sql();
+    fault::point("rollback: before rows are found")?;
     let (back, standing) = take_back(sql.as_mut(), receipts).await?;
+    fault::point("rollback: after rows are found")?;
     if options.dry_run {
         return Ok((standing, Shape::default()));
     }
@@ -118,7 +121,9 @@ async fn undo(
     }
     back.apply(sql.as_mut()).await?;
     drop(sql);
+    fault::point("rollback: before objects are undone")?;
     let objects = undoing.undo_objects(shape).await?;
+    fault::point("rollback: after objects are undone")?;
     Ok((standing, objects))
 }
 

@@ -11,6 +11,7 @@ use super::conninfo::ConnInfo;
 use super::history::HistoryTables;
 use super::literal;
 use crate::error::{Code, Error, Result};
+use crate::fault;
 use crate::history::{BatchRecord, BatchStatus};
 use crate::layout::Layout;
 use crate::notice::Notice;
@@ -43,6 +44,7 @@ impl OpenBatch {
         wait: Option<Duration>,
     ) -> Result<(OpenBatch, Option<Notice>)> {
         wait_for_others(main, schema, wait.unwrap_or(WAIT)).await?;
+        fault::point("history: before the start")?;
         let short = Short::begin(info).await?;
         let tables = HistoryTables::create(&short.0, schema).await?;
         // who runs holds the lock, which is ours now
@@ -53,7 +55,9 @@ impl OpenBatch {
         }
         tables.insert(&short.0, record).await?;
         let notice = tables.mirror(&short.0, record).await?;
+        fault::point("history: in the start")?;
         short.commit().await?;
+        fault::point("history: after the start")?;
         let batch = OpenBatch {
             record: record.clone(),
             info: info.clone(),
@@ -87,7 +91,14 @@ impl OpenBatch {
 
     /// Commits the transaction of the batch; if the connection is lost meanwhile, the history tells what became of it.
     pub(super) async fn commit(&self, main: &Connection) -> Result<()> {
-        let Err(e) = main.client.batch_execute("COMMIT").await else { return Ok(()) };
+        if let Err(error) = fault::point("commit: before") {
+            main.roll_back().await;
+            self.failed(&error.full()).await;
+            return Err(error);
+        }
+        let Err(e) = main.client.batch_execute("COMMIT").await else {
+            return fault::point("commit: after");
+        };
         let lost = e.as_db_error().is_none_or(|server| ended(server.code()));
         let error = main.failed(Code::Target, "the commit failed", e);
         if !lost {

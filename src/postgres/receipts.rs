@@ -5,6 +5,7 @@ use std::io::BufReader;
 use super::batch::OpenBatch;
 use super::undo::{PgUndo, kind};
 use crate::error::{Code, Error, Result};
+use crate::fault;
 use crate::history::{BatchRecord, ReceiptsDigest};
 use crate::undo::{Noted, Shape, collect, verified};
 
@@ -18,12 +19,15 @@ pub(super) async fn write_receipts(
 ) -> Result<()> {
     let (mut file, written, tables) = collect(undo, shape, noted, kind).await?;
     let (connection, id) = (undo.connection(), record.batch_id);
+    fault::point("receipts: before they are stored")?;
     batch.tables().store(connection, id, &mut file).await?;
+    fault::point("receipts: before they are read back")?;
     let stored = batch.tables().load(connection, id).await?;
     let digest = verified(BufReader::new(stored)).map_err(|e| not_as_written().because(e))?;
     if digest != written.digest {
         return Err(not_as_written());
     }
+    fault::point("receipts: after they are read back")?;
     record.details.tables = tables;
     let bytes = written.compressed_bytes;
     record.details.receipts = Some(ReceiptsDigest { digest, bytes, pruned: false });

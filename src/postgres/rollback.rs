@@ -16,6 +16,7 @@ use super::silence::{Quiet, Silenced, check_at_once, silence};
 use super::undo::PgUndo;
 use super::{literal, noted, quoted};
 use crate::error::{Code, Error, Result};
+use crate::fault;
 use crate::history::BatchRecord;
 use crate::undo::{AddedColumn, HistoryDatabase, Sequence, Shape, ShapeTable, UndoSql, Undoing};
 
@@ -93,6 +94,7 @@ impl PgHistory {
             batch,
             silenced: Silenced::default(),
             always: Vec::new(),
+            returned: Vec::new(),
             drops: Vec::new(),
             sequences: Vec::new(),
         };
@@ -138,6 +140,8 @@ struct PgUndoing {
     silenced: Silenced,
     /// SQL that gives columns back what an update needs them to be without.
     always: Vec<String>,
+    /// The columns that came back.
+    returned: Vec<AddedColumn>,
     /// The columns that go when the receipts are written.
     drops: Vec<AddedColumn>,
     /// The sequences that go back with the commit.
@@ -172,6 +176,13 @@ impl PgUndoing {
             self.run("cannot lock Chronicle's tables", &lock).await?;
         }
         for column in shape.added_columns.iter().filter(|c| c.dropped) {
+            let schema = column.schema.as_deref().unwrap_or("public");
+            let now = noted::columns(&self.connection, schema, &column.table).await?;
+            if now.unwrap_or_default().iter().any(|(name, _)| *name == column.column) {
+                // a later batch has added it
+                continue;
+            }
+            self.returned.push(AddedColumn { dropped: false, ..column.clone() });
             let sql = format!(
                 "ALTER TABLE {} ADD COLUMN {} {}",
                 self.undo().full(column.schema.as_deref(), &column.table),
@@ -236,9 +247,10 @@ impl PgUndoing {
             added_columns: Vec::new(),
             sequences: Vec::new(),
         };
-        for column in &shape.added_columns {
-            if column.dropped || !self.has_values(column).await? {
-                done.added_columns.push(AddedColumn { dropped: !column.dropped, ..column.clone() });
+        done.added_columns.clone_from(&self.returned);
+        for column in shape.added_columns.iter().filter(|c| !c.dropped) {
+            if !self.has_values(column).await? {
+                done.added_columns.push(AddedColumn { dropped: true, ..column.clone() });
             }
         }
         for sequence in &shape.sequences {
@@ -311,11 +323,12 @@ impl PgUndoing {
             );
             self.run("cannot drop a column that the batch has added", &sql).await?;
         }
+        fault::point("history: before the end")?;
         batch.update(&self.connection, rollback).await?;
         for other in others {
             batch.update(&self.connection, other).await?;
         }
-        Ok(())
+        fault::point("history: after the end")
     }
 
     /// Makes sure that every foreign key from and to the tables holds, which the server does not check for a replica.

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::snapshot::{connect, harden};
 use super::{failed, quoted};
 use crate::error::{Code, Error, Result};
+use crate::fault;
 use crate::history::{BatchKind, BatchRecord, BatchStatus, Details, ReceiptsDigest};
 use crate::undo::{PIECE, verified};
 use chronicle_archive::Written;
@@ -63,15 +64,17 @@ pub(super) fn start(connection: &Connection, record: &BatchRecord) -> Result<()>
             dead.fail("the process ended unexpectedly; nothing was changed");
             put(connection, &dead)?;
         }
-        put(connection, record)
+        put(connection, record)?;
+        fault::point("history: in the start")
     };
+    fault::point("history: before the start")?;
     connection.execute_batch("BEGIN IMMEDIATE").map_err(|e| held(connection, e))?;
     let entered = enter().and_then(|()| connection.execute_batch("COMMIT").map_err(cannot));
     if entered.is_err() {
         // the error has the reason
         let _ = connection.execute_batch("ROLLBACK");
     }
-    entered
+    entered.and_then(|()| fault::point("history: after the start"))
 }
 
 /// The error of a file that another process writes; it names the batch that does.
@@ -220,6 +223,7 @@ pub(super) fn store_receipts(
     mut file: File,
     written: &Written,
 ) -> Result<ReceiptsDigest> {
+    fault::point("receipts: before they are stored")?;
     let cannot = |e| failed(Code::Target, "cannot write the receipts", e);
     let unreadable = |e| Error::new(Code::Output, "the temporary file cannot be read").because(e);
     let sql = format!("INSERT INTO {RECEIPTS} VALUES (?, ?, ?)");
@@ -232,7 +236,9 @@ pub(super) fn store_receipts(
         }
         insert.execute(params![batch.to_string(), number, piece]).map_err(cannot)?;
     }
+    fault::point("receipts: before they are read back")?;
     let digest = verified(Pieces::new(connection, batch))?;
+    fault::point("receipts: after they are read back")?;
     if digest != written.digest {
         let what = "the receipts are not what was written; nothing was changed";
         return Err(Error::new(Code::Readback, what));

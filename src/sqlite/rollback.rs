@@ -14,6 +14,7 @@ use super::undo::{Noting, SqliteUndo, sequence, set_sequence};
 use super::{failed, quoted};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
+use crate::fault;
 use crate::history::BatchRecord;
 use crate::undo::{AddedColumn, HistoryDatabase, Shape, ShapeReference, UndoSql, Undoing};
 
@@ -70,12 +71,12 @@ impl SqliteHistory {
         };
         history::start(&connection, record)?;
         connection.execute_batch("BEGIN IMMEDIATE").map_err(|e| history::held(&connection, e))?;
-        add_dropped(&connection, shape).map_err(cannot)?;
+        let added = add_dropped(&connection, shape).map_err(cannot)?;
         // entries of a table that was emptied since are listed one by one
         let tables: Vec<(String, Vec<String>)> =
             shape.tables.iter().map(|t| (t.name.clone(), Vec::new())).collect();
         let mut noting = Noting::start(&connection, &tables)?;
-        noting.added = brought_back(shape);
+        noting.added = added;
         let noting = Some((noting, references(shape)));
         let record = Some((record.clone(), self.file));
         Ok(SqliteUndoing { connection, noting, dropped: Vec::new(), record })
@@ -94,20 +95,20 @@ fn readable(file: &Path, cancel: &Cancel) -> Result<Connection> {
     }
 }
 
-/// Adds the columns again that a rollback has dropped, which is undone now.
-fn add_dropped(connection: &Connection, shape: &Shape) -> rusqlite::Result<()> {
+/// Adds the columns again that a rollback has dropped, which is undone now, unless a later batch has added them; gives
+/// those that were missing.
+fn add_dropped(connection: &Connection, shape: &Shape) -> rusqlite::Result<Vec<AddedColumn>> {
+    let mut added = Vec::new();
     for column in shape.added_columns.iter().filter(|c| c.dropped) {
+        if connection.column_exists(Some("main"), &column.table, &column.column)? {
+            continue;
+        }
         let (table, name) = (quoted(&column.table), quoted(&column.column));
         let sql = format!("ALTER TABLE {table} ADD COLUMN {name} {}", column.ty);
         connection.execute_batch(&sql)?;
+        added.push(AddedColumn { dropped: false, ..column.clone() });
     }
-    Ok(())
-}
-
-/// The columns that come back with the rollback of a rollback.
-fn brought_back(shape: &Shape) -> Vec<AddedColumn> {
-    let dropped = shape.added_columns.iter().filter(|c| c.dropped);
-    dropped.map(|c| AddedColumn { dropped: false, ..c.clone() }).collect()
+    Ok(added)
 }
 
 /// The references of a shape, each with the table that it refers to.
@@ -162,6 +163,13 @@ struct SqliteUndoing {
 
 impl SqliteUndoing {
     fn undo_objects_now(&mut self, shape: &Shape) -> rusqlite::Result<Shape> {
+        // SQLite enters a number for every INSERT, even one of no rows
+        let at_first = self.noting.iter().flat_map(|(noting, _)| &noting.sequences);
+        for (table, _) in at_first.filter(|(_, before)| before.is_none()) {
+            if sequence(&self.connection, table)? == Some(0) {
+                self.connection.execute_batch(&set_sequence(table, None))?;
+            }
+        }
         for moved in &shape.sequences {
             if sequence(&self.connection, &moved.name)? == moved.after {
                 self.connection.execute_batch(&set_sequence(&moved.name, moved.before))?;
@@ -175,6 +183,28 @@ impl SqliteUndoing {
             }
         }
         Ok(Shape { added_columns: self.dropped.clone(), ..Shape::default() })
+    }
+
+    fn commit_now(self) -> Result<()> {
+        let cannot = |e| failed(Code::Target, "cannot commit, nothing was changed", e);
+        let committed = fault::point("commit: before")
+            .and_then(|()| self.connection.execute_batch("COMMIT").map_err(cannot));
+        match committed {
+            Ok(()) => fault::point("commit: after"),
+            Err(error) => Err(self.give_up(error)),
+        }
+    }
+
+    /// Takes everything back, and says in the history why.
+    fn give_up(self, error: Error) -> Error {
+        let SqliteUndoing { connection, record, .. } = self;
+        // this rolls back
+        drop(connection);
+        if let Some((mut record, file)) = record {
+            record.fail(&error.full());
+            history::note_failure(&file, &record);
+        }
+        error
     }
 
     fn drop_columns(&self) -> rusqlite::Result<()> {
@@ -219,20 +249,12 @@ impl Undoing for SqliteUndoing {
     }
 
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<()>> {
-        let committed = self.connection.execute_batch("COMMIT");
-        let committed =
-            committed.map_err(|e| failed(Code::Target, "cannot commit, nothing was changed", e));
-        Box::pin(async { committed })
+        Box::pin(async move { self.commit_now() })
     }
 
     fn abort(self: Box<Self>, error: Option<Error>) -> BoxFuture<'static, Option<Error>> {
-        let SqliteUndoing { connection, record, .. } = *self;
-        // this rolls back
-        drop(connection);
-        if let (Some(error), Some((mut record, file))) = (&error, record) {
-            record.fail(&error.full());
-            history::note_failure(&file, &record);
-        }
+        // dropped, it rolls back
+        let error = error.map(|error| self.give_up(error));
         Box::pin(async { error })
     }
 }

@@ -10,6 +10,7 @@ use super::catalog::{SqliteTable, kind, read_every_table};
 use super::history::{put, store_receipts};
 use super::{failed, fingerprint_of, from_sqlite, key_text, literal, quoted, to_sqlite};
 use crate::error::{Code, Result};
+use crate::fault;
 use crate::history::BatchRecord;
 use crate::sidecar::{COLUMNS, SIDECAR};
 use crate::undo::{
@@ -29,7 +30,7 @@ pub(super) struct Noting {
     /// The columns that it has added or dropped.
     pub(super) added: Vec<AddedColumn>,
     /// The numbers of AUTOINCREMENT tables when it began.
-    sequences: Vec<(String, Option<i64>)>,
+    pub(super) sequences: Vec<(String, Option<i64>)>,
 }
 
 #[derive(Debug)]
@@ -128,7 +129,9 @@ impl Noting {
         record.details.receipts =
             Some(store_receipts(connection, record.batch_id, file, &written)?);
         record.complete();
-        put(connection, record)
+        fault::point("history: before the end")?;
+        put(connection, record)?;
+        fault::point("history: after the end")
     }
 }
 

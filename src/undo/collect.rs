@@ -8,6 +8,7 @@ use std::fs::File;
 
 use super::{GONE, ReceiptsWriter, Shape, ShapeReference, ShapeTable, UndoSql, entries_of, quoted};
 use crate::error::Result;
+use crate::fault;
 use crate::history::TableChanges;
 use chronicle_archive::{Kind, Value, Written};
 
@@ -46,6 +47,7 @@ pub async fn collect(
     noted_of: &[Noted],
     kind: impl Fn(&str) -> Kind,
 ) -> Result<(File, Written, Vec<TableChanges>)> {
+    fault::point("receipts: before they are collected")?;
     let mut receipts = ReceiptsWriter::create(shape, kind)?;
     let mut changes = Vec::new();
     for (n, (table, noted)) in shape.tables.iter().zip(noted_of).enumerate() {
@@ -118,14 +120,10 @@ fn referred_sql(
         return None;
     }
     let child = shape.table(reference.schema.as_deref(), &reference.table);
-    let loaded = match child {
+    let others = match child {
         Some(child) if noted[child].was_empty => return None,
-        Some(child) if noted[child].inserted => format!(
-            "NOT EXISTS (SELECT 1 FROM {} i WHERE {})",
-            inserted_name(noted[child].number),
-            same_identity(database, &shape.tables[child], "i", "c")
-        ),
-        _ => "1 = 1".to_owned(),
+        Some(child) => of_others(database, &shape.tables[child], noted[child]),
+        None => "1 = 1".to_owned(),
     };
     let full = database.full(table.schema.as_deref(), &table.name);
     let from = match parent.was_empty {
@@ -143,12 +141,30 @@ fn referred_sql(
         .map(|(from, to)| format!("c.{} = t.{}", quoted(from), quoted(to)))
         .collect();
     Some(format!(
-        "SELECT count(*), {} FROM {from} JOIN {} c ON {} WHERE {loaded} GROUP BY {}",
+        "SELECT count(*), {} FROM {from} JOIN {} c ON {} WHERE {others} GROUP BY {}",
         shown.join(", "),
         database.full(reference.schema.as_deref(), &reference.table),
         refers.join(" AND "),
         key.join(", ")
     ))
+}
+
+/// SQL that is true of rows `c` that the batch has not written, or has left as they were, so that no receipt has them.
+fn of_others(database: &dyn UndoSql, table: &ShapeTable, noted: Noted) -> String {
+    let is_in = |name: String, alias: &str, more: &str| {
+        let same = same_identity(database, table, alias, "c");
+        format!("EXISTS (SELECT 1 FROM {name} {alias} WHERE {same}{more})")
+    };
+    let mut untouched = vec!["1 = 1".to_owned()];
+    if noted.inserted {
+        untouched.push(format!("NOT {}", is_in(inserted_name(noted.number), "i", "")));
+    }
+    let Some(width) = noted.before else { return untouched.join(" AND ") };
+    let (now, then) = (columns(table, "c"), columns_before(database, table, width));
+    let (now, then) = (database.fingerprint(&now), database.fingerprint(&then));
+    let unchanged = is_in(before_name(noted.number), "b", &format!(" AND {now} = {then}"));
+    untouched.push(format!("NOT {}", is_in(before_name(noted.number), "b", "")));
+    format!("(({}) OR {unchanged})", untouched.join(" AND "))
 }
 
 /// SQL that is true where rows have the same identity; `noted` is the alias of the temporary table.
@@ -160,6 +176,16 @@ fn same_identity(database: &dyn UndoSql, table: &ShapeTable, noted: &str, row: &
 
 fn columns(table: &ShapeTable, alias: &str) -> Vec<String> {
     table.columns.iter().map(|c| format!("{alias}.{}", quoted(&c.name))).collect()
+}
+
+/// The columns of a row `b` as it was before, of which the first `width` were there.
+fn columns_before(database: &dyn UndoSql, table: &ShapeTable, width: usize) -> Vec<String> {
+    let was = |n: usize| match n < width {
+        true => format!("b.w{n}"),
+        // it was added since
+        false => database.null(&table.columns[n].ty),
+    };
+    (0..table.columns.len()).map(was).collect()
 }
 
 fn inserted_sql(database: &dyn UndoSql, shape: &Shape, table: &ShapeTable, noted: Noted) -> String {
@@ -197,13 +223,7 @@ fn inserted_sql(database: &dyn UndoSql, shape: &Shape, table: &ShapeTable, noted
 fn changed_sql(database: &dyn UndoSql, n: usize, table: &ShapeTable, width: usize) -> String {
     let full = database.full(table.schema.as_deref(), &table.name);
     let now = database.fingerprint(&columns(table, "t"));
-    let was: Vec<String> = (0..table.columns.len())
-        .map(|n| match n < width {
-            true => format!("b.w{n}"),
-            // it was added since
-            false => database.null(&table.columns[n].ty),
-        })
-        .collect();
+    let was = columns_before(database, table, width);
     let then = database.fingerprint(&was);
     let missing = format!("{} IS NULL", database.identity(table, "t")[0]);
     let key = |k: &usize| {

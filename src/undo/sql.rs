@@ -3,7 +3,7 @@
 use futures::future::BoxFuture;
 
 use super::ShapeTable;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use chronicle_archive::Batch;
 
 /// What takes the rows of a query, each by its number in a batch.
@@ -117,4 +117,12 @@ pub(super) fn entries_of(sidecar: &ShapeTable, table: &ShapeTable) -> String {
 /// A name as SQL writes it.
 pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// The one number that a query gives.
+pub(super) async fn count(database: &mut dyn UndoSql, what: &str, sql: &str) -> Result<u64> {
+    let rows = database.rows(what, sql).await?;
+    let text = rows.first().and_then(|row| row.first().cloned().flatten());
+    text.and_then(|text| text.parse().ok())
+        .ok_or_else(|| Error::new(Code::Internal, "the database counted nothing"))
 }

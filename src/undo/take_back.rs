@@ -3,10 +3,12 @@
 
 use serde::Serialize;
 
+use super::sql::count;
 use super::{
     GONE, Receipts, ReceiptsReader, Shape, ShapeReference, ShapeTable, UndoSql, entries_of, quoted,
 };
 use crate::error::{Code, Error, Result};
+use crate::fault;
 use crate::history::TableChanges;
 use crate::load::SAMPLES;
 use chronicle_archive::{Batch, show_count};
@@ -132,6 +134,7 @@ pub async fn take_back(
         back.find(database, n).await?;
     }
     while back.mark_referred(database).await? {}
+    back.free_keys(database).await?;
     let standing = back.standing(database).await?;
     Ok((back, standing))
 }
@@ -303,6 +306,24 @@ impl TakeBack {
         Ok(any)
     }
 
+    /// Marks the deleted rows whose keys only rows have that go: the batch has inserted those in their stead.
+    async fn free_keys(&self, database: &mut dyn UndoSql) -> Result<()> {
+        for (n, table) in self.shape.tables.iter().enumerate() {
+            let found = found(n);
+            let same: Vec<String> = (0..database.place(table, "t").len())
+                .map(|n| format!("g.p{n} = {found}.p{n}"))
+                .collect();
+            let sql = format!(
+                "UPDATE {found} SET state = 'same' WHERE state = 'edited' AND after = {GONE} \
+                 AND EXISTS (SELECT 1 FROM {found} g \
+                 WHERE g.state = 'same' AND g.after <> {GONE} AND {})",
+                same.join(" AND ")
+            );
+            database.run("cannot look for the keys of the batch", &sql).await?;
+        }
+        Ok(())
+    }
+
     fn referred_sql(
         &self,
         database: &dyn UndoSql,
@@ -395,6 +416,7 @@ impl TakeBack {
     /// # Errors
     /// If the database refuses a row, or does not hold afterwards what it should.
     pub async fn apply(&self, database: &mut dyn UndoSql) -> Result<()> {
+        fault::point("rollback: before rows are deleted")?;
         let deletes = match database.replaces() {
             true => format!("state = 'same' AND after <> {GONE}"),
             false => format!("state = 'same' AND after <> {GONE} AND restores = 0"),
@@ -422,9 +444,12 @@ impl TakeBack {
                 .await?;
         }
         self.delete_entries(database).await?;
+        fault::point("rollback: after rows are deleted")?;
         for (n, table) in self.shape.tables.iter().enumerate() {
+            fault::point("rollback: before a table is restored")?;
             self.restore(database, n, table).await?;
             self.prove(database, n, table).await?;
+            fault::point("rollback: after a table is restored")?;
         }
         Ok(())
     }
@@ -576,11 +601,4 @@ fn restored(n: usize) -> String {
 
 fn place_list(width: usize) -> String {
     (0..width).map(|n| format!("p{n}")).collect::<Vec<_>>().join(", ")
-}
-
-async fn count(database: &mut dyn UndoSql, what: &str, sql: &str) -> Result<u64> {
-    let rows = database.rows(what, sql).await?;
-    let text = rows.first().and_then(|row| row.first().cloned().flatten());
-    text.and_then(|text| text.parse().ok())
-        .ok_or_else(|| Error::new(Code::Internal, "the database counted nothing"))
 }

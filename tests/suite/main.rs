@@ -20,6 +20,7 @@ mod cli_output;
 mod contract;
 mod diff;
 mod discover;
+mod faults;
 mod fidelity;
 mod files;
 mod full_disks;
@@ -40,6 +41,7 @@ mod secrets;
 mod snapshot;
 mod statistics;
 mod terminal;
+mod undo_law;
 mod values;
 
 // what is said of the program, and how it is built

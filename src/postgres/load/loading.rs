@@ -15,6 +15,7 @@ use super::receipts::written;
 use super::sidecar::SidecarCopy;
 use crate::catalog::{Catalog, Reference};
 use crate::error::{Code, Error, Result};
+use crate::fault;
 use crate::history::BatchRecord;
 use crate::load::{
     ConflictList, ExistingKeys, ImportStats, Loading, Problems, Rejected, Rows, StreamStats,
@@ -194,14 +195,18 @@ impl PgLoading {
         if !self.replaces_rows() {
             self.meet_existing(&plan, loads).await?;
         }
+        fault::point("load: before references are settled")?;
         self.apply_orphan_policy(loads).await?;
+        fault::point("load: after references are settled")?;
         for load in loads {
             self.decide(&plan, *load).await?;
         }
         let merges = !self.rehearses() && self.conflicts.is_empty();
+        fault::point("load: before other rows go")?;
         if merges && self.replaces_rows() {
             self.delete_others(loads).await?;
         }
+        fault::point("load: after other rows have gone")?;
         let merged = match merges {
             true => merge(&self.merges(&plan, loads)?).await?,
             false => self.rehearse(&plan, loads).await?,
@@ -214,7 +219,9 @@ impl PgLoading {
             stats.updated_rows += updated;
             stats.skipped_rows += done.rows.saturating_sub(inserted + updated + done.kept);
             let done = &self.done[load];
+            fault::point("load: before rows are read back")?;
             self.db.verify_load(PgLoading::table_plan(&plan, done.stream)?, done).await?;
+            fault::point("load: after rows are read back")?;
         }
         Ok(())
     }
@@ -287,6 +294,7 @@ impl PgLoading {
     /// The target with what was loaded, without what was noted about it.
     async fn go_on_now(self) -> Result<PgTarget> {
         const WHAT: &str = "cannot go on to the next archive";
+        fault::point("load: between archives")?;
         let mut db = self.db;
         db.written += written(&self.loaded);
         let sql = "SELECT pg_catalog.quote_ident(relname) FROM pg_catalog.pg_class \

@@ -44,6 +44,7 @@ use super::source::instance;
 use crate::cancel::Cancel;
 use crate::catalog::Catalog;
 use crate::error::{Code, Result};
+use crate::fault;
 use crate::history::BatchRecord;
 use crate::layout::Layout;
 use crate::load::{ExistingKey, ExistingKeys, KeysOf, Loading, Target, TargetOptions};
@@ -148,9 +149,13 @@ impl PgTarget {
         self.start_receipts().await?;
         self.silence_triggers().await?;
         check_at_once(&self.connection).await?;
+        fault::point("load: before rows are cleared")?;
         let gone = self.prepare_own_rows(plan).await?;
+        fault::point("load: after rows are cleared")?;
         self.forget_gone_rows(plan).await?;
+        fault::point("load: before columns are added")?;
         self.add_columns(plan).await?;
+        fault::point("load: after columns are added")?;
         self.read_rules(plan).await?;
         let sidecar = match plan.keeps_columns() {
             true => Some(self.start_sidecar(plan).await?),

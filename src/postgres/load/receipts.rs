@@ -4,6 +4,7 @@ use super::PgTarget;
 use super::loading::PgLoading;
 use crate::catalog::{CatalogColumn, CatalogTable, Reference};
 use crate::error::Result;
+use crate::fault;
 use crate::history::BatchRecord;
 use crate::load::StreamStats;
 use crate::plan::TablePlan;
@@ -316,7 +317,9 @@ impl PgLoading {
                 write_receipts(&mut undo, &batch, record, &shape, &noted).await?;
             }
         }
-        batch.update(&self.db.connection, record).await
+        fault::point("history: before the end")?;
+        batch.update(&self.db.connection, record).await?;
+        fault::point("history: after the end")
     }
 }
 

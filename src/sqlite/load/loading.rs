@@ -13,6 +13,7 @@ use super::references::ReferenceCheck;
 use super::row::{IncomingRow, Inserted, insert_sql};
 use super::sidecar::store;
 use crate::error::{Code, Error, Result};
+use crate::fault;
 use crate::history::BatchRecord;
 use crate::load::row_sketch::RowSketch;
 use crate::load::{
@@ -146,12 +147,18 @@ impl SqliteLoading {
     }
 
     fn finalize_now(&mut self) -> Result<ImportStats> {
+        fault::point("load: before other rows go")?;
         self.delete_others()?;
+        fault::point("load: after other rows have gone")?;
         self.repoint()
             .map_err(|e| failed(Code::Target, "cannot point rows to existing ones", e))?;
+        fault::point("load: before references are settled")?;
         let (orphans, adopting) = self.settle_references()?;
+        fault::point("load: after references are settled")?;
         // rows created for them were never loaded, so they come after the reading back
+        fault::point("load: before rows are read back")?;
         self.verify_load()?;
+        fault::point("load: after rows are read back")?;
         let plan = Arc::clone(&self.plan);
         let preserves = plan.options.on_unrepresentable == OnUnrepresentable::Preserve;
         let cannot = |e| failed(Code::Target, "cannot check the references", e);
@@ -178,6 +185,7 @@ impl SqliteLoading {
 
     /// The target with what was loaded, without what was noted about it.
     fn go_on_now(self) -> Result<SqliteTarget> {
+        fault::point("load: between archives")?;
         let cannot = |e| failed(Code::Target, "cannot go on to the next archive", e);
         let connection = &self.db.connection;
         // what was noted for the receipts stays
@@ -195,10 +203,14 @@ impl SqliteLoading {
     }
 
     fn commit_now(self) -> Result<()> {
+        if let Err(error) = fault::point("commit: before") {
+            return Err(self.db.undo(error));
+        }
         if let Err(e) = self.db.connection.execute_batch("COMMIT") {
             let what = format!("{}: cannot commit, nothing was changed", self.db.shown);
             return Err(self.db.undo(failed(Code::Target, what, e)));
         }
+        fault::point("commit: after")?;
         match self.db.created {
             None => Ok(()),
             Some(file) => {

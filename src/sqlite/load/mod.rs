@@ -36,6 +36,7 @@ use super::{failed, quoted};
 use crate::cancel::Cancel;
 use crate::catalog::Catalog;
 use crate::error::{Code, Error, Result};
+use crate::fault;
 use crate::history::BatchRecord;
 use crate::layout::Layout;
 use crate::load::row_sketch::RowSketch;
@@ -211,7 +212,9 @@ impl SqliteTarget {
             self.begun = true;
             self.start_noting()?;
         }
+        fault::point("load: before rows are cleared")?;
         let gone = self.prepare_own_rows(&plan)?;
+        fault::point("load: after rows are cleared")?;
         let mut streams = Vec::new();
         for (number, stream) in plan.streams.iter().enumerate() {
             let Some(stream) = stream.table() else {
@@ -226,7 +229,9 @@ impl SqliteTarget {
             };
             let table = &self.catalog.tables[stream.table];
             self.keys[stream.table].require_unique(&self.connection, stream, table)?;
+            fault::point("load: before columns are added")?;
             self.add_columns(stream).map_err(cannot)?;
+            fault::point("load: after columns are added")?;
             streams.push(self.begin_stream(&plan, number, stream).map_err(cannot)?);
         }
         for (number, rows) in gone {

@@ -54,9 +54,13 @@ fn rows(database: &Connection, table: &str, lines: &mut Vec<String>) -> rusqlite
     let with_rowid = format!("SELECT rowid || ': ' || {all} FROM {quoted} ORDER BY rowid");
     let without = format!("SELECT {all} FROM {quoted}");
     let mut statement = database.prepare(&with_rowid).or_else(|_| database.prepare(&without))?;
-    let found = statement.query_map([], |row| row.get::<_, String>(0))?;
-    for row in found {
-        lines.push(format!("{table} {}", row?));
+    let mut found = statement.query([])?;
+    while let Some(row) = found.next()? {
+        let bytes = row.get_ref(0)?.as_bytes()?;
+        // text need not be UTF-8
+        let text = std::str::from_utf8(bytes).map(str::to_owned);
+        let text = text.unwrap_or_else(|_| bytes.escape_ascii().to_string());
+        lines.push(format!("{table} {text}"));
     }
     Ok(())
 }
