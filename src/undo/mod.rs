@@ -12,6 +12,7 @@ mod pack;
 mod receipts;
 mod shape;
 mod sql;
+mod standing;
 mod take_back;
 
 pub use collect::{Noted, before_name, collect, inserted_name};
@@ -20,7 +21,8 @@ pub use fingerprint::{CHAIN, fingerprint};
 pub use receipts::{PIECE, Receipts, ReceiptsReader, ReceiptsWriter, verified};
 pub use shape::{AddedColumn, Sequence, Shape, ShapeColumn, ShapeReference, ShapeTable};
 pub use sql::{EachRow, NamesAndTypes, UndoSql};
-pub use take_back::{Group, Standing, TableStanding, TakeBack, take_back};
+pub use standing::{Group, Standing, TableStanding};
+pub use take_back::{TakeBack, take_back};
 
 use sql::{entries_of, quoted};
 

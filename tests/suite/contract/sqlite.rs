@@ -109,7 +109,5 @@ fn a_table_of_more_columns_than_sql_passes_is_undone() {
     store.import(&store.archive(&(good() + &event(15, 1, "stop", "1"))), &[]).success();
     store.rollback("last", &[]).success();
     assert_same_rows(&before, &store.everything());
-    store
-        .rollback(&store.history()[0]["batch_id"].as_str().expect("an id").to_owned(), &[])
-        .success();
+    store.rollback(store.history()[0]["batch_id"].as_str().expect("an id"), &[]).success();
 }

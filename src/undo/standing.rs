@@ -1,0 +1,102 @@
+//! What can be taken back of a batch, and what stands in the way.
+
+use serde::Serialize;
+
+use crate::history::TableChanges;
+use chronicle_archive::show_count;
+
+/// Why a row of a batch is not as the batch left it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Group {
+    /// How many rows.
+    pub rows: u64,
+    /// The keys of some of them.
+    pub samples: Vec<String>,
+}
+
+/// What can be taken back of one table.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct TableStanding {
+    /// The table.
+    pub table: String,
+    /// The rows that the batch has inserted, and that go.
+    pub inserted: u64,
+    /// The rows that it has changed, and that get their former values.
+    pub updated: u64,
+    /// The rows that it has deleted, and that come back.
+    pub deleted: u64,
+    /// The rows that were edited, deleted or created again since.
+    pub edited: Group,
+    /// The rows that others refer to which the batch did not load.
+    pub referred: Group,
+}
+
+/// What can be taken back of a batch.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Standing {
+    /// By table.
+    pub tables: Vec<TableStanding>,
+}
+
+impl Standing {
+    /// The rows that stay as they are: they were edited, or are referred to.
+    pub fn kept(&self) -> u64 {
+        self.tables.iter().map(|t| t.edited.rows + t.referred.rows).sum()
+    }
+
+    /// The rows that are taken back.
+    pub fn rows(&self) -> u64 {
+        self.tables.iter().map(|t| t.inserted + t.updated + t.deleted).sum()
+    }
+
+    /// What stands in the way and what does not, a line for each table and group.
+    pub fn lines(&self) -> Vec<String> {
+        let keys = |group: &Group| match group.samples.len() {
+            0 => String::new(),
+            n if n as u64 == group.rows => format!(": {}", group.samples.join("; ")),
+            _ => format!(": {}; …", group.samples.join("; ")),
+        };
+        let mut lines = Vec::new();
+        for table in &self.tables {
+            let name = &table.table;
+            for (rows, what) in [
+                (table.inserted, "inserted by the batch"),
+                (table.updated, "changed by the batch"),
+                (table.deleted, "deleted by the batch"),
+            ] {
+                if rows > 0 {
+                    lines.push(format!(
+                        "{name}: {} {what}, untouched since",
+                        show_count(rows, "rows")
+                    ));
+                }
+            }
+            if table.edited.rows > 0 {
+                let rows = show_count(table.edited.rows, "rows");
+                lines.push(format!(
+                    "{name}: {rows} edited, deleted or created since{}",
+                    keys(&table.edited)
+                ));
+            }
+            if table.referred.rows > 0 {
+                let rows = show_count(table.referred.rows, "rows");
+                lines.push(format!(
+                    "{name}: {rows} referred to by other rows since{}",
+                    keys(&table.referred)
+                ));
+            }
+        }
+        lines
+    }
+
+    /// What the rollback does to each table.
+    pub fn changes(&self) -> Vec<TableChanges> {
+        let of = |t: &TableStanding| TableChanges {
+            table: t.table.clone(),
+            inserted: t.deleted,
+            updated: t.updated,
+            deleted: t.inserted,
+        };
+        self.tables.iter().map(of).filter(|t| t.inserted + t.updated + t.deleted > 0).collect()
+    }
+}
