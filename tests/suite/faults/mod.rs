@@ -161,7 +161,9 @@ fn fails_everywhere(mode: &str, command: &str, seed: usize, every: usize) -> BTr
     let kinds = if mode == "server" { &KINDS[..] } else { &KINDS[..3] };
     let all = std::env::var_os("FAULT_ALL").is_some();
     let every = if all { 1 } else { every };
-    for (n, (point, times)) in reached.iter().enumerate().filter(|(n, _)| (n + seed) % every == 0) {
+    for (n, (point, times)) in
+        reached.iter().enumerate().filter(|(n, _)| (n + seed).is_multiple_of(every))
+    {
         let (kind, time) = (kinds[(n + seed) % kinds.len()], 1 + (seed as u32 % times));
         let shown = format!("{mode}, {command}, {point}, {kind}, time {time}, FAULT_SEED={seed}");
         let done = store.with_fault(command, point, time, kind);
