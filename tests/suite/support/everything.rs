@@ -69,43 +69,32 @@ fn rows(database: &Connection, table: &str, lines: &mut Vec<String>) -> rusqlite
 #[track_caller]
 pub(crate) fn everything_on_server(database: &Database) -> Vec<String> {
     let tables = database.rows(
-        "SELECT n.nspname, c.relname, quote_ident(n.nspname) || '.' || quote_ident(c.relname) \
+        "SELECT n.nspname, c.relname, quote_ident(n.nspname) || '.' || quote_ident(c.relname), \
+                string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum), \
+                string_agg(', ' || quote_ident(a.attname) || '::text', '' ORDER BY a.attnum) \
            FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+           LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
           WHERE c.relkind = 'r' AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' \
-          ORDER BY 1, 2",
+          GROUP BY 1, 2 ORDER BY 1, 2",
     );
     let mut lines = Vec::new();
-    for table in tables {
-        let [schema, name, full] = &table[..] else { panic!("three columns") };
-        let text = |value: &Option<String>| value.clone().unwrap_or_default();
-        let (schema, name, full) = (text(schema), text(name), text(full));
+    let mut all = "SET TimeZone = 'UTC'; SET extra_float_digits = 3;".to_owned();
+    for table in &tables {
+        let text = |n: usize| table[n].as_deref().unwrap_or_default();
+        let (schema, name, full) = (text(0), text(1), text(2));
         let ours = BOOKKEEPING.iter().any(|own| {
             (schema == "chronicle_dump" && name == *own) || name == format!("chronicle_dump_{own}")
         });
-        if ours {
-            continue;
+        if !ours {
+            lines.push(format!("table {full} ({})", text(3)));
+            let literal = full.replace('\'', "''");
+            all.push_str(&format!("SELECT '{literal}'{} FROM {full};", text(4)));
         }
-        let columns = database.psql(&format!(
-            "SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum) \
-               FROM pg_attribute WHERE attrelid = '{}'::regclass AND attnum > 0 AND NOT attisdropped",
-            full.replace('\'', "''")
-        ));
-        lines.push(format!("table {full} ({columns})"));
-        let names = database.rows(&format!(
-            "SELECT quote_ident(attname) FROM pg_attribute WHERE attrelid = '{}'::regclass \
-              AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
-            full.replace('\'', "''")
-        ));
-        let values: Vec<String> =
-            names.into_iter().flatten().flatten().map(|name| format!("{name}::text")).collect();
-        let found = database.rows(&format!(
-            "SET TimeZone = 'UTC'; SET extra_float_digits = 3; SELECT {} FROM {full}",
-            values.join(", ")
-        ));
-        let mut rows: Vec<String> = found.iter().map(|row| format!("{full} {row:?}")).collect();
-        rows.sort();
-        lines.extend(rows);
     }
+    for row in database.rows(&all) {
+        lines.push(format!("{} {:?}", row[0].as_deref().unwrap_or_default(), &row[1..]));
+    }
+    lines.sort();
     let sequences = database.psql(
         "SELECT schemaname || '.' || sequencename || ' ' || coalesce(last_value::text, 'unused') \
            FROM pg_sequences ORDER BY 1",
