@@ -188,6 +188,9 @@ fn hint_for(state: &SqlState, message: &str) -> Option<&'static str> {
         SqlState::READ_ONLY_SQL_TRANSACTION => {
             "the database is read-only: a replica, or a Supabase project over its disk quota"
         }
+        SqlState::FEATURE_NOT_SUPPORTED if message.contains("RETURNING") => {
+            "a rule of the table changes what is loaded; import into a table without it"
+        }
         SqlState::DISK_FULL => "the server's disk is full; nothing was changed",
         SqlState::LOCK_NOT_AVAILABLE => {
             "another session holds a lock on Chronicle's tables; try again when it is released"
