@@ -67,7 +67,8 @@ fn a_trigger_that_cannot_be_silenced_stops_the_import() {
         ADMIN,
         &format!(
             "CREATE ROLE \"{writer}\" LOGIN BYPASSRLS PASSWORD '{PASSWORD}'; \
-             GRANT ALL ON chronicle_sessions, chronicle_events TO \"{writer}\""
+             GRANT ALL ON chronicle_sessions, chronicle_events TO \"{writer}\"; \
+             GRANT CREATE ON SCHEMA public TO \"{writer}\""
         ),
     );
     import(&archive, &server.url_as(writer), &[])

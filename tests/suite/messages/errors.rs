@@ -108,7 +108,10 @@ const CASES: &[(Code, &str)] = &[
     (Code::Conflict, "check s.db --to other.db --orphans fail"),
     (Code::Orphan, "import a.zst --to t.db --orphans fail"),
     (Code::Orphan, "check a.zst --to t.db --orphans fail"),
-    (Code::Readback, "import a.zst --to $RULED --assume-tz UTC --trust-zone --orphans skip"),
+    (
+        Code::Readback,
+        "import a.zst --to $RULED --assume-tz UTC --trust-zone --orphans skip --no-undo",
+    ),
     (
         Code::Rejected,
         "import a.zst --to $DATABASE --assume-tz UTC --trust-zone --orphans skip \
