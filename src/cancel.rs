@@ -30,16 +30,23 @@ impl Cancel {
         if self.is_set() { Err(cancelled()) } else { Ok(()) }
     }
 
-    /// Waits for `work`, or returns an error as soon as a stop is asked for.
-    pub async fn or<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+    /// Waits until a stop is asked for.
+    pub async fn stopped(&self) {
         let stopped = self.state.1.notified();
         tokio::pin!(stopped);
         // listen first, then look: else a stop between the two would be missed
         stopped.as_mut().enable();
+        if !self.is_set() {
+            stopped.await;
+        }
+    }
+
+    /// Waits for `work`, or returns an error as soon as a stop is asked for.
+    pub async fn or<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         self.check()?;
         tokio::select! {
             result = work => result,
-            () = stopped => Err(cancelled()),
+            () = self.stopped() => Err(cancelled()),
         }
     }
 }

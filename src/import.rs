@@ -175,10 +175,7 @@ async fn begin(
             let loading = target.begin(plan, cancel.clone()).await?;
             Ok((prepared, loading))
         }
-        Err(error) => {
-            target.abort().await;
-            Err(error)
-        }
+        Err(error) => Err(target.fail(error).await),
     }
 }
 

@@ -8,6 +8,7 @@ use crate::error::{Code, Error, Result};
 use crate::fault;
 use crate::history::{BatchKind, BatchRecord, BatchStatus, find};
 use crate::undo::{HistoryDatabase, ReceiptsReader, Shape, Standing, Undoing, take_back, verified};
+use chronicle_archive::show_count;
 
 /// What the user decides about a rollback.
 #[derive(Debug, Clone, Default)]
@@ -29,7 +30,7 @@ pub struct RolledBack {
     pub rollback: Option<BatchRecord>,
     /// What was taken back, and what was not.
     pub standing: Standing,
-    /// Later batches that have changed rows of this one.
+    /// Later batches that have changed the same tables.
     pub later: Vec<BatchRecord>,
 }
 
@@ -50,7 +51,7 @@ pub async fn rollback(
     let file = verified_receipts(database.as_mut(), &undone).await?;
     let receipts = ReceiptsReader::open(file)?;
     let shape = receipts.shape.clone();
-    let later = later(database.as_mut(), &history, &undone, &shape).await?;
+    let later = later(&history, &undone, &shape);
     let mut record = BatchRecord::start(BatchKind::Rollback, backend);
     record.details.undoes = Some(undone.batch_id);
     let started = (!options.dry_run).then_some(&record);
@@ -62,7 +63,6 @@ pub async fn rollback(
             return Ok(RolledBack { undone, rollback: None, standing, later });
         }
         Ok((standing, objects)) => {
-            record.details.tables = standing.changes();
             let others = undone_now(&history, &undone, &record);
             let sealed = cancel.or(undoing.seal(&mut record, &others, objects)).await;
             sealed.map(|()| standing)
@@ -155,32 +155,26 @@ pub async fn verified_receipts(
 }
 
 /// The later batches, not undone, that have changed the same tables.
-async fn later(
-    _database: &mut dyn HistoryDatabase,
-    history: &[BatchRecord],
-    undone: &BatchRecord,
-    shape: &Shape,
-) -> Result<Vec<BatchRecord>> {
+fn later(history: &[BatchRecord], undone: &BatchRecord, shape: &Shape) -> Vec<BatchRecord> {
     let touches = |batch: &&BatchRecord| {
         batch.batch_id > undone.batch_id
             && batch.status == BatchStatus::Completed
             && batch.details.tables.iter().any(|t| shape.tables.iter().any(|s| s.name == t.table))
     };
-    Ok(history.iter().filter(touches).cloned().collect())
+    history.iter().filter(touches).cloned().collect()
 }
 
 /// The error of rows that are not as the batch left them.
 fn refused(standing: &Standing, later: &[BatchRecord]) -> Error {
-    use chronicle_archive::show_count;
-    let mut error = Error::new(
+    let error = Error::new(
         Code::Conflict,
         format!(
             "{} of the batch {} edited or referred to since; nothing was changed",
             show_count(standing.kept(), "rows"),
             if standing.kept() == 1 { "was" } else { "were" }
         ),
-    );
-    error = error.with_details(standing.lines());
+    )
+    .with_details(standing.lines());
     match later.first() {
         Some(batch) => error.hint(format!(
             "a later batch changed these tables: roll it back first ({batch}), or undo the rest with --force"

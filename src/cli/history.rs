@@ -11,7 +11,7 @@ use crate::history::{BatchRecord, BatchStatus, find};
 use crate::location::Environment;
 use crate::rollback::verified_receipts;
 use crate::undo::HistoryDatabase;
-use chronicle_archive::{show_count, show_number, show_text};
+use chronicle_archive::{show_count, show_number, show_path, show_text};
 
 pub(super) async fn run(
     args: &HistoryArgs,
@@ -86,7 +86,7 @@ fn lines_of(batch: &BatchRecord) -> Vec<String> {
     more("ended", batch.completed_at.clone());
     more("from", batch.source_backend.clone());
     more("into", Some(batch.target_backend.clone()));
-    more("error", batch.error_message.as_deref().map(show_text));
+    more("error", batch.error_message.as_deref().map(show_path));
     let details = &batch.details;
     more("process", details.process.as_ref().map(|p| format!("{} on {}", p.pid, p.host)));
     for archive in &details.archives {
@@ -100,7 +100,7 @@ fn lines_of(batch: &BatchRecord) -> Vec<String> {
             .collect();
         more("rows", Some(format!("{}: {}", show_text(&table.table), parts.join(", "))));
     }
-    more("backup", details.backup.as_deref().map(show_text));
+    more("backup", details.backup.as_deref().map(show_path));
     more("undoes", details.undoes.map(|id| id.to_string()));
     more("undone by", details.undone_by.map(|id| id.to_string()));
     more(

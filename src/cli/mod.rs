@@ -79,7 +79,7 @@ fn work(args: &Args, report: &Report) -> Result<u8> {
     bench_skip::check(variable(bench_skip::VARIABLE).as_deref())?;
     let environment = Environment { variable: &variable, home: std::env::home_dir() };
     let result = runtime.block_on(async {
-        match &args.command {
+        let result = match &args.command {
             Command::Export(args) => {
                 let exported = export::run(args, &environment, report, &cancel).await;
                 exported.map_err(|e| export::about(args, e))
@@ -94,7 +94,8 @@ fn work(args: &Args, report: &Report) -> Result<u8> {
             Command::History(args) => history::run(args, &environment, report, &cancel).await,
             Command::Rollback(args) => rollback::run(args, &environment, report, &cancel).await,
             Command::Schema(_) | Command::Completions(_) | Command::Man(_) => Ok(0),
-        }
+        };
+        signals::or_interrupted(result, &cancel).await
     });
     // a thread that waits for a pipe must not keep the process alive
     runtime.shutdown_background();

@@ -1,10 +1,12 @@
 //! Signals: each asks everyone to stop, and the second one is not waited for.
 
+use std::time::Duration;
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::bar;
-use crate::cancel::Cancel;
-use crate::error::Code;
+use crate::cancel::{Cancel, cancelled};
+use crate::error::{Code, Result};
 use crate::temporary;
 
 /// Ctrl-C, a plain kill and a terminal that closes ask everyone to stop; after a second signal
@@ -29,6 +31,20 @@ pub(super) async fn stop_on_signal(cancel: Cancel) {
             std::process::exit(i32::from(Code::Cancelled.exit()));
         }
         cancel.stop();
+    }
+}
+
+/// A result, or that of a signal which explains it.
+///
+/// Ctrl-C stops all commands of a pipe, and this one may see that its neighbour has gone before it sees its own signal.
+pub(super) async fn or_interrupted<T>(result: Result<T>, cancel: &Cancel) -> Result<T> {
+    const GONE: [Code; 3] = [Code::NotAnArchive, Code::ArchiveTruncated, Code::BrokenPipe];
+    match result {
+        Err(error) if GONE.contains(&error.code()) => {
+            let waited = tokio::time::timeout(Duration::from_millis(100), cancel.stopped()).await;
+            Err(waited.map_or(error, |()| cancelled()))
+        }
+        result => result,
     }
 }
 

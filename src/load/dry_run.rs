@@ -48,6 +48,10 @@ impl Target for DryRun {
     fn abort(self: Box<Self>) -> BoxFuture<'static, ()> {
         self.0.abort()
     }
+
+    fn fail(self: Box<Self>, error: Error) -> BoxFuture<'static, Error> {
+        self.0.fail(error)
+    }
 }
 
 impl Loading for Uncommitted {

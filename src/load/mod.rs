@@ -158,6 +158,9 @@ pub trait Target: Send {
 
     /// Lets go of the database, which is as it was.
     fn abort(self: Box<Self>) -> BoxFuture<'static, ()>;
+
+    /// Lets go of the database because of an error, which the history gets if the batch has begun; the error.
+    fn fail(self: Box<Self>, error: Error) -> BoxFuture<'static, Error>;
 }
 
 /// A transaction that takes rows. Dropping it uncommitted leaves the database as it was.

@@ -88,11 +88,8 @@ pub(super) fn names_of_key(columns: &str, table: &str) -> String {
     )
 }
 
-/// The foreign keys of the whole database that refer to a table.
-pub(super) async fn referring(
-    connection: &Connection,
-    table: &ShapeTable,
-) -> Result<Vec<ShapeReference>> {
+/// The foreign keys of the whole database that refer to a table, which is given as SQL writes it.
+pub(super) async fn referring(connection: &Connection, table: &str) -> Result<Vec<ShapeReference>> {
     let names = names_of_key;
     let sql = format!(
         "SELECT n.nspname, c.relname, {}, {} FROM pg_catalog.pg_constraint k \
@@ -102,7 +99,7 @@ pub(super) async fn referring(
           ORDER BY k.oid",
         names("conkey", "conrelid"),
         names("confkey", "confrelid"),
-        literal(&full(table))
+        literal(table)
     );
     let what = "cannot read the foreign keys";
     let read = connection.read(Code::Target, what, &sql, |row| {

@@ -10,6 +10,7 @@ use super::new_file::NewFile;
 use super::snapshot::{self, connect};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
+use chronicle_archive::show_path;
 
 /// The pages that are copied before a stop is looked for.
 const PAGES: i32 = 4096;
@@ -20,6 +21,11 @@ const PAGES: i32 = 4096;
 /// If the file cannot be read, the copy exists already, or it cannot be written or is not sound.
 pub fn copy(from: &Path, to: &Path, cancel: &Cancel) -> Result<()> {
     let cannot = |e| failed(Code::Output, "cannot copy the database", e);
+    if to.symlink_metadata().is_ok() {
+        let shown = show_path(to.display());
+        return Err(Error::new(Code::Usage, format!("{shown} exists already"))
+            .hint("name a file that is not there yet"));
+    }
     let source = snapshot::open(from, cancel)?.connection;
     let file = NewFile::reserve(to)?;
     let mut copy = connect(&file.partial, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(cannot)?;

@@ -9,7 +9,7 @@ use super::{
 use crate::error::{Code, Error, Result};
 use crate::fault;
 use crate::load::SAMPLES;
-use chronicle_archive::Batch;
+use chronicle_archive::{Batch, Value};
 
 /// Stages the receipts of a batch and finds out what can be taken back.
 ///
@@ -121,13 +121,13 @@ impl TakeBack {
             out.start(0, 3 + keys + was, 1);
             for row in 0..rows.rows() {
                 number += 1;
-                out.push(chronicle_archive::Value::Int(number));
-                out.push(chronicle_archive::Value::Int(restores.into()));
+                out.push(Value::Int(number));
+                out.push(Value::Int(restores.into()));
                 let given = 1 + keys + if restores { was } else { 0 };
                 for column in 0..=keys + was {
                     out.push(match column < given {
                         true => rows.value(row, column),
-                        false => chronicle_archive::Value::Null,
+                        false => Value::Null,
                     });
                 }
             }
@@ -174,10 +174,10 @@ impl TakeBack {
         let unkeyed = format!("SELECT count(*) FROM {staged} u WHERE NOT ({known})");
         if count(database, WHAT, &unkeyed).await? > 0 {
             let numbers: Vec<String> = (0..place.len()).map(|n| format!("t.p{n}")).collect();
-            let (numbers, any) = (numbers.join(", "), format!("t.{}", "p0"));
+            let numbers = numbers.join(", ");
             let sql = format!(
                 "INSERT INTO {found} SELECT u.n, u.restores, u.after, {numbers}, \
-                 CASE WHEN u.after <> {GONE} AND {any} IS NULL THEN 'edited' ELSE 'same' END FROM \
+                 CASE WHEN u.after <> {GONE} AND t.p0 IS NULL THEN 'edited' ELSE 'same' END FROM \
                  (SELECT u.n, u.restores, u.after, row_number() OVER (PARTITION BY u.after ORDER BY u.n) AS r \
                     FROM {staged} u WHERE NOT ({known})) u LEFT JOIN \
                  (SELECT i.*, row_number() OVER (PARTITION BY i.now ORDER BY i.p0 DESC) AS r \

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-use super::PgTarget;
 use super::copy::StreamLoad;
 use super::indexes::Index;
 use super::judge::Judgements;
 use super::merge::{Merge, merge};
 use super::receipts::written;
 use super::sidecar::SidecarCopy;
+use super::{ABORTED, PgTarget};
 use crate::catalog::{Catalog, Reference};
 use crate::error::{Code, Error, Result};
 use crate::fault;
@@ -293,31 +293,18 @@ impl PgLoading {
 
     /// The target with what was loaded, without what was noted about it.
     async fn go_on_now(self) -> Result<PgTarget> {
-        const WHAT: &str = "cannot go on to the next archive";
-        fault::point("load: between archives")?;
         let mut db = self.db;
         db.written += written(&self.loaded);
-        let sql = "SELECT pg_catalog.quote_ident(relname) FROM pg_catalog.pg_class \
-                    WHERE relnamespace = pg_catalog.pg_my_temp_schema() AND relkind = 'r' \
-                      AND relname LIKE 'chronicle\\_dump\\_%'";
-        for name in db.connection.read(Code::Target, WHAT, sql, |row| row.text()).await? {
-            db.run(WHAT, &format!("DROP TABLE pg_temp.{name}")).await?;
+        match db.forget_streams().await {
+            Ok(()) => Ok(db),
+            Err(error) => Err(db.give_up(error).await),
         }
-        // an archive may have added columns
-        let (schema, forced) = (db.found.schema.clone(), db.forced.clone());
-        db.found = PgCatalog::read(&db.connection, Some(&schema), forced.as_ref()).await?;
-        db.catalog = Catalog { instance: db.catalog.instance, ..db.found.describe() };
-        db.notices.clear();
-        db.rules.clear();
-        Ok(db)
     }
 
     async fn commit_now(self) -> Result<()> {
         // sequences do not roll back, so they move only when nothing can fail any more
         if let Err(error) = self.db.advance_sequences().await {
-            self.db.connection.roll_back().await;
-            self.db.failed(&error.full()).await;
-            return Err(error);
+            return Err(self.db.give_up(error).await);
         }
         if let Some(batch) = &self.db.batch {
             return batch.commit(&self.db.connection).await;
@@ -329,6 +316,27 @@ impl PgLoading {
                  import again, existing rows are skipped",
             )
         })
+    }
+}
+
+impl PgTarget {
+    /// Forgets what was noted about the streams of an archive.
+    async fn forget_streams(&mut self) -> Result<()> {
+        const WHAT: &str = "cannot go on to the next archive";
+        fault::point("load: between archives")?;
+        let sql = "SELECT pg_catalog.quote_ident(relname) FROM pg_catalog.pg_class \
+                    WHERE relnamespace = pg_catalog.pg_my_temp_schema() AND relkind = 'r' \
+                      AND relname LIKE 'chronicle\\_dump\\_%'";
+        for name in self.connection.read(Code::Target, WHAT, sql, |row| row.text()).await? {
+            self.run(WHAT, &format!("DROP TABLE pg_temp.{name}")).await?;
+        }
+        // an archive may have added columns
+        let (schema, forced) = (self.found.schema.clone(), self.forced.clone());
+        self.found = PgCatalog::read(&self.connection, Some(&schema), forced.as_ref()).await?;
+        self.catalog = Catalog { instance: self.catalog.instance, ..self.found.describe() };
+        self.notices.clear();
+        self.rules.clear();
+        Ok(())
     }
 }
 
@@ -373,15 +381,14 @@ impl Loading for PgLoading {
     fn abort(self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             self.db.connection.roll_back().await;
-            self.db.failed("it was taken back; nothing was changed").await;
+            self.db.failed(ABORTED).await;
         })
     }
 
     fn fail(self: Box<Self>, error: Error) -> BoxFuture<'static, Error> {
         Box::pin(async move {
             let full = error.is_full();
-            self.db.connection.roll_back().await;
-            self.db.failed(&error.full()).await;
+            let error = self.db.give_up(error).await;
             match full {
                 true => self.db.full_disk(error, &self.plan, self.bytes).await,
                 false => error,

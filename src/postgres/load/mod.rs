@@ -43,7 +43,7 @@ use super::silence::{Silenced, check_at_once};
 use super::source::instance;
 use crate::cancel::Cancel;
 use crate::catalog::Catalog;
-use crate::error::{Code, Result};
+use crate::error::{Code, Error, Result};
 use crate::fault;
 use crate::history::BatchRecord;
 use crate::layout::Layout;
@@ -84,6 +84,9 @@ pub struct PgTarget {
     /// Whether the indexes of empty tables stay where they are, so that these can be read.
     readers_go_on: bool,
 }
+
+/// What the history says of a batch that was given up without an error.
+pub(super) const ABORTED: &str = "it was taken back; nothing was changed";
 
 /// How rows are loaded, and how many the target had that went first, by stream.
 type Prepared = (Mode, Vec<(usize, u64)>);
@@ -181,12 +184,15 @@ impl PgTarget {
                 gone.iter().for_each(|(n, rows)| loading.loaded[*n].deleted_rows = *rows);
                 Ok(Box::new(loading))
             }
-            Err(error) => {
-                self.connection.roll_back().await;
-                self.failed(&error.full()).await;
-                Err(error)
-            }
+            Err(error) => Err(self.give_up(error).await),
         }
+    }
+
+    /// Takes everything back because of an error, which the history gets; the error.
+    pub(super) async fn give_up(&self, error: Error) -> Error {
+        self.connection.roll_back().await;
+        self.failed(&error.full()).await;
+        error
     }
 
     /// Says in the history that the batch has failed, after everything was rolled back.
@@ -269,7 +275,11 @@ impl Target for PgTarget {
     fn abort(self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             self.connection.roll_back().await;
-            self.failed("it was stopped before its last archive; nothing was changed").await;
+            self.failed(ABORTED).await;
         })
+    }
+
+    fn fail(self: Box<Self>, error: Error) -> BoxFuture<'static, Error> {
+        Box::pin(async move { self.give_up(error).await })
     }
 }

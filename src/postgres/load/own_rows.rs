@@ -11,8 +11,10 @@ use crate::error::{Code, Result};
 use crate::load::{SAMPLES, still_referred};
 use crate::plan::{Plan, TablePlan};
 use crate::policy::OwnRows;
-use crate::postgres::{literal, quoted};
+use crate::postgres::noted::referring;
+use crate::postgres::quoted;
 use crate::sidecar::DEFAULT;
+use crate::undo::ShapeReference;
 
 const WHAT: &str = "cannot delete the rows that the target has";
 
@@ -98,23 +100,10 @@ impl PgTarget {
         let fills = |name: &str| plan.tables().any(|(_, s)| s.table_name == name);
         for (_, stream) in plan.tables() {
             let parent = self.found.full_name(&stream.table_name);
-            let sql = format!(
-                "SELECT n.nspname, c.relname, \
-                        to_json(array(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY u (n, o) \
-                          JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.n ORDER BY u.o)), \
-                        to_json(array(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY u (n, o) \
-                          JOIN pg_catalog.pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.n ORDER BY u.o)) \
-                   FROM pg_catalog.pg_constraint k \
-                   JOIN pg_catalog.pg_class c ON c.oid = k.conrelid \
-                   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-                  WHERE k.contype = 'f' AND k.conparentid = 0 AND k.confrelid = {}::regclass",
-                literal(&parent)
-            );
-            let read =
-                self.connection.read(Code::Target, "cannot read the foreign keys", &sql, |row| {
-                    Ok((row.text()?, row.text()?, row.texts()?, row.texts()?))
-                });
-            for (schema, child, columns, to) in read.await? {
+            for ShapeReference { schema, table: child, columns, to } in
+                referring(&self.connection, &parent).await?
+            {
+                let schema = schema.unwrap_or_default();
                 if schema == self.found.schema && fills(&child) {
                     continue;
                 }

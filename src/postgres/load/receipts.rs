@@ -212,7 +212,7 @@ impl PgTarget {
         let now = noted::shape_table(&self.connection, schema, &before.name, before.own).await?;
         let Some(now) = now else { return Ok(None) };
         let mut now = ShapeTable { key: before.key.clone(), ..now };
-        now.referred = noted::referring(&self.connection, &now).await?;
+        now.referred = noted::referring(&self.connection, &noted::full(&now)).await?;
         for reference in self.layout_references(&now) {
             if !now.referred.contains(&reference) {
                 now.referred.push(reference);

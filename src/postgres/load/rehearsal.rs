@@ -74,6 +74,10 @@ impl Target for PgRehearsal {
     fn abort(self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::new(self.0).abort()
     }
+
+    fn fail(self: Box<Self>, error: Error) -> BoxFuture<'static, Error> {
+        Box::new(self.0).fail(error)
+    }
 }
 
 impl PgLoading {

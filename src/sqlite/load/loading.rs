@@ -185,21 +185,10 @@ impl SqliteLoading {
 
     /// The target with what was loaded, without what was noted about it.
     fn go_on_now(self) -> Result<SqliteTarget> {
-        fault::point("load: between archives")?;
-        let cannot = |e| failed(Code::Target, "cannot go on to the next archive", e);
-        let connection = &self.db.connection;
-        // what was noted for the receipts stays
-        let sql = "SELECT name FROM temp.sqlite_schema WHERE type = 'table' \
-                   AND name NOT LIKE 'undo\\_%' ESCAPE '\\' AND name NOT LIKE 'outside\\_%' ESCAPE '\\'";
-        let names: rusqlite::Result<Vec<String>> = connection
-            .prepare(sql)
-            .and_then(|mut found| found.query_map([], |row| row.get(0))?.collect());
-        for name in names.map_err(cannot)? {
-            let drop = format!("DROP TABLE temp.{}", quoted(&name));
-            connection.execute_batch(&drop).map_err(cannot)?;
+        match self.db.forget_streams() {
+            Ok(()) => Ok(self.db),
+            Err(error) => Err(self.db.undo(error)),
         }
-        connection.flush_prepared_statement_cache();
-        Ok(self.db)
     }
 
     fn commit_now(self) -> Result<()> {
@@ -225,6 +214,22 @@ impl SqliteLoading {
 }
 
 impl SqliteTarget {
+    /// Forgets what was noted about the streams of an archive; what is noted for the receipts stays.
+    fn forget_streams(&self) -> Result<()> {
+        fault::point("load: between archives")?;
+        let cannot = |e| failed(Code::Target, "cannot go on to the next archive", e);
+        let sql = "SELECT name FROM temp.sqlite_schema WHERE type = 'table' \
+                   AND name NOT LIKE 'undo\\_%' ESCAPE '\\' AND name NOT LIKE 'outside\\_%' ESCAPE '\\'";
+        let names: rusqlite::Result<Vec<String>> = (self.connection.prepare(sql))
+            .and_then(|mut found| found.query_map([], |row| row.get(0))?.collect());
+        for name in names.map_err(cannot)? {
+            let drop = format!("DROP TABLE temp.{}", quoted(&name));
+            self.connection.execute_batch(&drop).map_err(cannot)?;
+        }
+        self.connection.flush_prepared_statement_cache();
+        Ok(())
+    }
+
     /// Writes one row into its table, unless another one is in the way and stays.
     fn write_row(
         &self,

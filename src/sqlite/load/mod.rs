@@ -205,6 +205,24 @@ impl SqliteTarget {
 
     /// Starts the transaction, and prepares the tables for rows.
     fn begin_now(mut self, plan: Arc<Plan>) -> Result<SqliteLoading> {
+        let streams = match self.prepare_streams(&plan) {
+            Ok(streams) => streams,
+            Err(error) => return Err(self.undo(error)),
+        };
+        let sidecar = plan.keeps_columns();
+        let problems = self.rehearsal.as_ref().map(|rehearsal| {
+            let mut problems = Problems::default();
+            if let (Some(reason), Some(stream)) = (&rehearsal.blocker, plan.streams.first()) {
+                let remedy = "make it writable, or import into another file";
+                problems.blocker(stream.name(), reason, remedy);
+            }
+            problems
+        });
+        Ok(SqliteLoading { db: self, plan, streams, problems, sidecar, known_as: Vec::new() })
+    }
+
+    /// Prepares the tables of a plan for rows, in the transaction, which is started with the first archive.
+    fn prepare_streams(&mut self, plan: &Plan) -> Result<Vec<Progress>> {
         let cannot = |e| failed(Code::Target, "cannot start to write", e);
         if !self.begun {
             (self.connection.execute_batch("BEGIN IMMEDIATE"))
@@ -213,7 +231,7 @@ impl SqliteTarget {
             self.start_noting()?;
         }
         fault::point("load: before rows are cleared")?;
-        let gone = self.prepare_own_rows(&plan)?;
+        let gone = self.prepare_own_rows(plan)?;
         fault::point("load: after rows are cleared")?;
         let mut streams = Vec::new();
         for (number, stream) in plan.streams.iter().enumerate() {
@@ -232,24 +250,15 @@ impl SqliteTarget {
             fault::point("load: before columns are added")?;
             self.add_columns(stream).map_err(cannot)?;
             fault::point("load: after columns are added")?;
-            streams.push(self.begin_stream(&plan, number, stream).map_err(cannot)?);
+            streams.push(self.begin_stream(plan, number, stream).map_err(cannot)?);
         }
         for (number, rows) in gone {
             streams[number].loaded.deleted_rows = rows;
         }
-        let sidecar = plan.keeps_columns();
-        if sidecar {
-            note_columns(&self.connection, &plan).map_err(cannot)?;
+        if plan.keeps_columns() {
+            note_columns(&self.connection, plan).map_err(cannot)?;
         }
-        let problems = self.rehearsal.as_ref().map(|rehearsal| {
-            let mut problems = Problems::default();
-            if let (Some(reason), Some(stream)) = (&rehearsal.blocker, plan.streams.first()) {
-                let remedy = "make it writable, or import into another file";
-                problems.blocker(stream.name(), reason, remedy);
-            }
-            problems
-        });
-        Ok(SqliteLoading { db: self, plan, streams, problems, sidecar, known_as: Vec::new() })
+        Ok(streams)
     }
 
     /// Prepares the loading of a stream that has a table.
@@ -342,6 +351,10 @@ impl Target for SqliteTarget {
     fn abort(self: Box<Self>) -> BoxFuture<'static, ()> {
         // dropping a new file removes it
         Box::pin(async move { drop(self) })
+    }
+
+    fn fail(self: Box<Self>, error: Error) -> BoxFuture<'static, Error> {
+        Box::pin(async move { self.undo(error) })
     }
 }
 

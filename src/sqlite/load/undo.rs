@@ -14,7 +14,7 @@ use chronicle_archive::show_path;
 impl SqliteTarget {
     /// Rolls back because of an error; the error, with what is left behind all the same.
     pub(super) fn undo(self, error: Error) -> Error {
-        let SqliteTarget { connection, file, created, batch, .. } = self;
+        let SqliteTarget { connection, file, created, batch, begun, .. } = self;
         // this rolls back, and removes a new file
         drop(connection);
         drop(created);
@@ -22,7 +22,7 @@ impl SqliteTarget {
         let shown = show_path(file.display());
         // after an error of writing, SQLite lets the next reader undo what is in the file already: who
         // copies the file alone would have half of the rows
-        if !roll_back(&file) {
+        if begun && !roll_back(&file) {
             return error.hint(format!(
                 "{shown} is unchanged only together with {shown}-journal: keep both, free space, and \
                  open the file once: sqlite3 FILE 'PRAGMA quick_check'"

@@ -111,3 +111,36 @@ fn a_table_of_more_columns_than_sql_passes_is_undone() {
     assert_same_rows(&before, &store.everything());
     store.rollback(store.history()[0]["batch_id"].as_str().expect("an id"), &[]).success();
 }
+
+#[test]
+fn a_table_that_takes_no_batch_is_in_the_history() {
+    let store = Backend::Sqlite.make("undo_not_unique");
+    store.import(&store.archive(&good()), &[]).success();
+    store.run(
+        "CREATE TABLE copy AS SELECT * FROM events; DROP TABLE events; \
+         ALTER TABLE copy RENAME TO events;",
+    );
+    store.import(&store.archive(&good()), &[]).fails_with(9).stderr_has("not a unique key");
+    let history = store.history();
+    let last = history.last().expect("a batch");
+    assert_eq!(last["status"], "failed", "{last}");
+    assert!(last["error_message"].to_string().contains("not a unique key"), "{last}");
+}
+
+#[test]
+fn a_copy_of_the_file_replaces_none_and_is_named_whole() {
+    let store = Backend::Sqlite.make("backup_db");
+    let archive = store.archive(&good());
+    let name = format!("{}.db", "long".repeat(30));
+    let copy = store.folder.path().join(&name);
+    let options = ["--backup-db", copy.to_str().expect("a path in UTF-8")];
+    store.import(&archive, &options).success();
+    let shown = Program::new(["history", &store.url(), "last"]).run().success();
+    shown.stdout_has(&name);
+    store
+        .import(&archive, &options)
+        .fails_with(2)
+        .stderr_has("exists already")
+        .stderr_has("name a file that is not there yet")
+        .stderr_lacks("--create");
+}

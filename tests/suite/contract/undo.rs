@@ -27,6 +27,7 @@ both! {
     triggers_do_not_fire
     an_import_that_fails_leaves_the_rows_and_says_so
     a_dry_run_of_an_import_leaves_no_batch
+    the_failure_of_a_later_archive_is_in_the_history
 }
 
 impl Store {
@@ -152,35 +153,30 @@ fn a_session_under_another_id_is_undone(backend: Backend) {
     undone(&store, &other, &["--on-conflict=update"]);
 }
 
-fn added_columns_go_again(backend: Backend) {
-    let store = filled(backend, "undo_columns");
+/// The good rows and more, some of them with a value in a column that the target lacks.
+fn with_notes(store: &Store) -> PathBuf {
     let note = format!(
         "ALTER TABLE events ADD COLUMN note TEXT; UPDATE events SET note = 'x' WHERE id IN ('{}', '{}');",
         id(12),
         id(21)
     );
-    let archive =
-        store.archive(&(good() + &session(3, "cs-3") + &event(21, 3, "stop", "7") + &note));
-    undone(&store, &archive, &["--on-missing-column=add", "--on-conflict=update"]);
+    store.archive(&(good() + &session(3, "cs-3") + &event(21, 3, "stop", "7") + &note))
+}
+
+fn added_columns_go_again(backend: Backend) {
+    let store = filled(backend, "undo_columns");
+    let options = ["--on-missing-column=add", "--on-conflict=update"];
+    undone(&store, &with_notes(&store), &options);
 }
 
 fn stored_originals_are_undone(backend: Backend) {
     let store = filled(backend, "undo_originals");
-    let note = format!(
-        "ALTER TABLE events ADD COLUMN note TEXT; UPDATE events SET note = 'x' WHERE id IN ('{}', '{}');",
-        id(12),
-        id(21)
-    );
-    let archive =
-        store.archive(&(good() + &session(3, "cs-3") + &event(21, 3, "stop", "7") + &note));
     // our own tables are there before, so that they are compared
-    let first = store.archive(
-        &(session(5, "cs-5")
-            + &event(15, 5, "stop", "1")
-            + "ALTER TABLE events ADD COLUMN note TEXT; UPDATE events SET note = 'y';"),
-    );
+    let note = "ALTER TABLE events ADD COLUMN note TEXT; UPDATE events SET note = 'y';";
+    let first = store.archive(&(session(5, "cs-5") + &event(15, 5, "stop", "1") + note));
     store.import(&first, &["--on-missing-column=preserve"]).success();
-    undone(&store, &archive, &["--on-missing-column=preserve", "--on-conflict=update"]);
+    let options = ["--on-missing-column=preserve", "--on-conflict=update"];
+    undone(&store, &with_notes(&store), &options);
 }
 
 fn created_sessions_are_undone(backend: Backend) {
@@ -444,4 +440,25 @@ fn a_dry_run_of_an_import_leaves_no_batch(backend: Backend) {
     let store = backend.make("undo_dry_import");
     store.import(&store.archive(&good()), &["--dry-run"]).success();
     assert_eq!(store.history(), Vec::<Value>::new());
+}
+
+fn the_failure_of_a_later_archive_is_in_the_history(backend: Backend) {
+    let store = filled(backend, "undo_later_archive");
+    let (before, first) = (store.everything(), more(&store));
+    let bytes = fs::read(&first).expect("the archive");
+    let cut = store.folder.path().join("cut.ndjson.zst");
+    let url = store.url();
+    // a file that is no archive, and those that end too early
+    for length in [0, 40, bytes.len() / 2] {
+        fs::write(&cut, &bytes[..length]).expect("a file");
+        let [first, cut] = [&first, &cut].map(|path| path.to_str().expect("a path in UTF-8"));
+        let import = ["import", first, cut, "--to", &url, "--strict", "--on-conflict=update"];
+        Program::new(import).run().stderr_has("cut.ndjson.zst");
+        assert_same_rows(&before, &store.everything());
+        let history = store.history();
+        let last = history.last().expect("a batch");
+        assert_eq!(last["status"], "failed", "{length}: {last}");
+        let why = last["error_message"].as_str().expect("a text");
+        assert!(!why.contains("unexpectedly") && !why.contains("taken back"), "{length}: {why}");
+    }
 }
