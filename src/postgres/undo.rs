@@ -3,6 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use futures::{SinkExt, StreamExt, pin_mut};
+use tokio_postgres::error::SqlState;
 
 use super::connection::Connection;
 use super::copy_codec::{self, Field, RowReader};
@@ -14,6 +15,10 @@ use chronicle_archive::{Batch, Kind};
 
 /// The bytes of one message of a COPY.
 const MESSAGE: usize = 256 << 10;
+
+/// What the server says of a unique value that another row has, and of a column that takes values only in new rows.
+const TAKEN: [SqlState; 3] =
+    [SqlState::UNIQUE_VIOLATION, SqlState::EXCLUSION_VIOLATION, SqlState::GENERATED_ALWAYS];
 
 /// A transaction in which receipts are written or taken back.
 pub(super) struct PgUndo<'c> {
@@ -33,6 +38,11 @@ pub(super) fn kind(ty: &str) -> Kind {
         "json" | "jsonb" => Kind::Json,
         _ => Kind::Text,
     }
+}
+
+/// SQL that is true of two values that the server does not store in the same bytes.
+fn differs(now: &str, then: &str) -> String {
+    format!("ROW({now})::record *<> ROW({then})::record")
 }
 
 impl<'c> PgUndo<'c> {
@@ -174,6 +184,18 @@ impl UndoSql for PgUndo<'_> {
         format!("(hashtextextended(ROW({row})::text COLLATE \"C\", 0) & 281474976710655)")
     }
 
+    // compared as the server stores them: types need no operator, and 1.0 is not 1.00
+    fn changed(&self, now: &[String], then: &[String]) -> String {
+        let of = |(now, then): (&String, &String)| {
+            format!("CASE WHEN {} THEN '1' ELSE '0' END", differs(now, then))
+        };
+        now.iter().zip(then).map(of).collect::<Vec<_>>().join(" || ")
+    }
+
+    fn text_if_changed(&self, now: &str, then: &str) -> String {
+        format!("CASE WHEN {} THEN ({then})::text END", differs(now, then))
+    }
+
     fn cast(&self, value: &str, ty: &str) -> String {
         format!("{value}::{ty}")
     }
@@ -234,6 +256,26 @@ impl UndoSql for PgUndo<'_> {
         Box::pin(async move {
             let done = self.connection.client.execute_typed(sql, &[]).await;
             done.map_err(|e| self.connection.failed(Code::Target, what, e))
+        })
+    }
+
+    fn run_unless_taken<'a>(
+        &'a mut self,
+        what: &'a str,
+        sql: &'a str,
+    ) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async move {
+            let run = |sql| self.connection.run(Code::Target, what, sql);
+            run("SAVEPOINT unless_taken").await?;
+            let done = self.connection.client.execute_typed(sql, &[]).await;
+            match done {
+                Ok(_) => run("RELEASE SAVEPOINT unless_taken").await.map(|()| true),
+                Err(e) if e.code().is_some_and(|code| TAKEN.contains(code)) => {
+                    run("ROLLBACK TO SAVEPOINT unless_taken").await?;
+                    run("RELEASE SAVEPOINT unless_taken").await.map(|()| false)
+                }
+                Err(e) => Err(self.connection.failed(Code::Target, what, e)),
+            }
         })
     }
 

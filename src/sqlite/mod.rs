@@ -56,6 +56,13 @@ pub(crate) fn extended_code(error: &rusqlite::Error) -> i32 {
     error.sqlite_error().map_or(0, |e: &ffi::Error| e.extended_code)
 }
 
+/// The extended result codes of a unique value that another row has.
+pub(crate) const UNIQUE: [i32; 3] = [
+    ffi::SQLITE_CONSTRAINT_UNIQUE,
+    ffi::SQLITE_CONSTRAINT_PRIMARYKEY,
+    ffi::SQLITE_CONSTRAINT_ROWID,
+];
+
 /// A name as SQL writes it.
 pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
@@ -70,6 +77,8 @@ pub(crate) fn literal(text: &str) -> String {
 const KEY_TEXT: &str = "chronicle_dump_key_text";
 /// The SQL function that [`fingerprint_of`] calls.
 const FINGERPRINT: &str = "chronicle_dump_fingerprint";
+/// The SQL function that [`changed_of`] calls.
+const CHANGED: &str = "chronicle_dump_changed";
 /// The SQL function that [`shown_key`] calls.
 const SHOWN_KEY: &str = "chronicle_dump_shown_key";
 
@@ -88,6 +97,12 @@ pub(crate) fn add_functions(connection: &Connection) -> rusqlite::Result<()> {
         let values = (0..values.len()).map(|n| from_sqlite(values.get_raw(n)));
         Ok(crate::undo::fingerprint(values))
     })?;
+    connection.create_scalar_function(CHANGED, -1, flags, |values| {
+        let half = values.len() / 2;
+        let value = |n| from_sqlite(values.get_raw(n));
+        let same = |n: usize| crate::sidecar::is_same(value(n), value(half + n));
+        Ok((0..half).map(|n| if same(n) { '0' } else { '1' }).collect::<String>())
+    })?;
     connection.create_scalar_function(SHOWN_KEY, -1, flags, |key| {
         let parts: Vec<String> =
             (0..key.len()).map(|n| show(from_sqlite(key.get_raw(n)))).collect();
@@ -102,6 +117,15 @@ pub(crate) fn fingerprint_of(values: &[String]) -> String {
     links.fold(format!("{FINGERPRINT}({first})"), |link, values| {
         format!("{FINGERPRINT}({link}, {})", values.join(", "))
     })
+}
+
+/// SQL for a text that says of each value whether it was another one then, to the byte: `1`, or else `0`.
+pub(crate) fn changed_of(now: &[String], then: &[String]) -> String {
+    let pairs = now.chunks(crate::undo::CHAIN / 2).zip(then.chunks(crate::undo::CHAIN / 2));
+    let part = |(now, then): (&[String], &[String])| {
+        format!("{CHANGED}({}, {})", now.join(", "), then.join(", "))
+    };
+    pairs.map(part).collect::<Vec<_>>().join(" || ")
 }
 
 /// SQL for the text that names a row by its key, which is given as SQL, column by column; NULL if any

@@ -8,7 +8,10 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::catalog::{SqliteTable, kind, read_every_table};
 use super::history::{put, store_receipts};
-use super::{failed, fingerprint_of, from_sqlite, key_text, literal, quoted, to_sqlite};
+use super::{
+    UNIQUE, changed_of, extended_code, failed, fingerprint_of, from_sqlite, key_text, literal,
+    quoted, to_sqlite,
+};
 use crate::error::{Code, Result};
 use crate::fault;
 use crate::history::BatchRecord;
@@ -328,6 +331,14 @@ impl UndoSql for SqliteUndo<'_> {
         fingerprint_of(values)
     }
 
+    fn changed(&self, now: &[String], then: &[String]) -> String {
+        changed_of(now, then)
+    }
+
+    fn text_if_changed(&self, _: &str, then: &str) -> String {
+        then.to_owned()
+    }
+
     fn cast(&self, value: &str, _: &str) -> String {
         value.to_owned()
     }
@@ -386,6 +397,20 @@ impl UndoSql for SqliteUndo<'_> {
 
     fn run<'a>(&'a mut self, what: &'a str, sql: &'a str) -> BoxFuture<'a, Result<u64>> {
         let done = self.run_now(what, sql);
+        Box::pin(async { done })
+    }
+
+    fn run_unless_taken<'a>(
+        &'a mut self,
+        what: &'a str,
+        sql: &'a str,
+    ) -> BoxFuture<'a, Result<bool>> {
+        // a statement that fails has changed nothing
+        let done = match self.connection.prepare(sql).and_then(|mut s| s.execute([])) {
+            Ok(_) => Ok(true),
+            Err(e) if UNIQUE.contains(&extended_code(&e)) => Ok(false),
+            Err(e) => Err(failed(Code::Target, what, e)),
+        };
         Box::pin(async { done })
     }
 

@@ -6,6 +6,7 @@
 
 use std::fs::File;
 
+use super::receipts::CHANGED;
 use super::{GONE, ReceiptsWriter, Shape, ShapeReference, ShapeTable, UndoSql, entries_of, quoted};
 use crate::error::Result;
 use crate::fault;
@@ -70,13 +71,20 @@ pub async fn collect(
         if let Some(width) = noted.before {
             let sql = changed_sql(database, noted.number, table, width);
             let (keys, columns) = (table.key.len(), table.columns.len());
+            let all = vec![CHANGED; columns];
             database
-                .select(&what, &sql, keys + columns, &mut |row, at| {
-                    let fingerprint = number(row.value(at, 0));
+                .select(&what, &sql, 1 + keys + columns, &mut |row, at| {
+                    let (fingerprint, changed) = match (number(row.value(at, 0)), row.value(at, 1))
+                    {
+                        (GONE, _) => (GONE, all.as_slice()),
+                        (_, Value::Text(changed)) if !changed.contains(&CHANGED) => return Ok(()),
+                        (now, Value::Text(changed)) => (now, changed),
+                        (now, _) => (now, all.as_slice()),
+                    };
                     *(if fingerprint == GONE { &mut done.deleted } else { &mut done.updated }) += 1;
-                    let (key, was) = (1..=keys, keys + 1..=keys + columns);
+                    let (key, was) = (2..2 + keys, 2 + keys..2 + keys + columns);
                     let value = |c| row.value(at, c);
-                    receipts.changed(n, fingerprint, key.map(value), was.map(value))
+                    receipts.changed(n, fingerprint, changed, key.map(value), was.map(value))
                 })
                 .await?;
         }
@@ -220,21 +228,24 @@ fn inserted_sql(database: &dyn UndoSql, shape: &Shape, table: &ShapeTable, noted
     sql
 }
 
+/// SQL for the rows of a table that were changed or deleted: the fingerprint now, which columns have changed, the key, and
+/// the former values.
 fn changed_sql(database: &dyn UndoSql, n: usize, table: &ShapeTable, width: usize) -> String {
     let full = database.full(table.schema.as_deref(), &table.name);
-    let now = database.fingerprint(&columns(table, "t"));
-    let was = columns_before(database, table, width);
-    let then = database.fingerprint(&was);
+    let (now, was) = (columns(table, "t"), columns_before(database, table, width));
     let missing = format!("{} IS NULL", database.identity(table, "t")[0]);
     let key = |k: &usize| {
-        let now = format!("t.{}", quoted(&table.columns[*k].name));
-        database.text(&format!("CASE WHEN {missing} THEN {} ELSE {now} END", was[*k]))
+        database.text(&format!("CASE WHEN {missing} THEN {} ELSE {} END", was[*k], now[*k]))
     };
-    let mut values = vec![format!("CASE WHEN {missing} THEN {GONE} ELSE {now} END")];
+    let fingerprint = database.fingerprint(&now);
+    let mut values = vec![
+        format!("CASE WHEN {missing} THEN {GONE} ELSE {fingerprint} END"),
+        database.changed(&now, &was),
+    ];
     values.extend(table.key.iter().map(key));
-    values.extend(was.iter().map(|value| database.text(value)));
+    values.extend(now.iter().zip(&was).map(|(now, was)| database.text_if_changed(now, was)));
     format!(
-        "SELECT {} FROM {} b LEFT JOIN {full} t ON {} WHERE {missing} OR {now} <> {then}",
+        "SELECT {} FROM {} b LEFT JOIN {full} t ON {}",
         values.join(", "),
         before_name(n),
         same_identity(database, table, "b", "t")

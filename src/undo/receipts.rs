@@ -21,6 +21,8 @@ const SHAPE: &str = "shape";
 const STREAMS: usize = 3;
 /// The rows that are written at a time.
 const ROWS: usize = 512;
+/// What stands for a column that has changed.
+pub(super) const CHANGED: u8 = b'1';
 /// The bytes of rows that are written at a time.
 const BYTES: usize = 1 << 20;
 
@@ -74,8 +76,8 @@ impl ReceiptsWriter {
         self.push(1 + STREAMS * table, std::iter::once(Value::Int(fingerprint)).chain(key))
     }
 
-    /// Notes a row that was changed, with its fingerprint now, or [`GONE`](super::GONE), the key by which it is found,
-    /// and all that it was before.
+    /// Notes a row that was changed, with its fingerprint now, or [`GONE`](super::GONE), which of its columns have
+    /// changed, as a text of `0` and `1`, the key by which it is found, and what these columns held before.
     ///
     /// # Errors
     /// As [`inserted`](ReceiptsWriter::inserted).
@@ -83,11 +85,14 @@ impl ReceiptsWriter {
         &mut self,
         table: usize,
         fingerprint: i64,
+        changed: &'a [u8],
         key: impl Iterator<Item = Value<'a>>,
         before: impl Iterator<Item = Value<'a>>,
     ) -> Result<()> {
-        let values = std::iter::once(Value::Int(fingerprint)).chain(key).chain(before);
-        self.push(2 + STREAMS * table, values)
+        let before = before.zip(changed);
+        let before = before.map(|(value, c)| if *c == CHANGED { value } else { Value::Null });
+        let first = [Value::Int(fingerprint), Value::Text(changed)].into_iter();
+        self.push(2 + STREAMS * table, first.chain(key).chain(before))
     }
 
     /// Notes that rows which the batch did not load refer to one that it has inserted: how many, by which reference, and
@@ -179,7 +184,8 @@ fn streams(shape: &Shape, kind: impl Fn(&str) -> Kind) -> Vec<Stream> {
             Column::new(&format!("{prefix}{column}"), kind(&table.columns[column].ty))
         };
         let packed = vec![Column::new("rows", Kind::Int), Column::new("packed", Kind::Bytes)];
-        let mut columns = vec![Column::new("fingerprint", Kind::Int)];
+        let mut columns =
+            vec![Column::new("fingerprint", Kind::Int), Column::new("changed", Kind::Text)];
         columns.extend(table.key.iter().map(|k| named("key", *k)));
         let with_table = |s: Stream| Stream { table: table.name.clone(), ..s };
         streams.push(with_table(unsorted(&format!("inserted_{n}"), packed)));

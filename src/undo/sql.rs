@@ -36,14 +36,20 @@ pub trait UndoSql: Send {
     /// SQL for the fingerprint of some values.
     fn fingerprint(&self, values: &[String]) -> String;
 
+    /// SQL for a text that says of each of some values whether it is another one then, to the byte: `1`, or else `0`.
+    fn changed(&self, now: &[String], then: &[String]) -> String;
+
+    /// As [`text`](UndoSql::text) of the value then, which may be left out if it is the same now.
+    fn text_if_changed(&self, now: &str, then: &str) -> String;
+
     /// SQL for a staged value as one of a column's type.
     fn cast(&self, value: &str, ty: &str) -> String;
 
     /// What stands between the columns and the values of an INSERT.
     fn overriding(&self) -> &'static str;
 
-    /// Whether a changed row is deleted and inserted again, so that no two rows are in each other's way; else it is
-    /// updated.
+    /// Whether changed rows may be deleted and inserted again, so that no two are in each other's way: nothing acts by
+    /// itself then.
     fn replaces(&self) -> bool;
 
     /// The columns of a table that hold data now, with their types; `None` if the table is gone.
@@ -75,6 +81,14 @@ pub trait UndoSql: Send {
 
     /// Runs a statement; the number of rows that it wrote.
     fn run<'a>(&'a mut self, what: &'a str, sql: &'a str) -> BoxFuture<'a, Result<u64>>;
+
+    /// Runs a statement that updates rows, unless two rows would have the same unique value, if only for a moment, or
+    /// a column takes values only in new rows; whether it did.
+    fn run_unless_taken<'a>(
+        &'a mut self,
+        what: &'a str,
+        sql: &'a str,
+    ) -> BoxFuture<'a, Result<bool>>;
 
     /// Runs a query; its rows as texts.
     fn rows<'a>(

@@ -1,6 +1,7 @@
 //! Taking a batch back: finding its rows as it left them, in sets and by the database, then deleting what it inserted
 //! and restoring what it changed.
 
+use super::receipts::CHANGED;
 use super::sql::count;
 use super::{
     GONE, Group, Receipts, ReceiptsReader, Shape, ShapeReference, ShapeTable, Standing,
@@ -19,16 +20,20 @@ pub async fn take_back(
     database: &mut dyn UndoSql,
     mut receipts: ReceiptsReader,
 ) -> Result<(TakeBack, Standing)> {
-    let back = TakeBack { shape: receipts.shape.clone() };
+    let shape = receipts.shape.clone();
+    let changed = shape.tables.iter().map(|table| vec![false; table.columns.len()]).collect();
+    let mut back = TakeBack { shape, changed };
     back.require_shape(database).await?;
     for (n, table) in back.shape.tables.iter().enumerate() {
         let (keys, was) = (table.key.len(), table.columns.len());
-        database.stage(&staged(n), &["n", "restores", "after"], &staged_names(keys, was)).await?;
-        database.stage(&referred(n), &["rows", "reference"], &staged_names(keys, 0)).await?;
+        let keys = numbered("key", keys);
+        let texts = [vec!["changed".to_owned()], keys.clone(), numbered("was", was)].concat();
+        database.stage(&staged(n), &["n", "restores", "after"], &texts).await?;
+        database.stage(&referred(n), &["rows", "reference"], &keys).await?;
     }
     back.stage(database, &mut receipts).await?;
     for (n, table) in back.shape.tables.iter().enumerate() {
-        let keys = staged_names(table.key.len(), 0).join(", ");
+        let keys = numbered("key", table.key.len()).join(", ");
         database.index(&staged(n), if keys.is_empty() { "n" } else { &keys }).await?;
         database.index(&referred(n), "reference").await?;
     }
@@ -45,6 +50,8 @@ pub async fn take_back(
 pub struct TakeBack {
     /// What it has touched.
     pub shape: Shape,
+    /// Of each table, which columns it has changed in any row that it has not deleted.
+    changed: Vec<Vec<bool>>,
 }
 
 /// The temporary table of the receipts of a table.
@@ -52,10 +59,9 @@ fn staged(table: usize) -> String {
     format!("undo_receipts_{table}")
 }
 
-/// The names of the columns of a key and of a former row.
-fn staged_names(keys: usize, was: usize) -> Vec<String> {
-    let keys = (0..keys).map(|n| format!("key{n}"));
-    keys.chain((0..was).map(|n| format!("was{n}"))).collect()
+/// Names of columns: a prefix and a number.
+fn numbered(prefix: &str, width: usize) -> Vec<String> {
+    (0..width).map(|n| format!("{prefix}{n}")).collect()
 }
 
 /// The temporary table of how many rows referred to those of a table when the batch ended.
@@ -105,7 +111,11 @@ impl TakeBack {
         Ok(())
     }
 
-    async fn stage(&self, database: &mut dyn UndoSql, receipts: &mut ReceiptsReader) -> Result<()> {
+    async fn stage(
+        &mut self,
+        database: &mut dyn UndoSql,
+        receipts: &mut ReceiptsReader,
+    ) -> Result<()> {
         let (mut rows, mut out, mut number) = (Batch::default(), Batch::default(), 0);
         while let Some(kind) = receipts.next(&mut rows)? {
             let (Receipts::Inserted(n) | Receipts::Changed(n) | Receipts::Referred(n)) = kind;
@@ -118,17 +128,25 @@ impl TakeBack {
                 continue;
             }
             let restores = matches!(kind, Receipts::Changed(_));
-            out.start(0, 3 + keys + was, 1);
+            // before the key stands which columns have changed
+            let (first, given) = if restores { (1, 2 + keys + was) } else { (0, 1 + keys) };
+            out.start(0, 4 + keys + was, 1);
             for row in 0..rows.rows() {
                 number += 1;
                 out.push(Value::Int(number));
                 out.push(Value::Int(restores.into()));
-                let given = 1 + keys + if restores { was } else { 0 };
-                for column in 0..=keys + was {
-                    out.push(match column < given {
-                        true => rows.value(row, column),
+                out.push(rows.value(row, 0));
+                out.push(if restores { rows.value(row, 1) } else { Value::Null });
+                for column in 1..=keys + was {
+                    out.push(match first + column < given {
+                        true => rows.value(row, first + column),
                         false => Value::Null,
                     });
+                }
+                let is_there = restores && rows.value(row, 0) != Value::Int(GONE);
+                if let (true, Value::Text(changed)) = (is_there, rows.value(row, 1)) {
+                    let any = self.changed[n].iter_mut().zip(changed);
+                    any.for_each(|(any, changed)| *any |= *changed == CHANGED);
                 }
             }
             database.insert(&staged(n), &out).await?;
@@ -149,6 +167,9 @@ impl TakeBack {
         let columns: Vec<String> =
             table.columns.iter().map(|c| format!("t.{}", quoted(&c.name))).collect();
         let now = database.fingerprint(&columns);
+        let former = (0..columns.len()).filter(|n| !table.columns[*n].rowid);
+        let former: Vec<String> = former.map(|n| former_value(database, table, n, "t")).collect();
+        let former = database.fingerprint(&former);
         let key = |n: usize| format!("u.key{n}");
         let same: Vec<String> = (table.key.iter().enumerate())
             .map(|(n, k)| {
@@ -167,7 +188,7 @@ impl TakeBack {
              u.after AS after, {places}, CASE \
              WHEN u.after = {GONE} THEN CASE WHEN {first} IS NULL THEN 'same' ELSE 'edited' END \
              WHEN {first} IS NULL THEN 'edited' WHEN {now} = u.after THEN 'same' \
-             ELSE 'edited' END AS state \
+             ELSE 'edited' END AS state, CASE WHEN u.restores = 1 THEN {former} END AS former \
              FROM {staged} u LEFT JOIN {full} t ON {same} WHERE {known}"
         );
         database.run(WHAT, &sql).await?;
@@ -177,7 +198,7 @@ impl TakeBack {
             let numbers = numbers.join(", ");
             let sql = format!(
                 "INSERT INTO {found} SELECT u.n, u.restores, u.after, {numbers}, \
-                 CASE WHEN u.after <> {GONE} AND t.p0 IS NULL THEN 'edited' ELSE 'same' END FROM \
+                 CASE WHEN u.after <> {GONE} AND t.p0 IS NULL THEN 'edited' ELSE 'same' END, NULL FROM \
                  (SELECT u.n, u.restores, u.after, row_number() OVER (PARTITION BY u.after ORDER BY u.n) AS r \
                     FROM {staged} u WHERE NOT ({known})) u LEFT JOIN \
                  (SELECT i.*, row_number() OVER (PARTITION BY i.now ORDER BY i.p0 DESC) AS r \
@@ -318,11 +339,8 @@ impl TakeBack {
     /// # Errors
     /// If the database refuses a row, or does not hold afterwards what it should.
     pub async fn apply(&self, database: &mut dyn UndoSql) -> Result<()> {
+        const DELETED: &str = "state = 'same' AND restores = 0";
         fault::point("rollback: before rows are deleted")?;
-        let deletes = match database.replaces() {
-            true => format!("state = 'same' AND after <> {GONE}"),
-            false => format!("state = 'same' AND after <> {GONE} AND restores = 0"),
-        };
         for (n, table) in self.shape.tables.iter().enumerate() {
             let places = place_list(database.place(table, "t").len());
             let all = format!(
@@ -335,7 +353,7 @@ impl TakeBack {
         for (n, table) in self.shape.tables.iter().enumerate().rev() {
             let place = database.place(table, "t");
             let sql = format!(
-                "DELETE FROM {} AS t WHERE ({}) IN (SELECT {} FROM {} WHERE {deletes})",
+                "DELETE FROM {} AS t WHERE ({}) IN (SELECT {} FROM {} WHERE {DELETED})",
                 database.full(table.schema.as_deref(), &table.name),
                 place.join(", "),
                 place_list(place.len()),
@@ -385,65 +403,75 @@ impl TakeBack {
         table: &ShapeTable,
     ) -> Result<()> {
         let what = format!("{}: cannot restore the rows of the batch", table.name);
-        let replaces = database.replaces();
-        if let Some(sql) = self.update_sql(database, n, table).filter(|_| !replaces) {
-            database.run(&what, &sql).await?;
+        if let Some(sql) = self.update_sql(database, n, table) {
+            if !database.replaces() {
+                database.run(&what, &sql).await?;
+            } else if !database.run_unless_taken(&what, &sql).await? {
+                self.replace(database, n, table, &what).await?;
+            }
         }
-        let sql = self.insert_sql(database, n, table, replaces);
+        let values = (0..table.columns.len()).map(|n| was(database, table, n)).collect();
+        let from = format!("{} AND u.after = {GONE}", restored(n));
+        let sql = insert_sql(database, table, values, &from);
         database.run(&what, &sql).await?;
         let keys: Vec<String> = table.key.iter().map(|k| was(database, table, *k)).collect();
-        let keys = format!("SELECT {} {} AND u.after = {GONE}", keys.join(", "), restored(n));
+        let keys = format!("SELECT {} {from}", keys.join(", "));
         database.has_inserted(table, &keys).await
     }
 
+    /// SQL that gives rows their former values in the columns that the batch has changed.
     fn update_sql(&self, database: &dyn UndoSql, n: usize, table: &ShapeTable) -> Option<String> {
-        let set: Vec<String> = (table.columns.iter().enumerate())
-            .filter(|(n, _)| !table.key.contains(n))
-            .map(|(n, column)| format!("{} = {}", quoted(&column.name), was(database, table, n)))
+        let changed = (table.columns.iter().enumerate()).filter(|(c, _)| self.changed[n][*c]);
+        let set: Vec<String> = changed
+            .map(|(c, column)| {
+                format!("{} = {}", quoted(&column.name), former_value(database, table, c, "t"))
+            })
             .collect();
-        let place = database.place(table, "t");
-        let place: Vec<String> =
-            place.iter().enumerate().map(|(n, p)| format!("{p} = f.p{n}")).collect();
         (!set.is_empty()).then(|| {
             format!(
                 "UPDATE {} AS t SET {} {} AND {} AND f.after <> {GONE}",
                 database.full(table.schema.as_deref(), &table.name),
                 set.join(", "),
                 restored(n),
-                place.join(" AND ")
+                is_at(database, table)
             )
         })
     }
 
-    /// SQL that inserts the former rows of those that are gone, or of all.
-    fn insert_sql(
+    /// Restores changed rows that are in each other's way: all are deleted before they are inserted again.
+    async fn replace(
         &self,
-        database: &dyn UndoSql,
+        database: &mut dyn UndoSql,
         n: usize,
         table: &ShapeTable,
-        all: bool,
-    ) -> String {
+        what: &str,
+    ) -> Result<()> {
         let full = database.full(table.schema.as_deref(), &table.name);
-        let mut values: Vec<String> =
-            (0..table.columns.len()).map(|n| was(database, table, n)).collect();
-        let mut order = "u.n".to_owned();
-        if let Some(rowid) = table.columns.iter().position(|c| c.rowid) {
-            // another row may have got the number since: such rows get the next one, behind all others
-            let (name, was) = (quoted(&table.columns[rowid].name), &values[rowid]);
-            let free =
-                format!("CASE WHEN {was} IN (SELECT {name} FROM {full}) THEN NULL ELSE {was} END");
-            order = format!("{free} IS NULL, u.n");
-            values[rowid] = free;
-        }
-        let names: Vec<String> = table.columns.iter().map(|c| quoted(&c.name)).collect();
-        format!(
-            "INSERT INTO {full} ({}) {}SELECT {} {}{} ORDER BY {order}",
-            names.join(", "),
-            database.overriding(),
-            values.join(", "),
-            restored(n),
-            if all { String::new() } else { format!(" AND u.after = {GONE}") }
-        )
+        let former: Vec<String> = (0..table.columns.len())
+            .map(|c| format!("{} AS was{c}", former_value(database, table, c, "t")))
+            .collect();
+        let place = database.place(table, "t");
+        let rows = format!("state = 'same' AND restores = 1 AND after <> {GONE}");
+        let keep = format!(
+            "CREATE TEMPORARY TABLE undo_former_{n} AS SELECT u.n AS n, {} \
+             FROM {} u JOIN {} f ON f.n = u.n JOIN {full} t ON {} WHERE f.{rows}",
+            former.join(", "),
+            staged(n),
+            found(n),
+            is_at(database, table),
+            rows = rows.replace(" AND ", " AND f."),
+        );
+        database.run(what, &keep).await?;
+        let delete = format!(
+            "DELETE FROM {full} AS t WHERE ({}) IN (SELECT {} FROM {} WHERE {rows})",
+            place.join(", "),
+            place_list(place.len()),
+            found(n)
+        );
+        database.run(what, &delete).await?;
+        let values = numbered("u.was", table.columns.len());
+        let sql = insert_sql(database, table, values, &format!("FROM undo_former_{n} u"));
+        database.run(what, &sql).await.map(|_| ())
     }
 
     /// Makes sure that the restored rows of a table are what they were.
@@ -453,25 +481,30 @@ impl TakeBack {
         if table.key.is_empty() {
             return Ok(());
         }
-        let shown = || (0..table.columns.len()).filter(|n| !table.columns[*n].rowid);
         let column = |n: usize| format!("t.{}", quoted(&table.columns[n].name));
-        let same: Vec<String> = (table.key.iter())
-            .map(|k| format!("{} = {}", column(*k), was(database, table, *k)))
-            .collect();
-        let known: Vec<String> =
-            table.key.iter().map(|k| format!("u.was{k} IS NOT NULL")).collect();
-        let now: Vec<String> = shown().map(column).collect();
-        let then: Vec<String> = shown().map(|n| was(database, table, n)).collect();
+        let key = |(n, k): (usize, &usize)| {
+            let now = database.cast(&format!("u.key{n}"), &table.columns[*k].ty);
+            format!(
+                "CASE WHEN {} THEN {} ELSE {now} END",
+                has_changed(*k),
+                was(database, table, *k)
+            )
+        };
+        let keys: Vec<String> = table.key.iter().enumerate().map(key).collect();
+        let same: Vec<String> =
+            table.key.iter().zip(&keys).map(|(k, key)| format!("{} = {key}", column(*k))).collect();
+        let known: Vec<String> = keys.iter().map(|key| format!("{key} IS NOT NULL")).collect();
+        let now: Vec<String> =
+            (0..table.columns.len()).filter(|n| !table.columns[*n].rowid).map(column).collect();
         let sql = format!(
             "SELECT count(*) FROM {} u JOIN {} f ON f.n = u.n LEFT JOIN {full} t ON {} \
-             WHERE f.state = 'same' AND u.restores = 1 AND {} AND ({} IS NULL OR {} <> {})",
+             WHERE f.state = 'same' AND u.restores = 1 AND {} AND ({} IS NULL OR {} <> f.former)",
             staged(n),
             found(n),
             same.join(" AND "),
             known.join(" AND "),
             database.place(table, "t")[0],
-            database.fingerprint(&now),
-            database.fingerprint(&then)
+            database.fingerprint(&now)
         );
         match count(database, &what, &sql).await? {
             0 => Ok(()),
@@ -490,6 +523,54 @@ impl TakeBack {
 /// SQL for the former value of a column of a staged row.
 fn was(database: &dyn UndoSql, table: &ShapeTable, column: usize) -> String {
     database.cast(&format!("u.was{column}"), &table.columns[column].ty)
+}
+
+/// SQL that is true if the batch has changed a column of a staged row.
+fn has_changed(column: usize) -> String {
+    format!("substr(u.changed, {}, 1) = '1'", column + 1)
+}
+
+/// SQL for what a column of a row held before the batch: the row is there, but for one that the batch has deleted.
+fn former_value(database: &dyn UndoSql, table: &ShapeTable, column: usize, row: &str) -> String {
+    format!(
+        "CASE WHEN {} THEN {} ELSE {row}.{} END",
+        has_changed(column),
+        was(database, table, column),
+        quoted(&table.columns[column].name)
+    )
+}
+
+/// SQL that is true of the row `t` that was found as `f`.
+fn is_at(database: &dyn UndoSql, table: &ShapeTable) -> String {
+    let place = database.place(table, "t");
+    let same = place.iter().enumerate().map(|(n, place)| format!("{place} = f.p{n}"));
+    same.collect::<Vec<_>>().join(" AND ")
+}
+
+/// SQL that inserts rows `u`, in the order of their numbers.
+fn insert_sql(
+    database: &dyn UndoSql,
+    table: &ShapeTable,
+    mut values: Vec<String>,
+    from: &str,
+) -> String {
+    let full = database.full(table.schema.as_deref(), &table.name);
+    let mut order = "u.n".to_owned();
+    if let Some(rowid) = table.columns.iter().position(|c| c.rowid) {
+        // another row may have got the number since: such rows get the next one, behind all others
+        let (name, was) = (quoted(&table.columns[rowid].name), &values[rowid]);
+        let free =
+            format!("CASE WHEN {was} IN (SELECT {name} FROM {full}) THEN NULL ELSE {was} END");
+        order = format!("{free} IS NULL, u.n");
+        values[rowid] = free;
+    }
+    let names: Vec<String> = table.columns.iter().map(|c| quoted(&c.name)).collect();
+    format!(
+        "INSERT INTO {full} ({}) {}SELECT {} {from} ORDER BY {order}",
+        names.join(", "),
+        database.overriding(),
+        values.join(", ")
+    )
 }
 
 /// What follows the columns of a query for the rows of a table that are restored.

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use rusqlite::types::Value as SqlValue;
-use rusqlite::{Connection, ErrorCode, OptionalExtension, ffi, params_from_iter};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params_from_iter};
 
 use super::keys::collate;
 use super::loading::{Done, Progress, SqliteLoading, Written};
@@ -17,7 +17,7 @@ use crate::plan::TablePlan;
 use crate::policy::OnConflict;
 use crate::sidecar::is_same;
 use crate::sqlite::catalog::UniqueKey;
-use crate::sqlite::{extended_code, failed, from_sqlite, key_text, quoted};
+use crate::sqlite::{UNIQUE, extended_code, failed, from_sqlite, key_text, quoted};
 use chronicle_archive::time::{ZoneRule, read_text};
 use chronicle_archive::{Batch, Value, show};
 
@@ -436,12 +436,7 @@ impl IncomingRow<'_> {
             Ok(place) => Ok(Ok(place)),
             Err(e) if e.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
                 let (words, columns) = (e.to_string(), self.columns_of(&e));
-                let unique = [
-                    ffi::SQLITE_CONSTRAINT_UNIQUE,
-                    ffi::SQLITE_CONSTRAINT_PRIMARYKEY,
-                    ffi::SQLITE_CONSTRAINT_ROWID,
-                ];
-                Ok(Err(match unique.contains(&extended_code(&e)) {
+                Ok(Err(match UNIQUE.contains(&extended_code(&e)) {
                     true => Cause::Taken { columns, by: None },
                     false => Cause::Database { words, columns },
                 }))
