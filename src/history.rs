@@ -158,11 +158,23 @@ pub struct TableChanges {
 pub struct ReceiptsDigest {
     /// Their digest: 64 hexadecimal digits.
     pub digest: String,
-    /// Their size in bytes.
+    /// Their size in bytes, all together.
     pub bytes: u64,
+    /// The rows that a rollback has deleted, as the last part of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted: Option<DeletedDigest>,
     /// Whether they were removed to save room.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pruned: bool,
+}
+
+/// What an archive of deleted rows is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeletedDigest {
+    /// Its digest: 64 hexadecimal digits.
+    pub digest: String,
+    /// Its size in bytes.
+    pub bytes: u64,
 }
 
 impl BatchRecord {

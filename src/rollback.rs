@@ -1,13 +1,14 @@
 //! Rollback: a batch is taken back, all of it or nothing, and its rows are what they were before it.
 
-use std::fs::File;
-use std::io::{Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
 
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::fault;
 use crate::history::{BatchKind, BatchRecord, BatchStatus, find};
-use crate::undo::{HistoryDatabase, ReceiptsReader, Shape, Standing, Undoing, take_back, verified};
+use crate::undo::{
+    HistoryDatabase, ReceiptsFiles, ReceiptsReader, Shape, Standing, Undoing, take_back, verified,
+};
 use chronicle_archive::show_count;
 
 /// What the user decides about a rollback.
@@ -48,8 +49,8 @@ pub async fn rollback(
     let history = database.history().await?;
     let undone = find(&history, &options.batch)?.clone();
     undone.require_undoable()?;
-    let file = verified_receipts(database.as_mut(), &undone).await?;
-    let receipts = ReceiptsReader::open(file)?;
+    let files = verified_receipts(database.as_mut(), &undone).await?;
+    let receipts = ReceiptsReader::open(files)?;
     let shape = receipts.shape.clone();
     let later = later(&history, &undone, &shape);
     let mut record = BatchRecord::start(BatchKind::Rollback, backend);
@@ -134,8 +135,8 @@ async fn undo(
 pub async fn verified_receipts(
     database: &mut dyn HistoryDatabase,
     batch: &BatchRecord,
-) -> Result<File> {
-    let mut file = database.receipts(batch.batch_id).await?;
+) -> Result<ReceiptsFiles> {
+    let mut receipts = database.receipts(batch.batch_id).await?;
     let damaged = |e: Option<Error>| {
         let what = format!("the receipts of {} are damaged", batch.batch_id);
         let what = match e {
@@ -145,13 +146,35 @@ pub async fn verified_receipts(
         Error::new(Code::ArchiveDamaged, format!("{what}; nothing was changed"))
             .hint("restore a backup instead: chronicle-dump restore ARCHIVE --to DB")
     };
-    let digest = verified(&mut file).map_err(|e| damaged(Some(e)))?;
-    if batch.details.receipts.as_ref().is_none_or(|receipts| receipts.digest != digest) {
+    let Some(said) = &batch.details.receipts else { return Err(damaged(None)) };
+    let behind = said.deleted.as_ref().map_or(0, |deleted| deleted.bytes);
+    let first = said.bytes.saturating_sub(behind);
+    let digest = verified((&mut receipts).take(first)).map_err(|e| damaged(Some(e)))?;
+    if digest != said.digest {
         return Err(damaged(None));
     }
-    file.seek(SeekFrom::Start(0))
-        .map_err(|e| Error::new(Code::Output, "the receipts cannot be read").because(e))?;
-    Ok(file)
+    let mut deleted = tempfile::tempfile().map_err(unreadable)?;
+    receipts.seek(SeekFrom::Start(first)).map_err(unreadable)?;
+    let rest = std::io::copy(&mut receipts, &mut deleted).map_err(unreadable)?;
+    let Some(said) = &said.deleted else {
+        // nothing stands behind them
+        return if rest == 0 {
+            Ok(ReceiptsFiles { receipts, deleted: None })
+        } else {
+            Err(damaged(None))
+        };
+    };
+    receipts.set_len(first).map_err(unreadable)?;
+    deleted.seek(SeekFrom::Start(0)).map_err(unreadable)?;
+    let digest = verified(&mut deleted).map_err(|e| damaged(Some(e)))?;
+    if digest != said.digest {
+        return Err(damaged(None));
+    }
+    Ok(ReceiptsFiles { receipts, deleted: Some(deleted) })
+}
+
+fn unreadable(e: std::io::Error) -> Error {
+    Error::new(Code::Output, "the receipts cannot be read").because(e)
 }
 
 /// The later batches, not undone, that have changed the same tables.

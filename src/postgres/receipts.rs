@@ -30,7 +30,7 @@ pub(super) async fn write_receipts(
     fault::point("receipts: after they are read back")?;
     record.details.tables = tables;
     let bytes = written.compressed_bytes;
-    record.details.receipts = Some(ReceiptsDigest { digest, bytes, pruned: false });
+    record.details.receipts = Some(ReceiptsDigest { digest, bytes, deleted: None, pruned: false });
     record.complete();
     Ok(())
 }

@@ -10,7 +10,7 @@ use super::copy_codec::{self, Field, RowReader};
 use super::{key_text, noted, quoted};
 use crate::catalog::ColumnType;
 use crate::error::{Code, Error, Result};
-use crate::undo::{EachRow, NamesAndTypes, ShapeTable, UndoSql};
+use crate::undo::{EachRow, NamesAndTypes, ShapeTable, UndoSql, delete_sql};
 use chronicle_archive::{Batch, Kind};
 
 /// The bytes of one message of a COPY.
@@ -293,6 +293,26 @@ impl UndoSql for PgUndo<'_> {
         places: &'a str,
     ) -> BoxFuture<'a, Result<()>> {
         Box::pin(self.note_changed(table, places))
+    }
+
+    fn about_to_delete<'a>(
+        &'a mut self,
+        table: &'a ShapeTable,
+        places: &'a str,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.note_changed(table, places))
+    }
+
+    fn delete<'a>(
+        &'a mut self,
+        what: &'a str,
+        table: &'a ShapeTable,
+        places: &'a str,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let sql = delete_sql(self, table, places);
+            self.connection.run(Code::Target, what, &sql).await
+        })
     }
 
     fn has_inserted<'a>(

@@ -14,7 +14,7 @@ use super::snapshot::{connect, harden};
 use super::{failed, quoted};
 use crate::error::{Code, Error, Result};
 use crate::fault;
-use crate::history::{BatchKind, BatchRecord, BatchStatus, Details, ReceiptsDigest};
+use crate::history::{BatchKind, BatchRecord, BatchStatus, DeletedDigest, Details, ReceiptsDigest};
 use crate::undo::{PIECE, verified};
 use chronicle_archive::Written;
 
@@ -216,41 +216,89 @@ fn record(row: &Row<'_>) -> rusqlite::Result<Option<BatchRecord>> {
     }))
 }
 
-/// Stores receipts in pieces, and reads them back.
+/// Stores receipts in pieces, with the rows that the batch has deleted behind them, and reads all back.
 pub(super) fn store_receipts(
     connection: &Connection,
     batch: Uuid,
-    mut file: File,
-    written: &Written,
+    (file, written): (File, Written),
+    deleted: Option<(File, Written)>,
 ) -> Result<ReceiptsDigest> {
     fault::point("receipts: before they are stored")?;
+    let pieces = store_pieces(connection, batch, 0, file)?;
+    let deleted = match deleted {
+        Some((mut file, written)) => {
+            let copy = file.try_clone().map_err(unreadable)?;
+            store_pieces(connection, batch, pieces, copy)?;
+            file.seek(SeekFrom::Start(0)).map_err(unreadable)?;
+            Some((file, written))
+        }
+        None => None,
+    };
+    fault::point("receipts: before they are read back")?;
+    let not_stored = || {
+        let what = "the receipts are not what was written; nothing was changed";
+        Error::new(Code::Readback, what)
+    };
+    let digest = verified(Pieces::new(connection, batch, 0, pieces))?;
+    if digest != written.digest {
+        return Err(not_stored());
+    }
+    let mut bytes = written.compressed_bytes;
+    let deleted = match deleted {
+        // they were read to their end while they were deleted: it is left to see that these very bytes are stored
+        Some((file, written)) => {
+            let stored = Pieces::new(connection, batch, pieces, i64::MAX);
+            if !same_bytes(stored, file)? {
+                return Err(not_stored());
+            }
+            bytes += written.compressed_bytes;
+            Some(DeletedDigest { digest: written.digest, bytes: written.compressed_bytes })
+        }
+        None => None,
+    };
+    fault::point("receipts: after they are read back")?;
+    Ok(ReceiptsDigest { digest, bytes, deleted, pruned: false })
+}
+
+fn unreadable(e: std::io::Error) -> Error {
+    Error::new(Code::Output, "the temporary file cannot be read").because(e)
+}
+
+/// Stores a file in pieces with numbers from one on; the number behind the last one.
+fn store_pieces(connection: &Connection, batch: Uuid, from: i64, mut file: File) -> Result<i64> {
     let cannot = |e| failed(Code::Target, "cannot write the receipts", e);
-    let unreadable = |e| Error::new(Code::Output, "the temporary file cannot be read").because(e);
     let sql = format!("INSERT INTO {RECEIPTS} VALUES (?, ?, ?)");
     let mut insert = connection.prepare(&sql).map_err(cannot)?;
-    for number in 0_i64.. {
+    let mut number = from;
+    loop {
         let mut piece = Vec::with_capacity(PIECE);
         let read = Read::by_ref(&mut file).take(PIECE as u64).read_to_end(&mut piece);
         if read.map_err(unreadable)? == 0 {
-            break;
+            return Ok(number);
         }
         insert.execute(params![batch.to_string(), number, piece]).map_err(cannot)?;
+        number += 1;
     }
-    fault::point("receipts: before they are read back")?;
-    let digest = verified(Pieces::new(connection, batch))?;
-    fault::point("receipts: after they are read back")?;
-    if digest != written.digest {
-        let what = "the receipts are not what was written; nothing was changed";
-        return Err(Error::new(Code::Readback, what));
+}
+
+/// Whether two inputs have the same bytes.
+fn same_bytes(mut one: impl Read, mut other: impl Read) -> Result<bool> {
+    let (mut a, mut b) = (Vec::new(), Vec::new());
+    loop {
+        (a.clear(), b.clear());
+        Read::by_ref(&mut one).take(PIECE as u64).read_to_end(&mut a).map_err(unreadable)?;
+        Read::by_ref(&mut other).take(PIECE as u64).read_to_end(&mut b).map_err(unreadable)?;
+        if a != b || a.is_empty() {
+            return Ok(a == b);
+        }
     }
-    Ok(ReceiptsDigest { digest, bytes: written.compressed_bytes, pruned: false })
 }
 
 /// The receipts of a batch in a nameless temporary file.
 pub(super) fn receipts(connection: &Connection, batch: Uuid) -> Result<File> {
     let cannot = |e| Error::new(Code::Output, "the receipts cannot be read").because(e);
     let mut file = tempfile::tempfile().map_err(cannot)?;
-    let mut pieces = Pieces::new(connection, batch);
+    let mut pieces = Pieces::new(connection, batch, 0, i64::MAX);
     std::io::copy(&mut pieces, &mut file).map_err(cannot)?;
     file.flush().and_then(|()| file.seek(SeekFrom::Start(0))).map_err(cannot)?;
     Ok(file)
@@ -267,17 +315,19 @@ pub(super) fn prune(connection: &Connection, batch: &BatchRecord) -> Result<()> 
     put(connection, &record)
 }
 
-/// The pieces of a batch's receipts, one after the other.
+/// Pieces of a batch's receipts, one after the other.
 struct Pieces<'c> {
     connection: &'c Connection,
     batch: String,
     next: i64,
+    end: i64,
     piece: std::io::Cursor<Vec<u8>>,
 }
 
 impl<'c> Pieces<'c> {
-    fn new(connection: &'c Connection, batch: Uuid) -> Pieces<'c> {
-        Pieces { connection, batch: batch.to_string(), next: 0, piece: std::io::Cursor::default() }
+    fn new(connection: &'c Connection, batch: Uuid, next: i64, end: i64) -> Pieces<'c> {
+        let piece = std::io::Cursor::default();
+        Pieces { connection, batch: batch.to_string(), next, end, piece }
     }
 }
 
@@ -285,7 +335,7 @@ impl Read for Pieces<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         loop {
             let read = self.piece.read(buffer)?;
-            if read > 0 || buffer.is_empty() {
+            if read > 0 || buffer.is_empty() || self.next >= self.end {
                 return Ok(read);
             }
             let sql = format!("SELECT piece FROM {RECEIPTS} WHERE batch_id = ? AND number = ?");

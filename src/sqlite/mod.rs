@@ -56,6 +56,10 @@ pub(crate) fn extended_code(error: &rusqlite::Error) -> i32 {
     error.sqlite_error().map_or(0, |e: &ffi::Error| e.extended_code)
 }
 
+/// SQLite's page cache in KiB for a connection that writes: enough that the indexes of some hundred thousand rows stay in
+/// it.
+pub(crate) const CACHE_KIB: i64 = 40 << 10;
+
 /// The extended result codes of a unique value that another row has.
 pub(crate) const UNIQUE: [i32; 3] = [
     ffi::SQLITE_CONSTRAINT_UNIQUE,

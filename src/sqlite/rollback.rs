@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use super::history;
 use super::snapshot::{self, connect, harden, resolve};
-use super::undo::{Noting, SqliteUndo, sequence, set_sequence};
-use super::{failed, quoted};
+use super::undo::{Deleted, Noting, SqliteUndo, sequence, set_sequence};
+use super::{CACHE_KIB, failed, quoted};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::fault;
@@ -49,6 +49,7 @@ impl SqliteHistory {
         let prepare = || -> rusqlite::Result<()> {
             harden(&connection)?;
             connection.pragma_update(None, "foreign_keys", false)?;
+            connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
             wait.map_or(Ok(()), |wait| connection.busy_timeout(wait))
         };
         prepare().map_err(cannot)?;
@@ -65,6 +66,7 @@ impl SqliteHistory {
             return Ok(SqliteUndoing {
                 connection,
                 noting: None,
+                deleted: Deleted::None,
                 dropped: Vec::new(),
                 record: None,
             });
@@ -79,7 +81,8 @@ impl SqliteHistory {
         noting.added = added;
         let noting = Some((noting, references(shape)));
         let record = Some((record.clone(), self.file));
-        Ok(SqliteUndoing { connection, noting, dropped: Vec::new(), record })
+        let deleted = Deleted::None;
+        Ok(SqliteUndoing { connection, noting, deleted, dropped: Vec::new(), record })
     }
 }
 
@@ -155,6 +158,8 @@ struct SqliteUndoing {
     connection: Connection,
     /// What the rollback changes, and what refers to its tables; nothing of a rehearsal.
     noting: Option<(Noting, Vec<(String, ShapeReference)>)>,
+    /// The rows that it deletes.
+    deleted: Deleted,
     /// The columns that go when the receipts are written.
     dropped: Vec<AddedColumn>,
     /// The batch and its file; none of a rehearsal.
@@ -223,7 +228,8 @@ impl SqliteUndoing {
         objects: Shape,
     ) -> Result<()> {
         let Some((noting, references)) = &self.noting else { return Ok(()) };
-        noting.seal(&mut self.connection, rollback, references, Some(objects)).await?;
+        let deleted = std::mem::take(&mut self.deleted);
+        noting.seal(&mut self.connection, rollback, references, Some(objects), deleted).await?;
         self.drop_columns().map_err(cannot)?;
         others.iter().try_for_each(|other| history::put(&self.connection, other))
     }
@@ -231,7 +237,8 @@ impl SqliteUndoing {
 
 impl Undoing for SqliteUndoing {
     fn sql(&mut self) -> Box<dyn UndoSql + '_> {
-        Box::new(SqliteUndo { connection: &mut self.connection })
+        let deletes = self.noting.as_ref().map(|(noting, _)| (noting, &mut self.deleted));
+        Box::new(SqliteUndo { connection: &mut self.connection, deletes })
     }
 
     fn undo_objects<'a>(&'a mut self, shape: &'a Shape) -> BoxFuture<'a, Result<Shape>> {

@@ -12,13 +12,14 @@ use super::{
     UNIQUE, changed_of, extended_code, failed, fingerprint_of, from_sqlite, key_text, literal,
     quoted, to_sqlite,
 };
-use crate::error::{Code, Result};
+use crate::error::{Code, Error, Result};
 use crate::fault;
-use crate::history::BatchRecord;
+use crate::history::{BatchRecord, TableChanges};
 use crate::sidecar::{COLUMNS, SIDECAR};
 use crate::undo::{
-    AddedColumn, EachRow, NamesAndTypes, Noted, Sequence, Shape, ShapeColumn, ShapeReference,
-    ShapeTable, UndoSql, before_name, collect, inserted_name,
+    AddedColumn, DeletedRows, DeletedWriter, EachRow, NamesAndTypes, Noted, Sequence, Shape,
+    ShapeColumn, ShapeReference, ShapeTable, UndoSql, before_name, collect, delete_sql,
+    inserted_name,
 };
 use chronicle_archive::{Batch, Value};
 
@@ -42,6 +43,20 @@ struct NotedTable {
     /// The columns whose text names a row in the sidecar table.
     key: Vec<String>,
     noted: Noted,
+    /// How it was when the batch began, if it was there.
+    shape: Option<ShapeTable>,
+}
+
+/// The rows that a rollback deletes: they are written before, so that no trigger has to note them one by one.
+#[derive(Default)]
+pub(super) enum Deleted {
+    /// There are none.
+    #[default]
+    None,
+    /// They are being written.
+    Writing(DeletedWriter),
+    /// They are written.
+    Written(DeletedRows),
 }
 
 impl Noting {
@@ -60,11 +75,17 @@ impl Noting {
                 None => Noted { number, was_empty: true, ..Noted::default() },
                 Some(table) => note(connection, number, table).map_err(cannot)?,
             };
-            noting.tables.push(NotedTable { name: name.clone(), key: key.clone(), noted });
+            let shape = found.map(shape_of);
+            noting.tables.push(NotedTable { name: name.clone(), key: key.clone(), noted, shape });
             let number = sequence(connection, name).map_err(cannot)?;
             noting.sequences.push((name.clone(), number));
         }
         Ok(noting)
+    }
+
+    /// The tables that were there when the batch began.
+    fn shapes(&self) -> Vec<ShapeTable> {
+        self.tables.iter().filter_map(|table| table.shape.clone()).collect()
     }
 
     /// Stops to note: nothing is changed any more but the tables themselves.
@@ -120,21 +141,46 @@ impl Noting {
         record: &mut BatchRecord,
         references: &[(String, ShapeReference)],
         objects: Option<Shape>,
+        deleted: Deleted,
     ) -> Result<()> {
         self.stop(connection).map_err(cannot)?;
         let (mut shape, noted) = self.shape(connection, references)?;
         if let Some(objects) = objects {
             shape.added_columns.extend(objects.added_columns);
         }
-        let mut database = SqliteUndo { connection: &mut *connection };
+        let mut database = SqliteUndo { connection: &mut *connection, deletes: None };
         let (file, written, changes) = collect(&mut database, &shape, &noted, kind).await?;
         record.details.tables = changes;
+        let deleted = match deleted {
+            Deleted::Written(rows) => {
+                self.count(&rows.rows, &mut record.details.tables);
+                Some(rows.proven()?)
+            }
+            _ => None,
+        };
         record.details.receipts =
-            Some(store_receipts(connection, record.batch_id, file, &written)?);
+            Some(store_receipts(connection, record.batch_id, (file, written), deleted)?);
         record.complete();
         fault::point("history: before the end")?;
         put(connection, record)?;
         fault::point("history: after the end")
+    }
+}
+
+impl Noting {
+    /// Counts deleted rows with what else was done to their tables.
+    fn count(&self, rows: &[u64], changes: &mut Vec<TableChanges>) {
+        for (table, rows) in self.shapes().into_iter().zip(rows).filter(|(_, rows)| **rows > 0) {
+            match changes.iter_mut().find(|change| change.table == table.name) {
+                Some(change) => change.deleted += rows,
+                None if [SIDECAR, COLUMNS].contains(&table.name.as_str()) => {}
+                None => changes.push(TableChanges {
+                    table: table.name,
+                    deleted: *rows,
+                    ..TableChanges::default()
+                }),
+            }
+        }
     }
 }
 
@@ -150,8 +196,6 @@ fn note(connection: &Connection, n: usize, table: &SqliteTable) -> rusqlite::Res
     let of = |row: &str| -> Vec<String> {
         place.iter().map(|name| format!("{row}.{}", quoted(name))).collect()
     };
-    let columns: Vec<String> =
-        shape.columns.iter().map(|c| format!("old.{}", quoted(&c.name))).collect();
     let (inserted, before) = (inserted_name(n), before_name(n));
     let identity: Vec<String> = (0..place.len()).map(|n| format!("i{n}")).collect();
     let identity = identity.join(", ");
@@ -159,31 +203,49 @@ fn note(connection: &Connection, n: usize, table: &SqliteTable) -> rusqlite::Res
         true => ("i0 INTEGER PRIMARY KEY".to_owned(), String::new()),
         false => (identity.clone(), format!(", UNIQUE ({identity})")),
     };
-    let was: Vec<String> = (0..columns.len()).map(|n| format!("w{n}")).collect();
-    let same: Vec<String> =
-        (of("old").iter().enumerate()).map(|(n, place)| format!("i{n} = {place}")).collect();
+    let was: Vec<String> = (0..shape.columns.len()).map(|n| format!("w{n}")).collect();
     let moved: Vec<String> =
         of("old").iter().zip(of("new")).map(|(old, new)| format!("{old} IS NOT {new}")).collect();
-    let keep = format!(
-        "INSERT OR IGNORE INTO {before} SELECT {}, {} WHERE NOT EXISTS \
-         (SELECT 1 FROM {inserted} WHERE {});",
-        of("old").join(", "),
-        columns.join(", "),
-        same.join(" AND ")
-    );
-    let new = of("new").join(", ");
+    let (new, keep, deletes) = (of("new").join(", "), keep_sql(n, &shape), deletes_sql(n, &shape));
     connection.execute_batch(&format!(
         "CREATE TEMP TABLE {inserted} ({identity}{unique}); \
          CREATE TEMP TABLE {before} ({identity}, {}{unique}); \
          CREATE TEMP TRIGGER undo_insert_{n} AFTER INSERT ON main.{name} BEGIN \
              INSERT OR IGNORE INTO {inserted} VALUES ({new}); END; \
          CREATE TEMP TRIGGER undo_update_{n} AFTER UPDATE ON main.{name} BEGIN {keep} \
-             INSERT OR IGNORE INTO {inserted} SELECT {new} WHERE {}; END; \
-         CREATE TEMP TRIGGER undo_delete_{n} AFTER DELETE ON main.{name} BEGIN {keep} END;",
+             INSERT OR IGNORE INTO {inserted} SELECT {new} WHERE {}; END; {deletes}",
         was.join(", "),
         moved.join(" OR ")
     ))?;
-    Ok(Noted { number: n, was_empty: false, inserted: true, before: Some(columns.len()) })
+    Ok(Noted { number: n, was_empty: false, inserted: true, before: Some(shape.columns.len()) })
+}
+
+/// SQL of a trigger that notes the row as it was, at most once, unless the batch has inserted it.
+fn keep_sql(n: usize, table: &ShapeTable) -> String {
+    let place: Vec<String> =
+        place_of(table).iter().map(|name| format!("old.{}", quoted(name))).collect();
+    let columns: Vec<String> =
+        table.columns.iter().map(|c| format!("old.{}", quoted(&c.name))).collect();
+    let same: Vec<String> =
+        place.iter().enumerate().map(|(n, place)| format!("i{n} = {place}")).collect();
+    format!(
+        "INSERT OR IGNORE INTO {} SELECT {}, {} WHERE NOT EXISTS \
+         (SELECT 1 FROM {} WHERE {});",
+        before_name(n),
+        place.join(", "),
+        columns.join(", "),
+        inserted_name(n),
+        same.join(" AND ")
+    )
+}
+
+/// SQL that has rows noted which are deleted.
+fn deletes_sql(n: usize, table: &ShapeTable) -> String {
+    format!(
+        "CREATE TEMP TRIGGER undo_delete_{n} AFTER DELETE ON main.{} BEGIN {} END;",
+        quoted(&table.name),
+        keep_sql(n, table)
+    )
 }
 
 /// A table as receipts describe it.
@@ -244,9 +306,79 @@ pub(super) fn sequence(connection: &Connection, table: &str) -> rusqlite::Result
 /// A connection in the transaction of a batch.
 pub(super) struct SqliteUndo<'c> {
     pub(super) connection: &'c mut Connection,
+    /// Of a rollback, what it notes and the rows that it deletes.
+    pub(super) deletes: Option<(&'c Noting, &'c mut Deleted)>,
 }
 
 impl SqliteUndo<'_> {
+    /// Writes the rows that are about to be deleted.
+    fn write_deleted(&mut self, table: &ShapeTable, places: &str) -> Result<()> {
+        let Some((noting, deleted)) = &mut self.deletes else { return Ok(()) };
+        let what =
+            |e| failed(Code::Target, "cannot write the rows that are about to be deleted", e);
+        let any = format!("SELECT EXISTS ({places})");
+        if !self.connection.query_row(&any, [], |row| row.get(0)).map_err(what)? {
+            return Ok(());
+        }
+        let shapes = noting.shapes();
+        let number = shapes.iter().position(|shape| shape.name == table.name);
+        let number = number.ok_or_else(|| Error::new(Code::Internal, "a table is not noted"))?;
+        if matches!(deleted, Deleted::None) {
+            **deleted = Deleted::Writing(DeletedWriter::create(&shapes, kind)?);
+        }
+        let Deleted::Writing(writer) = deleted else {
+            return Err(Error::new(Code::Internal, "rows are deleted already"));
+        };
+        let shape = &shapes[number];
+        let columns: Vec<String> =
+            shape.columns.iter().map(|c| format!("t.{}", quoted(&c.name))).collect();
+        let place: Vec<String> =
+            place_of(shape).iter().map(|name| format!("t.{}", quoted(name))).collect();
+        let sql = format!(
+            "SELECT {} FROM main.{} AS t WHERE ({}) IN ({places})",
+            columns.join(", "),
+            quoted(&shape.name),
+            place.join(", ")
+        );
+        let mut statement = self.connection.prepare(&sql).map_err(what)?;
+        let mut rows = statement.query([]).map_err(what)?;
+        while let Some(row) = rows.next().map_err(what)? {
+            let values = (0..columns.len()).map(|n| row.get_ref(n).map(from_sqlite));
+            let values: Vec<Value<'_>> = values.collect::<rusqlite::Result<_>>().map_err(what)?;
+            writer.row(number, values.into_iter())?;
+        }
+        Ok(())
+    }
+
+    /// Deletes rows that were written.
+    fn delete_now(&mut self, what: &str, table: &ShapeTable, places: &str) -> Result<()> {
+        if let Some((_, deleted)) = &mut self.deletes {
+            **deleted = match std::mem::take(*deleted) {
+                Deleted::Writing(writer) => Deleted::Written(writer.finish()?),
+                other => other,
+            };
+        }
+        let full = self.full(None, &table.name);
+        let are_all =
+            format!("SELECT (SELECT count(*) FROM {full}) = (SELECT count(*) FROM ({places}))");
+        let are_all = self.connection.query_row(&are_all, [], |row| row.get(0));
+        let sql = match are_all.map_err(|e| failed(Code::Target, what, e))? {
+            // without a condition, SQLite drops the pages and looks at no row
+            true => format!("DELETE FROM {full}"),
+            false => delete_sql(self, table, places),
+        };
+        let noted = self.deletes.as_ref().and_then(|(noting, _)| {
+            let mut tables = noting.tables.iter();
+            let noted =
+                tables.find(|noted| noted.name == table.name && noted.noted.before.is_some())?;
+            noted.shape.as_ref().map(|shape| (noted.noted.number, shape.clone()))
+        });
+        let Some((number, shape)) = noted else { return self.run_now(what, &sql).map(|_| ()) };
+        self.run_now(what, &format!("DROP TRIGGER temp.undo_delete_{number}"))?;
+        self.run_now(what, &sql)?;
+        self.run_now(what, &deletes_sql(number, &shape)).map(|_| ())
+    }
+
     fn run_now(&self, what: &str, sql: &str) -> Result<u64> {
         let written = self.connection.prepare(sql).and_then(|mut s| s.execute([]));
         written.map(|rows| rows as u64).map_err(|e| failed(Code::Target, what, e))
@@ -430,6 +562,25 @@ impl UndoSql for SqliteUndo<'_> {
         _: &'a str,
     ) -> BoxFuture<'a, Result<()>> {
         Box::pin(async { Ok(()) })
+    }
+
+    fn about_to_delete<'a>(
+        &'a mut self,
+        table: &'a ShapeTable,
+        places: &'a str,
+    ) -> BoxFuture<'a, Result<()>> {
+        let written = self.write_deleted(table, places);
+        Box::pin(async { written })
+    }
+
+    fn delete<'a>(
+        &'a mut self,
+        what: &'a str,
+        table: &'a ShapeTable,
+        places: &'a str,
+    ) -> BoxFuture<'a, Result<()>> {
+        let deleted = self.delete_now(what, table, places);
+        Box::pin(async { deleted })
     }
 
     fn has_inserted<'a>(&'a mut self, _: &'a ShapeTable, _: &'a str) -> BoxFuture<'a, Result<()>> {

@@ -7,6 +7,7 @@
 
 mod collect;
 mod database;
+mod deleted;
 mod fingerprint;
 mod pack;
 mod receipts;
@@ -17,10 +18,11 @@ mod take_back;
 
 pub use collect::{Noted, before_name, collect, inserted_name};
 pub use database::{HistoryDatabase, Undoing};
+pub use deleted::{DeletedRows, DeletedWriter};
 pub use fingerprint::{CHAIN, fingerprint};
-pub use receipts::{PIECE, Receipts, ReceiptsReader, ReceiptsWriter, verified};
+pub use receipts::{PIECE, Receipts, ReceiptsFiles, ReceiptsReader, ReceiptsWriter, verified};
 pub use shape::{AddedColumn, Sequence, Shape, ShapeColumn, ShapeReference, ShapeTable};
-pub use sql::{EachRow, NamesAndTypes, UndoSql};
+pub use sql::{EachRow, NamesAndTypes, UndoSql, delete_sql};
 pub use standing::{Group, Standing, TableStanding};
 pub use take_back::{TakeBack, take_back};
 

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 
 use super::Shape;
+use super::deleted::tables_of;
 use super::pack::{self, pack, unpack};
 use crate::error::{Code, Error, Result};
 use crate::temporary;
@@ -19,12 +20,14 @@ pub const PIECE: usize = 256 << 10;
 const SHAPE: &str = "shape";
 /// The streams of each table.
 const STREAMS: usize = 3;
+/// The level of zstd: twice as fast as an archive's, and a twentieth larger.
+pub(super) const LEVEL: i32 = 2;
 /// The rows that are written at a time.
-const ROWS: usize = 512;
+pub(super) const ROWS: usize = 512;
 /// What stands for a column that has changed.
 pub(super) const CHANGED: u8 = b'1';
 /// The bytes of rows that are written at a time.
-const BYTES: usize = 1 << 20;
+pub(super) const BYTES: usize = 1 << 20;
 
 /// Writes receipts, table by table in the order of the shape: first the rows that were inserted, then those that
 /// were changed, then how many others refer to them.
@@ -52,7 +55,7 @@ impl ReceiptsWriter {
             widths[1 + STREAMS * n] = 1 + table.key.len();
         }
         let header = Header::new(Origin::default(), &streams, CHUNK_TARGET);
-        let options = WriterOptions { seek_table: false, ..WriterOptions::default() };
+        let options = WriterOptions { level: LEVEL, seek_table: false, ..WriterOptions::default() };
         let writer = ArchiveWriter::create(file, &header, streams, options)?;
         let (rows, packs) = (vec![0; widths.len()], vec![0; widths.len()]);
         let mut receipts =
@@ -161,11 +164,11 @@ impl ReceiptsWriter {
     }
 }
 
-fn too_large(e: chronicle_archive::ArchiveError) -> Error {
+pub(super) fn too_large(e: chronicle_archive::ArchiveError) -> Error {
     Error::from(e).hint("--no-undo imports without the receipts that a rollback needs")
 }
 
-fn no_file(e: std::io::Error) -> Error {
+pub(super) fn no_file(e: std::io::Error) -> Error {
     match crate::error::is_full(&e) {
         true => temporary::no_room(&temporary::folder(), None),
         false => {
@@ -174,9 +177,13 @@ fn no_file(e: std::io::Error) -> Error {
     }
 }
 
+/// A stream whose rows come in any order.
+pub(super) fn unsorted(name: &str, columns: Vec<Column>) -> Stream {
+    Stream { order: Vec::new(), ..Stream::new(name, columns) }
+}
+
 /// The streams of receipts: the shape, and three for each table.
 fn streams(shape: &Shape, kind: impl Fn(&str) -> Kind) -> Vec<Stream> {
-    let unsorted = |name: &str, columns| Stream { order: Vec::new(), ..Stream::new(name, columns) };
     let columns = vec![Column::new("number", Kind::Int), Column::new("shape", Kind::Json)];
     let mut streams = vec![unsorted(SHAPE, columns)];
     for (n, table) in shape.tables.iter().enumerate() {
@@ -198,9 +205,19 @@ fn streams(shape: &Shape, kind: impl Fn(&str) -> Kind) -> Vec<Stream> {
     streams
 }
 
+/// The files of receipts that were verified.
+pub struct ReceiptsFiles {
+    /// The receipts.
+    pub receipts: File,
+    /// The rows that the batch has deleted, if they are in an archive of their own.
+    pub deleted: Option<File>,
+}
+
 /// Receipts on their way back.
 pub struct ReceiptsReader {
     reader: ArchiveReader<BufReader<File>>,
+    /// The deleted rows, with the table of the shape that each of its streams belongs to.
+    deleted: Option<(ArchiveReader<BufReader<File>>, Vec<usize>)>,
     /// What the batch has touched.
     pub shape: Shape,
 }
@@ -214,6 +231,8 @@ pub enum Receipts {
     Changed(usize),
     /// Rows that were inserted into a table and that others refer to, which the batch did not load.
     Referred(usize),
+    /// Rows of a table that were deleted, all their columns and nothing else.
+    Deleted(usize),
 }
 
 impl ReceiptsReader {
@@ -221,9 +240,12 @@ impl ReceiptsReader {
     ///
     /// # Errors
     /// If they are damaged.
-    pub fn open(mut file: File) -> Result<ReceiptsReader> {
-        file.seek(SeekFrom::Start(0)).map_err(no_file)?;
-        let mut reader = ArchiveReader::open(BufReader::new(file), Limits::default())?;
+    pub fn open(files: ReceiptsFiles) -> Result<ReceiptsReader> {
+        let open = |mut file: File| -> Result<_> {
+            file.seek(SeekFrom::Start(0)).map_err(no_file)?;
+            Ok(ArchiveReader::open(BufReader::new(file), Limits::default())?)
+        };
+        let mut reader = open(files.receipts)?;
         let mut batch = Batch::default();
         let any = reader.next_batch(&mut batch)?;
         let shape =
@@ -231,13 +253,20 @@ impl ReceiptsReader {
                 Some(Value::Text(text)) => serde_json::from_slice(text).ok(),
                 _ => None,
             };
-        let shape = shape.ok_or_else(|| {
+        let shape: Shape = shape.ok_or_else(|| {
             Error::new(
                 Code::ArchiveUnsupported,
                 "the receipts are of another version of this program",
             )
         })?;
-        Ok(ReceiptsReader { reader, shape })
+        let deleted = match files.deleted.map(open).transpose()? {
+            Some(reader) => {
+                let tables = tables_of(reader.streams(), &shape)?;
+                Some((reader, tables))
+            }
+            None => None,
+        };
+        Ok(ReceiptsReader { reader, deleted, shape })
     }
 
     /// The next rows; `None` behind the last one.
@@ -246,7 +275,9 @@ impl ReceiptsReader {
     /// If the receipts are damaged.
     pub fn next(&mut self, batch: &mut Batch) -> Result<Option<Receipts>> {
         if !self.reader.next_batch(batch)? {
-            return Ok(None);
+            let Some((deleted, tables)) = &mut self.deleted else { return Ok(None) };
+            let any = deleted.next_batch(batch)?;
+            return Ok(any.then(|| Receipts::Deleted(tables[batch.stream()])));
         }
         let Some(place) = batch.stream().checked_sub(1) else {
             return Err(Error::new(Code::ArchiveDamaged, "the receipts have two shapes"));

@@ -105,12 +105,34 @@ pub trait UndoSql: Send {
         places: &'a str,
     ) -> BoxFuture<'a, Result<()>>;
 
+    /// Notes all the rows that are about to be deleted, table by table of the shape; the query gives their places.
+    fn about_to_delete<'a>(
+        &'a mut self,
+        table: &'a ShapeTable,
+        places: &'a str,
+    ) -> BoxFuture<'a, Result<()>>;
+
+    /// Deletes rows that were noted.
+    fn delete<'a>(
+        &'a mut self,
+        what: &'a str,
+        table: &'a ShapeTable,
+        places: &'a str,
+    ) -> BoxFuture<'a, Result<()>>;
+
     /// Notes the rows that were inserted: their keys, as values of the key's columns.
     fn has_inserted<'a>(
         &'a mut self,
         table: &'a ShapeTable,
         keys: &'a str,
     ) -> BoxFuture<'a, Result<()>>;
+}
+
+/// SQL that deletes the rows of a table whose places a query gives.
+pub fn delete_sql(database: &dyn UndoSql, table: &ShapeTable, places: &str) -> String {
+    let full = database.full(table.schema.as_deref(), &table.name);
+    let place = database.place(table, "t").join(", ");
+    format!("DELETE FROM {full} AS t WHERE ({place}) IN ({places})")
 }
 
 /// A text as SQL writes it.

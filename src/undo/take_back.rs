@@ -59,6 +59,36 @@ fn staged(table: usize) -> String {
     format!("undo_receipts_{table}")
 }
 
+/// Stages a row behind its number: whether it is restored, its fingerprint, which of its columns have changed, its key,
+/// and what it was.
+fn stage_row<'a>(
+    out: &mut Batch,
+    kind: Receipts,
+    table: &ShapeTable,
+    all: &'a [u8],
+    value: impl Fn(usize) -> Value<'a>,
+) {
+    let (keys, was) = (table.key.len(), table.columns.len());
+    match kind {
+        Receipts::Changed(_) => {
+            out.push(Value::Int(1));
+            (0..2 + keys + was).for_each(|c| out.push(value(c)));
+        }
+        Receipts::Deleted(_) => {
+            [Value::Int(1), Value::Int(GONE), Value::Text(all)]
+                .into_iter()
+                .for_each(|first| out.push(first));
+            table.key.iter().for_each(|k| out.push(value(*k)));
+            (0..was).for_each(|c| out.push(value(c)));
+        }
+        Receipts::Inserted(_) | Receipts::Referred(_) => {
+            [Value::Int(0), value(0), Value::Null].into_iter().for_each(|first| out.push(first));
+            (1..=keys).for_each(|c| out.push(value(c)));
+            (0..was).for_each(|_| out.push(Value::Null));
+        }
+    }
+}
+
 /// Names of columns: a prefix and a number.
 fn numbered(prefix: &str, width: usize) -> Vec<String> {
     (0..width).map(|n| format!("{prefix}{n}")).collect()
@@ -118,33 +148,27 @@ impl TakeBack {
     ) -> Result<()> {
         let (mut rows, mut out, mut number) = (Batch::default(), Batch::default(), 0);
         while let Some(kind) = receipts.next(&mut rows)? {
-            let (Receipts::Inserted(n) | Receipts::Changed(n) | Receipts::Referred(n)) = kind;
+            let (Receipts::Inserted(n)
+            | Receipts::Changed(n)
+            | Receipts::Referred(n)
+            | Receipts::Deleted(n)) = kind;
             let unknown =
                 || Error::new(Code::ArchiveDamaged, "receipts of a table without a shape");
             let table = self.shape.tables.get(n).ok_or_else(unknown)?;
-            let (keys, was) = (table.key.len(), table.columns.len());
             if matches!(kind, Receipts::Referred(_)) {
                 database.insert(&referred(n), &rows).await?;
                 continue;
             }
-            let restores = matches!(kind, Receipts::Changed(_));
-            // before the key stands which columns have changed
-            let (first, given) = if restores { (1, 2 + keys + was) } else { (0, 1 + keys) };
-            out.start(0, 4 + keys + was, 1);
+            let all = vec![CHANGED; table.columns.len()];
+            out.start(0, 4 + table.key.len() + table.columns.len(), 1);
             for row in 0..rows.rows() {
                 number += 1;
                 out.push(Value::Int(number));
-                out.push(Value::Int(restores.into()));
-                out.push(rows.value(row, 0));
-                out.push(if restores { rows.value(row, 1) } else { Value::Null });
-                for column in 1..=keys + was {
-                    out.push(match first + column < given {
-                        true => rows.value(row, first + column),
-                        false => Value::Null,
-                    });
-                }
-                let is_there = restores && rows.value(row, 0) != Value::Int(GONE);
-                if let (true, Value::Text(changed)) = (is_there, rows.value(row, 1)) {
+                stage_row(&mut out, kind, table, &all, |c| rows.value(row, c));
+                let is_there = rows.value(row, 0) != Value::Int(GONE);
+                if let (Receipts::Changed(_), true, Value::Text(changed)) =
+                    (kind, is_there, rows.value(row, 1))
+                {
                     let any = self.changed[n].iter_mut().zip(changed);
                     any.for_each(|(any, changed)| *any |= *changed == CHANGED);
                 }
@@ -339,29 +363,22 @@ impl TakeBack {
     /// # Errors
     /// If the database refuses a row, or does not hold afterwards what it should.
     pub async fn apply(&self, database: &mut dyn UndoSql) -> Result<()> {
-        const DELETED: &str = "state = 'same' AND restores = 0";
         fault::point("rollback: before rows are deleted")?;
-        for (n, table) in self.shape.tables.iter().enumerate() {
+        let rows = |n: usize, table: &ShapeTable, database: &dyn UndoSql, restores: u8| {
             let places = place_list(database.place(table, "t").len());
-            let all = format!(
-                "SELECT {places} FROM {} WHERE state = 'same' AND after <> {GONE}",
-                found(n)
-            );
-            database.about_to_change(table, &all).await?;
+            let these = format!("state = 'same' AND after <> {GONE} AND restores = {restores}");
+            format!("SELECT {places} FROM {} WHERE {these}", found(n))
+        };
+        for (n, table) in self.shape.tables.iter().enumerate() {
+            let (gone, changed) = (rows(n, table, database, 0), rows(n, table, database, 1));
+            database.about_to_delete(table, &gone).await?;
+            database.about_to_change(table, &changed).await?;
         }
         // children first, so that no reference is broken at any moment
         for (n, table) in self.shape.tables.iter().enumerate().rev() {
-            let place = database.place(table, "t");
-            let sql = format!(
-                "DELETE FROM {} AS t WHERE ({}) IN (SELECT {} FROM {} WHERE {DELETED})",
-                database.full(table.schema.as_deref(), &table.name),
-                place.join(", "),
-                place_list(place.len()),
-                found(n)
-            );
-            database
-                .run(&format!("{}: cannot delete the rows of the batch", table.name), &sql)
-                .await?;
+            let what = format!("{}: cannot delete the rows of the batch", table.name);
+            let gone = rows(n, table, database, 0);
+            database.delete(&what, table, &gone).await?;
         }
         self.delete_entries(database).await?;
         fault::point("rollback: after rows are deleted")?;

@@ -32,7 +32,7 @@ use super::new_file::NewFile;
 use super::snapshot::{Head, connect, harden, resolve, scratch};
 use super::source::instance;
 use super::undo::Noting;
-use super::{failed, quoted};
+use super::{CACHE_KIB, failed, quoted};
 use crate::cancel::Cancel;
 use crate::catalog::Catalog;
 use crate::error::{Code, Error, Result};
@@ -48,8 +48,6 @@ use crate::plan::{Plan, TablePlan};
 use crate::policy::{OnOrphans, OwnRows};
 use chronicle_archive::show_path;
 
-/// SQLite's page cache in KiB: enough that the indexes of some hundred thousand rows stay in it.
-const CACHE_KIB: i64 = 40 << 10;
 /// The prepared statements that are kept: those of a table with several references and unique values.
 const STATEMENTS: usize = 64;
 

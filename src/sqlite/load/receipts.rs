@@ -8,7 +8,7 @@ use super::{Recorded, SqliteTarget};
 use crate::catalog::CatalogTable;
 use crate::error::{Code, Error, Result};
 use crate::history::{BatchRecord, TableChanges};
-use crate::sqlite::undo::Noting;
+use crate::sqlite::undo::{Deleted, Noting};
 use crate::sqlite::{failed, history};
 use crate::undo::{AddedColumn, ShapeReference};
 
@@ -86,7 +86,7 @@ impl SqliteLoading {
             history::create(connection).map_err(cannot)?;
         }
         if let Some(noting) = self.db.batch.as_ref().and_then(|batch| batch.noting.as_ref()) {
-            return noting.seal(connection, record, &references, None).await;
+            return noting.seal(connection, record, &references, None, Deleted::None).await;
         }
         let plan = Arc::clone(&self.plan);
         record.details.tables = plan
