@@ -145,6 +145,7 @@ fn plan() -> Plan {
         key: vec![0, 1],
         references: vec![],
         origin: None,
+        batch: None,
         fold: None,
         time: None,
         changed: None,

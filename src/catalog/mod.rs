@@ -102,6 +102,8 @@ pub struct CatalogTable {
     pub references: Vec<Reference>,
     /// The column that keeps the id which a row had in the database it came from.
     pub origin: Option<usize>,
+    /// The column for the id of the batch that has brought a row.
+    pub batch: Option<usize>,
     /// The JSON column that can carry what the table has no column for.
     pub fold: Option<usize>,
     /// The column that says when a row began.
@@ -183,6 +185,7 @@ mod tests {
             key: key.to_vec(),
             references,
             origin: None,
+            batch: None,
             fold: None,
             time: None,
             changed: None,

@@ -106,6 +106,8 @@ pub struct LayoutStream {
     pub references: std::collections::BTreeMap<String, String>,
     /// The logical column that keeps the id which a row had in the database it came from.
     pub origin: Option<String>,
+    /// The logical column for the id of the batch that has brought a row.
+    pub batch: Option<String>,
     /// The logical column that says when a row was changed last.
     pub changed: Option<String>,
     /// The logical JSON column that can carry what this table has no column for.

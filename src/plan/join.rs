@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
+use super::batch::takes_batch;
 use super::explain::NO_TABLE;
 use super::fit::{impossible, possible, same_name, text_column};
 use super::unplaced::origins_of_layouts;
@@ -144,6 +145,7 @@ impl Joiner<'_> {
             former_id: self.former_id(stream, table),
             original_columns: Vec::new(),
             origin: None,
+            batch: None,
             has_sidecar: false,
             shares_with,
             duplicates: shares_with.map(|_| self.without_table(stream)),
@@ -166,6 +168,7 @@ impl Joiner<'_> {
         }
         let changed = |c: &ColumnPlan| Some(c.target) == table.changed && c.is_from_archive();
         plan.changed = plan.columns.iter().position(changed);
+        self.batch_column(&mut plan, table);
         self.refuse_vocabulary(&plan);
         plan.references = self.references(&plan, table);
         plan.fold = plan.columns.iter().position(|c| Some(c.target) == table.fold);
@@ -402,6 +405,12 @@ impl Joiner<'_> {
     /// Decides about a column of the target that the archive lacks.
     fn absent(&mut self, plan: &mut TablePlan, table: &CatalogTable, target: usize) {
         let column = &table.columns[target];
+        if takes_batch(table, target) {
+            let (from, text) = (ColumnSource::Batch, text_column(&column.name));
+            let planned = self.planned(&plan.source, table, target, from, &text);
+            plan.columns.push(ColumnPlan { ids: None, ..planned });
+            return;
+        }
         if Some(target) == table.origin {
             if let (true, [key]) = (self.keeps_origin(table), &plan.source.key[..]) {
                 let (from, source) = (&plan.source.columns[*key], ColumnSource::TextOf(*key));
@@ -448,7 +457,9 @@ fn original_column(plan: &TablePlan, place: usize, column: &Column) -> Column {
 
 /// Whether a column is not in the archive and has a value only because the target requires one.
 fn is_filler(column: &ColumnPlan, table: &CatalogTable) -> bool {
-    !column.is_from_archive() && Some(column.target) != table.origin
+    !column.is_from_archive()
+        && Some(column.target) != table.origin
+        && column.source != ColumnSource::Batch
 }
 
 /// What fills a column of the target where the archive has nothing for it.

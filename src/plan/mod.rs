@@ -1,6 +1,7 @@
 //! The plan of an import: which column of the archive goes where and how, decided from plain
 //! values before any row is read.
 
+mod batch;
 mod columns;
 mod explain;
 mod fit;
@@ -79,6 +80,9 @@ pub struct TablePlan {
     /// The name under which the id that a row has in the archive is stored in the sidecar, if the
     /// target has no column for it.
     pub origin: Option<String>,
+    /// The column for the id of the batch that brings a row, among those that are written: where it is NULL, the target
+    /// fills it in rows that are new.
+    pub batch: Option<usize>,
     /// Whether rows may have anything in the sidecar.
     pub has_sidecar: bool,
     /// The position of the first stream that goes into the same table, if it is another one.

@@ -44,6 +44,7 @@ pub(crate) fn table(stream: &str, role: &str, columns: Vec<CatalogColumn>) -> Ca
         key: vec![0],
         references: vec![],
         origin: None,
+        batch: None,
     }
 }
 

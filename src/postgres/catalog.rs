@@ -264,6 +264,7 @@ impl PgCatalog {
         let find = |name: &String| columns.iter().position(|c| c.name == *name);
         CatalogTable {
             origin: stream.origin.as_ref().and_then(find),
+            batch: stream.batch.as_ref().and_then(find),
             fold: stream.fold.as_ref().and_then(find),
             computed: table.computed.clone(),
             name: table.name.clone(),

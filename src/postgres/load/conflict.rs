@@ -415,7 +415,10 @@ impl Merge<'_> {
             .filter(|n| !self.stream.key.contains(n))
             .map(|n| match &self.stream.columns[n].ty {
                 ColumnType::Cast(ty) => format!("{0} = s.{0}::{ty}", self.name(n)),
-                _ => format!("{0} = s.{0}", self.name(n)),
+                _ => {
+                    let staged = format!("s.{}", self.name(n));
+                    format!("{} = {}", self.name(n), self.db().updated(self.stream, n, staged))
+                }
             })
             .collect();
         if set.is_empty() || self.updates == 0 {

@@ -33,6 +33,8 @@ pub(super) struct Met {
     pub(super) differs: Option<Cause>,
     /// How the time of last change in the archive compares with its own.
     newer: Option<Ordering>,
+    /// The id of a batch of its own history that it has; NULL if it has none.
+    own_batch: SqlValue,
 }
 
 /// The rows of one table that the target has under another key than the archive.
@@ -279,10 +281,7 @@ impl Progress {
             Err(cause) => return Ok(Done::Refused(cause)),
         };
         self.loaded.updated_rows += 1;
-        match &met.known_as {
-            None => self.sketch.add(incoming.batch, incoming.at),
-            Some((key, _)) => self.sketch.add(&incoming.under_key(key), 0),
-        }
+        self.sketch.add(&incoming.updated(met), 0);
         self.note_seen(incoming.connection, &place)?;
         incoming.note_loaded(self.note_place.as_deref(), &place)?;
         incoming.check_references(&mut self.references, &place)?;
@@ -336,13 +335,14 @@ impl IncomingRow<'_> {
     pub(super) fn find(&self, condition: &str, bound: &[usize]) -> Result<Option<Met>> {
         let (width, places) = (self.stream.columns.len(), self.keys.place_width());
         let key = self.keys.key("");
-        let columns: Vec<String> = (0..width).map(|n| self.physical(n)).collect();
+        let columns: Vec<String> = (0..width).map(|n| self.content(n)).collect();
         let sql = format!(
-            "SELECT {}, {}, {}, {} FROM {} WHERE {condition}",
+            "SELECT {}, {}, {}, {}, {} FROM {} AS t WHERE {condition}",
             columns.join(", "),
             self.keys.place_columns(),
             key.join(", "),
             key_text(&key),
+            self.own_batch(),
             quoted(&self.table.name)
         );
         let values = bound.iter().map(|n| Bound(self.value(*n)));
@@ -361,6 +361,7 @@ impl IncomingRow<'_> {
                 newer: self.newer(stored)?,
                 place,
                 unique: Vec::new(),
+                own_batch: row.get(width + places + key.len() + 1)?,
                 known_as: Some((own, text.unwrap_or_default())),
             }))
         };
@@ -408,8 +409,9 @@ impl IncomingRow<'_> {
     /// place, or why that cannot be.
     fn update(&self, met: &Met) -> Result<std::result::Result<Vec<SqlValue>, Cause>> {
         let renames = met.known_as.is_some();
+        let keeps = self.kept_batch(&met.own_batch).map(|(column, _)| column);
         let written: Vec<usize> = (0..self.stream.columns.len())
-            .filter(|n| !renames || !self.stream.key.contains(n))
+            .filter(|n| (!renames || !self.stream.key.contains(n)) && Some(*n) != keeps)
             .collect();
         let set: Vec<String> =
             written.iter().map(|n| format!("{} = ?", self.physical(*n))).collect();
@@ -463,9 +465,19 @@ impl IncomingRow<'_> {
         known.note(self.connection, old, key).map_err(cannot)
     }
 
-    /// The row as it is under the key that the target has for it.
-    fn under_key(&self, key: &Batch) -> Batch {
-        let instead = [(self.stream.key.as_slice(), key)];
+    /// The row as it is in place of an existing one: with the key and the batch that this one keeps.
+    fn updated(&self, met: &Met) -> Batch {
+        let (mut instead, mut own) = (Vec::new(), Batch::default());
+        if let Some((key, _)) = &met.known_as {
+            instead.push((self.stream.key.as_slice(), key));
+        }
+        let kept = self.kept_batch(&met.own_batch);
+        let column = kept.map_or(0, |(column, _)| column);
+        if let Some((_, id)) = kept {
+            own.start(0, 1, 1);
+            own.push(Value::Text(id.as_bytes()));
+            instead.push((std::slice::from_ref(&column), &own));
+        }
         one_row(self.stream.columns.len(), self.batch, self.at, &instead)
     }
 }

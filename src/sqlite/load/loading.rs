@@ -7,6 +7,7 @@ use futures::future::BoxFuture;
 use rusqlite::CachedStatement;
 
 use super::SqliteTarget;
+use super::batch::BatchColumn;
 use super::conflict::{KnownAs, renamed_references};
 use super::own_rows::Seen;
 use super::references::ReferenceCheck;
@@ -77,6 +78,8 @@ pub(super) struct Progress {
     pub(super) conflicts: ConflictList,
     /// The references of its rows.
     pub(super) references: Vec<ReferenceCheck>,
+    /// The column for the id of the batch, if its table has one.
+    pub(super) batch: Option<Arc<BatchColumn>>,
 }
 
 impl Progress {
@@ -93,6 +96,7 @@ impl Progress {
             seen: None,
             conflicts: ConflictList::default(),
             references: Vec::new(),
+            batch: None,
         }
     }
 }
@@ -105,7 +109,10 @@ impl Progress {
         place: &[rusqlite::types::Value],
     ) -> Result<()> {
         self.loaded.inserted_rows += 1;
-        self.sketch.add(incoming.batch, incoming.at);
+        match incoming.filled() {
+            Some(filled) => self.sketch.add(&filled, 0),
+            None => self.sketch.add(incoming.batch, incoming.at),
+        }
         self.note_seen(incoming.connection, place)?;
         incoming.note_loaded(self.note_place.as_deref(), place)?;
         incoming.check_references(&mut self.references, place)
@@ -246,7 +253,10 @@ impl SqliteTarget {
         let renamed = renamed_references(connection, stream, key_of, known_as, rows.rows, row)
             .map_err(|e| failed(Code::Target, "cannot look for the keys of existing rows", e))?;
         let (batch, at) = renamed.as_ref().map_or((rows.rows, row), |renamed| (renamed, 0));
-        let incoming = IncomingRow { connection, stream, table, keys, rows, row, batch, at };
+        let column = progress.batch.clone();
+        let batch_column = column.as_deref();
+        let incoming =
+            IncomingRow { connection, stream, table, keys, rows, row, batch, at, batch_column };
         let replaces = progress.seen.is_some();
         let is_there = || match replaces {
             true => progress.see_equal(&incoming),

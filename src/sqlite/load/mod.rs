@@ -1,6 +1,7 @@
 //! A SQLite file as a target: one transaction in an existing file, or a new file that gets its
 //! name only when it is whole.
 
+mod batch;
 mod conflict;
 mod keys;
 mod loading;
@@ -308,6 +309,7 @@ impl SqliteTarget {
             places_are_indexed: false,
             conflicts: ConflictList::default(),
             references: ReferenceCheck::all(number, stream, &self.catalog, keys),
+            batch: self.batch_column(stream)?,
         })
     }
 }

@@ -391,7 +391,11 @@ impl SqliteLoading {
         let reference = self.reference(stream, check);
         let table = &self.db.catalog.tables[self.streams[stream].table];
         let parent = &self.db.catalog.tables[reference.table];
-        let columns = adopted_columns(table, parent, reference);
+        let mut columns = adopted_columns(table, parent, reference);
+        if let Some(batch) = self.db.filled_column(parent) {
+            columns.retain(|(name, _)| *name != batch.0);
+            columns.push(batch);
+        }
         let (names, values): (Vec<String>, Vec<String>) = columns.into_iter().unzip();
         let refers: Vec<String> = (reference.columns.iter())
             .map(|c| format!("t.{}", quoted(&table.columns[*c].physical)))

@@ -200,6 +200,7 @@ fn describe_table(
         key: stream.key.iter().map(needed).collect::<Result<_>>()?,
         references: Vec::new(),
         origin: stream.origin.as_ref().and_then(find),
+        batch: stream.batch.as_ref().and_then(find),
         fold: stream.fold.as_ref().and_then(find),
         columns,
     })

@@ -1,5 +1,6 @@
 //! What an import does, and above all what it refuses: one contract for both kinds of database.
 
+mod batches;
 mod conflicts;
 mod postgres;
 mod refused;
