@@ -149,6 +149,7 @@ fn plan() -> Plan {
         fold: None,
         time: None,
         changed: None,
+        stored: None,
         adoptable: false,
     };
     let catalog = Catalog::new(Backend::Sqlite, "test".into(), vec![table]);

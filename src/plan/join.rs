@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use super::batch::takes_batch;
 use super::explain::NO_TABLE;
 use super::fit::{impossible, possible, same_name, text_column};
 use super::unplaced::origins_of_layouts;
@@ -20,7 +19,7 @@ use crate::layout::{known_stream, origin_column};
 use crate::policy::{AssumeZone, EventTypes, OnMissingColumn, OnUnrepresentable, PlanOptions};
 use crate::sidecar::UNMAPPED_PREFIX;
 use chronicle_archive::time::{ZoneRule, parse_zone};
-use chronicle_archive::{Column, Kind, Origin, Stream, TimeText, show_text};
+use chronicle_archive::{Column, Kind, Origin, Stream, TimeText};
 
 /// Joins the streams of an archive to the tables of a target.
 ///
@@ -33,12 +32,9 @@ pub fn plan(
     options: PlanOptions,
 ) -> Result<Plan> {
     let zone_rule = zone(origin, options.assume_zone)?;
-    let known = |name: &&str| streams.iter().any(|s| s.name == *name);
-    if let Some(unknown) = options.conflicts.streams().find(|name| !known(name)) {
-        let names: Vec<&str> = streams.iter().map(|s| s.name.as_str()).collect();
-        let what = format!("--on-conflict: the archive has no stream \"{}\"", show_text(unknown));
-        return Err(Error::new(Code::Usage, what).hint(format!("it has {}", names.join(", "))));
-    }
+    let names: Vec<&str> = streams.iter().map(|s| s.name.as_str()).collect();
+    options.conflicts.require_streams("--on-conflict", &names)?;
+    options.matches.require_streams("--match", &names)?;
     let mut joiner = Joiner {
         origin,
         catalog,
@@ -112,7 +108,7 @@ pub(super) struct Joiner<'a> {
     pub(super) origin: &'a Origin,
     pub(super) catalog: &'a Catalog,
     pub(super) options: PlanOptions,
-    zone_rule: ZoneRule,
+    pub(super) zone_rule: ZoneRule,
     problems: Vec<String>,
     /// By table, the columns that it gets for the streams so far.
     added: BTreeMap<usize, Vec<CatalogColumn>>,
@@ -151,6 +147,7 @@ impl Joiner<'_> {
             duplicates: shares_with.map(|_| self.without_table(stream)),
             on_conflict: self.options.conflicts.of(&stream.name),
             changed: None,
+            content: Vec::new(),
         };
         for source in 0..stream.columns.len() {
             self.column(&mut plan, table, source);
@@ -168,6 +165,7 @@ impl Joiner<'_> {
         }
         let changed = |c: &ColumnPlan| Some(c.target) == table.changed && c.is_from_archive();
         plan.changed = plan.columns.iter().position(changed);
+        plan.content = self.content(&plan, table);
         self.batch_column(&mut plan, table);
         self.refuse_vocabulary(&plan);
         plan.references = self.references(&plan, table);
@@ -351,7 +349,7 @@ impl Joiner<'_> {
         plan.columns.push(self.planned(&plan.source, &with, place, from, column));
     }
 
-    fn planned(
+    pub(super) fn planned(
         &self,
         stream: &Stream,
         table: &CatalogTable,
@@ -405,10 +403,8 @@ impl Joiner<'_> {
     /// Decides about a column of the target that the archive lacks.
     fn absent(&mut self, plan: &mut TablePlan, table: &CatalogTable, target: usize) {
         let column = &table.columns[target];
-        if takes_batch(table, target) {
-            let (from, text) = (ColumnSource::Batch, text_column(&column.name));
-            let planned = self.planned(&plan.source, table, target, from, &text);
-            plan.columns.push(ColumnPlan { ids: None, ..planned });
+        if table.batch_column() == Some(target) {
+            self.add_batch_column(plan, table, target);
             return;
         }
         if Some(target) == table.origin {

@@ -3,6 +3,7 @@
 
 mod batch;
 mod columns;
+mod content;
 mod explain;
 mod fit;
 mod join;
@@ -17,6 +18,7 @@ use crate::policy::{OnConflict, OnUnrepresentable, PlanOptions};
 use chronicle_archive::{Batch, Column, Stream, Value, show};
 
 pub use columns::{ColumnPlan, ColumnSource, IdRule, Ids, ReferencePlan};
+pub use content::ContentColumn;
 pub use join::{plan, table_for};
 pub use unplaced::{Fate, Unmapped, UnplacedColumn, derived};
 
@@ -93,6 +95,8 @@ pub struct TablePlan {
     pub on_conflict: OnConflict,
     /// The column that says when a row was changed last, among those that are written.
     pub changed: Option<usize>,
+    /// What makes a row the same as one of the target under another key; empty if nothing does.
+    pub content: Vec<ContentColumn>,
 }
 
 /// What happens to rows that no table takes.
@@ -108,6 +112,15 @@ pub struct UnmappedPlan {
     pub policy: Unmapped,
     /// What happens to rows that are stored already with other content.
     pub on_conflict: OnConflict,
+}
+
+impl TablePlan {
+    /// The names of the columns whose values an export of the target restores although it lacks them.
+    pub fn lacking(&self) -> Vec<String> {
+        let stored = |fate: Fate| matches!(fate, Fate::Folded | Fate::Preserved | Fate::Sidecar);
+        let columns = self.unplaced.iter().filter(|column| stored(column.fate));
+        columns.map(|column| column.name.clone()).collect()
+    }
 }
 
 impl UnmappedPlan {

@@ -38,6 +38,7 @@ pub(crate) fn table(stream: &str, role: &str, columns: Vec<CatalogColumn>) -> Ca
         role: Role(role.into()),
         time: None,
         changed: None,
+        stored: None,
         adoptable: false,
         fold: columns.iter().position(|c| c.ty == ColumnType::Jsonb),
         columns,

@@ -272,6 +272,7 @@ impl PgCatalog {
             role: stream.role.clone(),
             time: stream.time().and_then(|n| find(&n.to_owned())),
             changed: find(&stream.changed().to_owned()),
+            stored: find(&stream.stored().to_owned()),
             adoptable: stream.is_adoptable(),
             key: stream.key.iter().filter_map(find).collect(),
             references: Vec::new(),

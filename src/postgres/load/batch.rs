@@ -114,7 +114,7 @@ impl PgTarget {
 
     /// The column of a table for the id of the batch, and this id, as SQL.
     pub(super) fn filled_column(&self, table: &CatalogTable) -> Option<(String, String)> {
-        let column = &table.columns[table.batch?];
+        let column = &table.columns[table.batch_column()?];
         Some((quoted(&column.physical), self.batch_id().sql(&column.ty)))
     }
 }

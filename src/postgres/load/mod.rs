@@ -4,6 +4,7 @@
 mod batch;
 mod columns;
 mod conflict;
+mod content;
 mod copy;
 mod disk;
 mod existing_keys;

@@ -48,7 +48,7 @@ impl SqliteTarget {
 
     /// The column of a table for the id of the batch, and this id, as SQL.
     pub(super) fn filled_column(&self, table: &CatalogTable) -> Option<(String, String)> {
-        let column = &table.columns[table.batch?];
+        let column = &table.columns[table.batch_column()?];
         Some((quoted(&column.physical), literal(&self.batch_id())))
     }
 }

@@ -57,6 +57,11 @@ impl KnownAs {
         Ok(KnownAs { table, width })
     }
 
+    /// Whether it is of this table.
+    pub(super) fn is_of(&self, table: usize) -> bool {
+        self.table == table
+    }
+
     fn note<'a>(
         &self,
         connection: &Connection,
@@ -151,22 +156,28 @@ impl SqliteLoading {
                     reference.parent_columns == self.db.catalog.tables[reference.table].key;
                 if let (Some(noted), true, true) = (noted, by_key, known.contains(&reference.table))
                 {
-                    self.repoint_noted(number, stream, &reference, &noted)?;
+                    let child = &self.db.catalog.tables[stream.table].name;
+                    let is_at = self.db.keys[stream.table].is_at("t", "o");
+                    let rows = format!("{noted} AS o CROSS JOIN {} AS t ON {is_at}", quoted(child));
+                    let known = format!("temp.known_as_{}", reference.table);
+                    self.repoint_rows(number, stream, &reference, &rows, &known)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn repoint_noted(
+    /// Has rows `t`, which are given as SQL behind FROM, refer by the new one of two keys instead of the old one.
+    pub(super) fn repoint_rows(
         &mut self,
         number: usize,
         stream: &TablePlan,
         reference: &Reference,
-        noted: &str,
+        rows: &str,
+        known: &str,
     ) -> rusqlite::Result<()> {
         let (table, keys) = (&self.db.catalog.tables[stream.table], &self.db.keys[stream.table]);
-        let (child, known) = (quoted(&table.name), format!("temp.known_as_{}", reference.table));
+        let child = quoted(&table.name);
         let columns: Vec<String> =
             reference.columns.iter().map(|c| quoted(&table.columns[*c].physical)).collect();
         let same: Vec<String> =
@@ -174,10 +185,8 @@ impl SqliteLoading {
         let (same, new) = (same.join(" AND "), numbered("n", columns.len()));
         let connection = &self.db.connection;
         connection.execute_batch(&format!(
-            "CREATE TEMP TABLE repointed AS SELECT {} FROM {noted} AS o CROSS JOIN {child} AS t ON {} \
-             JOIN {known} AS k ON {same}",
-            keys.places("t"),
-            keys.is_at("t", "o")
+            "CREATE TEMP TABLE repointed AS SELECT {} FROM {rows} JOIN {known} AS k ON {same}",
+            keys.places("t")
         ))?;
         let rows =
             format!("temp.repointed AS o CROSS JOIN {child} AS t ON {}", keys.is_at("t", "o"));
@@ -210,6 +219,7 @@ impl Progress {
             Ok(met) => met,
             Err(cause) => return Ok((self.refuse(incoming, cause), None)),
         };
+        self.note_met(incoming.connection, &met.place)?;
         let other_key = match &met.known_as {
             None => None,
             // two rows of one archive are not the same one

@@ -9,6 +9,7 @@ use rusqlite::CachedStatement;
 use super::SqliteTarget;
 use super::batch::BatchColumn;
 use super::conflict::{KnownAs, renamed_references};
+use super::content::MetRows;
 use super::own_rows::Seen;
 use super::references::ReferenceCheck;
 use super::row::{IncomingRow, Inserted, insert_sql};
@@ -37,6 +38,8 @@ pub(super) struct SqliteLoading {
     pub(super) sidecar: bool,
     /// The rows that the target has under another key than the archive.
     pub(super) known_as: Vec<KnownAs>,
+    /// The stream whose rows come now.
+    pub(super) current: Option<usize>,
 }
 
 /// What was done with a row.
@@ -74,6 +77,8 @@ pub(super) struct Progress {
     pub(super) places_are_indexed: bool,
     /// The rows that the archive has, where those go that it lacks.
     pub(super) seen: Option<Seen>,
+    /// The rows that were there and that the archive has, too, where rows are also the same by their content.
+    pub(super) met: Option<MetRows>,
     /// The rows that another row is in the way of, and nothing settles it.
     pub(super) conflicts: ConflictList,
     /// The references of its rows.
@@ -94,6 +99,7 @@ impl Progress {
             note_place: None,
             places_are_indexed: false,
             seen: None,
+            met: None,
             conflicts: ConflictList::default(),
             references: Vec::new(),
             batch: None,
@@ -124,6 +130,12 @@ impl SqliteLoading {
         let plan = Arc::clone(&self.plan);
         let planned = plan.streams.get(rows.stream);
         let planned = planned.ok_or_else(|| Error::new(Code::Internal, "rows of no stream"))?;
+        if self.current != Some(rows.stream)
+            && let Some(last) = self.current.replace(rows.stream)
+        {
+            // what refers to its rows comes now
+            self.match_contents(last)?;
+        }
         let refused = match planned.table() {
             Some(stream) => self.write_table(stream, rows)?,
             None => Vec::new(),
@@ -154,6 +166,9 @@ impl SqliteLoading {
     }
 
     fn finalize_now(&mut self) -> Result<ImportStats> {
+        if let Some(last) = self.current.take() {
+            self.match_contents(last)?;
+        }
         fault::point("load: before other rows go")?;
         self.delete_others()?;
         fault::point("load: after other rows have gone")?;

@@ -121,6 +121,11 @@ impl ReferenceCheck {
         connection.prepare_cached(note)?.execute(params_from_iter(values)).map(|_| ())
     }
 
+    /// Forgets which parents exist, since some may be gone.
+    pub(super) fn forget_found(&mut self) {
+        self.found.clear();
+    }
+
     /// The table of the rows that were noted, if any were.
     pub(super) fn pending_rows(&self) -> Option<String> {
         self.note.is_some().then(|| self.pending.clone())

@@ -196,6 +196,7 @@ fn describe_table(
         role: stream.role.clone(),
         time: stream.time().and_then(|n| columns.iter().position(|c| c.name == n)),
         changed: columns.iter().position(|c| c.name == stream.changed()),
+        stored: columns.iter().position(|c| c.name == stream.stored()),
         adoptable: stream.is_adoptable(),
         key: stream.key.iter().map(needed).collect::<Result<_>>()?,
         references: Vec::new(),

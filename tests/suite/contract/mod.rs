@@ -2,6 +2,7 @@
 
 mod batches;
 mod conflicts;
+mod content;
 mod postgres;
 mod refused;
 mod restore;
