@@ -171,28 +171,51 @@ impl Policy for OnConflict {
     ];
 }
 
-/// The choice about conflicts for every stream.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Conflicts {
-    others: OnConflict,
-    streams: Vec<(String, OnConflict)>,
+/// What makes a row of an archive and one of the target the same row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Match {
+    /// Their key, or another unique value.
+    #[default]
+    Key,
+    /// The same, or all else that they hold.
+    Content,
 }
 
-impl Conflicts {
-    /// Reads what follows `--on-conflict`: words for all streams, or `STREAM=WORD` for one.
+impl Policy for Match {
+    const WORDS: &'static [(Self, &'static str, &'static str)] = &[
+        (Self::Key, "key", "The same key, or another unique value"),
+        (Self::Content, "content", "The same, or the same content under another key"),
+    ];
+}
+
+/// A choice that may differ from stream to stream.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PerStream<P> {
+    others: P,
+    streams: Vec<(String, P)>,
+}
+
+/// The choice about conflicts for every stream.
+pub type Conflicts = PerStream<OnConflict>;
+
+/// The choice of what makes rows the same for every stream.
+pub type Matches = PerStream<Match>;
+
+impl<P: Policy + Default> PerStream<P> {
+    /// Reads what follows an option: words for all streams, or `STREAM=WORD` for one.
     ///
     /// # Errors
     /// If a text names no choice, or two are for the same.
-    pub fn parse(texts: &[String]) -> Result<Conflicts> {
-        let (mut all, mut general) = (Conflicts::default(), false);
+    pub fn parse(option: &str, texts: &[String]) -> Result<PerStream<P>> {
+        let (mut all, mut general) = (PerStream::default(), false);
         for text in texts {
             let (stream, word) = match text.split_once('=') {
                 Some((stream, word)) => (Some(stream), word),
                 None => (None, text.as_str()),
             };
-            let choice = OnConflict::from_word(word).ok_or_else(|| {
-                let words: Vec<&str> = OnConflict::WORDS.iter().map(|(_, word, _)| *word).collect();
-                Error::new(Code::Usage, format!("--on-conflict: \"{word}\" is not a choice")).hint(
+            let choice = P::from_word(word).ok_or_else(|| {
+                let words: Vec<&str> = P::WORDS.iter().map(|(_, word, _)| *word).collect();
+                Error::new(Code::Usage, format!("{option}: \"{word}\" is not a choice")).hint(
                     format!("give one of {}, or STREAM=CHOICE for one stream", words.join(", ")),
                 )
             })?;
@@ -209,7 +232,7 @@ impl Conflicts {
             };
             if twice {
                 let what = stream.map_or("all streams".into(), show_text);
-                let what = format!("--on-conflict: two choices for {what}");
+                let what = format!("{option}: two choices for {what}");
                 return Err(
                     Error::new(Code::Usage, what).hint("give one, and STREAM=CHOICE for others")
                 );
@@ -219,14 +242,21 @@ impl Conflicts {
     }
 
     /// The choice for a stream.
-    pub fn of(&self, stream: &str) -> OnConflict {
+    pub fn of(&self, stream: &str) -> P {
         let own = self.streams.iter().find(|(name, _)| name == stream);
         own.map_or(self.others, |(_, choice)| *choice)
     }
 
-    /// The streams that have a choice of their own.
-    pub fn streams(&self) -> impl Iterator<Item = &str> {
-        self.streams.iter().map(|(name, _)| name.as_str())
+    /// Refuses choices for streams that the archive does not have.
+    ///
+    /// # Errors
+    /// The first such stream, with those that it has.
+    pub fn require_streams(&self, option: &str, names: &[&str]) -> Result<()> {
+        let unknown = self.streams.iter().find(|(name, _)| !names.contains(&name.as_str()));
+        unknown.map_or(Ok(()), |(name, _)| {
+            let what = format!("{option}: the archive has no stream \"{}\"", show_text(name));
+            Err(Error::new(Code::Usage, what).hint(format!("it has {}", names.join(", "))))
+        })
     }
 }
 
@@ -311,6 +341,8 @@ pub struct PlanOptions {
     pub rejects: bool,
     /// Rows that the target has already with other content.
     pub conflicts: Conflicts,
+    /// What makes a row of the archive and one of the target the same row.
+    pub matches: Matches,
     /// The database that the ids belong to, if it is not the one in the archive's header.
     pub instance: Option<Uuid>,
     /// Rows that the target has.
@@ -351,12 +383,16 @@ mod tests {
         words_are_distinct::<EventTypes>();
         words_are_distinct::<OnOrphans>();
         words_are_distinct::<OnConflict>();
+        words_are_distinct::<Match>();
         words_are_distinct::<Compression>();
     }
     #[test]
     fn a_choice_about_conflicts_may_be_of_one_stream() {
         let parse = |texts: &[&str]| {
-            Conflicts::parse(&texts.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>())
+            Conflicts::parse(
+                "--on-conflict",
+                &texts.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>(),
+            )
         };
         let all = parse(&["update", "events=newer"]).unwrap();
         assert_eq!((all.of("events"), all.of("sessions")), (OnConflict::Newer, OnConflict::Update));

@@ -145,9 +145,11 @@ fn plan() -> Plan {
         key: vec![0, 1],
         references: vec![],
         origin: None,
+        batch: None,
         fold: None,
         time: None,
         changed: None,
+        stored: None,
         adoptable: false,
     };
     let catalog = Catalog::new(Backend::Sqlite, "test".into(), vec![table]);

@@ -8,6 +8,7 @@ pub use backend::Backend;
 pub use constraints::{CheckConstraint, named_checks};
 pub use types::{Affinity, ColumnType};
 
+use chronicle_archive::TimeText;
 use uuid::Uuid;
 
 /// What the rows of a table are, as a layout says: tables with the same role hold rows of the same kind,
@@ -25,6 +26,9 @@ impl Role {
         self.0 != Role::SIDE
     }
 }
+
+/// The characters of a batch's id.
+const BATCH_ID: u32 = 36;
 
 /// A column of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +49,12 @@ pub struct CatalogColumn {
     pub check: Option<CheckConstraint>,
     /// Whether its values are words of a vocabulary that differs between versions of an application.
     pub vocabulary: bool,
+    /// Whether a layout says that its texts are JSON.
+    pub json: bool,
+    /// Whether a layout says that its texts are times.
+    pub time_text: TimeText,
+    /// Whether a layout says that it can be recomputed.
+    pub derived: bool,
     /// The logical column whose text is the default where the archive has nothing.
     pub default_from: Option<String>,
     /// The text that is the default where the archive has nothing.
@@ -63,6 +73,9 @@ impl CatalogColumn {
             has_default: false,
             check: None,
             vocabulary: false,
+            json: false,
+            time_text: TimeText::None,
+            derived: false,
             default_from: None,
             default: None,
         }
@@ -102,14 +115,31 @@ pub struct CatalogTable {
     pub references: Vec<Reference>,
     /// The column that keeps the id which a row had in the database it came from.
     pub origin: Option<usize>,
+    /// The column for the id of the batch that has brought a row.
+    pub batch: Option<usize>,
     /// The JSON column that can carry what the table has no column for.
     pub fold: Option<usize>,
     /// The column that says when a row began.
     pub time: Option<usize>,
     /// The column that says when a row was changed last.
     pub changed: Option<usize>,
+    /// The column that says when a row was stored.
+    pub stored: Option<usize>,
     /// Whether a row can be created for rows that refer to one that does not exist.
     pub adoptable: bool,
+}
+
+impl CatalogTable {
+    /// The column for the id of the batch that has brought a row, if it takes such an id.
+    pub fn batch_column(&self) -> Option<usize> {
+        let takes = |column: &CatalogColumn| match &column.ty {
+            ColumnType::Uuid | ColumnType::Text(None) => true,
+            ColumnType::Text(Some(most)) => *most >= BATCH_ID,
+            ColumnType::Sqlite(affinity) => matches!(affinity, Affinity::Text | Affinity::Blob),
+            _ => false,
+        };
+        self.batch.filter(|n| takes(&self.columns[*n]) && self.columns[*n].check.is_none())
+    }
 }
 
 /// All tables that streams can go into or come from.
@@ -183,9 +213,11 @@ mod tests {
             key: key.to_vec(),
             references,
             origin: None,
+            batch: None,
             fold: None,
             time: None,
             changed: None,
+            stored: None,
             adoptable: false,
         }
     }

@@ -422,6 +422,9 @@ fn loaded_text(loaded: &StreamStats) -> String {
     if loaded.skipped_rows > 0 {
         more.push(format!("{} existed already", show_number(loaded.skipped_rows)));
     }
+    if loaded.content_matched_rows > 0 {
+        more.push(format!("{} met by content", show_number(loaded.content_matched_rows)));
+    }
     if loaded.conflicting_rows > 0 {
         more.push(format!("{} differ and were kept", show_number(loaded.conflicting_rows)));
     }

@@ -9,8 +9,8 @@ use crate::error::Result;
 use crate::history::BatchKind;
 use crate::import::BatchOptions;
 use crate::policy::{
-    AssumeZone, Compression, Conflicts, EventTypes, OnMissingColumn, OnOrphans, OnUnrepresentable,
-    OwnRows, PlanOptions, Policy,
+    AssumeZone, Compression, Conflicts, EventTypes, Matches, OnMissingColumn, OnOrphans,
+    OnUnrepresentable, OwnRows, PlanOptions, Policy,
 };
 
 /// How to handle values, columns and ids, the same for every command that plans an import.
@@ -49,6 +49,13 @@ pub struct PlanArgs {
     #[arg(long, value_name = "[STREAM=]POLICY", value_delimiter = ',', help_heading = CONFLICTS)]
     pub on_conflict: Vec<String>,
 
+    /// What makes a row of the archive and one of the target the same row, for all streams or, as
+    /// STREAM=CHOICE, for one: `key` or another unique value, or also equal `content` under another key
+    /// [default: key]
+    #[arg(long = "match", value_name = "[STREAM=]CHOICE", value_delimiter = ',')]
+    #[arg(help_heading = CONFLICTS)]
+    pub matches: Vec<String>,
+
     /// How to handle rows that refer to missing rows [default: fail where the target enforces
     /// the reference, else keep]
     #[arg(long, value_parser = words::<OnOrphans>(), help_heading = CONFLICTS)]
@@ -84,7 +91,8 @@ impl PlanArgs {
             assume_zone: assume_zone.unwrap_or_default(),
             trust_zone: self.trust_zone,
             rejects: false,
-            conflicts: Conflicts::parse(&self.on_conflict)?,
+            conflicts: Conflicts::parse("--on-conflict", &self.on_conflict)?,
+            matches: Matches::parse("--match", &self.matches)?,
             instance: self.instance,
             own_rows: OwnRows::Stay,
         })
@@ -98,6 +106,7 @@ impl PlanArgs {
             && !self.strict
             && !self.trust_zone
             && self.on_conflict.is_empty()
+            && self.matches.is_empty()
             && self.on_unrepresentable.is_none()
             && self.on_missing_column.is_none()
             && self.map_event_types == EventTypes::Keep

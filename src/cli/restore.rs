@@ -90,7 +90,11 @@ fn plan(args: &RestoreArgs) -> Result<PlanOptions> {
         return Err(Error::new(Code::Usage, "--on-conflict has no effect on a restore")
             .hint("omit it: rows that differ become what the archive says"));
     }
-    let conflicts = Conflicts::parse(&["update".to_owned()])?;
+    if !args.plan.matches.is_empty() {
+        return Err(Error::new(Code::Usage, "--match has no effect on a restore")
+            .hint("omit it: every row has the key that the archive says"));
+    }
+    let conflicts = Conflicts::parse("--on-conflict", &["update".to_owned()])?;
     let options = args.plan.options()?;
     Ok(PlanOptions { conflicts, own_rows: OwnRows::Replaced, ..options })
 }

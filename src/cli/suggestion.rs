@@ -72,7 +72,9 @@ impl Settling {
         for [option, value] in &self.0 {
             match option.as_str() {
                 "--assume-tz" => to.assume_zone = AssumeZone::parse(value)?,
-                "--on-conflict" => to.conflicts = Conflicts::parse(std::slice::from_ref(value))?,
+                "--on-conflict" => {
+                    to.conflicts = Conflicts::parse("--on-conflict", std::slice::from_ref(value))?
+                }
                 "--orphans" => to.orphans = OnOrphans::from_word(value),
                 "--map-event-types" => {
                     to.event_types = EventTypes::from_word(value).unwrap_or(to.event_types);
@@ -135,6 +137,8 @@ pub(super) fn import_command(
     own(&mut words, "--on-missing-column", plan.on_missing_column.map(|p| p.word().to_owned()));
     let conflicts = Some(plan.on_conflict.join(",")).filter(|choices| !choices.is_empty());
     own(&mut words, "--on-conflict", conflicts);
+    let matches = Some(plan.matches.join(",")).filter(|choices| !choices.is_empty());
+    own(&mut words, "--match", matches);
     own(&mut words, "--orphans", plan.orphans.map(|p| p.word().to_owned()));
     let types = Some(plan.map_event_types).filter(|types| *types != EventTypes::Keep);
     own(&mut words, "--map-event-types", types.map(|p| p.word().to_owned()));

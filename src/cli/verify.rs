@@ -42,6 +42,10 @@ pub(super) async fn run(
     let database = (args.against.as_deref())
         .map(|text| locate(text, args.password_file.as_deref(), environment, report))
         .transpose()?;
+    if !args.plan.matches.is_empty() {
+        return Err(Error::new(Code::Usage, "--match has no effect on a comparison")
+            .hint("omit it: rows are compared by their keys"));
+    }
     // every archive is read, whatever the others are; the worst one decides
     let mut worst = 0;
     for path in &args.archives {

@@ -280,6 +280,7 @@ fn check_columns(stream: &LayoutStream) -> std::result::Result<(), String> {
         .chain(stream.order.iter().map(|c| ("order", c)))
         .chain(stream.references.keys().map(|c| ("references", c)))
         .chain(stream.origin.iter().map(|c| ("origin", c)))
+        .chain(stream.batch.iter().map(|c| ("batch", c)))
         .chain(stream.fold.iter().map(|c| ("fold", c)))
         .chain(
             stream.columns.iter().filter_map(|c| Some(("default_from", c.default_from.as_ref()?))),

@@ -106,8 +106,12 @@ pub struct LayoutStream {
     pub references: std::collections::BTreeMap<String, String>,
     /// The logical column that keeps the id which a row had in the database it came from.
     pub origin: Option<String>,
+    /// The logical column for the id of the batch that has brought a row.
+    pub batch: Option<String>,
     /// The logical column that says when a row was changed last.
     pub changed: Option<String>,
+    /// The logical column that says when a row was stored.
+    pub stored: Option<String>,
     /// The logical JSON column that can carry what this table has no column for.
     pub fold: Option<String>,
     /// Descriptions of single columns. All others are copied unchanged.
@@ -185,7 +189,11 @@ impl LayoutStream {
     ) -> CatalogColumn {
         let described = self.column(physical);
         let name = self.logical(physical);
+        let instant = described.and_then(|c| c.instant);
         CatalogColumn {
+            json: described.is_some_and(|c| matches!(c.kind, Some(Kind::Json | Kind::Jsonb))),
+            time_text: TimeText::new(instant.is_some(), instant == Some(Zoneless::Utc)),
+            derived: described.is_some_and(|c| c.derived),
             vocabulary: self.role.0 == EVENTS && name == "event_type",
             name,
             physical: physical.to_owned(),
@@ -211,6 +219,11 @@ impl LayoutStream {
     /// The logical column that says when a row was changed last, where the table has it.
     pub fn changed(&self) -> &str {
         self.changed.as_deref().unwrap_or("updated_at")
+    }
+
+    /// The logical column that says when a row was stored, where the table has it.
+    pub fn stored(&self) -> &str {
+        self.stored.as_deref().unwrap_or("created_at")
     }
 
     /// Whether a row can be created for rows that refer to one that does not exist: a session can, any

@@ -21,6 +21,8 @@ pub struct StreamStats {
     pub conflicting_rows: u64,
     /// Rows that existed already under another key, which they keep.
     pub matched_rows: u64,
+    /// Those of the skipped rows that existed under another key with the same content.
+    pub content_matched_rows: u64,
     /// Rows that were left out because they refer to nothing.
     pub skipped_orphans: u64,
     /// Rows that were left out because of their values.
@@ -38,6 +40,7 @@ impl StreamStats {
         self.skipped_rows += other.skipped_rows;
         self.conflicting_rows += other.conflicting_rows;
         self.matched_rows += other.matched_rows;
+        self.content_matched_rows += other.content_matched_rows;
         self.skipped_orphans += other.skipped_orphans;
         self.rejected_rows += other.rejected_rows;
         self.adopted_rows += other.adopted_rows;

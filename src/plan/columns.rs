@@ -14,6 +14,8 @@ pub enum ColumnSource {
     TextOf(usize),
     /// Always the same text.
     Text(String),
+    /// Nothing: the target fills it in rows that are new.
+    Batch,
 }
 
 /// How ids of one kind become ids of another.
@@ -94,7 +96,7 @@ impl ColumnPlan {
     pub fn archive_column(&self) -> Option<usize> {
         match self.source {
             ColumnSource::Column(n) => Some(n),
-            ColumnSource::TextOf(_) | ColumnSource::Text(_) => None,
+            ColumnSource::TextOf(_) | ColumnSource::Text(_) | ColumnSource::Batch => None,
         }
     }
 }

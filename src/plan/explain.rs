@@ -69,6 +69,7 @@ impl ColumnPlan {
         let how = match (&self.source, self.ids.as_ref().map(|ids| ids.rule)) {
             (ColumnSource::TextOf(_), _) => "copied from another column".into(),
             (ColumnSource::Text(text), _) => format!("always \"{text}\""),
+            (ColumnSource::Batch, _) => "the id of this batch".into(),
             (ColumnSource::Column(_), Some(IdRule::Uuid)) => {
                 format!("{} to uuid; other ids get a UUID derived from them", self.kind.word())
             }

@@ -19,7 +19,7 @@ use crate::layout::{known_stream, origin_column};
 use crate::policy::{AssumeZone, EventTypes, OnMissingColumn, OnUnrepresentable, PlanOptions};
 use crate::sidecar::UNMAPPED_PREFIX;
 use chronicle_archive::time::{ZoneRule, parse_zone};
-use chronicle_archive::{Column, Kind, Origin, Stream, TimeText, show_text};
+use chronicle_archive::{Column, Kind, Origin, Stream, TimeText};
 
 /// Joins the streams of an archive to the tables of a target.
 ///
@@ -32,12 +32,9 @@ pub fn plan(
     options: PlanOptions,
 ) -> Result<Plan> {
     let zone_rule = zone(origin, options.assume_zone)?;
-    let known = |name: &&str| streams.iter().any(|s| s.name == *name);
-    if let Some(unknown) = options.conflicts.streams().find(|name| !known(name)) {
-        let names: Vec<&str> = streams.iter().map(|s| s.name.as_str()).collect();
-        let what = format!("--on-conflict: the archive has no stream \"{}\"", show_text(unknown));
-        return Err(Error::new(Code::Usage, what).hint(format!("it has {}", names.join(", "))));
-    }
+    let names: Vec<&str> = streams.iter().map(|s| s.name.as_str()).collect();
+    options.conflicts.require_streams("--on-conflict", &names)?;
+    options.matches.require_streams("--match", &names)?;
     let mut joiner = Joiner {
         origin,
         catalog,
@@ -111,7 +108,7 @@ pub(super) struct Joiner<'a> {
     pub(super) origin: &'a Origin,
     pub(super) catalog: &'a Catalog,
     pub(super) options: PlanOptions,
-    zone_rule: ZoneRule,
+    pub(super) zone_rule: ZoneRule,
     problems: Vec<String>,
     /// By table, the columns that it gets for the streams so far.
     added: BTreeMap<usize, Vec<CatalogColumn>>,
@@ -144,11 +141,13 @@ impl Joiner<'_> {
             former_id: self.former_id(stream, table),
             original_columns: Vec::new(),
             origin: None,
+            batch: None,
             has_sidecar: false,
             shares_with,
             duplicates: shares_with.map(|_| self.without_table(stream)),
             on_conflict: self.options.conflicts.of(&stream.name),
             changed: None,
+            content: Vec::new(),
         };
         for source in 0..stream.columns.len() {
             self.column(&mut plan, table, source);
@@ -166,6 +165,8 @@ impl Joiner<'_> {
         }
         let changed = |c: &ColumnPlan| Some(c.target) == table.changed && c.is_from_archive();
         plan.changed = plan.columns.iter().position(changed);
+        plan.content = self.content(&plan, table);
+        self.batch_column(&mut plan, table);
         self.refuse_vocabulary(&plan);
         plan.references = self.references(&plan, table);
         plan.fold = plan.columns.iter().position(|c| Some(c.target) == table.fold);
@@ -348,7 +349,7 @@ impl Joiner<'_> {
         plan.columns.push(self.planned(&plan.source, &with, place, from, column));
     }
 
-    fn planned(
+    pub(super) fn planned(
         &self,
         stream: &Stream,
         table: &CatalogTable,
@@ -402,6 +403,10 @@ impl Joiner<'_> {
     /// Decides about a column of the target that the archive lacks.
     fn absent(&mut self, plan: &mut TablePlan, table: &CatalogTable, target: usize) {
         let column = &table.columns[target];
+        if table.batch_column() == Some(target) {
+            self.add_batch_column(plan, table, target);
+            return;
+        }
         if Some(target) == table.origin {
             if let (true, [key]) = (self.keeps_origin(table), &plan.source.key[..]) {
                 let (from, source) = (&plan.source.columns[*key], ColumnSource::TextOf(*key));
@@ -448,7 +453,9 @@ fn original_column(plan: &TablePlan, place: usize, column: &Column) -> Column {
 
 /// Whether a column is not in the archive and has a value only because the target requires one.
 fn is_filler(column: &ColumnPlan, table: &CatalogTable) -> bool {
-    !column.is_from_archive() && Some(column.target) != table.origin
+    !column.is_from_archive()
+        && Some(column.target) != table.origin
+        && column.source != ColumnSource::Batch
 }
 
 /// What fills a column of the target where the archive has nothing for it.

@@ -1,7 +1,9 @@
 //! The plan of an import: which column of the archive goes where and how, decided from plain
 //! values before any row is read.
 
+mod batch;
 mod columns;
+mod content;
 mod explain;
 mod fit;
 mod join;
@@ -16,6 +18,7 @@ use crate::policy::{OnConflict, OnUnrepresentable, PlanOptions};
 use chronicle_archive::{Batch, Column, Stream, Value, show};
 
 pub use columns::{ColumnPlan, ColumnSource, IdRule, Ids, ReferencePlan};
+pub use content::ContentColumn;
 pub use join::{plan, table_for};
 pub use unplaced::{Fate, Unmapped, UnplacedColumn, derived};
 
@@ -79,6 +82,9 @@ pub struct TablePlan {
     /// The name under which the id that a row has in the archive is stored in the sidecar, if the
     /// target has no column for it.
     pub origin: Option<String>,
+    /// The column for the id of the batch that brings a row, among those that are written: where it is NULL, the target
+    /// fills it in rows that are new.
+    pub batch: Option<usize>,
     /// Whether rows may have anything in the sidecar.
     pub has_sidecar: bool,
     /// The position of the first stream that goes into the same table, if it is another one.
@@ -89,6 +95,8 @@ pub struct TablePlan {
     pub on_conflict: OnConflict,
     /// The column that says when a row was changed last, among those that are written.
     pub changed: Option<usize>,
+    /// What makes a row the same as one of the target under another key; empty if nothing does.
+    pub content: Vec<ContentColumn>,
 }
 
 /// What happens to rows that no table takes.
@@ -104,6 +112,15 @@ pub struct UnmappedPlan {
     pub policy: Unmapped,
     /// What happens to rows that are stored already with other content.
     pub on_conflict: OnConflict,
+}
+
+impl TablePlan {
+    /// The names of the columns whose values an export of the target restores although it lacks them.
+    pub fn lacking(&self) -> Vec<String> {
+        let stored = |fate: Fate| matches!(fate, Fate::Folded | Fate::Preserved | Fate::Sidecar);
+        let columns = self.unplaced.iter().filter(|column| stored(column.fate));
+        columns.map(|column| column.name.clone()).collect()
+    }
 }
 
 impl UnmappedPlan {

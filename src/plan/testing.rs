@@ -38,12 +38,14 @@ pub(crate) fn table(stream: &str, role: &str, columns: Vec<CatalogColumn>) -> Ca
         role: Role(role.into()),
         time: None,
         changed: None,
+        stored: None,
         adoptable: false,
         fold: columns.iter().position(|c| c.ty == ColumnType::Jsonb),
         columns,
         key: vec![0],
         references: vec![],
         origin: None,
+        batch: None,
     }
 }
 

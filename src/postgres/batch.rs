@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use tokio_postgres::error::SqlState;
+use uuid::Uuid;
 
 use super::catalog::PgCatalog;
 use super::connection::Connection;
@@ -65,6 +66,11 @@ impl OpenBatch {
             schema: schema.to_owned(),
         };
         Ok((batch, notice))
+    }
+
+    /// Its id.
+    pub(super) fn id(&self) -> Uuid {
+        self.record.batch_id
     }
 
     /// The tables of history.

@@ -264,6 +264,7 @@ impl PgCatalog {
         let find = |name: &String| columns.iter().position(|c| c.name == *name);
         CatalogTable {
             origin: stream.origin.as_ref().and_then(find),
+            batch: stream.batch.as_ref().and_then(find),
             fold: stream.fold.as_ref().and_then(find),
             computed: table.computed.clone(),
             name: table.name.clone(),
@@ -271,6 +272,7 @@ impl PgCatalog {
             role: stream.role.clone(),
             time: stream.time().and_then(|n| find(&n.to_owned())),
             changed: find(&stream.changed().to_owned()),
+            stored: find(&stream.stored().to_owned()),
             adoptable: stream.is_adoptable(),
             key: stream.key.iter().filter_map(find).collect(),
             references: Vec::new(),

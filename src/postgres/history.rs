@@ -90,6 +90,21 @@ impl HistoryTables {
         Ok(HistoryTables::new(placed, schema))
     }
 
+    /// SQL that is true if a value, as SQL, is the id of a batch in the history.
+    pub(super) fn is_own(&self, value: &str) -> String {
+        format!("{value}::text IN (SELECT h.batch_id::text FROM {} h)", self.history)
+    }
+
+    /// The tables, if there are any that this role may read.
+    pub(super) async fn readable(
+        connection: &Connection,
+        code: Code,
+        schema: &str,
+    ) -> Result<Option<HistoryTables>> {
+        let found = HISTORY_TABLES.find(connection, code, schema).await?;
+        Ok(found.filter(|placed| placed.readable).map(|placed| HistoryTables::new(placed, schema)))
+    }
+
     /// The batches, the oldest first.
     pub(super) async fn list(&self, connection: &Connection) -> Result<Vec<BatchRecord>> {
         self.select(connection, Code::Source, "true").await

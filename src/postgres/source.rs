@@ -12,6 +12,7 @@ use super::catalog::{PgCatalog, PgColumn, PgTable, others};
 use super::connection::Connection;
 use super::conninfo::ConnInfo;
 use super::copy_codec::{Field, RowReader};
+use super::history::HistoryTables;
 use super::own_tables::OwnTables;
 use super::{key_text, literal, quoted, row_text};
 use crate::error::{Code, Error, Result};
@@ -108,7 +109,8 @@ impl PgSource {
                 (own, true) => Entries::Column(own, only),
                 (_, false) => Entries::None,
             };
-            tables.push(TableCopy::new(&catalog, table, &stream, entries));
+            let batches = batches(&connection, &catalog, described).await?;
+            tables.push(TableCopy::new(&catalog, table, &stream, entries, batches));
             streams.push(match entries {
                 Entries::Column(..) => with_sidecar(stream),
                 Entries::None => stream,
@@ -240,8 +242,15 @@ impl TableCopy {
         table: &PgTable,
         stream: &Stream,
         entries: Entries<'_>,
+        batches: Option<(String, HistoryTables)>,
     ) -> TableCopy {
         let mut columns: Vec<String> = table.columns.iter().map(select).collect();
+        for (column, stored) in columns.iter_mut().zip(&stream.columns) {
+            if let Some((_, history)) = batches.as_ref().filter(|(name, _)| *name == stored.name) {
+                *column =
+                    format!("CASE WHEN {} THEN NULL ELSE {column} END", history.is_own(column));
+            }
+        }
         let mut fields: Vec<Field> = table.columns.iter().map(field).collect();
         let mut from = format!("{} t WHERE true", catalog.full_name(&table.name));
         match entries {
@@ -275,6 +284,17 @@ impl TableCopy {
             fields,
         }
     }
+}
+
+/// The column of a stream that holds ids of batches, and the history whose own are no data.
+async fn batches(
+    connection: &Connection,
+    catalog: &PgCatalog,
+    described: &LayoutStream,
+) -> Result<Option<(String, HistoryTables)>> {
+    let Some(column) = described.batch.clone() else { return Ok(None) };
+    let found = HistoryTables::readable(connection, Code::Source, &catalog.schema).await?;
+    Ok(found.map(|history| (column, history)))
 }
 
 /// How the rows of a table are restored, if anything is stored of them; with SQL that is true for those that came from

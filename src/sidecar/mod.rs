@@ -94,6 +94,18 @@ pub fn exactly(stored: &str, arriving: Option<&str>) -> Option<String> {
     (!all.is_empty()).then(|| SidecarValues::of(all).text())
 }
 
+/// The entry of a row, if it has one, with what arrives under some names that it lacks; None if nothing does.
+pub fn added(stored: Option<&str>, arriving: &str, names: &[String]) -> Option<String> {
+    let mut all = stored.map(|text| parse(text.as_bytes())).unwrap_or_default();
+    let before = all.len();
+    for (name, tagged) in parse(arriving.as_bytes()) {
+        if names.contains(&name) {
+            all.entry(name).or_insert(tagged);
+        }
+    }
+    (all.len() > before).then(|| SidecarValues::of(all).text())
+}
+
 /// An entry without some names; None if that is all.
 pub fn without(entry: &str, names: &[String]) -> Option<String> {
     let mut stored = parse(entry.as_bytes());

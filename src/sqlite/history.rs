@@ -42,6 +42,12 @@ fn cannot(e: rusqlite::Error) -> Error {
     failed(Code::Target, "cannot write the history", e)
 }
 
+/// SQL that is true if a value, as SQL, is the id of a batch in the history; none without our tables.
+pub(super) fn is_own(connection: &Connection, value: &str) -> rusqlite::Result<Option<String>> {
+    let there = connection.table_exists(Some("main"), HISTORY)?;
+    Ok(there.then(|| format!("EXISTS (SELECT 1 FROM main.{HISTORY} AS h WHERE h.id = {value})")))
+}
+
 /// Makes the tables where they are missing.
 pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(&format!(

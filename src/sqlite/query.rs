@@ -35,14 +35,16 @@ pub(super) struct Query {
 }
 
 impl Query {
-    /// The reading of `rows`, SQL that ends in a condition; `behind` is one more column, as SQL.
+    /// The reading of `rows`, SQL that ends in a condition; `behind` is one more column, as SQL. A column that holds
+    /// ids of batches is given with SQL that is true for those of the file's own history: they are no data.
     pub(super) fn new(
         stream: &Stream,
         table: &SqliteTable,
         rows: String,
+        batch: Option<&(String, String)>,
         behind: Option<&str>,
     ) -> Query {
-        let columns: Vec<String> =
+        let mut columns: Vec<String> =
             stream.columns.iter().map(|c| format!("t.{}", quoted(&c.physical))).collect();
         // byte order, whatever collation a column declares
         let mut order: Vec<String> =
@@ -52,6 +54,11 @@ impl Query {
             order.push(format!("t.{}", quoted(rowid)));
         }
         let leader = stream.order.first().copied();
+        for (column, stored) in columns.iter_mut().zip(&stream.columns) {
+            if let Some((_, is_own)) = batch.filter(|(name, _)| *name == stored.name) {
+                *column = format!("CASE WHEN {is_own} THEN NULL ELSE {column} END");
+            }
+        }
         let columns: Vec<&str> = columns.iter().map(String::as_str).chain(behind).collect();
         let (width, columns) = (columns.len(), columns.join(", "));
         Query { table: table.name.clone(), rows, columns, width, order, leader }

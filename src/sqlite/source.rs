@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::catalog::{DeclaredReference, SqliteCatalog, SqliteTable, kind};
+use super::history::is_own;
 use super::query::{Output, Query};
 use super::snapshot::{self, Snapshot};
 use super::{failed, key_text, literal, quoted, row_text, shown_key};
@@ -67,7 +68,7 @@ impl SqliteSource {
             let stream = describe(&connection, described, table, options.sorted)?;
             expected_rows += count(&connection, &table.name).map_err(read)?;
             tables.push(match options.as_stored {
-                true => stored(&connection, stream, table).map_err(read)?,
+                true => stored(&connection, described, stream, table).map_err(read)?,
                 false => restorable(&connection, described, stream, table).map_err(read)?,
             });
         }
@@ -253,6 +254,7 @@ struct Reading {
 /// The reading of a table with the entries of its rows.
 fn stored(
     connection: &Connection,
+    described: &LayoutStream,
     stream: Stream,
     table: &SqliteTable,
 ) -> rusqlite::Result<Reading> {
@@ -260,8 +262,21 @@ fn stored(
         true => (with_entries(&stream, None), "r.entry"),
         false => (all_rows(table), "NULL"),
     };
-    let query = Query::new(&stream, table, rows, Some(entry));
+    let batch = batch_column(connection, described, &stream)?;
+    let query = Query::new(&stream, table, rows, batch.as_ref(), Some(entry));
     Ok(Reading { stream: with_sidecar(stream), query, recipe: None })
+}
+
+/// The column that holds ids of batches, with SQL that is true for those of the file's own history; none without either.
+fn batch_column(
+    connection: &Connection,
+    described: &LayoutStream,
+    stream: &Stream,
+) -> rusqlite::Result<Option<(String, String)>> {
+    let column = described.batch.as_ref().and_then(|name| stream.column(name));
+    let Some(column) = column.map(|n| &stream.columns[n]) else { return Ok(None) };
+    let own = is_own(connection, &format!("t.{}", quoted(&column.physical)))?;
+    Ok(own.map(|own| (column.name.clone(), own)))
 }
 
 /// All rows `t` of a table, as SQL that ends in a condition.
@@ -342,8 +357,9 @@ fn restorable(
     stream: Stream,
     table: &SqliteTable,
 ) -> rusqlite::Result<Reading> {
+    let batch = batch_column(connection, described, &stream)?;
     let plain = |stream: Stream| {
-        let query = Query::new(&stream, table, all_rows(table), None);
+        let query = Query::new(&stream, table, all_rows(table), batch.as_ref(), None);
         Ok(Reading { stream, query, recipe: None })
     };
     if !connection.table_exists(None, SIDECAR)? || !connection.table_exists(None, COLUMNS)? {
@@ -373,7 +389,7 @@ fn restorable(
     }
     let (original, restorer) =
         Restorer::new(&stream, &original_columns, described.fold.as_deref(), &fillers);
-    let query = Query::new(&stream, table, rows, Some("r.entry"));
+    let query = Query::new(&stream, table, rows, batch.as_ref(), Some("r.entry"));
     let recipe = Some(Recipe { original, restorer });
     Ok(Reading { stream: with_sidecar(stream), query, recipe })
 }

@@ -77,6 +77,7 @@ impl<'a> ArchiveRow<'a> {
         match source {
             ColumnSource::Column(n) => self.value(*n),
             ColumnSource::Text(text) => Value::Text(text.as_bytes()),
+            ColumnSource::Batch => Value::Null,
             ColumnSource::TextOf(n) => match self.value(*n) {
                 Value::Null => Value::Null,
                 Value::Text(text) => Value::Text(text),

@@ -13,7 +13,7 @@ use super::{TargetRows, Transformer};
 use crate::catalog::{Affinity, CheckConstraint, ColumnType};
 use crate::error::Result;
 use crate::identity::{as_uuid, id_text, key_text};
-use crate::plan::{ColumnPlan, Fate, IdRule, Ids, TablePlan};
+use crate::plan::{ColumnPlan, ColumnSource, Fate, IdRule, Ids, TablePlan};
 use crate::policy::EventTypes;
 use crate::sidecar::{NAMELESS, SidecarEntry, comes_back, is_same, kept_reference};
 use chronicle_archive::json::member;
@@ -99,6 +99,10 @@ impl Transformer {
         out: &mut Batch,
     ) -> Result<()> {
         let column = &plan.columns[n];
+        if column.source == ColumnSource::Batch {
+            out.push(Value::Null);
+            return Ok(());
+        }
         let (mut text, mut other) = (Vec::new(), Vec::new());
         let value = match (row.take(&column.source, &mut text), &column.default) {
             (Value::Null, Some(default)) if !column.not_null => row.take(default, &mut other),

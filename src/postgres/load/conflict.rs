@@ -30,8 +30,23 @@ pub(super) fn decisions(stream: usize) -> String {
 }
 
 /// Where the two keys of rows are noted that a table has under another key than the archive.
-fn known_as(table: usize) -> String {
+pub(super) fn known_as(table: usize) -> String {
     format!("pg_temp.chronicle_dump_known_as_{table}")
+}
+
+/// SQL that makes the table of the two keys of such rows, if there is none.
+pub(super) fn create_known_as(merge: &Merge<'_>) -> String {
+    let names = merge.key.names();
+    let (old, new) = (numbered("o", names.len()), numbered("n", names.len()));
+    let pairs: Vec<String> = (names.iter().zip(old.iter().zip(&new)))
+        .flat_map(|(name, (o, n))| [format!("t.{name} AS {o}"), format!("t.{name} AS {n}")])
+        .collect();
+    format!(
+        "CREATE TEMPORARY TABLE IF NOT EXISTS {} ON COMMIT DROP AS SELECT {} FROM {} t WITH NO DATA",
+        known_as(merge.stream.table).trim_start_matches("pg_temp."),
+        pairs.join(", "),
+        merge.full()
+    )
 }
 
 impl PgLoading {
@@ -47,7 +62,10 @@ impl PgLoading {
         for (n, load) in loads.iter().enumerate() {
             // tables may refer to themselves and to each other
             renamed[n] += self.rename_references(plan, *load).await?;
-            if renamed[n] > 0 {
+        }
+        let matched = self.match_all_contents(loads).await?;
+        for ((load, renamed), matched) in loads.iter().zip(renamed).zip(matched) {
+            if renamed + matched > 0 {
                 self.sum_again(plan, *load).await?;
             }
         }
@@ -55,13 +73,13 @@ impl PgLoading {
     }
 
     /// Whether the table of a load may have had rows before.
-    async fn has_existing(&self, load: usize) -> Result<bool> {
+    pub(super) async fn has_existing(&self, load: usize) -> Result<bool> {
         let stream = PgLoading::table_plan(&self.plan, self.done[load].stream)?;
         Ok(!self.db.is_empty(&stream.table_name).await?)
     }
 
     /// Has staged rows refer to existing rows by the keys that the target has for them.
-    async fn rename_references(&mut self, plan: &Plan, load: usize) -> Result<u64> {
+    pub(super) async fn rename_references(&mut self, plan: &Plan, load: usize) -> Result<u64> {
         let merges = self.merges(plan, &[load])?;
         let mut renamed = 0;
         for merge in &merges {
@@ -196,18 +214,9 @@ impl Merge<'_> {
     /// the number of those rows, and the conflict of rows that several existing ones are in the way of.
     async fn rename_keys(&self, natural: &[Vec<String>]) -> Result<(u64, Option<Conflict>)> {
         const WHAT: &str = "cannot look for existing rows";
-        let place = known_as(self.stream.table);
-        let names = self.key.names();
-        let (old, new) = (numbered("o", names.len()), numbered("n", names.len()));
-        let pairs: Vec<String> = (names.iter().zip(old.iter().zip(&new)))
-            .flat_map(|(name, (o, n))| [format!("t.{name} AS {o}"), format!("t.{name} AS {n}")])
-            .collect();
-        let create = format!(
-            "CREATE TEMPORARY TABLE IF NOT EXISTS {} ON COMMIT DROP AS SELECT {} FROM {} t WITH NO DATA",
-            place.trim_start_matches("pg_temp."),
-            pairs.join(", "),
-            self.full()
-        );
+        let (place, create) = (known_as(self.stream.table), create_known_as(self));
+        let width = self.key.names().len();
+        let (old, new) = (numbered("o", width), numbered("n", width));
         let staged = self.key.values(STAGED);
         let stored = self.key.values(STORED);
         let columns: Vec<String> = old.iter().zip(&new).map(|(o, n)| format!("{o}, {n}")).collect();
@@ -415,7 +424,10 @@ impl Merge<'_> {
             .filter(|n| !self.stream.key.contains(n))
             .map(|n| match &self.stream.columns[n].ty {
                 ColumnType::Cast(ty) => format!("{0} = s.{0}::{ty}", self.name(n)),
-                _ => format!("{0} = s.{0}", self.name(n)),
+                _ => {
+                    let staged = format!("s.{}", self.name(n));
+                    format!("{} = {}", self.name(n), self.db().updated(self.stream, n, staged))
+                }
             })
             .collect();
         if set.is_empty() || self.updates == 0 {
@@ -464,7 +476,7 @@ impl Merge<'_> {
 }
 
 /// Names of columns: a prefix and a number.
-fn numbered(prefix: &str, width: usize) -> Vec<String> {
+pub(super) fn numbered(prefix: &str, width: usize) -> Vec<String> {
     (0..width).map(|n| format!("{prefix}{n}")).collect()
 }
 

@@ -23,7 +23,7 @@ use crate::postgres::connection::failed;
 use crate::postgres::conninfo::ConnInfo;
 use crate::postgres::{copy_codec, quoted};
 use crate::source::ENFORCED;
-use chronicle_archive::show_text;
+use chronicle_archive::{Value, show_text};
 
 impl PgLoading {
     /// Sends rows by one COPY, but for those that are refused.
@@ -36,7 +36,10 @@ impl PgLoading {
         let sent: Vec<usize> = (0..rows.rows.rows())
             .filter(|row| left_out.binary_search_by_key(row, |r| r.row).is_err())
             .collect();
+        let id = self.db.batch_id();
         let Some(load) = &mut self.current else { return Err(no_table()) };
+        // staged rows are filled on their way into the table
+        let fill = stream.batch.filter(|_| load.staging.is_none());
         let refused = |e| refused(&self.db.info, stream, rows, &sent, &e);
         let sink =
             self.db.connection.client.copy_in::<_, Bytes>(&load.copy).await.map_err(refused)?;
@@ -44,7 +47,12 @@ impl PgLoading {
         let mut buffer = BytesMut::with_capacity(MESSAGE + (64 << 10));
         copy_codec::start(&mut buffer);
         for row in &sent {
-            copy_codec::put_row(&mut buffer, &load.types, rows.rows, *row)?;
+            let value = |n: usize| match (fill, rows.rows.value(*row, n)) {
+                (Some(column), Value::Null) if column == n => id.value(&load.types[n]),
+                (_, value) => value,
+            };
+            let values = load.types.iter().enumerate().map(|(n, ty)| (ty, value(n)));
+            copy_codec::put_values(&mut buffer, values)?;
             load.sums.add(rows.rows, *row);
             if buffer.len() >= MESSAGE {
                 send_parts(&mut sink, buffer.split().freeze()).await.map_err(refused)?;

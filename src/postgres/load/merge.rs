@@ -132,6 +132,10 @@ impl Merge<'_> {
         if self.loading.rehearses() && self.is_added(&self.stream.columns[column]) {
             return format!("s.{name} IS NOT NULL");
         }
+        if self.stream.batch == Some(column) {
+            let stored = self.db().content(self.stream, column, &format!("t.{name}"));
+            return format!("{stored} IS DISTINCT FROM s.{name}");
+        }
         match ty {
             // no equality of their own, or one that is too lenient: their texts decide
             ColumnType::Cast(_) => format!("t.{name}::text IS DISTINCT FROM s.{name}"),
@@ -146,10 +150,10 @@ impl Merge<'_> {
     /// SQL that brings the staged rows that are not in the table into `place`.
     fn insert_sql(&self, place: &str) -> String {
         let columns: Vec<String> = (0..self.stream.columns.len()).map(|n| self.name(n)).collect();
-        let values: Vec<String> = (self.stream.columns.iter().zip(&columns))
-            .map(|(column, name)| match &column.ty {
+        let values: Vec<String> = (self.stream.columns.iter().zip(&columns).enumerate())
+            .map(|(n, (column, name))| match &column.ty {
                 ColumnType::Cast(ty) => format!("s.{name}::{ty}"),
-                _ => format!("s.{name}"),
+                _ => self.db().inserted(self.stream, n, format!("s.{name}")),
             })
             .collect();
         format!(

@@ -1,8 +1,10 @@
 //! A Postgres database as a target: one transaction, rows by binary COPY, straight into an empty
 //! table, or through a staging table where rows exist already.
 
+mod batch;
 mod columns;
 mod conflict;
+mod content;
 mod copy;
 mod disk;
 mod existing_keys;
@@ -39,6 +41,7 @@ use super::batch::{OpenBatch, read_catalog};
 use super::catalog::PgCatalog;
 use super::connection::Connection;
 use super::conninfo::ConnInfo;
+use super::history::HistoryTables;
 use super::silence::{Silenced, check_at_once};
 use super::source::instance;
 use crate::cancel::Cancel;
@@ -67,6 +70,8 @@ pub struct PgTarget {
     narrow_encoding: bool,
     /// The batch that the history has, if it has one.
     batch: Option<OpenBatch>,
+    /// The history, if ids of batches are in the tables.
+    own_batches: Option<HistoryTables>,
     /// Whether it is noted what the batch changes.
     receipts: bool,
     /// What it has changed, from its first transaction on.
@@ -135,6 +140,7 @@ impl PgTarget {
             rules: Vec::new(),
             narrow_encoding,
             batch: None,
+            own_batches: None,
             receipts: false,
             touched: None,
             moves: None,
@@ -152,6 +158,7 @@ impl PgTarget {
         self.start_receipts().await?;
         self.silence_triggers().await?;
         check_at_once(&self.connection).await?;
+        self.find_own_batches(plan).await?;
         fault::point("load: before rows are cleared")?;
         let gone = self.prepare_own_rows(plan).await?;
         fault::point("load: after rows are cleared")?;

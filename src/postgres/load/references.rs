@@ -162,6 +162,10 @@ impl PgLoading {
             };
             columns.push((quoted(&column.physical), value));
         }
+        if let Some(batch) = self.db.filled_column(parent) {
+            columns.retain(|(name, _)| *name != batch.0);
+            columns.push(batch);
+        }
         let (names, values): (Vec<String>, Vec<String>) = columns.into_iter().unzip();
         let sql = format!(
             "INSERT INTO {} AS p ({}) SELECT {} FROM {staging} c WHERE {condition} GROUP BY {}",

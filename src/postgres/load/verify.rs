@@ -28,11 +28,27 @@ impl PgTarget {
         types: &[ColumnType],
         from: &str,
         keys: &str,
+        each: impl FnMut(&Batch, usize),
+    ) -> Result<()> {
+        self.each_row_with(stream, types, from, keys, None, each).await
+    }
+
+    /// The same, with other SQL for the column that holds ids of batches.
+    async fn each_row_with(
+        &self,
+        stream: &TablePlan,
+        types: &[ColumnType],
+        from: &str,
+        keys: &str,
+        batch: Option<&str>,
         mut each: impl FnMut(&Batch, usize),
     ) -> Result<()> {
         let table = &self.catalog.tables[stream.table];
-        let columns: Vec<String> = (stream.columns.iter())
-            .map(|c| {
+        let columns: Vec<String> = (stream.columns.iter().enumerate())
+            .map(|(n, c)| {
+                if let Some(batch) = batch.filter(|_| stream.batch == Some(n)) {
+                    return batch.to_owned();
+                }
                 let name = quoted(&table.columns[c.target].physical);
                 let alias = if table.key.contains(&c.target) { keys } else { "c" };
                 match c.ty {
@@ -80,14 +96,21 @@ impl PgTarget {
         };
         self.run("cannot prepare to read back", SIDE_BY_SIDE).await?;
         let mut found = load.sums.another();
-        self.each_row(stream, &load.types, &from, keys, |batch, row| found.add(batch, row)).await?;
+        let batch = match (stream.batch, &load.staging, load.merged) {
+            (Some(column), None, _) => Some(self.read_back(stream, column, true)),
+            (Some(column), Some(_), true) => Some(self.read_back(stream, column, false)),
+            _ => None,
+        };
+        let (types, batch) = (&load.types, batch.as_deref());
+        self.each_row_with(stream, types, &from, keys, batch, |rows, row| found.add(rows, row))
+            .await?;
         if !found.differs(&load.sums) {
             return Ok(());
         }
         let mut first = None;
-        self.each_row(stream, &load.types, &from, keys, |batch, row| {
+        self.each_row_with(stream, types, &from, keys, batch, |rows, row| {
             if first.is_none() {
-                first = differing(stream, &mut found, &load.sums, batch, row);
+                first = differing(stream, &mut found, &load.sums, rows, row);
             }
         })
         .await?;

@@ -33,6 +33,8 @@ pub(super) struct Met {
     pub(super) differs: Option<Cause>,
     /// How the time of last change in the archive compares with its own.
     newer: Option<Ordering>,
+    /// The id of a batch of its own history that it has; NULL if it has none.
+    own_batch: SqlValue,
 }
 
 /// The rows of one table that the target has under another key than the archive.
@@ -53,6 +55,11 @@ impl KnownAs {
             "CREATE TEMP TABLE IF NOT EXISTS known_as_{table} ({old}, {new}, UNIQUE ({old}))"
         ))?;
         Ok(KnownAs { table, width })
+    }
+
+    /// Whether it is of this table.
+    pub(super) fn is_of(&self, table: usize) -> bool {
+        self.table == table
     }
 
     fn note<'a>(
@@ -149,22 +156,28 @@ impl SqliteLoading {
                     reference.parent_columns == self.db.catalog.tables[reference.table].key;
                 if let (Some(noted), true, true) = (noted, by_key, known.contains(&reference.table))
                 {
-                    self.repoint_noted(number, stream, &reference, &noted)?;
+                    let child = &self.db.catalog.tables[stream.table].name;
+                    let is_at = self.db.keys[stream.table].is_at("t", "o");
+                    let rows = format!("{noted} AS o CROSS JOIN {} AS t ON {is_at}", quoted(child));
+                    let known = format!("temp.known_as_{}", reference.table);
+                    self.repoint_rows(number, stream, &reference, &rows, &known)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn repoint_noted(
+    /// Has rows `t`, which are given as SQL behind FROM, refer by the new one of two keys instead of the old one.
+    pub(super) fn repoint_rows(
         &mut self,
         number: usize,
         stream: &TablePlan,
         reference: &Reference,
-        noted: &str,
+        rows: &str,
+        known: &str,
     ) -> rusqlite::Result<()> {
         let (table, keys) = (&self.db.catalog.tables[stream.table], &self.db.keys[stream.table]);
-        let (child, known) = (quoted(&table.name), format!("temp.known_as_{}", reference.table));
+        let child = quoted(&table.name);
         let columns: Vec<String> =
             reference.columns.iter().map(|c| quoted(&table.columns[*c].physical)).collect();
         let same: Vec<String> =
@@ -172,10 +185,8 @@ impl SqliteLoading {
         let (same, new) = (same.join(" AND "), numbered("n", columns.len()));
         let connection = &self.db.connection;
         connection.execute_batch(&format!(
-            "CREATE TEMP TABLE repointed AS SELECT {} FROM {noted} AS o CROSS JOIN {child} AS t ON {} \
-             JOIN {known} AS k ON {same}",
-            keys.places("t"),
-            keys.is_at("t", "o")
+            "CREATE TEMP TABLE repointed AS SELECT {} FROM {rows} JOIN {known} AS k ON {same}",
+            keys.places("t")
         ))?;
         let rows =
             format!("temp.repointed AS o CROSS JOIN {child} AS t ON {}", keys.is_at("t", "o"));
@@ -208,6 +219,7 @@ impl Progress {
             Ok(met) => met,
             Err(cause) => return Ok((self.refuse(incoming, cause), None)),
         };
+        self.note_met(incoming.connection, &met.place)?;
         let other_key = match &met.known_as {
             None => None,
             // two rows of one archive are not the same one
@@ -279,10 +291,7 @@ impl Progress {
             Err(cause) => return Ok(Done::Refused(cause)),
         };
         self.loaded.updated_rows += 1;
-        match &met.known_as {
-            None => self.sketch.add(incoming.batch, incoming.at),
-            Some((key, _)) => self.sketch.add(&incoming.under_key(key), 0),
-        }
+        self.sketch.add(&incoming.updated(met), 0);
         self.note_seen(incoming.connection, &place)?;
         incoming.note_loaded(self.note_place.as_deref(), &place)?;
         incoming.check_references(&mut self.references, &place)?;
@@ -336,13 +345,14 @@ impl IncomingRow<'_> {
     pub(super) fn find(&self, condition: &str, bound: &[usize]) -> Result<Option<Met>> {
         let (width, places) = (self.stream.columns.len(), self.keys.place_width());
         let key = self.keys.key("");
-        let columns: Vec<String> = (0..width).map(|n| self.physical(n)).collect();
+        let columns: Vec<String> = (0..width).map(|n| self.content(n)).collect();
         let sql = format!(
-            "SELECT {}, {}, {}, {} FROM {} WHERE {condition}",
+            "SELECT {}, {}, {}, {}, {} FROM {} AS t WHERE {condition}",
             columns.join(", "),
             self.keys.place_columns(),
             key.join(", "),
             key_text(&key),
+            self.own_batch(),
             quoted(&self.table.name)
         );
         let values = bound.iter().map(|n| Bound(self.value(*n)));
@@ -361,6 +371,7 @@ impl IncomingRow<'_> {
                 newer: self.newer(stored)?,
                 place,
                 unique: Vec::new(),
+                own_batch: row.get(width + places + key.len() + 1)?,
                 known_as: Some((own, text.unwrap_or_default())),
             }))
         };
@@ -408,8 +419,9 @@ impl IncomingRow<'_> {
     /// place, or why that cannot be.
     fn update(&self, met: &Met) -> Result<std::result::Result<Vec<SqlValue>, Cause>> {
         let renames = met.known_as.is_some();
+        let keeps = self.kept_batch(&met.own_batch).map(|(column, _)| column);
         let written: Vec<usize> = (0..self.stream.columns.len())
-            .filter(|n| !renames || !self.stream.key.contains(n))
+            .filter(|n| (!renames || !self.stream.key.contains(n)) && Some(*n) != keeps)
             .collect();
         let set: Vec<String> =
             written.iter().map(|n| format!("{} = ?", self.physical(*n))).collect();
@@ -458,9 +470,19 @@ impl IncomingRow<'_> {
         known.note(self.connection, old, key).map_err(cannot)
     }
 
-    /// The row as it is under the key that the target has for it.
-    fn under_key(&self, key: &Batch) -> Batch {
-        let instead = [(self.stream.key.as_slice(), key)];
+    /// The row as it is in place of an existing one: with the key and the batch that this one keeps.
+    fn updated(&self, met: &Met) -> Batch {
+        let (mut instead, mut own) = (Vec::new(), Batch::default());
+        if let Some((key, _)) = &met.known_as {
+            instead.push((self.stream.key.as_slice(), key));
+        }
+        let kept = self.kept_batch(&met.own_batch);
+        let column = kept.map_or(0, |(column, _)| column);
+        if let Some((_, id)) = kept {
+            own.start(0, 1, 1);
+            own.push(Value::Text(id.as_bytes()));
+            instead.push((std::slice::from_ref(&column), &own));
+        }
         one_row(self.stream.columns.len(), self.batch, self.at, &instead)
     }
 }

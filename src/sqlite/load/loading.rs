@@ -7,7 +7,9 @@ use futures::future::BoxFuture;
 use rusqlite::CachedStatement;
 
 use super::SqliteTarget;
+use super::batch::BatchColumn;
 use super::conflict::{KnownAs, renamed_references};
+use super::content::MetRows;
 use super::own_rows::Seen;
 use super::references::ReferenceCheck;
 use super::row::{IncomingRow, Inserted, insert_sql};
@@ -36,6 +38,8 @@ pub(super) struct SqliteLoading {
     pub(super) sidecar: bool,
     /// The rows that the target has under another key than the archive.
     pub(super) known_as: Vec<KnownAs>,
+    /// The stream whose rows come now.
+    pub(super) current: Option<usize>,
 }
 
 /// What was done with a row.
@@ -73,10 +77,14 @@ pub(super) struct Progress {
     pub(super) places_are_indexed: bool,
     /// The rows that the archive has, where those go that it lacks.
     pub(super) seen: Option<Seen>,
+    /// The rows that were there and that the archive has, too, where rows are also the same by their content.
+    pub(super) met: Option<MetRows>,
     /// The rows that another row is in the way of, and nothing settles it.
     pub(super) conflicts: ConflictList,
     /// The references of its rows.
     pub(super) references: Vec<ReferenceCheck>,
+    /// The column for the id of the batch, if its table has one.
+    pub(super) batch: Option<Arc<BatchColumn>>,
 }
 
 impl Progress {
@@ -91,8 +99,10 @@ impl Progress {
             note_place: None,
             places_are_indexed: false,
             seen: None,
+            met: None,
             conflicts: ConflictList::default(),
             references: Vec::new(),
+            batch: None,
         }
     }
 }
@@ -105,7 +115,10 @@ impl Progress {
         place: &[rusqlite::types::Value],
     ) -> Result<()> {
         self.loaded.inserted_rows += 1;
-        self.sketch.add(incoming.batch, incoming.at);
+        match incoming.filled() {
+            Some(filled) => self.sketch.add(&filled, 0),
+            None => self.sketch.add(incoming.batch, incoming.at),
+        }
         self.note_seen(incoming.connection, place)?;
         incoming.note_loaded(self.note_place.as_deref(), place)?;
         incoming.check_references(&mut self.references, place)
@@ -117,6 +130,12 @@ impl SqliteLoading {
         let plan = Arc::clone(&self.plan);
         let planned = plan.streams.get(rows.stream);
         let planned = planned.ok_or_else(|| Error::new(Code::Internal, "rows of no stream"))?;
+        if self.current != Some(rows.stream)
+            && let Some(last) = self.current.replace(rows.stream)
+        {
+            // what refers to its rows comes now
+            self.match_contents(last)?;
+        }
         let refused = match planned.table() {
             Some(stream) => self.write_table(stream, rows)?,
             None => Vec::new(),
@@ -147,6 +166,9 @@ impl SqliteLoading {
     }
 
     fn finalize_now(&mut self) -> Result<ImportStats> {
+        if let Some(last) = self.current.take() {
+            self.match_contents(last)?;
+        }
         fault::point("load: before other rows go")?;
         self.delete_others()?;
         fault::point("load: after other rows have gone")?;
@@ -246,7 +268,10 @@ impl SqliteTarget {
         let renamed = renamed_references(connection, stream, key_of, known_as, rows.rows, row)
             .map_err(|e| failed(Code::Target, "cannot look for the keys of existing rows", e))?;
         let (batch, at) = renamed.as_ref().map_or((rows.rows, row), |renamed| (renamed, 0));
-        let incoming = IncomingRow { connection, stream, table, keys, rows, row, batch, at };
+        let column = progress.batch.clone();
+        let batch_column = column.as_deref();
+        let incoming =
+            IncomingRow { connection, stream, table, keys, rows, row, batch, at, batch_column };
         let replaces = progress.seen.is_some();
         let is_there = || match replaces {
             true => progress.see_equal(&incoming),

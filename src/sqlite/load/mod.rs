@@ -1,7 +1,9 @@
 //! A SQLite file as a target: one transaction in an existing file, or a new file that gets its
 //! name only when it is whole.
 
+mod batch;
 mod conflict;
+mod content;
 mod keys;
 mod loading;
 mod own_rows;
@@ -20,6 +22,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use rusqlite::{Connection, OpenFlags};
 
+use self::content::MetRows;
 use self::keys::Keys;
 use self::loading::{Progress, SqliteLoading};
 use self::own_rows::{Outside, Seen};
@@ -216,7 +219,15 @@ impl SqliteTarget {
             }
             problems
         });
-        Ok(SqliteLoading { db: self, plan, streams, problems, sidecar, known_as: Vec::new() })
+        Ok(SqliteLoading {
+            db: self,
+            plan,
+            streams,
+            problems,
+            sidecar,
+            known_as: Vec::new(),
+            current: None,
+        })
     }
 
     /// Prepares the tables of a plan for rows, in the transaction, which is started with the first archive.
@@ -291,9 +302,14 @@ impl SqliteTarget {
         let seen = replaces
             .then(|| Seen::create(&self.connection, number, &stream.table_name, &keys.places("t")))
             .transpose()?;
+        let matches = !stream.content.is_empty() && !stream.key.is_empty() && any;
+        let met = matches
+            .then(|| MetRows::create(&self.connection, stream.table, &stream.table_name, keys))
+            .transpose()?;
         let values = vec!["?"; keys.place_width()].join(", ");
         Ok(Progress {
             seen,
+            met,
             table: stream.table,
             loaded: StreamStats { stream: stream.stream.clone(), ..StreamStats::default() },
             last_rowid,
@@ -306,6 +322,7 @@ impl SqliteTarget {
             places_are_indexed: false,
             conflicts: ConflictList::default(),
             references: ReferenceCheck::all(number, stream, &self.catalog, keys),
+            batch: self.batch_column(stream)?,
         })
     }
 }

@@ -280,9 +280,9 @@ impl IncomingRow<'_> {
     fn equal_but_seen(&self, seen: &str) -> rusqlite::Result<Option<Vec<SqlValue>>> {
         let same: Vec<String> = (0..self.stream.columns.len())
             .map(|n| {
-                let (column, value) = (self.physical(n), n + 1);
+                let (column, value) = (self.content(n), n + 1);
                 format!(
-                    "t.{column} IS ?{value} COLLATE BINARY AND typeof(t.{column}) = typeof(?{value})"
+                    "{column} IS ?{value} COLLATE BINARY AND typeof({column}) = typeof(?{value})"
                 )
             })
             .collect();

@@ -121,6 +121,11 @@ impl ReferenceCheck {
         connection.prepare_cached(note)?.execute(params_from_iter(values)).map(|_| ())
     }
 
+    /// Forgets which parents exist, since some may be gone.
+    pub(super) fn forget_found(&mut self) {
+        self.found.clear();
+    }
+
     /// The table of the rows that were noted, if any were.
     pub(super) fn pending_rows(&self) -> Option<String> {
         self.note.is_some().then(|| self.pending.clone())
@@ -391,7 +396,11 @@ impl SqliteLoading {
         let reference = self.reference(stream, check);
         let table = &self.db.catalog.tables[self.streams[stream].table];
         let parent = &self.db.catalog.tables[reference.table];
-        let columns = adopted_columns(table, parent, reference);
+        let mut columns = adopted_columns(table, parent, reference);
+        if let Some(batch) = self.db.filled_column(parent) {
+            columns.retain(|(name, _)| *name != batch.0);
+            columns.push(batch);
+        }
         let (names, values): (Vec<String>, Vec<String>) = columns.into_iter().unzip();
         let refers: Vec<String> = (reference.columns.iter())
             .map(|c| format!("t.{}", quoted(&table.columns[*c].physical)))

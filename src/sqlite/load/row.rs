@@ -3,6 +3,7 @@
 use rusqlite::types::{ToSqlOutput, Value as SqlValue};
 use rusqlite::{CachedStatement, Connection, ErrorCode, ToSql, ffi, params_from_iter};
 
+use super::batch::BatchColumn;
 use super::keys::Keys;
 use super::references::ReferenceCheck;
 use crate::catalog::CatalogTable;
@@ -60,6 +61,7 @@ pub(super) struct IncomingRow<'a> {
     /// Its values, where references name existing rows by the keys that the target has for them.
     pub(super) batch: &'a Batch,
     pub(super) at: usize,
+    pub(super) batch_column: Option<&'a BatchColumn>,
 }
 
 impl IncomingRow<'_> {
@@ -140,7 +142,7 @@ impl IncomingRow<'_> {
         insert: &mut CachedStatement<'_>,
     ) -> rusqlite::Result<Option<Vec<SqlValue>>> {
         for column in 0..self.stream.columns.len() {
-            insert.raw_bind_parameter(column + 1, Bound(self.value(column)))?;
+            insert.raw_bind_parameter(column + 1, Bound(self.inserted(column)))?;
         }
         if self.keys.has_rowid {
             let inserted = insert.raw_execute()? > 0;
@@ -165,14 +167,14 @@ impl IncomingRow<'_> {
         };
         let same: Vec<String> = (0..self.stream.columns.len())
             .map(|n| {
-                let (column, value) = (self.physical(n), n + 1);
+                let (column, value) = (self.content(n), n + 1);
                 format!(
                     "{column} IS ?{value} COLLATE BINARY AND typeof({column}) = typeof(?{value})"
                 )
             })
             .collect();
         let sql = format!(
-            "SELECT EXISTS (SELECT 1 FROM {} WHERE {}{before})",
+            "SELECT EXISTS (SELECT 1 FROM {} AS t WHERE {}{before})",
             quoted(&self.table.name),
             same.join(" AND ")
         );

@@ -196,10 +196,12 @@ fn describe_table(
         role: stream.role.clone(),
         time: stream.time().and_then(|n| columns.iter().position(|c| c.name == n)),
         changed: columns.iter().position(|c| c.name == stream.changed()),
+        stored: columns.iter().position(|c| c.name == stream.stored()),
         adoptable: stream.is_adoptable(),
         key: stream.key.iter().map(needed).collect::<Result<_>>()?,
         references: Vec::new(),
         origin: stream.origin.as_ref().and_then(find),
+        batch: stream.batch.as_ref().and_then(find),
         fold: stream.fold.as_ref().and_then(find),
         columns,
     })

@@ -202,8 +202,18 @@ pub(super) fn forget_gone_rows(connection: &Connection, table: &str) -> rusqlite
     Ok(())
 }
 
+/// Deletes the entry of a row.
+pub(super) fn forget_entry(
+    connection: &Connection,
+    table: &str,
+    key: &str,
+) -> rusqlite::Result<()> {
+    let sql = format!("DELETE FROM {SIDECAR} WHERE table_name = ? AND key = ?");
+    connection.prepare_cached(&sql)?.execute((table, key)).map(|_| ())
+}
+
 /// The entry of a row.
-fn stored_entry(
+pub(super) fn stored_entry(
     connection: &Connection,
     table: &str,
     key: &str,

@@ -1,6 +1,8 @@
 //! What an import does, and above all what it refuses: one contract for both kinds of database.
 
+mod batches;
 mod conflicts;
+mod content;
 mod postgres;
 mod refused;
 mod restore;

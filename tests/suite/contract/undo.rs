@@ -79,7 +79,7 @@ impl Store {
 
 /// Runs an import, undoes it, and compares.
 #[track_caller]
-fn undone(store: &Store, archive: &Path, options: &[&str]) -> Value {
+pub(super) fn undone(store: &Store, archive: &Path, options: &[&str]) -> Value {
     let before = store.everything();
     store.import(archive, options).success();
     let after = store.everything();

@@ -20,10 +20,10 @@ fn importing_twice_is_importing_once(backend: Backend) {
     let loaded = |inserted: [u32; 2], skipped: [u32; 2]| {
         json!([
             {"stream": "sessions", "inserted_rows": inserted[0], "skipped_rows": skipped[0],
-             "updated_rows": 0, "deleted_rows": 0, "conflicting_rows": 0, "matched_rows": 0,
+             "updated_rows": 0, "deleted_rows": 0, "conflicting_rows": 0, "matched_rows": 0, "content_matched_rows": 0,
              "skipped_orphans": 0, "rejected_rows": 0, "adopted_rows": 0},
             {"stream": "events", "inserted_rows": inserted[1], "skipped_rows": skipped[1],
-             "updated_rows": 0, "deleted_rows": 0, "conflicting_rows": 0, "matched_rows": 0,
+             "updated_rows": 0, "deleted_rows": 0, "conflicting_rows": 0, "matched_rows": 0, "content_matched_rows": 0,
              "skipped_orphans": 0, "rejected_rows": 0, "adopted_rows": 0},
         ])
     };

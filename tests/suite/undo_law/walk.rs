@@ -258,6 +258,9 @@ impl Walk {
         if self.random.one_in(if keyless { 1 } else { 6 }) {
             args.push("--clear");
         }
+        if self.step.is_multiple_of(3) {
+            args.push("--match=content");
+        }
         let done = self.run(&args, self.server());
         self.finish(&args.join(" "), "import", &done, None);
     }
