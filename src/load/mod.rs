@@ -11,12 +11,14 @@ pub mod row_sketch;
 mod stats;
 mod verdict;
 
-pub use conflict::{CONFLICT_HINT, Conflict, ConflictList, Decision, still_referred, unsettled};
+pub use conflict::{
+    CONFLICT_HINT, Conflict, ConflictList, Decision, key_not_unique, still_referred, unsettled,
+};
 pub use dry_run::DryRun;
 pub use preflight::Preflight;
 pub use problems::{KEYS, OnProblem, Problem, Problems, REJECT, SAMPLES};
 pub use rejected::{Cause, Rejected};
-pub use stats::{ImportStats, StreamStats};
+pub use stats::{ImportStats, StreamStats, without};
 pub use verdict::Verdict;
 
 use std::sync::Arc;
