@@ -10,6 +10,7 @@ use super::copy::StreamLoad;
 use super::indexes::Index;
 use super::judge::Judgements;
 use super::merge::{Merge, merge};
+use super::own_rows::When;
 use super::receipts::written;
 use super::sidecar::SidecarCopy;
 use super::{ABORTED, PgTarget};
@@ -25,6 +26,7 @@ use crate::notice::{Notice, NoticeKind};
 use crate::plan::{Plan, TablePlan};
 use crate::policy::OnOrphans;
 use crate::postgres::catalog::PgCatalog;
+use crate::postgres::own_tables::OwnTables;
 use crate::progress::{Phase, Progress};
 use crate::source::Orphans;
 use chronicle_archive::Value;
@@ -50,6 +52,8 @@ pub(super) struct PgLoading {
     /// The rows that another row is in the way of, and nothing settles it: with any, nothing goes into a
     /// table any more.
     pub(super) conflicts: ConflictList,
+    /// Our own tables, which tell the rows that an import has created, where the others of the target go.
+    pub(super) created: Option<OwnTables>,
     /// The bytes of the tables before, if the server told.
     bytes: Option<u64>,
 }
@@ -81,6 +85,7 @@ impl PgLoading {
             judged: Judgements::default(),
             known_as: BTreeSet::new(),
             conflicts: ConflictList::default(),
+            created: None,
             bytes,
             plan,
         }
@@ -204,7 +209,7 @@ impl PgLoading {
         let merges = !self.rehearses() && self.conflicts.is_empty();
         fault::point("load: before other rows go")?;
         if merges && self.replaces_rows() {
-            self.delete_others(loads).await?;
+            self.delete_others(When::BeforeRows).await?;
         }
         fault::point("load: after other rows have gone")?;
         let merged = match merges {
@@ -239,6 +244,9 @@ impl PgLoading {
     }
 
     async fn finalize_now(&mut self, progress: &Progress) -> Result<ImportStats> {
+        if self.replaces_rows() {
+            self.created = self.db.own_tables().await?;
+        }
         self.finish_stream().await?;
         let waiting = self.done.iter().enumerate();
         let waiting: Vec<usize> =
@@ -248,7 +256,7 @@ impl PgLoading {
         }
         if self.conflicts.is_empty() {
             if self.replaces_rows() {
-                self.delete_all_of_the_rest().await?;
+                self.delete_others(When::AfterRows).await?;
             }
             self.db.check_outside().await?;
             self.check_foreign_keys().await?;
