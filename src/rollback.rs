@@ -166,19 +166,26 @@ fn later(history: &[BatchRecord], undone: &BatchRecord, shape: &Shape) -> Vec<Ba
 
 /// The error of rows that are not as the batch left them.
 fn refused(standing: &Standing, later: &[BatchRecord]) -> Error {
-    let error = Error::new(
-        Code::Conflict,
-        format!(
-            "{} of the batch {} edited or referred to since; nothing was changed",
-            show_count(standing.kept(), "rows"),
-            if standing.kept() == 1 { "was" } else { "were" }
-        ),
-    )
-    .with_details(standing.lines());
+    let (kept, taken) = (standing.kept(), standing.taken());
+    let mut what = Vec::new();
+    if kept > taken {
+        let rows = show_count(kept - taken, "rows");
+        let were = if kept - taken == 1 { "was" } else { "were" };
+        what.push(format!("{rows} of the batch {were} edited or referred to since"));
+    }
+    if taken > 0 {
+        let rows = show_count(taken, "rows");
+        what.push(format!("{rows} cannot come back, since other rows have their unique values"));
+    }
+    let what = format!("{}; nothing was changed", what.join(", and "));
+    let error = Error::new(Code::Conflict, what).with_details(standing.lines());
     match later.first() {
         Some(batch) => error.hint(format!(
             "a later batch changed these tables: roll it back first ({batch}), or undo the rest with --force"
         )),
+        None if taken == kept => error.hint(
+            "give the other rows other values, or --force undoes the rest and leaves these rows as they are",
+        ),
         None => error.hint("--force undoes the rest and leaves these rows as they are"),
     }
 }

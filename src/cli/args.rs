@@ -556,7 +556,7 @@ pub struct RollbackArgs {
     #[arg(long, help_heading = TARGET)]
     pub dry_run: bool,
 
-    /// Leave rows as they are that were edited or are referred to since, and undo the rest
+    /// Leave rows as they are that were edited, are referred to or cannot come back, and undo the rest
     #[arg(long, help_heading = CONFLICTS)]
     pub force: bool,
 

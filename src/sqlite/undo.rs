@@ -4,18 +4,20 @@
 //! here inserts, updates or deletes, whatever it is for.
 
 use futures::future::BoxFuture;
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, ffi};
 
-use super::catalog::{SqliteTable, kind, read_every_table};
+use super::catalog::{SqliteTable, UniqueKey, kind, read_every_table};
 use super::history::{put, store_receipts};
-use super::{failed, fingerprint_of, from_sqlite, key_text, literal, quoted, to_sqlite};
+use super::{
+    extended_code, failed, fingerprint_of, from_sqlite, key_text, literal, quoted, to_sqlite,
+};
 use crate::error::{Code, Result};
 use crate::fault;
 use crate::history::BatchRecord;
 use crate::sidecar::{COLUMNS, SIDECAR};
 use crate::undo::{
     AddedColumn, EachRow, NamesAndTypes, Noted, Sequence, Shape, ShapeColumn, ShapeReference,
-    ShapeTable, UndoSql, before_name, collect, inserted_name,
+    ShapeTable, UndoSql, UniqueColumns, before_name, collect, in_the_way, inserted_name,
 };
 use chronicle_archive::{Batch, Value};
 
@@ -246,7 +248,26 @@ pub(super) struct SqliteUndo<'c> {
 impl SqliteUndo<'_> {
     fn run_now(&self, what: &str, sql: &str) -> Result<u64> {
         let written = self.connection.prepare(sql).and_then(|mut s| s.execute([]));
-        written.map(|rows| rows as u64).map_err(|e| failed(Code::Target, what, e))
+        written.map(|rows| rows as u64).map_err(|e| {
+            let unique = [
+                ffi::SQLITE_CONSTRAINT_UNIQUE,
+                ffi::SQLITE_CONSTRAINT_PRIMARYKEY,
+                ffi::SQLITE_CONSTRAINT_ROWID,
+            ];
+            let taken = unique.contains(&extended_code(&e));
+            let error = failed(Code::Target, what, e);
+            if taken { in_the_way(Code::Conflict, error) } else { error }
+        })
+    }
+
+    fn unique_now(&self, table: &ShapeTable) -> rusqlite::Result<Vec<UniqueColumns>> {
+        let all = read_every_table(self.connection)?;
+        let found = all.into_iter().find(|t| t.name == table.name);
+        let collated = |(name, collation): (String, String)| {
+            (name, format!(" COLLATE {}", quoted(&collation)))
+        };
+        let columns = |unique: UniqueKey| unique.columns.into_iter().map(collated).collect();
+        Ok(found.map_or_else(Vec::new, |t| t.unique.into_iter().map(columns).collect()))
     }
 
     fn rows_now(&self, sql: &str) -> rusqlite::Result<Vec<Vec<Option<String>>>> {
@@ -342,6 +363,15 @@ impl UndoSql for SqliteUndo<'_> {
 
     fn columns<'a>(&'a mut self, table: &'a ShapeTable) -> BoxFuture<'a, Result<NamesAndTypes>> {
         let found = self.columns_now(table);
+        let found = found.map_err(|e| failed(Code::Target, "cannot read the tables", e));
+        Box::pin(async { found })
+    }
+
+    fn unique<'a>(
+        &'a mut self,
+        table: &'a ShapeTable,
+    ) -> BoxFuture<'a, Result<Vec<UniqueColumns>>> {
+        let found = self.unique_now(table);
         let found = found.map_err(|e| failed(Code::Target, "cannot read the tables", e));
         Box::pin(async { found })
     }

@@ -14,14 +14,15 @@ mod shape;
 mod sql;
 mod standing;
 mod take_back;
+mod taken;
 
 pub use collect::{Noted, before_name, collect, inserted_name};
 pub use database::{HistoryDatabase, Undoing};
 pub use fingerprint::{CHAIN, fingerprint};
 pub use receipts::{PIECE, Receipts, ReceiptsReader, ReceiptsWriter, verified};
 pub use shape::{AddedColumn, Sequence, Shape, ShapeColumn, ShapeReference, ShapeTable};
-pub use sql::{EachRow, NamesAndTypes, UndoSql};
-pub use standing::{Group, Standing, TableStanding};
+pub use sql::{EachRow, NamesAndTypes, UndoSql, UniqueColumns, in_the_way};
+pub use standing::{Group, Standing, TableStanding, Taken};
 pub use take_back::{TakeBack, take_back};
 
 use sql::{entries_of, quoted};

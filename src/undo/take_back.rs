@@ -1,10 +1,12 @@
 //! Taking a batch back: finding its rows as it left them, in sets and by the database, then deleting what it inserted
 //! and restoring what it changed.
 
+use std::collections::BTreeSet;
+
 use super::sql::count;
 use super::{
     GONE, Group, Receipts, ReceiptsReader, Shape, ShapeReference, ShapeTable, Standing,
-    TableStanding, UndoSql, entries_of, quoted,
+    TableStanding, Taken, UndoSql, UniqueColumns, entries_of, quoted,
 };
 use crate::error::{Code, Error, Result};
 use crate::fault;
@@ -19,7 +21,7 @@ pub async fn take_back(
     database: &mut dyn UndoSql,
     mut receipts: ReceiptsReader,
 ) -> Result<(TakeBack, Standing)> {
-    let back = TakeBack { shape: receipts.shape.clone() };
+    let mut back = TakeBack::new(receipts.shape.clone());
     back.require_shape(database).await?;
     for (n, table) in back.shape.tables.iter().enumerate() {
         let (keys, was) = (table.key.len(), table.columns.len());
@@ -37,6 +39,11 @@ pub async fn take_back(
     }
     while back.mark_referred(database).await? {}
     back.free_keys(database).await?;
+    for table in &back.shape.tables {
+        back.unique.push(database.unique(table).await?);
+    }
+    // what cannot come back stays, and so does what it refers to, which may be in the way of others
+    while back.mark_taken(database).await? | back.mark_referred(database).await? {}
     let standing = back.standing(database).await?;
     Ok((back, standing))
 }
@@ -45,10 +52,14 @@ pub async fn take_back(
 pub struct TakeBack {
     /// What it has touched.
     pub shape: Shape,
+    /// What the tables keep unique, beside their keys.
+    pub(super) unique: Vec<Vec<UniqueColumns>>,
+    /// Of every table, the unique columns whose former values other rows have.
+    pub(super) taken: Vec<BTreeSet<String>>,
 }
 
 /// The temporary table of the receipts of a table.
-fn staged(table: usize) -> String {
+pub(super) fn staged(table: usize) -> String {
     format!("undo_receipts_{table}")
 }
 
@@ -64,11 +75,22 @@ fn referred(table: usize) -> String {
 }
 
 /// The temporary table of the places of these rows.
-fn found(table: usize) -> String {
+pub(super) fn found(table: usize) -> String {
     format!("undo_found_{table}")
 }
 
+/// SQL that is true where a row of such a table, under an alias, is about the row at a place.
+pub(super) fn at(alias: &str, place: Vec<String>) -> String {
+    let same = place.iter().enumerate().map(|(n, p)| format!("{alias}.p{n} = {p}"));
+    same.collect::<Vec<_>>().join(" AND ")
+}
+
 impl TakeBack {
+    fn new(shape: Shape) -> TakeBack {
+        let taken = vec![BTreeSet::new(); shape.tables.len()];
+        TakeBack { shape, unique: Vec::new(), taken }
+    }
+
     /// Refuses tables that are not as the batch left them.
     async fn require_shape(&self, database: &mut dyn UndoSql) -> Result<()> {
         for table in &self.shape.tables {
@@ -236,10 +258,6 @@ impl TakeBack {
         let found_here = found(n);
         let schema = reference.schema.as_deref();
         let child = database.full(schema, &reference.table);
-        let at = |alias: &str, place: Vec<String>| -> String {
-            let same = place.iter().enumerate().map(|(n, p)| format!("{alias}.p{n} = {p}"));
-            same.collect::<Vec<_>>().join(" AND ")
-        };
         let refers: Vec<String> = (reference.columns.iter().zip(&reference.to))
             .map(|(from, to)| format!("c.{} = t.{}", quoted(from), quoted(to)))
             .collect();
@@ -286,6 +304,10 @@ impl TakeBack {
                     .await?,
                 edited: self.group(database, n, "edited").await?,
                 referred: self.group(database, n, "referred").await?,
+                taken: Taken {
+                    group: self.group(database, n, "taken").await?,
+                    columns: self.taken[n].iter().cloned().collect(),
+                },
             });
         }
         Ok(standing)
@@ -387,7 +409,7 @@ impl TakeBack {
         let what = format!("{}: cannot restore the rows of the batch", table.name);
         let replaces = database.replaces();
         if let Some(sql) = self.update_sql(database, n, table).filter(|_| !replaces) {
-            database.run(&what, &sql).await?;
+            self.update(database, n, (&what, &sql)).await?;
         }
         let sql = self.insert_sql(database, n, table, replaces);
         database.run(&what, &sql).await?;
@@ -488,7 +510,7 @@ impl TakeBack {
 }
 
 /// SQL for the former value of a column of a staged row.
-fn was(database: &dyn UndoSql, table: &ShapeTable, column: usize) -> String {
+pub(super) fn was(database: &dyn UndoSql, table: &ShapeTable, column: usize) -> String {
     database.cast(&format!("u.was{column}"), &table.columns[column].ty)
 }
 

@@ -6,6 +6,7 @@ mod refused;
 mod restore;
 mod several;
 mod sqlite;
+mod taken;
 mod undo;
 mod writes;
 
