@@ -10,6 +10,7 @@ use super::connection::Connection;
 use super::conninfo::ConnInfo;
 use super::history::HistoryTables;
 use super::literal;
+use super::own_tables::Denied;
 use crate::error::{Code, Error, Result};
 use crate::fault;
 use crate::history::{BatchRecord, BatchStatus};
@@ -35,18 +36,22 @@ pub(super) struct OpenBatch {
 }
 
 impl OpenBatch {
-    /// Takes the lock of the data in a schema for the open transaction of `main`, and enters the batch as started.
+    /// Takes the lock of the data in a schema for the open transaction of `main`, and enters the batch as started; or why
+    /// this role cannot have a history.
     pub(super) async fn open(
         main: &Connection,
         info: &ConnInfo,
         schema: &str,
         record: &BatchRecord,
         wait: Option<Duration>,
-    ) -> Result<(OpenBatch, Option<Notice>)> {
+    ) -> Result<std::result::Result<(OpenBatch, Option<Notice>), Denied>> {
         wait_for_others(main, schema, wait.unwrap_or(WAIT)).await?;
         fault::point("history: before the start")?;
         let short = Short::begin(info).await?;
-        let tables = HistoryTables::create(&short.0, schema).await?;
+        let tables = match HistoryTables::create(&short.0, schema).await? {
+            Ok(tables) => tables,
+            Err(denied) => return Ok(Err(denied)),
+        };
         // who runs holds the lock, which is ours now
         for dead in tables.started(&short.0).await? {
             let dead = failed(&dead, DEAD);
@@ -64,7 +69,7 @@ impl OpenBatch {
             tables,
             schema: schema.to_owned(),
         };
-        Ok((batch, notice))
+        Ok(Ok((batch, notice)))
     }
 
     /// The tables of history.
@@ -72,10 +77,14 @@ impl OpenBatch {
         &self.tables
     }
 
-    /// Enters in the transaction of the batch how it, or another one, has ended.
-    pub(super) async fn update(&self, main: &Connection, record: &BatchRecord) -> Result<()> {
+    /// Enters in the transaction of the batch how it, or another one, has ended; gives why a table of the user refuses it.
+    pub(super) async fn update(
+        &self,
+        main: &Connection,
+        record: &BatchRecord,
+    ) -> Result<Option<Notice>> {
         self.tables.update(main, record).await?;
-        self.tables.mirror(main, record).await.map(|_| ())
+        self.tables.mirror(main, record).await
     }
 
     /// Says in the history that the batch failed, as well as that goes: the error itself matters more.

@@ -11,6 +11,7 @@ use super::connection::Connection;
 use super::conninfo::ConnInfo;
 use super::history::{HistoryTables, schemas};
 use super::load::MEMORY;
+use super::own_tables::Denied;
 use super::receipts::write_receipts;
 use super::silence::{Quiet, Silenced, check_at_once, silence};
 use super::undo::PgUndo;
@@ -84,7 +85,9 @@ impl PgHistory {
         let batch = match rollback {
             // a user's own table that refuses the batch has refused the one that is undone
             Some(record) => {
-                Some(OpenBatch::open(&connection, &info, &schema, record, wait).await?.0)
+                let opened = OpenBatch::open(&connection, &info, &schema, record, wait).await?;
+                let denied = |d: Denied| d.error("cannot record the rollback in the history", "");
+                Some(opened.map_err(denied)?.0)
             }
             None => None,
         };

@@ -14,7 +14,10 @@ use super::snapshot::{connect, harden};
 use super::{failed, quoted};
 use crate::error::{Code, Error, Result};
 use crate::fault;
-use crate::history::{BatchKind, BatchRecord, BatchStatus, Details, ReceiptsDigest};
+use crate::history::{
+    BatchKind, BatchRecord, BatchStatus, Details, MIRROR, ReceiptsDigest, not_mirrored,
+};
+use crate::notice::Notice;
 use crate::undo::{PIECE, verified};
 use chronicle_archive::Written;
 
@@ -22,8 +25,6 @@ use chronicle_archive::Written;
 const HISTORY: &str = "chronicle_dump_migration_history";
 /// The pieces of their receipts.
 const RECEIPTS: &str = "chronicle_dump_receipts";
-/// The table that Chronicle's migration tutorial creates, which is the user's.
-const MIRROR: &str = "migration_history";
 /// The columns of that table which get a value.
 const SEED: [&str; 10] = [
     "id",
@@ -94,8 +95,8 @@ pub(super) fn held(connection: &Connection, e: rusqlite::Error) -> Error {
     }
 }
 
-/// Writes a batch as it is now, in the user's table, too.
-pub(super) fn put(connection: &Connection, record: &BatchRecord) -> Result<()> {
+/// Writes a batch as it is now, in the user's table, too; gives why that one refuses it.
+pub(super) fn put(connection: &Connection, record: &BatchRecord) -> Result<Option<Notice>> {
     let details = serde_json::to_string(&record.details)
         .map_err(|e| Error::new(Code::Internal, "cannot describe the batch").because(e))?;
     let sql = format!(
@@ -117,7 +118,7 @@ pub(super) fn note_failure(file: &Path, record: &BatchRecord) {
     let written = connect(file, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(cannot);
     let _ = written.and_then(|connection| {
         harden(&connection).map_err(cannot)?;
-        put(&connection, record)
+        put(&connection, record).map(|_| ())
     });
 }
 
@@ -140,14 +141,15 @@ fn seed_values(record: &BatchRecord) -> Vec<SqlValue> {
     ]
 }
 
-/// Enters a batch into the user's own table, as far as it has the columns; a table that takes no such row is left alone.
-fn mirror(connection: &Connection, record: &BatchRecord) -> rusqlite::Result<()> {
+/// Enters a batch into the user's own table, as far as it has the columns; whether it is refused does not matter, but is
+/// said.
+fn mirror(connection: &Connection, record: &BatchRecord) -> rusqlite::Result<Option<Notice>> {
     let mut columns = connection.prepare_cached("SELECT name FROM pragma_table_info(?)")?;
     let columns: Vec<String> =
         columns.query_map([MIRROR], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
     let has = |name: &str| columns.iter().any(|c| c.eq_ignore_ascii_case(name));
     if !["batch_id", "migration_type", "status"].into_iter().all(has) {
-        return Ok(());
+        return Ok(None);
     }
     let values = SEED.into_iter().zip(seed_values(record)).filter(|(name, _)| has(name));
     let (names, values): (Vec<&str>, Vec<SqlValue>) = values.unzip();
@@ -167,10 +169,12 @@ fn mirror(connection: &Connection, record: &BatchRecord) -> rusqlite::Result<()>
         }
         Ok(())
     };
-    if written().is_err() {
+    let refused = written().err();
+    if refused.is_some() {
         connection.execute_batch("ROLLBACK TO mirror")?;
     }
-    connection.execute_batch("RELEASE mirror")
+    connection.execute_batch("RELEASE mirror")?;
+    Ok(refused.map(|e| not_mirrored(&e.to_string())))
 }
 
 /// The batches, the oldest first; none without our tables.
@@ -264,7 +268,7 @@ pub(super) fn prune(connection: &Connection, batch: &BatchRecord) -> Result<()> 
     if let Some(receipts) = &mut record.details.receipts {
         receipts.pruned = true;
     }
-    put(connection, &record)
+    put(connection, &record).map(|_| ())
 }
 
 /// The pieces of a batch's receipts, one after the other.

@@ -225,7 +225,7 @@ impl SqliteUndoing {
         let Some((noting, references)) = &self.noting else { return Ok(()) };
         noting.seal(&mut self.connection, rollback, references, Some(objects)).await?;
         self.drop_columns().map_err(cannot)?;
-        others.iter().try_for_each(|other| history::put(&self.connection, other))
+        others.iter().try_for_each(|other| history::put(&self.connection, other).map(|_| ()))
     }
 }
 

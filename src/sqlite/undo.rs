@@ -14,6 +14,7 @@ use super::{
 use crate::error::{Code, Result};
 use crate::fault;
 use crate::history::BatchRecord;
+use crate::notice::Notice;
 use crate::sidecar::{COLUMNS, SIDECAR};
 use crate::undo::{
     AddedColumn, EachRow, NamesAndTypes, Noted, Sequence, Shape, ShapeColumn, ShapeReference,
@@ -111,7 +112,7 @@ impl Noting {
         Ok((shape, noted))
     }
 
-    /// Writes the receipts of a batch and completes it in the history. What refers to a table is given together with
+    /// Writes the receipts of a batch and completes it in the history; gives what people should know of it. What refers to a table is given together with
     /// its name, as far as no foreign key says it.
     pub(super) async fn seal(
         &self,
@@ -119,7 +120,7 @@ impl Noting {
         record: &mut BatchRecord,
         references: &[(String, ShapeReference)],
         objects: Option<Shape>,
-    ) -> Result<()> {
+    ) -> Result<Option<Notice>> {
         self.stop(connection).map_err(cannot)?;
         let (mut shape, noted) = self.shape(connection, references)?;
         if let Some(objects) = objects {
@@ -132,8 +133,9 @@ impl Noting {
             Some(store_receipts(connection, record.batch_id, file, &written)?);
         record.complete();
         fault::point("history: before the end")?;
-        put(connection, record)?;
-        fault::point("history: after the end")
+        let notice = put(connection, record)?;
+        fault::point("history: after the end")?;
+        Ok(notice)
     }
 }
 

@@ -378,7 +378,7 @@ impl Loading for PgLoading {
         Box::pin(async move { Ok(Box::new(self.go_on_now().await?) as Box<dyn Target>) })
     }
 
-    fn seal<'a>(&'a mut self, batch: &'a mut BatchRecord) -> BoxFuture<'a, Result<()>> {
+    fn seal<'a>(&'a mut self, batch: &'a mut BatchRecord) -> BoxFuture<'a, Result<Option<Notice>>> {
         Box::pin(self.seal_now(batch))
     }
 

@@ -39,6 +39,7 @@ use super::batch::{OpenBatch, read_catalog};
 use super::catalog::PgCatalog;
 use super::connection::Connection;
 use super::conninfo::ConnInfo;
+use super::own_tables::Denied;
 use super::silence::{Silenced, check_at_once};
 use super::source::instance;
 use crate::cancel::Cancel;
@@ -48,7 +49,7 @@ use crate::fault;
 use crate::history::BatchRecord;
 use crate::layout::Layout;
 use crate::load::{ExistingKey, ExistingKeys, KeysOf, Loading, Target, TargetOptions};
-use crate::notice::Notice;
+use crate::notice::{Notice, NoticeKind};
 use crate::plan::Plan;
 
 /// A Postgres database that rows are loaded into.
@@ -161,7 +162,7 @@ impl PgTarget {
         fault::point("load: after columns are added")?;
         self.read_rules(plan).await?;
         let sidecar = match plan.keeps_columns() {
-            true => Some(self.start_sidecar(plan).await?),
+            true => self.start_sidecar_if_allowed(plan).await?,
             false => None,
         };
         let indexes = match self.readers_go_on {
@@ -202,13 +203,25 @@ impl PgTarget {
         }
     }
 
-    async fn open_batch_now(&mut self, record: &BatchRecord, receipts: bool) -> Result<()> {
+    async fn open_batch_now(&mut self, record: &BatchRecord, receipts: bool) -> Result<bool> {
         let schema = &self.found.schema;
         let opened = OpenBatch::open(&self.connection, &self.info, schema, record, self.wait).await;
-        let (batch, notice) = opened?;
-        self.notices.extend(notice);
-        (self.batch, self.receipts) = (Some(batch), receipts);
-        Ok(())
+        match opened? {
+            Ok((batch, notice)) => {
+                self.notices.extend(notice);
+                (self.batch, self.receipts) = (Some(batch), receipts);
+                Ok(true)
+            }
+            Err(denied) if receipts => Err(denied.error(
+                "cannot record the batch in a history",
+                ", or --no-undo loads the rows without a history, and they cannot be rolled back",
+            )),
+            Err(Denied { why, grant }) => {
+                let text = format!("the history of this batch is not recorded: {why} ({grant})");
+                self.notices.push(Notice::new(NoticeKind::NotRecorded, text));
+                Ok(false)
+            }
+        }
     }
 
     /// Whether a table has no rows.
@@ -255,7 +268,7 @@ impl Target for PgTarget {
         &'a mut self,
         batch: &'a BatchRecord,
         receipts: bool,
-    ) -> BoxFuture<'a, Result<()>> {
+    ) -> BoxFuture<'a, Result<bool>> {
         Box::pin(self.open_batch_now(batch, receipts))
     }
 

@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::fault;
 use crate::history::BatchRecord;
 use crate::load::StreamStats;
+use crate::notice::Notice;
 use crate::plan::TablePlan;
 use crate::postgres::own_tables::OwnTables;
 use crate::postgres::receipts::write_receipts;
@@ -299,8 +300,8 @@ impl PgLoading {
     }
 
     /// Writes the receipts of the batch and completes it in the history.
-    pub(super) async fn seal_now(&mut self, record: &mut BatchRecord) -> Result<()> {
-        let Some(batch) = self.db.batch.clone() else { return Ok(()) };
+    pub(super) async fn seal_now(&mut self, record: &mut BatchRecord) -> Result<Option<Notice>> {
+        let Some(batch) = self.db.batch.clone() else { return Ok(None) };
         self.db.moves = Some(self.db.sequence_moves().await?);
         match &self.db.touched {
             None => {
@@ -318,8 +319,9 @@ impl PgLoading {
             }
         }
         fault::point("history: before the end")?;
-        batch.update(&self.db.connection, record).await?;
-        fault::point("history: after the end")
+        let notice = batch.update(&self.db.connection, record).await?;
+        fault::point("history: after the end")?;
+        Ok(notice)
     }
 }
 

@@ -20,6 +20,7 @@ use crate::load::{
     Cause, ConflictList, ExistingKeys, ImportStats, Loading, Problems, Rejected, Rows, StreamStats,
     Target,
 };
+use crate::notice::Notice;
 use crate::plan::{Plan, TablePlan};
 use crate::policy::OnUnrepresentable;
 use crate::progress;
@@ -285,7 +286,7 @@ impl Loading for SqliteLoading {
         Box::pin(async move { Ok(Box::new(self.go_on_now()?) as Box<dyn Target>) })
     }
 
-    fn seal<'a>(&'a mut self, batch: &'a mut BatchRecord) -> BoxFuture<'a, Result<()>> {
+    fn seal<'a>(&'a mut self, batch: &'a mut BatchRecord) -> BoxFuture<'a, Result<Option<Notice>>> {
         Box::pin(self.seal_now(batch))
     }
 

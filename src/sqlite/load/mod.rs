@@ -335,7 +335,7 @@ impl Target for SqliteTarget {
         &'a mut self,
         batch: &'a BatchRecord,
         receipts: bool,
-    ) -> BoxFuture<'a, Result<()>> {
+    ) -> BoxFuture<'a, Result<bool>> {
         let opened = self.open_batch_now(batch, receipts);
         Box::pin(async { opened })
     }

@@ -8,18 +8,19 @@ use super::{Recorded, SqliteTarget};
 use crate::catalog::CatalogTable;
 use crate::error::{Code, Error, Result};
 use crate::history::{BatchRecord, TableChanges};
+use crate::notice::Notice;
 use crate::sqlite::undo::Noting;
 use crate::sqlite::{failed, history};
 use crate::undo::{AddedColumn, ShapeReference};
 
 impl SqliteTarget {
     /// Begins a batch. A new file that has no name yet has no history until it is whole.
-    pub(super) fn open_batch_now(&mut self, batch: &BatchRecord, receipts: bool) -> Result<()> {
+    pub(super) fn open_batch_now(&mut self, batch: &BatchRecord, receipts: bool) -> Result<bool> {
         if self.created.is_none() {
             history::start(&self.connection, batch)?;
         }
         self.batch = Some(Recorded { record: batch.clone(), receipts, noting: None });
-        Ok(())
+        Ok(true)
     }
 
     /// Notes from now on what the batch changes.
@@ -78,7 +79,7 @@ impl SqliteTarget {
 
 impl SqliteLoading {
     /// Completes the batch in the history, with its receipts.
-    pub(super) async fn seal_now(&mut self, record: &mut BatchRecord) -> Result<()> {
+    pub(super) async fn seal_now(&mut self, record: &mut BatchRecord) -> Result<Option<Notice>> {
         let references = self.db.references();
         let connection = &mut self.db.connection;
         let cannot = |e| failed(Code::Target, "cannot write the history", e);
@@ -97,9 +98,9 @@ impl SqliteLoading {
                 table: stream.table_name().to_owned(),
                 inserted: progress.loaded.inserted_rows + progress.loaded.adopted_rows,
                 updated: progress.loaded.updated_rows,
-                deleted: 0,
+                deleted: progress.loaded.deleted_rows,
             })
-            .filter(|t| t.inserted + t.updated > 0)
+            .filter(|t| t.inserted + t.updated + t.deleted > 0)
             .collect();
         record.complete();
         history::put(connection, record)

@@ -2,6 +2,7 @@
 
 mod at_once;
 mod lost_commit;
+mod rights;
 mod undone;
 
 use std::path::{Path, PathBuf};
