@@ -159,6 +159,8 @@ fn a_dry_run_shows_the_differences(backend: Backend) {
         .stdout_has(&id(13))
         .stdout_has("1 changed (1 in duration_ms)")
         .stdout_has("different: ");
+    let json = json_of(&restore(&store, &archive, &["--dry-run", "--json"]).success());
+    assert_eq!((&json["command"], &json["equal"]), (&json!("restore"), &json!(false)));
     assert_same_rows(&before, &store.everything());
 }
 
@@ -171,7 +173,10 @@ fn a_part_of_a_database_is_not_restored(backend: Backend) {
     store.import(&bad, &options).fails_with(14);
     let before = store.everything();
     restore(&store, &rejects, &[]).fails_with(9).stderr_has("a part of its database");
-    restore(&store, &archive, &["--on-conflict=skip"]).fails_with(2);
+    // rows that differ become what the archive says, whatever was chosen elsewhere
+    restore(&store, &archive, &["--on-conflict=skip"]).fails_with(2).stderr_has("--on-conflict");
+    let help = Program::new(["restore", "--help"]).run().success();
+    assert!(!help.text().contains("--on-conflict"), "{}", help.text());
     assert_same_rows(&before, &store.everything());
 }
 
