@@ -11,6 +11,7 @@ use super::conninfo::ConnInfo;
 use super::history::HistoryTables;
 use super::literal;
 use super::own_tables::Denied;
+use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::fault;
 use crate::history::{BatchRecord, BatchStatus};
@@ -25,6 +26,15 @@ const STEP: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// What the history says of a batch whose process was killed.
 const DEAD: &str = "the process ended unexpectedly; nothing was changed";
+
+/// How long a batch waits for another one, and what ends it before.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Patience {
+    /// How long; as long as usual if nothing is said.
+    pub(super) wait: Option<Duration>,
+    /// A request to stop.
+    pub(super) cancel: Cancel,
+}
 
 /// A batch that has begun.
 #[derive(Debug, Clone)]
@@ -43,9 +53,10 @@ impl OpenBatch {
         info: &ConnInfo,
         schema: &str,
         record: &BatchRecord,
-        wait: Option<Duration>,
+        patience: &Patience,
     ) -> Result<std::result::Result<(OpenBatch, Option<Notice>), Denied>> {
-        wait_for_others(main, schema, wait.unwrap_or(WAIT)).await?;
+        // what follows is short, and not interrupted: the history would not know how the batch has ended
+        patience.cancel.or(wait_for_others(main, schema, patience.wait.unwrap_or(WAIT))).await?;
         fault::point("history: before the start")?;
         let short = Short::begin(info).await?;
         let tables = match HistoryTables::create(&short.0, schema).await? {

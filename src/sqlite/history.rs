@@ -5,13 +5,15 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::str::FromStr;
+use std::time::{Duration, Instant};
 
 use rusqlite::types::Value as SqlValue;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, params};
 use uuid::Uuid;
 
-use super::snapshot::{connect, harden};
+use super::snapshot::{BUSY, connect, harden};
 use super::{failed, quoted};
+use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::fault;
 use crate::history::{
@@ -58,7 +60,11 @@ pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
 
 /// Enters a batch that begins, in a transaction of its own; batches that are `started` have ended unexpectedly,
 /// since nobody else writes.
-pub(super) fn start(connection: &Connection, record: &BatchRecord) -> Result<()> {
+pub(super) fn start(
+    connection: &Connection,
+    record: &BatchRecord,
+    write_lock: &WriteLock,
+) -> Result<()> {
     let enter = || -> Result<()> {
         create(connection).map_err(cannot)?;
         for mut dead in read(connection)?.into_iter().filter(|b| b.status == BatchStatus::Started) {
@@ -69,7 +75,7 @@ pub(super) fn start(connection: &Connection, record: &BatchRecord) -> Result<()>
         fault::point("history: in the start")
     };
     fault::point("history: before the start")?;
-    connection.execute_batch("BEGIN IMMEDIATE").map_err(|e| held(connection, e))?;
+    write_lock.begin(connection)?;
     let entered = enter().and_then(|()| connection.execute_batch("COMMIT").map_err(cannot));
     if entered.is_err() {
         // the error has the reason
@@ -78,8 +84,44 @@ pub(super) fn start(connection: &Connection, record: &BatchRecord) -> Result<()>
     entered.and_then(|()| fault::point("history: after the start"))
 }
 
+/// How long a batch waits for whoever writes the file, and what ends it before.
+#[derive(Debug, Clone, Default)]
+pub(super) struct WriteLock {
+    /// How long.
+    pub(super) wait: Duration,
+    /// A request to stop.
+    pub(super) cancel: Cancel,
+}
+
+impl WriteLock {
+    /// As long as is asked for, or as usual.
+    pub(super) fn new(wait: Option<Duration>, cancel: &Cancel) -> WriteLock {
+        WriteLock { wait: wait.unwrap_or(BUSY), cancel: cancel.clone() }
+    }
+
+    /// Starts a transaction that writes. SQLite itself would wait without looking at anything else.
+    pub(super) fn begin(&self, connection: &Connection) -> Result<()> {
+        const STEP: Duration = Duration::from_millis(50);
+        let began = Instant::now();
+        connection.busy_timeout(STEP).map_err(cannot)?;
+        let begun = loop {
+            let tried = connection.execute_batch("BEGIN IMMEDIATE");
+            match tried {
+                Err(e) if is_busy(&e) && began.elapsed() < self.wait => self.cancel.check()?,
+                tried => break tried,
+            }
+        };
+        connection.busy_timeout(self.wait).map_err(cannot)?;
+        begun.map_err(|e| held(connection, e))
+    }
+}
+
+fn is_busy(e: &rusqlite::Error) -> bool {
+    e.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+}
+
 /// The error of a file that another process writes; it names the batch that does.
-pub(super) fn held(connection: &Connection, e: rusqlite::Error) -> Error {
+fn held(connection: &Connection, e: rusqlite::Error) -> Error {
     let error = failed(Code::Target, "cannot start to write", e);
     let started = read(connection).unwrap_or_default();
     match started.iter().rfind(|b| b.status == BatchStatus::Started) {

@@ -23,7 +23,6 @@ mod verify;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::future::BoxFuture;
 use uuid::Uuid;
@@ -35,7 +34,7 @@ use self::prepare::{compress, create_tables, who_may_read};
 use self::receipts::Touched;
 pub use self::rehearsal::PgRehearsal;
 use self::rules::Rule;
-use super::batch::{OpenBatch, read_catalog};
+use super::batch::{OpenBatch, Patience, read_catalog};
 use super::catalog::PgCatalog;
 use super::connection::Connection;
 use super::conninfo::ConnInfo;
@@ -81,7 +80,7 @@ pub struct PgTarget {
     /// What refers to them from tables that no archive fills.
     outside: Vec<Outside>,
     /// How long another batch is waited for.
-    wait: Option<Duration>,
+    patience: Patience,
     /// Whether the indexes of empty tables stay where they are, so that these can be read.
     readers_go_on: bool,
 }
@@ -98,7 +97,11 @@ impl PgTarget {
     ///
     /// # Errors
     /// If the server cannot be reached, or its tables are of no known layout.
-    pub async fn open(info: &ConnInfo, options: &TargetOptions) -> Result<PgTarget> {
+    pub async fn open(
+        info: &ConnInfo,
+        options: &TargetOptions,
+        cancel: &Cancel,
+    ) -> Result<PgTarget> {
         let create = options.create.as_ref();
         let forced = create.or(options.layout.as_ref());
         let connection = Connection::open(info).await?;
@@ -142,7 +145,7 @@ impl PgTarget {
             written: 0,
             cleared: BTreeSet::new(),
             outside: Vec::new(),
-            wait: options.wait,
+            patience: Patience { wait: options.wait, cancel: cancel.clone() },
             readers_go_on: options.readers_go_on,
         })
     }
@@ -205,7 +208,8 @@ impl PgTarget {
 
     async fn open_batch_now(&mut self, record: &BatchRecord, receipts: bool) -> Result<bool> {
         let schema = &self.found.schema;
-        let opened = OpenBatch::open(&self.connection, &self.info, schema, record, self.wait).await;
+        let patience = &self.patience;
+        let opened = OpenBatch::open(&self.connection, &self.info, schema, record, patience).await;
         match opened? {
             Ok((batch, notice)) => {
                 self.notices.extend(notice);

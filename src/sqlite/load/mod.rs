@@ -27,7 +27,7 @@ use self::references::ReferenceCheck;
 use self::schema::{blocker, describe, named_checks_of};
 use self::sidecar::{forget_gone_rows, note_columns};
 use super::catalog::SqliteCatalog;
-use super::history;
+use super::history::WriteLock;
 use super::new_file::NewFile;
 use super::snapshot::{Head, connect, harden, resolve, scratch};
 use super::source::instance;
@@ -63,6 +63,8 @@ pub struct SqliteTarget {
     /// Of every table of the catalog, what distinguishes its rows.
     keys: Vec<Keys>,
     shown: String,
+    /// How long another writer is waited for.
+    write_lock: WriteLock,
     /// Whether its transaction has begun: it holds the rows of other archives.
     begun: bool,
     /// The batch that is recorded.
@@ -101,7 +103,8 @@ impl SqliteTarget {
         let file = existing(path)?;
         let connection = connect(&file, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(cannot_open)?;
         let target = SqliteTarget::over_existing(connection, path, &file, options, cancel)?;
-        Ok(SqliteTarget { file: Some(file), ..target })
+        let write_lock = WriteLock::new(options.wait, cancel);
+        Ok(SqliteTarget { file: Some(file), write_lock, ..target })
     }
 
     /// Opens a private copy of an existing file, for a check.
@@ -194,6 +197,7 @@ impl SqliteTarget {
             catalog,
             keys,
             shown: show_path(path.display()),
+            write_lock: WriteLock::default(),
             begun: false,
             batch: None,
             cleared: BTreeSet::new(),
@@ -225,8 +229,7 @@ impl SqliteTarget {
     fn prepare_streams(&mut self, plan: &Plan) -> Result<Vec<Progress>> {
         let cannot = |e| failed(Code::Target, "cannot start to write", e);
         if !self.begun {
-            (self.connection.execute_batch("BEGIN IMMEDIATE"))
-                .map_err(|e| history::held(&self.connection, e))?;
+            self.write_lock.begin(&self.connection)?;
             self.begun = true;
             self.start_noting()?;
         }

@@ -17,7 +17,7 @@ impl SqliteTarget {
     /// Begins a batch. A new file that has no name yet has no history until it is whole.
     pub(super) fn open_batch_now(&mut self, batch: &BatchRecord, receipts: bool) -> Result<bool> {
         if self.created.is_none() {
-            history::start(&self.connection, batch)?;
+            history::start(&self.connection, batch, &self.write_lock)?;
         }
         self.batch = Some(Recorded { record: batch.clone(), receipts, noting: None });
         Ok(true)
