@@ -7,7 +7,9 @@ use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::fault;
 use crate::history::{BatchKind, BatchRecord, BatchStatus, find};
-use crate::undo::{HistoryDatabase, ReceiptsReader, Shape, Standing, Undoing, take_back, verified};
+use crate::undo::{
+    HistoryDatabase, Met, ReceiptsReader, Shape, Standing, Undoing, take_back, verified,
+};
 use chronicle_archive::show_count;
 
 /// What the user decides about a rollback.
@@ -30,8 +32,28 @@ pub struct RolledBack {
     pub rollback: Option<BatchRecord>,
     /// What was taken back, and what was not.
     pub standing: Standing,
-    /// Later batches that have changed the same tables.
-    pub later: Vec<BatchRecord>,
+    /// Later batches that build on it.
+    pub later: Vec<LaterBatch>,
+}
+
+/// A later batch that builds on one which is undone.
+#[derive(Debug, Clone)]
+pub struct LaterBatch {
+    /// The batch.
+    pub record: BatchRecord,
+    /// What it has to do with the other one.
+    pub met: Met,
+}
+
+impl LaterBatch {
+    /// What it has done, in words.
+    pub fn sentence(&self) -> String {
+        let done = match self.met {
+            Met::Rows => "has changed rows of this one since, or refers to them",
+            Met::Tables | Met::Nothing => "has changed the same tables since",
+        };
+        format!("a later batch {done}: {}", self.record)
+    }
 }
 
 /// Undoes a batch.
@@ -51,26 +73,33 @@ pub async fn rollback(
     let file = verified_receipts(database.as_mut(), &undone).await?;
     let receipts = ReceiptsReader::open(file)?;
     let shape = receipts.shape.clone();
-    let later = later(&history, &undone, &shape);
+    let mut later = Vec::new();
+    for batch in candidates(&history, &undone, &shape) {
+        let receipts = match batch.details.receipts.as_ref().filter(|receipts| !receipts.pruned) {
+            Some(_) => database.receipts(batch.batch_id).await.and_then(ReceiptsReader::open).ok(),
+            None => None,
+        };
+        later.push((batch, receipts));
+    }
     let mut record = BatchRecord::start(BatchKind::Rollback, backend);
     record.details.undoes = Some(undone.batch_id);
     let started = (!options.dry_run).then_some(&record);
     let mut undoing = database.begin(started, &shape).await?;
-    let back = cancel.or(undo(undoing.as_mut(), receipts, &shape, options, &later)).await;
+    let back = cancel.or(undo(undoing.as_mut(), receipts, &shape, options, later)).await;
     let done = match back {
-        Ok((standing, _)) if options.dry_run => {
+        Ok((standing, _, later)) if options.dry_run => {
             undoing.abort(None).await;
             return Ok(RolledBack { undone, rollback: None, standing, later });
         }
-        Ok((standing, objects)) => {
+        Ok((standing, objects, later)) => {
             let others = undone_now(&history, &undone, &record);
             let sealed = cancel.or(undoing.seal(&mut record, &others, objects)).await;
-            sealed.map(|()| standing)
+            sealed.map(|()| (standing, later))
         }
         Err(error) => Err(error),
     };
     match done {
-        Ok(standing) => {
+        Ok((standing, later)) => {
             undoing.commit().await?;
             Ok(RolledBack { undone, rollback: Some(record), standing, later })
         }
@@ -107,24 +136,34 @@ async fn undo(
     receipts: ReceiptsReader,
     shape: &Shape,
     options: &RollbackOptions,
-    later: &[BatchRecord],
-) -> Result<(Standing, Shape)> {
+    candidates: Vec<(BatchRecord, Option<ReceiptsReader>)>,
+) -> Result<(Standing, Shape, Vec<LaterBatch>)> {
     let mut sql = undoing.sql();
     fault::point("rollback: before rows are found")?;
     let (back, standing) = take_back(sql.as_mut(), receipts).await?;
     fault::point("rollback: after rows are found")?;
+    let mut later = Vec::new();
+    for (record, receipts) in candidates {
+        let met = match receipts {
+            Some(receipts) => back.met_by(sql.as_mut(), receipts).await?,
+            None => Met::Tables,
+        };
+        if met != Met::Nothing {
+            later.push(LaterBatch { record, met });
+        }
+    }
     if options.dry_run {
-        return Ok((standing, Shape::default()));
+        return Ok((standing, Shape::default(), later));
     }
     if standing.kept() > 0 && !options.force {
-        return Err(refused(&standing, later));
+        return Err(refused(&standing, &later));
     }
     back.apply(sql.as_mut()).await?;
     drop(sql);
     fault::point("rollback: before objects are undone")?;
     let objects = undoing.undo_objects(shape).await?;
     fault::point("rollback: after objects are undone")?;
-    Ok((standing, objects))
+    Ok((standing, objects, later))
 }
 
 /// The receipts of a batch, read from the first to the last byte.
@@ -154,18 +193,23 @@ pub async fn verified_receipts(
     Ok(file)
 }
 
-/// The later batches, not undone, that have changed the same tables.
-fn later(history: &[BatchRecord], undone: &BatchRecord, shape: &Shape) -> Vec<BatchRecord> {
-    let touches = |batch: &&BatchRecord| {
+/// The later batches, not undone, that have changed the tables of a batch or such as refer to them. A rollback of one of
+/// them is none: together the two have changed nothing.
+fn candidates(history: &[BatchRecord], undone: &BatchRecord, shape: &Shape) -> Vec<BatchRecord> {
+    let is_its = |name: &String| {
+        shape.tables.iter().any(|t| t.name == *name || t.referred.iter().any(|r| r.table == *name))
+    };
+    let is_candidate = |batch: &&BatchRecord| {
         batch.batch_id > undone.batch_id
             && batch.status == BatchStatus::Completed
-            && batch.details.tables.iter().any(|t| shape.tables.iter().any(|s| s.name == t.table))
+            && batch.details.undoes.is_none_or(|other| other < undone.batch_id)
+            && batch.details.tables.iter().any(|t| is_its(&t.table))
     };
-    history.iter().filter(touches).cloned().collect()
+    history.iter().filter(is_candidate).cloned().collect()
 }
 
 /// The error of rows that are not as the batch left them.
-fn refused(standing: &Standing, later: &[BatchRecord]) -> Error {
+fn refused(standing: &Standing, later: &[LaterBatch]) -> Error {
     let (kept, taken) = (standing.kept(), standing.taken());
     let mut what = Vec::new();
     if kept > taken {
@@ -179,9 +223,10 @@ fn refused(standing: &Standing, later: &[BatchRecord]) -> Error {
     }
     let what = format!("{}; nothing was changed", what.join(", and "));
     let error = Error::new(Code::Conflict, what).with_details(standing.lines());
-    match later.first() {
+    match later.last() {
         Some(batch) => error.hint(format!(
-            "a later batch changed these tables: roll it back first ({batch}), or undo the rest with --force"
+            "{}; roll that one back first, or undo the rest with --force",
+            batch.sentence()
         )),
         None if taken == kept => error.hint(
             "give the other rows other values, or --force undoes the rest and leaves these rows as they are",

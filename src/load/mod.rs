@@ -18,7 +18,7 @@ pub use dry_run::DryRun;
 pub use preflight::Preflight;
 pub use problems::{KEYS, OnProblem, Problem, Problems, REJECT, SAMPLES};
 pub use rejected::{Cause, Rejected};
-pub use stats::{ImportStats, StreamStats, without};
+pub use stats::{ImportStats, StreamStats, add_changes, without};
 pub use verdict::Verdict;
 
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 
 use super::{Conflict, Problem};
 use crate::error::{Code, Error, Result};
+use crate::history::TableChanges;
 use crate::notice::Notice;
 use crate::source::Orphans;
 
@@ -42,6 +43,28 @@ impl StreamStats {
         self.skipped_orphans += other.skipped_orphans;
         self.rejected_rows += other.rejected_rows;
         self.adopted_rows += other.adopted_rows;
+    }
+}
+
+/// Adds what was done to streams, each with the table that it goes into, to what was done to tables.
+pub fn add_changes<'a>(
+    all: &mut Vec<TableChanges>,
+    streams: impl Iterator<Item = (&'a str, &'a StreamStats)>,
+) {
+    for (table, stats) in streams {
+        let (inserted, updated) = (stats.inserted_rows + stats.adopted_rows, stats.updated_rows);
+        let deleted = stats.deleted_rows;
+        if inserted + updated + deleted == 0 {
+            continue;
+        }
+        match all.iter_mut().find(|known| known.table == table) {
+            None => all.push(TableChanges { table: table.to_owned(), inserted, updated, deleted }),
+            Some(known) => {
+                known.inserted += inserted;
+                known.updated += updated;
+                known.deleted += deleted;
+            }
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 mod collect;
 mod database;
 mod fingerprint;
+mod later;
 mod pack;
 mod receipts;
 mod shape;
@@ -19,6 +20,7 @@ mod taken;
 pub use collect::{Noted, before_name, collect, inserted_name};
 pub use database::{HistoryDatabase, Undoing};
 pub use fingerprint::{CHAIN, fingerprint};
+pub use later::Met;
 pub use receipts::{PIECE, Receipts, ReceiptsReader, ReceiptsWriter, verified};
 pub use shape::{AddedColumn, Sequence, Shape, ShapeColumn, ShapeReference, ShapeTable};
 pub use sql::{EachRow, NamesAndTypes, UndoSql, UniqueColumns, in_the_way};

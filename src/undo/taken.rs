@@ -32,7 +32,11 @@ impl TakeBack {
 
     /// What a table keeps unique, its key among it: the names of the columns, and SQL that is true where a row `t` has the
     /// former values of a staged row `u`.
-    fn unique_values(&self, database: &dyn UndoSql, n: usize) -> Vec<(Vec<String>, String)> {
+    pub(super) fn unique_values(
+        &self,
+        database: &dyn UndoSql,
+        n: usize,
+    ) -> Vec<(Vec<String>, String)> {
         let table = &self.shape.tables[n];
         let place = |name: &str| table.columns.iter().position(|c| !c.rowid && c.name == name);
         let key: Vec<(String, String)> =

@@ -11,7 +11,6 @@ use super::indexes::Index;
 use super::judge::Judgements;
 use super::merge::{Merge, merge};
 use super::own_rows::When;
-use super::receipts::written;
 use super::sidecar::SidecarCopy;
 use super::{ABORTED, PgTarget};
 use crate::catalog::{Catalog, Reference};
@@ -300,9 +299,9 @@ impl PgLoading {
     }
 
     /// The target with what was loaded, without what was noted about it.
-    async fn go_on_now(self) -> Result<PgTarget> {
+    async fn go_on_now(mut self) -> Result<PgTarget> {
+        self.db.written = self.written();
         let mut db = self.db;
-        db.written += written(&self.loaded);
         match db.forget_streams().await {
             Ok(()) => Ok(db),
             Err(error) => Err(db.give_up(error).await),

@@ -45,7 +45,7 @@ use crate::cancel::Cancel;
 use crate::catalog::Catalog;
 use crate::error::{Code, Error, Result};
 use crate::fault;
-use crate::history::BatchRecord;
+use crate::history::{BatchRecord, TableChanges};
 use crate::layout::Layout;
 use crate::load::{ExistingKey, ExistingKeys, KeysOf, Loading, Target, TargetOptions};
 use crate::notice::{Notice, NoticeKind};
@@ -73,8 +73,8 @@ pub struct PgTarget {
     touched: Option<Touched>,
     /// Where sequences move with the commit, once that is certain.
     moves: Option<Vec<(String, i64)>>,
-    /// The rows that earlier archives of the batch have written.
-    written: u64,
+    /// What earlier archives of the batch have done.
+    written: Vec<TableChanges>,
     /// The tables, and streams without one, whose own rows do not stay.
     cleared: BTreeSet<String>,
     /// What refers to them from tables that no archive fills.
@@ -142,7 +142,7 @@ impl PgTarget {
             receipts: false,
             touched: None,
             moves: None,
-            written: 0,
+            written: Vec::new(),
             cleared: BTreeSet::new(),
             outside: Vec::new(),
             patience: Patience { wait: options.wait, cancel: cancel.clone() },

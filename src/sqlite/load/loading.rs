@@ -185,7 +185,8 @@ impl SqliteLoading {
     }
 
     /// The target with what was loaded, without what was noted about it.
-    fn go_on_now(self) -> Result<SqliteTarget> {
+    fn go_on_now(mut self) -> Result<SqliteTarget> {
+        self.db.written = self.written();
         match self.db.forget_streams() {
             Ok(()) => Ok(self.db),
             Err(error) => Err(self.db.undo(error)),

@@ -37,7 +37,7 @@ use crate::cancel::Cancel;
 use crate::catalog::Catalog;
 use crate::error::{Code, Error, Result};
 use crate::fault;
-use crate::history::BatchRecord;
+use crate::history::{BatchRecord, TableChanges};
 use crate::layout::Layout;
 use crate::load::row_sketch::RowSketch;
 use crate::load::{
@@ -69,6 +69,8 @@ pub struct SqliteTarget {
     begun: bool,
     /// The batch that is recorded.
     batch: Option<Recorded>,
+    /// What earlier archives of the batch have done.
+    written: Vec<TableChanges>,
     /// The tables whose own rows do not stay.
     cleared: BTreeSet<usize>,
     /// The streams without a table whose stored rows do not stay.
@@ -200,6 +202,7 @@ impl SqliteTarget {
             write_lock: WriteLock::default(),
             begun: false,
             batch: None,
+            written: Vec::new(),
             cleared: BTreeSet::new(),
             cleared_names: BTreeSet::new(),
             outside: Vec::new(),

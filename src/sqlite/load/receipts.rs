@@ -1,14 +1,14 @@
 //! A batch on its way into the history of a file: started before its transaction, noted while it writes, completed with
 //! its receipts.
 
-use std::sync::Arc;
-
 use super::loading::SqliteLoading;
 use super::{Recorded, SqliteTarget};
 use crate::catalog::CatalogTable;
 use crate::error::{Code, Error, Result};
 use crate::history::{BatchRecord, TableChanges};
+use crate::load::add_changes;
 use crate::notice::Notice;
+use crate::plan::StreamPlan;
 use crate::sqlite::undo::Noting;
 use crate::sqlite::{failed, history};
 use crate::undo::{AddedColumn, ShapeReference};
@@ -89,20 +89,15 @@ impl SqliteLoading {
         if let Some(noting) = self.db.batch.as_ref().and_then(|batch| batch.noting.as_ref()) {
             return noting.seal(connection, record, &references, None).await;
         }
-        let plan = Arc::clone(&self.plan);
-        record.details.tables = plan
-            .streams
-            .iter()
-            .zip(&self.streams)
-            .map(|(stream, progress)| TableChanges {
-                table: stream.table_name().to_owned(),
-                inserted: progress.loaded.inserted_rows + progress.loaded.adopted_rows,
-                updated: progress.loaded.updated_rows,
-                deleted: progress.loaded.deleted_rows,
-            })
-            .filter(|t| t.inserted + t.updated + t.deleted > 0)
-            .collect();
+        record.details.tables = self.written();
         record.complete();
-        history::put(connection, record)
+        history::put(&self.db.connection, record)
+    }
+    /// What this archive of the batch and earlier ones have done, as far as they were counted.
+    pub(super) fn written(&self) -> Vec<TableChanges> {
+        let mut all = self.db.written.clone();
+        let streams = self.streams.iter().map(|progress| &progress.loaded);
+        add_changes(&mut all, self.plan.streams.iter().map(StreamPlan::table_name).zip(streams));
+        all
     }
 }

@@ -1,6 +1,7 @@
 //! What an import does, and above all what it refuses: one contract for both kinds of database.
 
 mod conflicts;
+mod later;
 mod mirror;
 mod postgres;
 mod refused;

@@ -10,6 +10,7 @@ both! {
     a_dry_run_of_several_archives_changes_nothing
     columns_that_an_archive_adds_are_there_for_the_next
     rows_whose_key_several_rows_have_are_refused
+    the_history_counts_all_archives_also_without_receipts
 }
 
 /// Runs an import of several archives.
@@ -190,4 +191,19 @@ fn on_a_server_rows_meet_by_a_key_that_happens_to_be_unique() {
         .map(|key| done["streams"][0][key].as_u64().expect("a number"));
     assert_eq!(counts, [4, 2, 1]);
     assert_eq!(store.one("SELECT string_agg(v, '' ORDER BY v) FROM loose"), "acex");
+}
+
+fn the_history_counts_all_archives_also_without_receipts(backend: Backend) {
+    let mut counted = Vec::new();
+    for options in [&[][..], &["--no-undo"]] {
+        let store = backend.make("several_counted");
+        let archives = overlapping(&store);
+        let archives: Vec<&PathBuf> = archives.iter().collect();
+        import_all(&archives, &store, options).success();
+        let batch = store.history().pop().expect("a batch");
+        let tables = batch["tables"].as_array().expect("tables").clone();
+        counted.push((batch["records_migrated"].clone(), tables));
+    }
+    assert_eq!(counted[0], counted[1]);
+    assert_eq!(counted[0].0, json!(7));
 }
