@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::{Code, Error, Result};
+use crate::notice::{Notice, NoticeKind};
 
 /// What a batch was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -279,6 +280,17 @@ pub fn find<'a>(history: &'a [BatchRecord], name: &str) -> Result<&'a BatchRecor
             Err(Error::new(Code::Usage, what).hint("give more of the id"))
         }
     }
+}
+
+/// The table that Chronicle's migration tutorial creates, which is the user's.
+pub const MIRROR: &str = "migration_history";
+
+/// What people should know about such a table that refuses a batch.
+pub fn not_mirrored(why: &str) -> Notice {
+    let text = format!(
+        "the batch is not recorded in {MIRROR}, which refuses it: {why}; chronicle-dump history shows it"
+    );
+    Notice::new(NoticeKind::NotMirrored, text)
 }
 
 /// This moment, RFC 3339 in UTC.

@@ -16,6 +16,7 @@ use crate::load::{
     Conflict, ImportStats, Loading, OnProblem, Problem, Problems, Rejected, RowPlace, Rows, Target,
     unsettled,
 };
+use crate::notice::Notice;
 use crate::plan::{Plan, key_of, plan};
 use crate::policy::PlanOptions;
 use crate::progress::{Phase, Progress};
@@ -117,7 +118,7 @@ pub async fn import(
         let name = part.name.clone();
         let about = |e: Error| if count > 1 { e.about(&name) } else { e };
         let (prepared, mut loading) =
-            begin(part, target, &options, batch.as_mut(), n == 0, cancel).await.map_err(about)?;
+            begin(part, target, &options, &mut batch, n == 0, cancel).await.map_err(about)?;
         match load(prepared, loading.as_mut(), &options, progress, cancel).await {
             Ok(imported) => done.push(imported),
             Err(error) => return Err(about(loading.fail(error).await)),
@@ -127,8 +128,9 @@ pub async fn import(
             if let Some(batch) = &mut batch {
                 batch.details.archives = done.iter().map(Imported::loaded_archive).collect();
                 // a stop is still in time
-                if let Err(error) = cancel.or(loading.seal(batch)).await {
-                    return Err(loading.fail(error).await);
+                match cancel.or(loading.seal(batch)).await {
+                    Ok(notice) => note(&mut done, notice),
+                    Err(error) => return Err(loading.fail(error).await),
                 }
             }
             if committed {
@@ -147,13 +149,25 @@ pub async fn import(
     Ok(done)
 }
 
+/// Adds a notice of the whole batch, unless its start had one of the kind.
+fn note(done: &mut [Imported], notice: Option<Notice>) {
+    let is_new = |notice: &Notice| {
+        !done.iter().any(|d| d.stats.notices.iter().any(|known| known.kind == notice.kind))
+    };
+    if let Some(notice) = notice.filter(is_new)
+        && let Some(last) = done.last_mut()
+    {
+        last.stats.notices.push(notice);
+    }
+}
+
 /// Opens and plans the import of an archive, and starts the transaction or goes on in it. If it fails, the
 /// target is as before.
 async fn begin(
     part: Part<'_>,
     mut target: Box<dyn Target>,
     options: &ImportOptions,
-    batch: Option<&mut BatchRecord>,
+    batch: &mut Option<BatchRecord>,
     first: bool,
     cancel: &Cancel,
 ) -> Result<(Prepared, Box<dyn Loading>)> {
@@ -162,10 +176,13 @@ async fn begin(
         let origin = archive_input.header.source.backend.clone();
         let prepared =
             prepare(archive_input, target.as_ref(), options, part.rejects, cancel).await?;
-        if let Some((batch, how)) = batch.zip(options.batch.as_ref()).filter(|_| first) {
-            batch.source_backend = Some(origin);
-            batch.details.backup.clone_from(&how.backup);
-            target.open_batch(batch, how.receipts).await?;
+        if let (Some(record), Some(how), true) = (batch.as_mut(), &options.batch, first) {
+            record.source_backend = Some(origin);
+            record.details.backup.clone_from(&how.backup);
+            if !target.open_batch(record, how.receipts).await? {
+                // no history has it
+                *batch = None;
+            }
         }
         Ok(prepared)
     };

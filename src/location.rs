@@ -118,7 +118,7 @@ impl Location {
                 Ok(Box::new(target.map_err(|e| e.about(path.display()))?))
             }
             Location::Postgres(info) => {
-                Ok(Box::new(cancel.or(PgTarget::open(info, options)).await?))
+                Ok(Box::new(cancel.or(PgTarget::open(info, options, cancel)).await?))
             }
         }
     }
@@ -141,7 +141,7 @@ impl Location {
                 Box::new(target.map_err(|e| e.about(path.display()))?)
             }
             Location::Postgres(info) => {
-                let target = cancel.or(PgTarget::open(info, options)).await?;
+                let target = cancel.or(PgTarget::open(info, options, cancel)).await?;
                 Box::new(PgRehearsal::new(target))
             }
         };
@@ -163,7 +163,9 @@ impl Location {
                 let opened = SqliteHistory::open(path, writes, wait, cancel);
                 Ok(Box::new(opened.map_err(|e| e.about(path.display()))?))
             }
-            Location::Postgres(info) => Ok(Box::new(cancel.or(PgHistory::open(info, wait)).await?)),
+            Location::Postgres(info) => {
+                Ok(Box::new(cancel.or(PgHistory::open(info, wait, cancel)).await?))
+            }
         }
     }
 

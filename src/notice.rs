@@ -125,6 +125,8 @@ kinds! {
     SeekTable: Warning, "its seek table is";
     /// A table of the user that does not take the batches.
     NotMirrored: Note, "which refuses it";
+    /// What cannot be entered into our own tables, since this role may not create them.
+    NotRecorded: Note, "not recorded: ";
     /// What is committed and could not be reported.
     Unreported: Warning, "the result could not be printed";
     /// Values that a plain reader does not see exactly.

@@ -1,13 +1,15 @@
 //! Rollback: a batch is taken back, all of it or nothing, and its rows are what they were before it.
 
-use std::io::{Read, Seek, SeekFrom};
+use std::fs::File;
+use std::io::{Seek, SeekFrom};
 
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::fault;
-use crate::history::{BatchKind, BatchRecord, BatchStatus, find};
+use crate::history::{BatchKind, BatchRecord, BatchStatus, ReceiptsDigest, find};
 use crate::undo::{
-    HistoryDatabase, ReceiptsFiles, ReceiptsReader, Shape, Standing, Undoing, take_back, verified,
+    HistoryDatabase, Met, ReceiptsFiles, ReceiptsReader, Shape, Standing, Undoing, take_back,
+    verified,
 };
 use chronicle_archive::show_count;
 
@@ -31,8 +33,28 @@ pub struct RolledBack {
     pub rollback: Option<BatchRecord>,
     /// What was taken back, and what was not.
     pub standing: Standing,
-    /// Later batches that have changed the same tables.
-    pub later: Vec<BatchRecord>,
+    /// Later batches that build on it.
+    pub later: Vec<LaterBatch>,
+}
+
+/// A later batch that builds on one which is undone.
+#[derive(Debug, Clone)]
+pub struct LaterBatch {
+    /// The batch.
+    pub record: BatchRecord,
+    /// What it has to do with the other one.
+    pub met: Met,
+}
+
+impl LaterBatch {
+    /// What it has done, in words.
+    pub fn sentence(&self) -> String {
+        let done = match self.met {
+            Met::Rows => "has changed rows of this one since, or refers to them",
+            Met::Tables | Met::Nothing => "has changed the same tables since",
+        };
+        format!("a later batch {done}: {}", self.record)
+    }
 }
 
 /// Undoes a batch.
@@ -52,26 +74,36 @@ pub async fn rollback(
     let files = verified_receipts(database.as_mut(), &undone).await?;
     let receipts = ReceiptsReader::open(files)?;
     let shape = receipts.shape.clone();
-    let later = later(&history, &undone, &shape);
+    let mut later = Vec::new();
+    for batch in candidates(&history, &undone, &shape) {
+        let receipts = match batch.details.receipts.as_ref().filter(|receipts| !receipts.pruned) {
+            Some(said) => {
+                let stored = database.receipts(batch.batch_id).await;
+                stored.and_then(|stored| parts(stored, said)).and_then(ReceiptsReader::open).ok()
+            }
+            None => None,
+        };
+        later.push((batch, receipts));
+    }
     let mut record = BatchRecord::start(BatchKind::Rollback, backend);
     record.details.undoes = Some(undone.batch_id);
     let started = (!options.dry_run).then_some(&record);
     let mut undoing = database.begin(started, &shape).await?;
-    let back = cancel.or(undo(undoing.as_mut(), receipts, &shape, options, &later)).await;
+    let back = cancel.or(undo(undoing.as_mut(), receipts, &shape, options, later)).await;
     let done = match back {
-        Ok((standing, _)) if options.dry_run => {
+        Ok((standing, _, later)) if options.dry_run => {
             undoing.abort(None).await;
             return Ok(RolledBack { undone, rollback: None, standing, later });
         }
-        Ok((standing, objects)) => {
+        Ok((standing, objects, later)) => {
             let others = undone_now(&history, &undone, &record);
             let sealed = cancel.or(undoing.seal(&mut record, &others, objects)).await;
-            sealed.map(|()| standing)
+            sealed.map(|()| (standing, later))
         }
         Err(error) => Err(error),
     };
     match done {
-        Ok(standing) => {
+        Ok((standing, later)) => {
             undoing.commit().await?;
             Ok(RolledBack { undone, rollback: Some(record), standing, later })
         }
@@ -108,24 +140,34 @@ async fn undo(
     receipts: ReceiptsReader,
     shape: &Shape,
     options: &RollbackOptions,
-    later: &[BatchRecord],
-) -> Result<(Standing, Shape)> {
+    candidates: Vec<(BatchRecord, Option<ReceiptsReader>)>,
+) -> Result<(Standing, Shape, Vec<LaterBatch>)> {
     let mut sql = undoing.sql();
     fault::point("rollback: before rows are found")?;
     let (back, standing) = take_back(sql.as_mut(), receipts).await?;
     fault::point("rollback: after rows are found")?;
+    let mut later = Vec::new();
+    for (record, receipts) in candidates {
+        let met = match receipts {
+            Some(receipts) => back.met_by(sql.as_mut(), receipts).await?,
+            None => Met::Tables,
+        };
+        if met != Met::Nothing {
+            later.push(LaterBatch { record, met });
+        }
+    }
     if options.dry_run {
-        return Ok((standing, Shape::default()));
+        return Ok((standing, Shape::default(), later));
     }
     if standing.kept() > 0 && !options.force {
-        return Err(refused(&standing, later));
+        return Err(refused(&standing, &later));
     }
     back.apply(sql.as_mut()).await?;
     drop(sql);
     fault::point("rollback: before objects are undone")?;
     let objects = undoing.undo_objects(shape).await?;
     fault::point("rollback: after objects are undone")?;
-    Ok((standing, objects))
+    Ok((standing, objects, later))
 }
 
 /// The receipts of a batch, read from the first to the last byte.
@@ -136,7 +178,6 @@ pub async fn verified_receipts(
     database: &mut dyn HistoryDatabase,
     batch: &BatchRecord,
 ) -> Result<ReceiptsFiles> {
-    let mut receipts = database.receipts(batch.batch_id).await?;
     let damaged = |e: Option<Error>| {
         let what = format!("the receipts of {} are damaged", batch.batch_id);
         let what = match e {
@@ -146,30 +187,32 @@ pub async fn verified_receipts(
         Error::new(Code::ArchiveDamaged, format!("{what}; nothing was changed"))
             .hint("restore a backup instead: chronicle-dump restore ARCHIVE --to DB")
     };
+    let stored = database.receipts(batch.batch_id).await?;
     let Some(said) = &batch.details.receipts else { return Err(damaged(None)) };
-    let behind = said.deleted.as_ref().map_or(0, |deleted| deleted.bytes);
-    let first = said.bytes.saturating_sub(behind);
-    let digest = verified((&mut receipts).take(first)).map_err(|e| damaged(Some(e)))?;
+    let mut files = parts(stored, said)?;
+    let digest = verified(&mut files.receipts).map_err(|e| damaged(Some(e)))?;
     if digest != said.digest {
         return Err(damaged(None));
     }
+    if let (Some(said), Some(deleted)) = (&said.deleted, &mut files.deleted) {
+        let digest = verified(deleted).map_err(|e| damaged(Some(e)))?;
+        if digest != said.digest {
+            return Err(damaged(None));
+        }
+    }
+    Ok(files)
+}
+
+/// Receipts as they are stored, with the rows that the batch has deleted behind them, as files of their own.
+fn parts(mut receipts: File, said: &ReceiptsDigest) -> Result<ReceiptsFiles> {
+    let Some(deleted) = &said.deleted else { return Ok(ReceiptsFiles { receipts, deleted: None }) };
+    let first = said.bytes.saturating_sub(deleted.bytes);
     let mut deleted = tempfile::tempfile().map_err(unreadable)?;
     receipts.seek(SeekFrom::Start(first)).map_err(unreadable)?;
-    let rest = std::io::copy(&mut receipts, &mut deleted).map_err(unreadable)?;
-    let Some(said) = &said.deleted else {
-        // nothing stands behind them
-        return if rest == 0 {
-            Ok(ReceiptsFiles { receipts, deleted: None })
-        } else {
-            Err(damaged(None))
-        };
-    };
+    std::io::copy(&mut receipts, &mut deleted).map_err(unreadable)?;
     receipts.set_len(first).map_err(unreadable)?;
+    receipts.seek(SeekFrom::Start(0)).map_err(unreadable)?;
     deleted.seek(SeekFrom::Start(0)).map_err(unreadable)?;
-    let digest = verified(&mut deleted).map_err(|e| damaged(Some(e)))?;
-    if digest != said.digest {
-        return Err(damaged(None));
-    }
     Ok(ReceiptsFiles { receipts, deleted: Some(deleted) })
 }
 
@@ -177,31 +220,44 @@ fn unreadable(e: std::io::Error) -> Error {
     Error::new(Code::Output, "the receipts cannot be read").because(e)
 }
 
-/// The later batches, not undone, that have changed the same tables.
-fn later(history: &[BatchRecord], undone: &BatchRecord, shape: &Shape) -> Vec<BatchRecord> {
-    let touches = |batch: &&BatchRecord| {
+/// The later batches, not undone, that have changed the tables of a batch or such as refer to them. A rollback of one of
+/// them is none: together the two have changed nothing.
+fn candidates(history: &[BatchRecord], undone: &BatchRecord, shape: &Shape) -> Vec<BatchRecord> {
+    let is_its = |name: &String| {
+        shape.tables.iter().any(|t| t.name == *name || t.referred.iter().any(|r| r.table == *name))
+    };
+    let is_candidate = |batch: &&BatchRecord| {
         batch.batch_id > undone.batch_id
             && batch.status == BatchStatus::Completed
-            && batch.details.tables.iter().any(|t| shape.tables.iter().any(|s| s.name == t.table))
+            && batch.details.undoes.is_none_or(|other| other < undone.batch_id)
+            && batch.details.tables.iter().any(|t| is_its(&t.table))
     };
-    history.iter().filter(touches).cloned().collect()
+    history.iter().filter(is_candidate).cloned().collect()
 }
 
 /// The error of rows that are not as the batch left them.
-fn refused(standing: &Standing, later: &[BatchRecord]) -> Error {
-    let error = Error::new(
-        Code::Conflict,
-        format!(
-            "{} of the batch {} edited or referred to since; nothing was changed",
-            show_count(standing.kept(), "rows"),
-            if standing.kept() == 1 { "was" } else { "were" }
-        ),
-    )
-    .with_details(standing.lines());
-    match later.first() {
+fn refused(standing: &Standing, later: &[LaterBatch]) -> Error {
+    let (kept, taken) = (standing.kept(), standing.taken());
+    let mut what = Vec::new();
+    if kept > taken {
+        let rows = show_count(kept - taken, "rows");
+        let were = if kept - taken == 1 { "was" } else { "were" };
+        what.push(format!("{rows} of the batch {were} edited or referred to since"));
+    }
+    if taken > 0 {
+        let rows = show_count(taken, "rows");
+        what.push(format!("{rows} cannot come back, since other rows have their unique values"));
+    }
+    let what = format!("{}; nothing was changed", what.join(", and "));
+    let error = Error::new(Code::Conflict, what).with_details(standing.lines());
+    match later.last() {
         Some(batch) => error.hint(format!(
-            "a later batch changed these tables: roll it back first ({batch}), or undo the rest with --force"
+            "{}; roll that one back first, or undo the rest with --force",
+            batch.sentence()
         )),
+        None if taken == kept => error.hint(
+            "give the other rows other values, or --force undoes the rest and leaves these rows as they are",
+        ),
         None => error.hint("--force undoes the rest and leaves these rows as they are"),
     }
 }

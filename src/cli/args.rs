@@ -6,7 +6,7 @@ use clap::{ArgAction, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 use super::examples::{long_help, program_help};
-use super::policy_args::{BatchArgs, LoadArgs, PlanArgs, TargetArgs};
+use super::policy_args::{BatchArgs, LoadArgs, PlanArgs, ReferenceArgs, TargetArgs, ValueArgs};
 use crate::typed::may_be_secret;
 
 // the groups of options, in the order in which the help of a command shows them
@@ -496,9 +496,13 @@ pub struct RestoreArgs {
     #[command(flatten)]
     pub batch: BatchArgs,
 
-    /// How to handle values, columns and ids
+    /// How to handle values and columns
     #[command(flatten)]
-    pub plan: PlanArgs,
+    pub values: ValueArgs,
+
+    /// How to handle references and ids
+    #[command(flatten)]
+    pub references: ReferenceArgs,
 
     /// How to load
     #[command(flatten)]
@@ -556,7 +560,7 @@ pub struct RollbackArgs {
     #[arg(long, help_heading = TARGET)]
     pub dry_run: bool,
 
-    /// Leave rows as they are that were edited or are referred to since, and undo the rest
+    /// Leave rows as they are that were edited, are referred to or cannot come back, and undo the rest
     #[arg(long, help_heading = CONFLICTS)]
     pub force: bool,
 

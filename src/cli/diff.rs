@@ -27,8 +27,10 @@ use crate::source::SourceOptions;
 use chronicle_archive::Limits;
 use chronicle_archive::{show_count, show_number, show_path, show_text};
 
+/// Compares the two; `command` is what was typed, as the result has it.
 pub(super) async fn run(
     args: &DiffArgs,
+    command: &str,
     environment: &Environment<'_>,
     report: &Report,
     cancel: &Cancel,
@@ -70,7 +72,7 @@ pub(super) async fn run(
     .await;
     drop(watch);
     let compared = compared?;
-    say(&compared, [&a, &b], shown, started, report)?;
+    say(&compared, command, [&a, &b], shown, (started, report))?;
     Ok(if compared.is_equal() { 0 } else { Code::Different.exit() })
 }
 
@@ -257,10 +259,10 @@ fn as_json(difference: Difference) -> serde_json::Value {
 
 fn say(
     compared: &Compared,
+    command: &str,
     [a, b]: [&Place; 2],
     mut shown: ShownDifferences,
-    started: Instant,
-    report: &Report,
+    (started, report): (Instant, &Report),
 ) -> Result<()> {
     let notices = [std::mem::take(&mut shown.notices), notices(compared)].concat();
     notices.iter().for_each(|n| report.notice(n));
@@ -269,7 +271,7 @@ fn say(
             .map(|s| stream_json(s, shown.json.remove(&s.stream).unwrap_or_default()))
             .collect();
         return report.result_json(&json!({
-            "command": "diff",
+            "command": command,
             "a": a.to_string(),
             "b": b.to_string(),
             "equal": compared.is_equal(),

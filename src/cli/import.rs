@@ -319,7 +319,7 @@ fn say(
         if args.dry_run {
             plan_lines(&imported.plan).iter().for_each(|line| report.notice(line));
         }
-        lines.extend(about_archive(imported, args.plan.orphans, report));
+        lines.extend(about_archive(imported, args.plan.references.orphans, report));
     }
     let batch = imported.last().and_then(|imported| imported.batch);
     lines.extend(batch_note(batch, location));

@@ -89,7 +89,7 @@ fn work(args: &Args, report: &Report) -> Result<u8> {
             Command::Verify(args) => verify::run(args, &environment, report, &cancel).await,
             Command::Inspect(args) => inspect::run(args, report, &cancel).await,
             Command::Cat(args) => cat::run(args, report, &cancel).await,
-            Command::Diff(args) => diff::run(args, &environment, report, &cancel).await,
+            Command::Diff(args) => diff::run(args, "diff", &environment, report, &cancel).await,
             Command::Restore(args) => restore::run(args, &environment, report, &cancel).await,
             Command::History(args) => history::run(args, &environment, report, &cancel).await,
             Command::Rollback(args) => rollback::run(args, &environment, report, &cancel).await,

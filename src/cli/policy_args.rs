@@ -13,9 +13,34 @@ use crate::policy::{
     OnUnrepresentable, OwnRows, PlanOptions, Policy,
 };
 
-/// How to handle values, columns and ids, the same for every command that plans an import.
+/// How to handle values, columns, rows and ids, the same for every command that plans an import.
 #[derive(Debug, clap::Args)]
 pub struct PlanArgs {
+    /// How to handle values and columns
+    #[command(flatten)]
+    pub values: ValueArgs,
+
+    /// How to handle rows that the target has already with other content, for all streams or, as
+    /// STREAM=POLICY, for one: `fail` stops before anything is written, `skip` keeps the target's
+    /// rows, `update` takes the archive's, `newer` those that were changed last [default: fail]
+    #[arg(long, value_name = "[STREAM=]POLICY", value_delimiter = ',', help_heading = CONFLICTS)]
+    pub on_conflict: Vec<String>,
+
+    /// What makes a row of the archive and one of the target the same row, for all streams or, as
+    /// STREAM=CHOICE, for one: `key` or another unique value, or also equal `content` under another key
+    /// [default: key]
+    #[arg(long = "match", value_name = "[STREAM=]CHOICE", value_delimiter = ',')]
+    #[arg(help_heading = CONFLICTS)]
+    pub matches: Vec<String>,
+
+    /// How to handle references and ids
+    #[command(flatten)]
+    pub references: ReferenceArgs,
+}
+
+/// How to handle values and columns.
+#[derive(Debug, clap::Args)]
+pub struct ValueArgs {
     /// Refuse whatever the target cannot store exactly, values and columns: both options below are
     /// `fail` unless they say otherwise
     #[arg(long, help_heading = VALUES)]
@@ -42,20 +67,11 @@ pub struct PlanArgs {
     /// Use the time zone of --assume-tz even if the rows' own times contradict it
     #[arg(long, help_heading = VALUES)]
     pub trust_zone: bool,
+}
 
-    /// How to handle rows that the target has already with other content, for all streams or, as
-    /// STREAM=POLICY, for one: `fail` stops before anything is written, `skip` keeps the target's
-    /// rows, `update` takes the archive's, `newer` those that were changed last [default: fail]
-    #[arg(long, value_name = "[STREAM=]POLICY", value_delimiter = ',', help_heading = CONFLICTS)]
-    pub on_conflict: Vec<String>,
-
-    /// What makes a row of the archive and one of the target the same row, for all streams or, as
-    /// STREAM=CHOICE, for one: `key` or another unique value, or also equal `content` under another key
-    /// [default: key]
-    #[arg(long = "match", value_name = "[STREAM=]CHOICE", value_delimiter = ',')]
-    #[arg(help_heading = CONFLICTS)]
-    pub matches: Vec<String>,
-
+/// How to handle references and ids.
+#[derive(Debug, clap::Args)]
+pub struct ReferenceArgs {
     /// How to handle rows that refer to missing rows [default: fail where the target enforces
     /// the reference, else keep]
     #[arg(long, value_parser = words::<OnOrphans>(), help_heading = CONFLICTS)]
@@ -79,37 +95,50 @@ impl PlanArgs {
     /// What the user chose.
     ///
     /// # Errors
-    /// If the time zone is not one.
+    /// If the time zone is not one, or a choice about conflicts.
     pub fn options(&self) -> Result<PlanOptions> {
+        let conflicts = Conflicts::parse("--on-conflict", &self.on_conflict)?;
+        let matches = Matches::parse("--match", &self.matches)?;
+        Ok(PlanOptions { conflicts, matches, ..self.values.options(&self.references)? })
+    }
+
+    /// Whether nothing was asked for.
+    pub fn is_default(&self) -> bool {
+        let ValueArgs { strict, trust_zone, .. } = self.values;
+        self.references.orphans.is_none()
+            && self.values.assume_tz.is_none()
+            && self.references.instance.is_none()
+            && !strict
+            && !trust_zone
+            && self.on_conflict.is_empty()
+            && self.matches.is_empty()
+            && self.values.on_unrepresentable.is_none()
+            && self.values.on_missing_column.is_none()
+            && self.values.map_event_types == EventTypes::Keep
+    }
+}
+
+impl ValueArgs {
+    /// What the user chose, but for rows that the target has with other content.
+    ///
+    /// # Errors
+    /// If the time zone is not one.
+    pub fn options(&self, references: &ReferenceArgs) -> Result<PlanOptions> {
         let assume_zone = self.assume_tz.as_deref().map(AssumeZone::parse).transpose()?;
         let unsaid = if self.strict { PlanOptions::strict() } else { PlanOptions::default() };
         Ok(PlanOptions {
             on_unrepresentable: self.on_unrepresentable.unwrap_or(unsaid.on_unrepresentable),
             on_missing_column: self.on_missing_column.unwrap_or(unsaid.on_missing_column),
             event_types: self.map_event_types,
-            orphans: self.orphans,
+            orphans: references.orphans,
             assume_zone: assume_zone.unwrap_or_default(),
             trust_zone: self.trust_zone,
             rejects: false,
-            conflicts: Conflicts::parse("--on-conflict", &self.on_conflict)?,
-            matches: Matches::parse("--match", &self.matches)?,
-            instance: self.instance,
+            conflicts: Conflicts::default(),
+            matches: Matches::default(),
+            instance: references.instance,
             own_rows: OwnRows::Stay,
         })
-    }
-
-    /// Whether nothing was asked for.
-    pub fn is_default(&self) -> bool {
-        self.orphans.is_none()
-            && self.assume_tz.is_none()
-            && self.instance.is_none()
-            && !self.strict
-            && !self.trust_zone
-            && self.on_conflict.is_empty()
-            && self.matches.is_empty()
-            && self.on_unrepresentable.is_none()
-            && self.on_missing_column.is_none()
-            && self.map_event_types == EventTypes::Keep
     }
 }
 

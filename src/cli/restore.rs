@@ -73,11 +73,11 @@ async fn dry_run(
         layout: args.target.layout.clone(),
         password_file: args.password_file.clone(),
         ignore: Vec::new(),
-        assume_tz: args.plan.assume_tz.clone(),
+        assume_tz: args.values.assume_tz.clone(),
         summary: false,
         limit: 100,
     };
-    match diff::run(&compared, environment, report, cancel).await {
+    match diff::run(&compared, "restore", environment, report, cancel).await {
         // a difference is what was asked for
         Ok(code) if code == Code::Different.exit() => Ok(0),
         result => result,
@@ -86,16 +86,8 @@ async fn dry_run(
 
 /// How rows are restored: they are what the archive says, whatever the target says.
 fn plan(args: &RestoreArgs) -> Result<PlanOptions> {
-    if !args.plan.on_conflict.is_empty() {
-        return Err(Error::new(Code::Usage, "--on-conflict has no effect on a restore")
-            .hint("omit it: rows that differ become what the archive says"));
-    }
-    if !args.plan.matches.is_empty() {
-        return Err(Error::new(Code::Usage, "--match has no effect on a restore")
-            .hint("omit it: every row has the key that the archive says"));
-    }
     let conflicts = Conflicts::parse("--on-conflict", &["update".to_owned()])?;
-    let options = args.plan.options()?;
+    let options = args.values.options(&args.references)?;
     Ok(PlanOptions { conflicts, own_rows: OwnRows::Replaced, ..options })
 }
 

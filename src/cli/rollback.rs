@@ -32,8 +32,7 @@ pub(super) async fn run(
         report.notice(&Notice::new(NoticeKind::Standing, line));
     }
     for batch in done.later.iter().filter(|_| args.dry_run) {
-        let text = format!("a later batch has changed these tables since: {batch}");
-        report.notice(&Notice::new(NoticeKind::Standing, text));
+        report.notice(&Notice::new(NoticeKind::Standing, batch.sentence()));
     }
     if report.is_json() {
         let rollback = done.rollback.as_ref();
@@ -44,7 +43,7 @@ pub(super) async fn run(
             "undone": done.undone.batch_id,
             "batch_id": rollback.map(|batch| batch.batch_id),
             "tables": done.standing.tables,
-            "later": done.later.iter().map(|batch| batch.batch_id).collect::<Vec<_>>(),
+            "later": done.later.iter().map(|batch| batch.record.batch_id).collect::<Vec<_>>(),
             "seconds": started.elapsed().as_secs_f64(),
         }))?;
         return Ok(0);

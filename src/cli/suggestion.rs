@@ -127,24 +127,24 @@ pub(super) fn import_command(
         Some(None) => words.push("--create".into()),
         None => {}
     }
-    let plan = &args.plan;
+    let (plan, values) = (&args.plan, &args.plan.values);
     own(&mut words, "--layout", args.target.layout.clone());
     let compression = args.load.toast_compression.map(|c| c.word().to_owned());
     own(&mut words, "--toast-compression", compression);
-    words.extend(plan.strict.then(|| "--strict".to_owned()));
-    let unrepresentable = plan.on_unrepresentable.map(|p| p.word().to_owned());
+    words.extend(values.strict.then(|| "--strict".to_owned()));
+    let unrepresentable = values.on_unrepresentable.map(|p| p.word().to_owned());
     own(&mut words, "--on-unrepresentable", unrepresentable);
-    own(&mut words, "--on-missing-column", plan.on_missing_column.map(|p| p.word().to_owned()));
+    own(&mut words, "--on-missing-column", values.on_missing_column.map(|p| p.word().to_owned()));
     let conflicts = Some(plan.on_conflict.join(",")).filter(|choices| !choices.is_empty());
     own(&mut words, "--on-conflict", conflicts);
     let matches = Some(plan.matches.join(",")).filter(|choices| !choices.is_empty());
     own(&mut words, "--match", matches);
-    own(&mut words, "--orphans", plan.orphans.map(|p| p.word().to_owned()));
-    let types = Some(plan.map_event_types).filter(|types| *types != EventTypes::Keep);
+    own(&mut words, "--orphans", plan.references.orphans.map(|p| p.word().to_owned()));
+    let types = Some(values.map_event_types).filter(|types| *types != EventTypes::Keep);
     own(&mut words, "--map-event-types", types.map(|p| p.word().to_owned()));
-    own(&mut words, "--assume-tz", plan.assume_tz.clone());
-    words.extend(plan.trust_zone.then(|| "--trust-zone".to_owned()));
-    own(&mut words, "--instance", plan.instance.map(|id| id.to_string()));
+    own(&mut words, "--assume-tz", values.assume_tz.clone());
+    words.extend(values.trust_zone.then(|| "--trust-zone".to_owned()));
+    own(&mut words, "--instance", plan.references.instance.map(|id| id.to_string()));
     own(&mut words, "--password-file", file);
     for [option, value] in settling {
         words.extend([option.clone(), quoted(value)]);

@@ -163,6 +163,25 @@ pub fn unsettled(conflicts: &[Conflict], plan: &Plan) -> Option<Error> {
     })
 }
 
+/// The error of a table whose key does not tell its rows apart; `several` is a key that several of them have, if one
+/// is known.
+pub fn key_not_unique(table: &str, columns: &[&str], several: Option<&str>) -> Error {
+    let (columns, are) = match columns {
+        [only] => (format!("\"{only}\""), "is"),
+        _ => (format!("({})", columns.join(", ")), "are together"),
+    };
+    let found = several
+        .map_or_else(String::new, |key| format!(" (several rows have the key {})", show_text(key)));
+    Error::new(
+        Code::Plan,
+        format!(
+            "{table}: {columns} {are} not a unique key in this database{found}, so existing rows could \
+             not be recognised; nothing was changed"
+        ),
+    )
+    .hint("import with --clear or into a new database with --create, or make the key unique: CREATE UNIQUE INDEX")
+}
+
 /// The error of rows that would go while rows of a table that the archive does not have refer to them.
 pub fn still_referred(child: &str, parent: &str, rows: u64, keys: &[&str]) -> Error {
     Error::new(

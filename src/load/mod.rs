@@ -11,12 +11,14 @@ pub mod row_sketch;
 mod stats;
 mod verdict;
 
-pub use conflict::{CONFLICT_HINT, Conflict, ConflictList, Decision, still_referred, unsettled};
+pub use conflict::{
+    CONFLICT_HINT, Conflict, ConflictList, Decision, key_not_unique, still_referred, unsettled,
+};
 pub use dry_run::DryRun;
 pub use preflight::Preflight;
 pub use problems::{KEYS, OnProblem, Problem, Problems, REJECT, SAMPLES};
 pub use rejected::{Cause, Rejected};
-pub use stats::{ImportStats, StreamStats};
+pub use stats::{ImportStats, StreamStats, add_changes, without};
 pub use verdict::Verdict;
 
 use std::sync::Arc;
@@ -30,6 +32,7 @@ use crate::catalog::Catalog;
 use crate::error::{Error, Result};
 use crate::history::BatchRecord;
 use crate::layout::Layout;
+use crate::notice::Notice;
 use crate::plan::Plan;
 use crate::policy::Compression;
 use crate::progress::Progress;
@@ -140,13 +143,14 @@ pub trait Target: Send {
     }
 
     /// Begins a batch, before the first transaction: it is in the history as started, and stays there whatever happens.
-    /// With `receipts`, what the batch changes is noted, so that it can be undone.
+    /// With `receipts`, what the batch changes is noted, so that it can be undone; without them it may be that the target
+    /// can have no history. Gives whether it has.
     fn open_batch<'a>(
         &'a mut self,
         _batch: &'a BatchRecord,
         _receipts: bool,
-    ) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async { Ok(()) })
+    ) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async { Ok(true) })
     }
 
     /// Starts the transaction for a plan. If it fails or is stopped, nothing of it is left.
@@ -207,9 +211,12 @@ pub trait Loading: Send {
     fn go_on(self: Box<Self>) -> BoxFuture<'static, Result<Box<dyn Target>>>;
 
     /// Ends the batch: writes its receipts, reads them back, and completes it in the history; all of it is part of the
-    /// transaction.
-    fn seal<'a>(&'a mut self, _batch: &'a mut BatchRecord) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async { Ok(()) })
+    /// transaction. Gives what people should know of it.
+    fn seal<'a>(
+        &'a mut self,
+        _batch: &'a mut BatchRecord,
+    ) -> BoxFuture<'a, Result<Option<Notice>>> {
+        Box::pin(async { Ok(None) })
     }
 
     /// Makes everything visible at once.

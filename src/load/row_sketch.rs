@@ -26,7 +26,8 @@ const BUCKETS: usize = 1024;
 pub struct RowSketch {
     types: Vec<ColumnType>,
     key: Vec<usize>,
-    rows: u64,
+    /// Below zero while rows are taken out that have yet to be added.
+    rows: i64,
     /// Empty before the first row: of thousands of streams, most may have none.
     sums: Vec<u64>,
     meaning: JsonHash,
@@ -45,18 +46,18 @@ impl RowSketch {
 
     /// The rows so far.
     pub fn rows(&self) -> u64 {
-        self.rows
+        u64::try_from(self.rows).unwrap_or(0)
     }
 
     /// Adds a row.
     pub fn add(&mut self, batch: &Batch, row: usize) {
-        self.rows = self.rows.wrapping_add(1);
+        self.rows = self.rows.saturating_add(1);
         self.count(batch, row, u64::wrapping_add);
     }
 
     /// Takes a row out again.
     pub fn take(&mut self, batch: &Batch, row: usize) {
-        self.rows = self.rows.wrapping_sub(1);
+        self.rows = self.rows.saturating_sub(1);
         self.count(batch, row, u64::wrapping_sub);
     }
 
@@ -239,5 +240,9 @@ mod tests {
         let mut sums_of_both = sums(&both);
         sums_of_both.take(&both, 1);
         assert!(!sums_of_both.differs(&sums(&batch(&[(1, "{}")]))));
+        sums_of_both.take(&both, 0);
+        sums_of_both.take(&both, 0);
+        assert!(sums_of_both.differs(&sums(&batch(&[]))));
+        assert_eq!(sums_of_both.rows(), 0, "there are never fewer rows than none");
     }
 }

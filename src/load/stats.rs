@@ -1,6 +1,8 @@
 //! What an import has done: per stream, and in all.
 
 use super::{Conflict, Problem};
+use crate::error::{Code, Error, Result};
+use crate::history::TableChanges;
 use crate::notice::Notice;
 use crate::source::Orphans;
 
@@ -47,6 +49,41 @@ impl StreamStats {
     }
 }
 
+/// Adds what was done to streams, each with the table that it goes into, to what was done to tables.
+pub fn add_changes<'a>(
+    all: &mut Vec<TableChanges>,
+    streams: impl Iterator<Item = (&'a str, &'a StreamStats)>,
+) {
+    for (table, stats) in streams {
+        let (inserted, updated) = (stats.inserted_rows + stats.adopted_rows, stats.updated_rows);
+        let deleted = stats.deleted_rows;
+        if inserted + updated + deleted == 0 {
+            continue;
+        }
+        match all.iter_mut().find(|known| known.table == table) {
+            None => all.push(TableChanges { table: table.to_owned(), inserted, updated, deleted }),
+            Some(known) => {
+                known.inserted += inserted;
+                known.updated += updated;
+                known.deleted += deleted;
+            }
+        }
+    }
+}
+
+/// What is left of a count of rows without some of them.
+///
+/// # Errors
+/// If there are fewer: then something was counted twice, and no number of this load is to be believed.
+pub fn without(count: u64, rows: u64) -> Result<u64> {
+    count.checked_sub(rows).ok_or_else(|| {
+        Error::new(
+            Code::Internal,
+            format!("{rows} rows were taken out of {count}; nothing was changed"),
+        )
+    })
+}
+
 /// What was done to all streams, before or after it was committed.
 #[derive(Debug, Clone, Default)]
 pub struct ImportStats {
@@ -60,4 +97,16 @@ pub struct ImportStats {
     pub problems: Vec<Problem>,
     /// What people should know, for example how triggers were kept from firing.
     pub notices: Vec<Notice>,
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_count_goes_below_zero() {
+        assert_eq!(without(3, 3).unwrap(), 0);
+        assert_eq!(without(1, 2).unwrap_err().code(), Code::Internal);
+    }
 }

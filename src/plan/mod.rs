@@ -194,18 +194,21 @@ impl Plan {
     /// Whether an export of the target needs to know the columns of the archive, even if nothing is
     /// stored for any row.
     pub fn keeps_columns(&self) -> bool {
+        let preserves = self.options.on_unrepresentable == OnUnrepresentable::Preserve;
+        // a database of the same layout whose columns are of the same kinds reads back what was written
+        let mut columns = self.tables().flat_map(|(_, table)| &table.columns);
+        let reads_back = self.same_layout && columns.all(fit::reads_back);
+        (preserves && !reads_back) || self.needs_sidecar()
+    }
+
+    /// Whether values are stored in the sidecar table for which the target has no column.
+    pub fn needs_sidecar(&self) -> bool {
         let folds = |(_, plan): (usize, &TablePlan)| {
             let stored = |fate: Fate| matches!(fate, Fate::Folded | Fate::Preserved);
             plan.unplaced.iter().any(|column| stored(column.fate))
         };
         let stores = |plan: &UnmappedPlan| plan.policy == Unmapped::Sidecar;
-        let preserves = self.options.on_unrepresentable == OnUnrepresentable::Preserve;
-        // a database of the same layout whose columns are of the same kinds reads back what was written
-        let mut columns = self.tables().flat_map(|(_, table)| &table.columns);
-        let reads_back = self.same_layout && columns.all(fit::reads_back);
-        (preserves && !reads_back)
-            || self.tables().any(folds)
-            || self.streams.iter().filter_map(StreamPlan::unmapped).any(stores)
+        self.tables().any(folds) || self.streams.iter().filter_map(StreamPlan::unmapped).any(stores)
     }
 
     /// Whether rows may refer by an id to rows of a table.

@@ -11,6 +11,8 @@ use super::connection::Connection;
 use super::conninfo::ConnInfo;
 use super::history::HistoryTables;
 use super::literal;
+use super::own_tables::Denied;
+use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::fault;
 use crate::history::{BatchRecord, BatchStatus};
@@ -26,6 +28,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// What the history says of a batch whose process was killed.
 const DEAD: &str = "the process ended unexpectedly; nothing was changed";
 
+/// How long a batch waits for another one, and what ends it before.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Patience {
+    /// How long; as long as usual if nothing is said.
+    pub(super) wait: Option<Duration>,
+    /// A request to stop.
+    pub(super) cancel: Cancel,
+}
+
 /// A batch that has begun.
 #[derive(Debug, Clone)]
 pub(super) struct OpenBatch {
@@ -36,18 +47,23 @@ pub(super) struct OpenBatch {
 }
 
 impl OpenBatch {
-    /// Takes the lock of the data in a schema for the open transaction of `main`, and enters the batch as started.
+    /// Takes the lock of the data in a schema for the open transaction of `main`, and enters the batch as started; or why
+    /// this role cannot have a history.
     pub(super) async fn open(
         main: &Connection,
         info: &ConnInfo,
         schema: &str,
         record: &BatchRecord,
-        wait: Option<Duration>,
-    ) -> Result<(OpenBatch, Option<Notice>)> {
-        wait_for_others(main, schema, wait.unwrap_or(WAIT)).await?;
+        patience: &Patience,
+    ) -> Result<std::result::Result<(OpenBatch, Option<Notice>), Denied>> {
+        // what follows is short, and not interrupted: the history would not know how the batch has ended
+        patience.cancel.or(wait_for_others(main, schema, patience.wait.unwrap_or(WAIT))).await?;
         fault::point("history: before the start")?;
         let short = Short::begin(info).await?;
-        let tables = HistoryTables::create(&short.0, schema).await?;
+        let tables = match HistoryTables::create(&short.0, schema).await? {
+            Ok(tables) => tables,
+            Err(denied) => return Ok(Err(denied)),
+        };
         // who runs holds the lock, which is ours now
         for dead in tables.started(&short.0).await? {
             let dead = failed(&dead, DEAD);
@@ -65,7 +81,7 @@ impl OpenBatch {
             tables,
             schema: schema.to_owned(),
         };
-        Ok((batch, notice))
+        Ok(Ok((batch, notice)))
     }
 
     /// Its id.
@@ -78,10 +94,14 @@ impl OpenBatch {
         &self.tables
     }
 
-    /// Enters in the transaction of the batch how it, or another one, has ended.
-    pub(super) async fn update(&self, main: &Connection, record: &BatchRecord) -> Result<()> {
+    /// Enters in the transaction of the batch how it, or another one, has ended; gives why a table of the user refuses it.
+    pub(super) async fn update(
+        &self,
+        main: &Connection,
+        record: &BatchRecord,
+    ) -> Result<Option<Notice>> {
         self.tables.update(main, record).await?;
-        self.tables.mirror(main, record).await.map(|_| ())
+        self.tables.mirror(main, record).await
     }
 
     /// Says in the history that the batch failed, as well as that goes: the error itself matters more.

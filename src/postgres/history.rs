@@ -5,23 +5,20 @@ use std::io::{Read, Seek, SeekFrom, Write};
 
 use bytes::{Bytes, BytesMut};
 use futures::{SinkExt, StreamExt, pin_mut};
-use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
 use super::connection::Connection;
 use super::copy_codec::{self, Field, RowReader};
 use super::fields::Fields;
-use super::own_tables::{Pair, Placed};
+use super::own_tables::{Denied, Pair, Placed};
 use super::{literal, quoted};
 use crate::catalog::ColumnType;
 use crate::error::{Code, Error, Result};
-use crate::history::{BatchKind, BatchRecord, BatchStatus};
-use crate::notice::{Notice, NoticeKind};
+use crate::history::{BatchKind, BatchRecord, BatchStatus, MIRROR, not_mirrored};
+use crate::notice::Notice;
 use crate::undo::PIECE;
 use chronicle_archive::{Batch, Value};
 
-/// The table of the user, with the columns of Chronicle's migration tutorial.
-const MIRROR: &str = "migration_history";
 /// A moment as history has it, as SQL.
 const MOMENT: &str = r#"'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'"#;
 
@@ -75,19 +72,13 @@ impl HistoryTables {
         }
     }
 
-    /// The tables, which are created if there are none.
-    pub(super) async fn create(connection: &Connection, schema: &str) -> Result<HistoryTables> {
-        let placed = HISTORY_TABLES.create(connection, schema).await.map_err(|e| {
-            match e.full().contains(SqlState::INSUFFICIENT_PRIVILEGE.code()) {
-                true => e.hint(format!(
-                    "every batch is recorded there: GRANT CREATE ON SCHEMA {} to this role, or \
-                     connect as the owner",
-                    quoted(schema)
-                )),
-                false => e,
-            }
-        })?;
-        Ok(HistoryTables::new(placed, schema))
+    /// The tables, which are created if there are none; or why this role cannot have them.
+    pub(super) async fn create(
+        connection: &Connection,
+        schema: &str,
+    ) -> Result<std::result::Result<HistoryTables, Denied>> {
+        let placed = HISTORY_TABLES.create(connection, schema).await?;
+        Ok(placed.map(|placed| HistoryTables::new(placed, schema)))
     }
 
     /// SQL that is true if a value, as SQL, is the id of a batch in the history.
@@ -219,12 +210,8 @@ impl HistoryTables {
         let back = "ROLLBACK TO SAVEPOINT mirror; RELEASE SAVEPOINT mirror";
         connection.run(Code::Target, WHAT, back).await?;
         let why = refused.full();
-        let text = format!(
-            "the batch is not recorded in {}, which refuses it{}; chronicle-dump history shows it",
-            MIRROR,
-            why.lines().next().unwrap_or_default().trim_end_matches(';')
-        );
-        Ok(Some(Notice::new(NoticeKind::NotMirrored, text)))
+        let why = why.lines().next().unwrap_or_default().trim_end_matches(';');
+        Ok(Some(not_mirrored(why.trim_start_matches([':', ' ']))))
     }
 
     /// Stores the receipts of a batch in pieces.

@@ -2,7 +2,7 @@
 
 use super::connection::Connection;
 use super::{literal, quoted};
-use crate::error::{Code, Result};
+use crate::error::{Code, Error, Result};
 use crate::sidecar::{COLUMNS, SIDECAR};
 
 /// The schema of our own tables.
@@ -18,6 +18,23 @@ pub(super) struct Pair {
     pub(super) beside_data: [&'static str; 2],
     /// SQL that creates both, given their names as SQL writes them.
     pub(super) create: fn(&[String; 2]) -> String,
+}
+
+/// Why tables of our own cannot be where this role needs them.
+#[derive(Debug, Clone)]
+pub(super) struct Denied {
+    /// What this role may not do.
+    pub(super) why: String,
+    /// What to type as the owner, or what else to do.
+    pub(super) grant: String,
+}
+
+impl Denied {
+    /// The error of what needs the tables; `or` is what does not.
+    pub(super) fn error(&self, what: &str, or: &str) -> Error {
+        let hint = format!("{}{or}", self.grant);
+        Error::new(Code::Target, format!("{what}: {}; nothing was changed", self.why)).hint(hint)
+    }
 }
 
 /// Where two tables of our own are.
@@ -86,11 +103,16 @@ impl Pair {
         Ok(found.into_iter().nth(readable.unwrap_or(0)))
     }
 
-    /// Where this role may write to them; they are created if they are nowhere, and nobody else may use them.
+    /// Where this role may write to them; they are created if they are nowhere, and nobody else may use them. Or why
+    /// this role cannot have them.
     ///
     /// # Errors
-    /// If they can be created nowhere.
-    pub(super) async fn create(&self, connection: &Connection, schema: &str) -> Result<Placed> {
+    /// If the server cannot be asked.
+    pub(super) async fn create(
+        &self,
+        connection: &Connection,
+        schema: &str,
+    ) -> Result<std::result::Result<Placed, Denied>> {
         let what = format!("cannot create {}", self.what);
         // two imports at the same time would both see that there is none
         let lock = literal(&format!("{SCHEMA} {}", self.in_schema[0]));
@@ -98,7 +120,7 @@ impl Pair {
         connection.run(Code::Target, &what, &wait).await?;
         let found = self.find(connection, Code::Target, schema).await?;
         if let Some(placed) = found.filter(|placed| placed.readable && placed.writable) {
-            return Ok(placed);
+            return Ok(Ok(placed));
         }
         let sql = format!(
             "SELECT to_json(array(SELECT quote_ident(rolname) FROM pg_catalog.pg_roles \
@@ -107,16 +129,29 @@ impl Pair {
                       AND has_schema_privilege(n.oid, 'USAGE') AND NOT EXISTS (SELECT 1 \
                       FROM pg_catalog.pg_class c WHERE c.relnamespace = n.oid \
                        AND c.relname IN ({})), \
-                      has_database_privilege(current_database(), 'CREATE')) \
+                      has_database_privilege(current_database(), 'CREATE')), \
+                    coalesce((SELECT has_schema_privilege(d.oid, 'CREATE') FROM pg_catalog.pg_namespace d \
+                               WHERE d.nspname = {own}), false), \
+                    EXISTS (SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace d \
+                                ON d.oid = c.relnamespace \
+                             WHERE d.nspname = {own} AND c.relname IN ({})), quote_ident(current_user) \
                FROM (VALUES (1)) v LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = '{SCHEMA}'",
-            self.in_schema.map(literal).join(", ")
+            self.in_schema.map(literal).join(", "),
+            self.beside_data.map(literal).join(", "),
+            own = literal(schema)
         );
         let rights = connection
             .read(Code::Target, &what, &sql, |row| {
-                Ok((row.texts()?, row.boolean()?, row.boolean()?))
+                let (others, missing, may) = (row.texts()?, row.boolean()?, row.boolean()?);
+                let beside =
+                    Beside { may: row.boolean()?, taken: row.boolean()?, role: row.text()? };
+                Ok((others, missing, may, beside))
             })
             .await?;
-        let (mut others, missing, may) = rights.into_iter().next().unwrap_or_default();
+        let (mut others, missing, may, beside) = rights.into_iter().next().unwrap_or_default();
+        if let (false, Some(denied)) = (may, beside.denied(self.what, schema)) {
+            return Ok(Err(denied));
+        }
         others.push("PUBLIC".into());
         let (others, mut ddl) = (others.join(", "), String::new());
         let placed = match may {
@@ -135,7 +170,35 @@ impl Pair {
             ));
         }
         connection.run(Code::Target, &what, &ddl).await?;
-        Ok(placed)
+        Ok(Ok(placed))
+    }
+}
+
+/// What this role may do in the schema of the data.
+#[derive(Default)]
+struct Beside {
+    /// Whether it may create tables.
+    may: bool,
+    /// Whether the names of ours are taken.
+    taken: bool,
+    role: String,
+}
+
+impl Beside {
+    fn denied(&self, what: &str, schema: &str) -> Option<Denied> {
+        let schema = quoted(schema);
+        let (why, grant) = match (self.taken, self.may) {
+            (false, true) => return None,
+            (false, false) => (
+                format!("this role may not create tables in the schema {schema}"),
+                format!("GRANT CREATE ON SCHEMA {schema} TO {}", self.role),
+            ),
+            (true, _) => (
+                format!("{what} belong to another role"),
+                "connect as the role that has created them".to_owned(),
+            ),
+        };
+        Some(Denied { why, grant })
     }
 }
 
@@ -196,13 +259,13 @@ impl OwnTables {
     }
 
     /// The tables that this role may write to; they are created if there are none, and nobody else may
-    /// use them.
-    ///
-    /// # Errors
-    /// If they can be created nowhere.
-    pub async fn create(connection: &Connection, schema: &str) -> Result<OwnTables> {
+    /// use them. Or why this role cannot have them.
+    pub(super) async fn create(
+        connection: &Connection,
+        schema: &str,
+    ) -> Result<std::result::Result<OwnTables, Denied>> {
         let placed = SIDECAR_TABLES.create(connection, schema).await?;
-        Ok(OwnTables::new(placed, schema))
+        Ok(placed.map(|placed| OwnTables::new(placed, schema)))
     }
 
     /// SQL that is true for rows `alias` of either table that belong to a table of the data.

@@ -6,15 +6,17 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use uuid::Uuid;
 
-use super::batch::{OpenBatch, Short, read_catalog};
+use super::batch::{OpenBatch, Patience, Short, read_catalog};
 use super::connection::Connection;
 use super::conninfo::ConnInfo;
 use super::history::{HistoryTables, schemas};
 use super::load::MEMORY;
+use super::own_tables::Denied;
 use super::receipts::write_receipts;
 use super::silence::{Quiet, Silenced, check_at_once, silence};
 use super::undo::PgUndo;
 use super::{literal, noted, quoted};
+use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::fault;
 use crate::history::BatchRecord;
@@ -26,7 +28,7 @@ pub struct PgHistory {
     connection: Connection,
     info: ConnInfo,
     schema: String,
-    wait: Option<Duration>,
+    patience: Patience,
 }
 
 impl PgHistory {
@@ -35,7 +37,11 @@ impl PgHistory {
     ///
     /// # Errors
     /// If the server cannot be reached, or it is not known which schema is meant.
-    pub async fn open(info: &ConnInfo, wait: Option<Duration>) -> Result<PgHistory> {
+    pub async fn open(
+        info: &ConnInfo,
+        wait: Option<Duration>,
+        cancel: &Cancel,
+    ) -> Result<PgHistory> {
         let connection = Connection::open(info).await?;
         let begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED; {}", connection.settings());
         connection.run(Code::Source, "cannot read the history", &begin).await?;
@@ -49,7 +55,8 @@ impl PgHistory {
                 (Err(error), _) => return Err(error),
             },
         };
-        Ok(PgHistory { connection, info: info.clone(), schema, wait })
+        let patience = Patience { wait, cancel: cancel.clone() };
+        Ok(PgHistory { connection, info: info.clone(), schema, patience })
     }
 
     async fn tables(&self) -> Result<HistoryTables> {
@@ -80,11 +87,14 @@ impl PgHistory {
         rollback: Option<&BatchRecord>,
         shape: &Shape,
     ) -> Result<Box<dyn Undoing>> {
-        let PgHistory { connection, info, schema, wait } = self;
+        let PgHistory { connection, info, schema, patience } = self;
         let batch = match rollback {
             // a user's own table that refuses the batch has refused the one that is undone
             Some(record) => {
-                Some(OpenBatch::open(&connection, &info, &schema, record, wait).await?.0)
+                let opened =
+                    OpenBatch::open(&connection, &info, &schema, record, &patience).await?;
+                let denied = |d: Denied| d.error("cannot record the rollback in the history", "");
+                Some(opened.map_err(denied)?.0)
             }
             None => None,
         };
@@ -98,7 +108,7 @@ impl PgHistory {
             drops: Vec::new(),
             sequences: Vec::new(),
         };
-        match undoing.prepare(shape).await {
+        match patience.cancel.or(undoing.prepare(shape)).await {
             Ok(()) => Ok(Box::new(undoing)),
             Err(error) => {
                 undoing.give_up(&error.full()).await;

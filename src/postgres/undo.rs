@@ -7,10 +7,12 @@ use tokio_postgres::error::SqlState;
 
 use super::connection::Connection;
 use super::copy_codec::{self, Field, RowReader};
-use super::{key_text, noted, quoted};
+use super::{key_text, literal, noted, quoted};
 use crate::catalog::ColumnType;
 use crate::error::{Code, Error, Result};
-use crate::undo::{EachRow, NamesAndTypes, ShapeTable, UndoSql, delete_sql};
+use crate::undo::{
+    EachRow, NamesAndTypes, ShapeTable, UndoSql, UniqueColumns, delete_sql, in_the_way,
+};
 use chronicle_archive::{Batch, Kind};
 
 /// The bytes of one message of a COPY.
@@ -213,6 +215,28 @@ impl UndoSql for PgUndo<'_> {
         Box::pin(noted::columns(self.connection, schema, &table.name))
     }
 
+    fn unique<'a>(
+        &'a mut self,
+        table: &'a ShapeTable,
+    ) -> BoxFuture<'a, Result<Vec<UniqueColumns>>> {
+        Box::pin(async move {
+            let sql = format!(
+                "SELECT to_json(array(SELECT a.attname::text FROM pg_catalog.pg_attribute a \
+                         WHERE a.attrelid = i.indrelid \
+                           AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]))) \
+                   FROM pg_catalog.pg_index i \
+                  WHERE i.indrelid = to_regclass({}) AND i.indisunique AND i.indisready \
+                    AND i.indpred IS NULL AND i.indexprs IS NULL",
+                literal(&noted::full(table))
+            );
+            let what = "cannot read what a table keeps unique";
+            let read = self.connection.read(Code::Target, what, &sql, |row| row.texts()).await?;
+            let plain =
+                |names: Vec<String>| names.into_iter().map(|n| (n, String::new())).collect();
+            Ok(read.into_iter().map(plain).collect())
+        })
+    }
+
     fn stage<'a>(
         &'a mut self,
         name: &'a str,
@@ -255,7 +279,19 @@ impl UndoSql for PgUndo<'_> {
     fn run<'a>(&'a mut self, what: &'a str, sql: &'a str) -> BoxFuture<'a, Result<u64>> {
         Box::pin(async move {
             let done = self.connection.client.execute_typed(sql, &[]).await;
-            done.map_err(|e| self.connection.failed(Code::Target, what, e))
+            done.map_err(|e| {
+                let state = e.as_db_error().map(|server| server.code().clone());
+                let error = self.connection.failed(Code::Target, what, e);
+                match state {
+                    Some(SqlState::UNIQUE_VIOLATION | SqlState::EXCLUSION_VIOLATION) => {
+                        in_the_way(Code::Conflict, error)
+                    }
+                    Some(SqlState::FOREIGN_KEY_VIOLATION | SqlState::RESTRICT_VIOLATION) => {
+                        in_the_way(Code::Orphan, error)
+                    }
+                    _ => error,
+                }
+            })
         })
     }
 

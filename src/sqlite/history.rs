@@ -5,16 +5,22 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::str::FromStr;
+use std::time::{Duration, Instant};
 
 use rusqlite::types::Value as SqlValue;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, params};
 use uuid::Uuid;
 
-use super::snapshot::{connect, harden};
+use super::snapshot::{BUSY, connect, harden};
 use super::{failed, quoted};
+use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::fault;
-use crate::history::{BatchKind, BatchRecord, BatchStatus, DeletedDigest, Details, ReceiptsDigest};
+use crate::history::{
+    BatchKind, BatchRecord, BatchStatus, DeletedDigest, Details, MIRROR, ReceiptsDigest,
+    not_mirrored,
+};
+use crate::notice::Notice;
 use crate::undo::{PIECE, verified};
 use chronicle_archive::Written;
 
@@ -22,8 +28,6 @@ use chronicle_archive::Written;
 const HISTORY: &str = "chronicle_dump_migration_history";
 /// The pieces of their receipts.
 const RECEIPTS: &str = "chronicle_dump_receipts";
-/// The table that Chronicle's migration tutorial creates, which is the user's.
-const MIRROR: &str = "migration_history";
 /// The columns of that table which get a value.
 const SEED: [&str; 10] = [
     "id",
@@ -63,7 +67,11 @@ pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
 
 /// Enters a batch that begins, in a transaction of its own; batches that are `started` have ended unexpectedly,
 /// since nobody else writes.
-pub(super) fn start(connection: &Connection, record: &BatchRecord) -> Result<()> {
+pub(super) fn start(
+    connection: &Connection,
+    record: &BatchRecord,
+    write_lock: &WriteLock,
+) -> Result<()> {
     let enter = || -> Result<()> {
         create(connection).map_err(cannot)?;
         for mut dead in read(connection)?.into_iter().filter(|b| b.status == BatchStatus::Started) {
@@ -74,7 +82,7 @@ pub(super) fn start(connection: &Connection, record: &BatchRecord) -> Result<()>
         fault::point("history: in the start")
     };
     fault::point("history: before the start")?;
-    connection.execute_batch("BEGIN IMMEDIATE").map_err(|e| held(connection, e))?;
+    write_lock.begin(connection)?;
     let entered = enter().and_then(|()| connection.execute_batch("COMMIT").map_err(cannot));
     if entered.is_err() {
         // the error has the reason
@@ -83,8 +91,44 @@ pub(super) fn start(connection: &Connection, record: &BatchRecord) -> Result<()>
     entered.and_then(|()| fault::point("history: after the start"))
 }
 
+/// How long a batch waits for whoever writes the file, and what ends it before.
+#[derive(Debug, Clone, Default)]
+pub(super) struct WriteLock {
+    /// How long.
+    pub(super) wait: Duration,
+    /// A request to stop.
+    pub(super) cancel: Cancel,
+}
+
+impl WriteLock {
+    /// As long as is asked for, or as usual.
+    pub(super) fn new(wait: Option<Duration>, cancel: &Cancel) -> WriteLock {
+        WriteLock { wait: wait.unwrap_or(BUSY), cancel: cancel.clone() }
+    }
+
+    /// Starts a transaction that writes. SQLite itself would wait without looking at anything else.
+    pub(super) fn begin(&self, connection: &Connection) -> Result<()> {
+        const STEP: Duration = Duration::from_millis(50);
+        let began = Instant::now();
+        connection.busy_timeout(STEP).map_err(cannot)?;
+        let begun = loop {
+            let tried = connection.execute_batch("BEGIN IMMEDIATE");
+            match tried {
+                Err(e) if is_busy(&e) && began.elapsed() < self.wait => self.cancel.check()?,
+                tried => break tried,
+            }
+        };
+        connection.busy_timeout(self.wait).map_err(cannot)?;
+        begun.map_err(|e| held(connection, e))
+    }
+}
+
+fn is_busy(e: &rusqlite::Error) -> bool {
+    e.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+}
+
 /// The error of a file that another process writes; it names the batch that does.
-pub(super) fn held(connection: &Connection, e: rusqlite::Error) -> Error {
+fn held(connection: &Connection, e: rusqlite::Error) -> Error {
     let error = failed(Code::Target, "cannot start to write", e);
     let started = read(connection).unwrap_or_default();
     match started.iter().rfind(|b| b.status == BatchStatus::Started) {
@@ -100,8 +144,8 @@ pub(super) fn held(connection: &Connection, e: rusqlite::Error) -> Error {
     }
 }
 
-/// Writes a batch as it is now, in the user's table, too.
-pub(super) fn put(connection: &Connection, record: &BatchRecord) -> Result<()> {
+/// Writes a batch as it is now, in the user's table, too; gives why that one refuses it.
+pub(super) fn put(connection: &Connection, record: &BatchRecord) -> Result<Option<Notice>> {
     let details = serde_json::to_string(&record.details)
         .map_err(|e| Error::new(Code::Internal, "cannot describe the batch").because(e))?;
     let sql = format!(
@@ -123,7 +167,7 @@ pub(super) fn note_failure(file: &Path, record: &BatchRecord) {
     let written = connect(file, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(cannot);
     let _ = written.and_then(|connection| {
         harden(&connection).map_err(cannot)?;
-        put(&connection, record)
+        put(&connection, record).map(|_| ())
     });
 }
 
@@ -146,14 +190,15 @@ fn seed_values(record: &BatchRecord) -> Vec<SqlValue> {
     ]
 }
 
-/// Enters a batch into the user's own table, as far as it has the columns; a table that takes no such row is left alone.
-fn mirror(connection: &Connection, record: &BatchRecord) -> rusqlite::Result<()> {
+/// Enters a batch into the user's own table, as far as it has the columns; whether it is refused does not matter, but is
+/// said.
+fn mirror(connection: &Connection, record: &BatchRecord) -> rusqlite::Result<Option<Notice>> {
     let mut columns = connection.prepare_cached("SELECT name FROM pragma_table_info(?)")?;
     let columns: Vec<String> =
         columns.query_map([MIRROR], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
     let has = |name: &str| columns.iter().any(|c| c.eq_ignore_ascii_case(name));
     if !["batch_id", "migration_type", "status"].into_iter().all(has) {
-        return Ok(());
+        return Ok(None);
     }
     let values = SEED.into_iter().zip(seed_values(record)).filter(|(name, _)| has(name));
     let (names, values): (Vec<&str>, Vec<SqlValue>) = values.unzip();
@@ -173,10 +218,12 @@ fn mirror(connection: &Connection, record: &BatchRecord) -> rusqlite::Result<()>
         }
         Ok(())
     };
-    if written().is_err() {
+    let refused = written().err();
+    if refused.is_some() {
         connection.execute_batch("ROLLBACK TO mirror")?;
     }
-    connection.execute_batch("RELEASE mirror")
+    connection.execute_batch("RELEASE mirror")?;
+    Ok(refused.map(|e| not_mirrored(&e.to_string())))
 }
 
 /// The batches, the oldest first; none without our tables.
@@ -318,7 +365,7 @@ pub(super) fn prune(connection: &Connection, batch: &BatchRecord) -> Result<()> 
     if let Some(receipts) = &mut record.details.receipts {
         receipts.pruned = true;
     }
-    put(connection, &record)
+    put(connection, &record).map(|_| ())
 }
 
 /// Pieces of a batch's receipts, one after the other.

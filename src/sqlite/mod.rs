@@ -8,6 +8,7 @@ pub mod catalog;
 mod history;
 pub mod load;
 mod new_file;
+mod noting;
 pub mod probe;
 mod query;
 pub mod rollback;

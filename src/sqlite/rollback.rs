@@ -8,9 +8,10 @@ use futures::future::BoxFuture;
 use rusqlite::{Connection, OpenFlags};
 use uuid::Uuid;
 
-use super::history;
+use super::history::{self, WriteLock};
+use super::noting::{Deleted, Noting, sequence};
 use super::snapshot::{self, connect, harden, resolve};
-use super::undo::{Deleted, Noting, SqliteUndo, sequence, set_sequence};
+use super::undo::{SqliteUndo, set_sequence};
 use super::{CACHE_KIB, failed, quoted};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
@@ -26,6 +27,7 @@ fn cannot(e: rusqlite::Error) -> Error {
 pub struct SqliteHistory {
     connection: Connection,
     file: PathBuf,
+    write_lock: WriteLock,
 }
 
 impl SqliteHistory {
@@ -56,7 +58,7 @@ impl SqliteHistory {
         let stop = cancel.clone();
         let handler = Some(move || stop.is_set());
         connection.progress_handler(10_000, handler).map_err(cannot)?;
-        Ok(SqliteHistory { connection, file })
+        Ok(SqliteHistory { connection, file, write_lock: WriteLock::new(wait, cancel) })
     }
 
     fn begin_now(self, rollback: Option<&BatchRecord>, shape: &Shape) -> Result<SqliteUndoing> {
@@ -71,8 +73,8 @@ impl SqliteHistory {
                 record: None,
             });
         };
-        history::start(&connection, record)?;
-        connection.execute_batch("BEGIN IMMEDIATE").map_err(|e| history::held(&connection, e))?;
+        history::start(&connection, record, &self.write_lock)?;
+        self.write_lock.begin(&connection)?;
         let added = add_dropped(&connection, shape).map_err(cannot)?;
         // entries of a table that was emptied since are listed one by one
         let tables: Vec<(String, Vec<String>)> =
@@ -136,7 +138,7 @@ impl HistoryDatabase for SqliteHistory {
     fn prune<'a>(&'a mut self, batches: &'a [BatchRecord]) -> BoxFuture<'a, Result<()>> {
         let prune = || -> Result<()> {
             let cannot = |e| failed(Code::Target, "cannot remove the receipts", e);
-            self.connection.execute_batch("BEGIN IMMEDIATE").map_err(cannot)?;
+            self.write_lock.begin(&self.connection)?;
             batches.iter().try_for_each(|batch| history::prune(&self.connection, batch))?;
             self.connection.execute_batch("COMMIT").map_err(cannot)
         };
@@ -231,7 +233,7 @@ impl SqliteUndoing {
         let deleted = std::mem::take(&mut self.deleted);
         noting.seal(&mut self.connection, rollback, references, Some(objects), deleted).await?;
         self.drop_columns().map_err(cannot)?;
-        others.iter().try_for_each(|other| history::put(&self.connection, other))
+        others.iter().try_for_each(|other| history::put(&self.connection, other).map(|_| ()))
     }
 }
 

@@ -5,25 +5,29 @@
 //! own. A rollback reads them, finds each row as the batch left it by its key and a fingerprint of its content, and
 //! takes back what nobody has touched since.
 
+mod apply;
 mod collect;
 mod database;
 mod deleted;
 mod fingerprint;
+mod later;
 mod pack;
 mod receipts;
 mod shape;
 mod sql;
 mod standing;
 mod take_back;
+mod taken;
 
 pub use collect::{Noted, before_name, collect, inserted_name};
 pub use database::{HistoryDatabase, Undoing};
 pub use deleted::{DeletedRows, DeletedWriter};
 pub use fingerprint::{CHAIN, fingerprint};
+pub use later::Met;
 pub use receipts::{PIECE, Receipts, ReceiptsFiles, ReceiptsReader, ReceiptsWriter, verified};
 pub use shape::{AddedColumn, Sequence, Shape, ShapeColumn, ShapeReference, ShapeTable};
-pub use sql::{EachRow, NamesAndTypes, UndoSql, delete_sql};
-pub use standing::{Group, Standing, TableStanding};
+pub use sql::{EachRow, NamesAndTypes, UndoSql, UniqueColumns, delete_sql, in_the_way};
+pub use standing::{Group, Standing, TableStanding, Taken};
 pub use take_back::{TakeBack, take_back};
 
 use sql::{entries_of, quoted};

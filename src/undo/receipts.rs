@@ -4,9 +4,9 @@
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 
-use super::Shape;
 use super::deleted::tables_of;
 use super::pack::{self, pack, unpack};
+use super::{Shape, ShapeTable};
 use crate::error::{Code, Error, Result};
 use crate::temporary;
 use chronicle_archive::{
@@ -233,6 +233,17 @@ pub enum Receipts {
     Referred(usize),
     /// Rows of a table that were deleted, all their columns and nothing else.
     Deleted(usize),
+}
+
+impl Receipts {
+    /// In which of its columns a column of the key is.
+    pub(super) fn key_column(self, table: &ShapeTable, key: usize) -> usize {
+        match self {
+            Receipts::Inserted(_) => 1 + key,
+            Receipts::Changed(_) | Receipts::Referred(_) => 2 + key,
+            Receipts::Deleted(_) => table.key[key],
+        }
+    }
 }
 
 impl ReceiptsReader {

@@ -12,6 +12,18 @@ pub type EachRow<'a> = &'a mut (dyn FnMut(&Batch, usize) -> Result<()> + Send);
 /// The names of the columns of a table, with their types; `None` if the table is gone.
 pub type NamesAndTypes = Option<Vec<(String, String)>>;
 
+/// Columns that are unique together, each with the collation by which it is, as SQL that follows a value.
+pub type UniqueColumns = Vec<(String, String)>;
+
+/// The error of a statement of a rollback that a unique value, or a reference, of another row stands against.
+pub fn in_the_way(code: Code, error: Error) -> Error {
+    let what = format!("{}; nothing was changed", error.full());
+    Error::new(code, what).hint(match code {
+        Code::Orphan => "rows were added or changed since the batch: undo that first, or roll back the later batch first",
+        _ => "give the other row another value first, or roll back the later batch first; then roll back again",
+    })
+}
+
 /// A database in the transaction of a batch, as the SQL of receipts and rollbacks sees it: what differs between the two
 /// kinds of databases.
 pub trait UndoSql: Send {
@@ -54,6 +66,10 @@ pub trait UndoSql: Send {
 
     /// The columns of a table that hold data now, with their types; `None` if the table is gone.
     fn columns<'a>(&'a mut self, table: &'a ShapeTable) -> BoxFuture<'a, Result<NamesAndTypes>>;
+
+    /// What a table keeps unique by plain columns.
+    fn unique<'a>(&'a mut self, table: &'a ShapeTable)
+    -> BoxFuture<'a, Result<Vec<UniqueColumns>>>;
 
     /// Makes an empty temporary table with columns of whole numbers and, behind them, of values as receipts hold them.
     fn stage<'a>(

@@ -14,6 +14,16 @@ pub struct Group {
     pub samples: Vec<String>,
 }
 
+/// The rows that cannot come back.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Taken {
+    /// These rows.
+    #[serde(flatten)]
+    pub group: Group,
+    /// The unique columns whose former values other rows have.
+    pub columns: Vec<String>,
+}
+
 /// What can be taken back of one table.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct TableStanding {
@@ -29,6 +39,8 @@ pub struct TableStanding {
     pub edited: Group,
     /// The rows that others refer to which the batch did not load.
     pub referred: Group,
+    /// The rows that cannot come back: other rows have their unique values, or what they refer to does not come back.
+    pub taken: Taken,
 }
 
 /// What can be taken back of a batch.
@@ -39,9 +51,14 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// The rows that stay as they are: they were edited, or are referred to.
+    /// The rows that stay as they are: they were edited, are referred to, or cannot come back.
     pub fn kept(&self) -> u64 {
-        self.tables.iter().map(|t| t.edited.rows + t.referred.rows).sum()
+        self.tables.iter().map(|t| t.edited.rows + t.referred.rows).sum::<u64>() + self.taken()
+    }
+
+    /// The rows that cannot come back.
+    pub fn taken(&self) -> u64 {
+        self.tables.iter().map(|t| t.taken.group.rows).sum()
     }
 
     /// The rows that are taken back.
@@ -84,6 +101,15 @@ impl Standing {
                     "{name}: {rows} referred to by other rows since{}",
                     keys(&table.referred)
                 ));
+            }
+            if table.taken.group.rows > 0 {
+                let rows = show_count(table.taken.group.rows, "rows");
+                let why = match &table.taken.columns[..] {
+                    [] => "what they refer to does not come back".to_owned(),
+                    columns => format!("other rows have their {} now", columns.join(", ")),
+                };
+                let keys = keys(&table.taken.group);
+                lines.push(format!("{name}: {rows} cannot come back, since {why}{keys}"));
             }
         }
         lines

@@ -1,14 +1,14 @@
-//! Taking a batch back: finding its rows as it left them, in sets and by the database, then deleting what it inserted
-//! and restoring what it changed.
+//! Taking a batch back, first part: finding its rows as it left them, in sets and by the database.
+
+use std::collections::BTreeSet;
 
 use super::receipts::CHANGED;
 use super::sql::count;
 use super::{
     GONE, Group, Receipts, ReceiptsReader, Shape, ShapeReference, ShapeTable, Standing,
-    TableStanding, UndoSql, entries_of, quoted,
+    TableStanding, Taken, UndoSql, UniqueColumns, quoted,
 };
 use crate::error::{Code, Error, Result};
-use crate::fault;
 use crate::load::SAMPLES;
 use chronicle_archive::{Batch, Value};
 
@@ -20,9 +20,7 @@ pub async fn take_back(
     database: &mut dyn UndoSql,
     mut receipts: ReceiptsReader,
 ) -> Result<(TakeBack, Standing)> {
-    let shape = receipts.shape.clone();
-    let changed = shape.tables.iter().map(|table| vec![false; table.columns.len()]).collect();
-    let mut back = TakeBack { shape, changed };
+    let mut back = TakeBack::new(receipts.shape.clone());
     back.require_shape(database).await?;
     for (n, table) in back.shape.tables.iter().enumerate() {
         let (keys, was) = (table.key.len(), table.columns.len());
@@ -42,6 +40,12 @@ pub async fn take_back(
     }
     while back.mark_referred(database).await? {}
     back.free_keys(database).await?;
+    for table in &back.shape.tables {
+        back.unique.push(database.unique(table).await?);
+    }
+    back.complete(database).await?;
+    // what cannot come back stays, and so does what it refers to, which may be in the way of others
+    while back.mark_taken(database).await? | back.mark_referred(database).await? {}
     let standing = back.standing(database).await?;
     Ok((back, standing))
 }
@@ -50,12 +54,16 @@ pub async fn take_back(
 pub struct TakeBack {
     /// What it has touched.
     pub shape: Shape,
-    /// Of each table, which columns it has changed in any row that it has not deleted.
-    changed: Vec<Vec<bool>>,
+    /// Of every table, which columns the batch has changed in any row that it has not deleted.
+    pub(super) changed: Vec<Vec<bool>>,
+    /// What the tables keep unique, beside their keys.
+    pub(super) unique: Vec<Vec<UniqueColumns>>,
+    /// Of every table, the unique columns whose former values other rows have.
+    pub(super) taken: Vec<BTreeSet<String>>,
 }
 
 /// The temporary table of the receipts of a table.
-fn staged(table: usize) -> String {
+pub(super) fn staged(table: usize) -> String {
     format!("undo_receipts_{table}")
 }
 
@@ -90,7 +98,7 @@ fn stage_row<'a>(
 }
 
 /// Names of columns: a prefix and a number.
-fn numbered(prefix: &str, width: usize) -> Vec<String> {
+pub(super) fn numbered(prefix: &str, width: usize) -> Vec<String> {
     (0..width).map(|n| format!("{prefix}{n}")).collect()
 }
 
@@ -100,11 +108,23 @@ fn referred(table: usize) -> String {
 }
 
 /// The temporary table of the places of these rows.
-fn found(table: usize) -> String {
+pub(super) fn found(table: usize) -> String {
     format!("undo_found_{table}")
 }
 
+/// SQL that is true where a row of such a table, under an alias, is about the row at a place.
+pub(super) fn at(alias: &str, place: Vec<String>) -> String {
+    let same = place.iter().enumerate().map(|(n, p)| format!("{alias}.p{n} = {p}"));
+    same.collect::<Vec<_>>().join(" AND ")
+}
+
 impl TakeBack {
+    fn new(shape: Shape) -> TakeBack {
+        let taken = vec![BTreeSet::new(); shape.tables.len()];
+        let changed = shape.tables.iter().map(|table| vec![false; table.columns.len()]).collect();
+        TakeBack { shape, changed, unique: Vec::new(), taken }
+    }
+
     /// Refuses tables that are not as the batch left them.
     async fn require_shape(&self, database: &mut dyn UndoSql) -> Result<()> {
         for table in &self.shape.tables {
@@ -281,10 +301,6 @@ impl TakeBack {
         let found_here = found(n);
         let schema = reference.schema.as_deref();
         let child = database.full(schema, &reference.table);
-        let at = |alias: &str, place: Vec<String>| -> String {
-            let same = place.iter().enumerate().map(|(n, p)| format!("{alias}.p{n} = {p}"));
-            same.collect::<Vec<_>>().join(" AND ")
-        };
         let refers: Vec<String> = (reference.columns.iter().zip(&reference.to))
             .map(|(from, to)| format!("c.{} = t.{}", quoted(from), quoted(to)))
             .collect();
@@ -331,6 +347,10 @@ impl TakeBack {
                     .await?,
                 edited: self.group(database, n, "edited").await?,
                 referred: self.group(database, n, "referred").await?,
+                taken: Taken {
+                    group: self.group(database, n, "taken").await?,
+                    columns: self.taken[n].iter().cloned().collect(),
+                },
             });
         }
         Ok(standing)
@@ -357,198 +377,25 @@ impl TakeBack {
         let samples = samples.map(|key| chronicle_archive::show_text(&key)).collect();
         Ok(Group { rows, samples })
     }
-
-    /// Takes back what is as the batch left it.
-    ///
-    /// # Errors
-    /// If the database refuses a row, or does not hold afterwards what it should.
-    pub async fn apply(&self, database: &mut dyn UndoSql) -> Result<()> {
-        fault::point("rollback: before rows are deleted")?;
-        let rows = |n: usize, table: &ShapeTable, database: &dyn UndoSql, restores: u8| {
-            let places = place_list(database.place(table, "t").len());
-            let these = format!("state = 'same' AND after <> {GONE} AND restores = {restores}");
-            format!("SELECT {places} FROM {} WHERE {these}", found(n))
-        };
-        for (n, table) in self.shape.tables.iter().enumerate() {
-            let (gone, changed) = (rows(n, table, database, 0), rows(n, table, database, 1));
-            database.about_to_delete(table, &gone).await?;
-            database.about_to_change(table, &changed).await?;
-        }
-        // children first, so that no reference is broken at any moment
-        for (n, table) in self.shape.tables.iter().enumerate().rev() {
-            let what = format!("{}: cannot delete the rows of the batch", table.name);
-            let gone = rows(n, table, database, 0);
-            database.delete(&what, table, &gone).await?;
-        }
-        self.delete_entries(database).await?;
-        fault::point("rollback: after rows are deleted")?;
-        for (n, table) in self.shape.tables.iter().enumerate() {
-            fault::point("rollback: before a table is restored")?;
-            self.restore(database, n, table).await?;
-            self.prove(database, n, table).await?;
-            fault::point("rollback: after a table is restored")?;
-        }
-        Ok(())
-    }
-
-    /// Deletes the entries that go with their rows.
-    async fn delete_entries(&self, database: &mut dyn UndoSql) -> Result<()> {
-        let Some(sidecar) = self.shape.sidecar() else { return Ok(()) };
-        let full = database.full(sidecar.schema.as_deref(), &sidecar.name);
-        for table in self.shape.tables.iter().filter(|t| !t.entry_key.is_empty()) {
-            let key: Vec<String> = table.entry_key.iter().map(|k| quoted(k)).collect();
-            let gone = format!(
-                "{} AND t.key NOT IN (SELECT k.key FROM (SELECT {} AS key FROM {} r) k WHERE k.key IS NOT NULL)",
-                entries_of(sidecar, table),
-                database.key_text(&key, "r"),
-                database.full(table.schema.as_deref(), &table.name)
-            );
-            let places = database.place(sidecar, "t").join(", ");
-            let places = format!("SELECT {places} FROM {full} t WHERE {gone}");
-            database.about_to_change(sidecar, &places).await?;
-            let sql = format!("DELETE FROM {full} AS t WHERE {gone}");
-            database.run("cannot delete the entries of the batch", &sql).await?;
-        }
-        Ok(())
-    }
-
-    /// Gives the rows of a table that the batch has changed or deleted their former values.
-    async fn restore(
-        &self,
-        database: &mut dyn UndoSql,
-        n: usize,
-        table: &ShapeTable,
-    ) -> Result<()> {
-        let what = format!("{}: cannot restore the rows of the batch", table.name);
-        if let Some(sql) = self.update_sql(database, n, table) {
-            if !database.replaces() {
-                database.run(&what, &sql).await?;
-            } else if !database.run_unless_taken(&what, &sql).await? {
-                self.replace(database, n, table, &what).await?;
-            }
-        }
-        let values = (0..table.columns.len()).map(|n| was(database, table, n)).collect();
-        let from = format!("{} AND u.after = {GONE}", restored(n));
-        let sql = insert_sql(database, table, values, &from);
-        database.run(&what, &sql).await?;
-        let keys: Vec<String> = table.key.iter().map(|k| was(database, table, *k)).collect();
-        let keys = format!("SELECT {} {from}", keys.join(", "));
-        database.has_inserted(table, &keys).await
-    }
-
-    /// SQL that gives rows their former values in the columns that the batch has changed.
-    fn update_sql(&self, database: &dyn UndoSql, n: usize, table: &ShapeTable) -> Option<String> {
-        let changed = (table.columns.iter().enumerate()).filter(|(c, _)| self.changed[n][*c]);
-        let set: Vec<String> = changed
-            .map(|(c, column)| {
-                format!("{} = {}", quoted(&column.name), former_value(database, table, c, "t"))
-            })
-            .collect();
-        (!set.is_empty()).then(|| {
-            format!(
-                "UPDATE {} AS t SET {} {} AND {} AND f.after <> {GONE}",
-                database.full(table.schema.as_deref(), &table.name),
-                set.join(", "),
-                restored(n),
-                is_at(database, table)
-            )
-        })
-    }
-
-    /// Restores changed rows that are in each other's way: all are deleted before they are inserted again.
-    async fn replace(
-        &self,
-        database: &mut dyn UndoSql,
-        n: usize,
-        table: &ShapeTable,
-        what: &str,
-    ) -> Result<()> {
-        let full = database.full(table.schema.as_deref(), &table.name);
-        let former: Vec<String> = (0..table.columns.len())
-            .map(|c| format!("{} AS was{c}", former_value(database, table, c, "t")))
-            .collect();
-        let place = database.place(table, "t");
-        let rows = format!("state = 'same' AND restores = 1 AND after <> {GONE}");
-        let keep = format!(
-            "CREATE TEMPORARY TABLE undo_former_{n} AS SELECT u.n AS n, {} \
-             FROM {} u JOIN {} f ON f.n = u.n JOIN {full} t ON {} WHERE f.{rows}",
-            former.join(", "),
-            staged(n),
-            found(n),
-            is_at(database, table),
-            rows = rows.replace(" AND ", " AND f."),
-        );
-        database.run(what, &keep).await?;
-        let delete = format!(
-            "DELETE FROM {full} AS t WHERE ({}) IN (SELECT {} FROM {} WHERE {rows})",
-            place.join(", "),
-            place_list(place.len()),
-            found(n)
-        );
-        database.run(what, &delete).await?;
-        let values = numbered("u.was", table.columns.len());
-        let sql = insert_sql(database, table, values, &format!("FROM undo_former_{n} u"));
-        database.run(what, &sql).await.map(|_| ())
-    }
-
-    /// Makes sure that the restored rows of a table are what they were.
-    async fn prove(&self, database: &mut dyn UndoSql, n: usize, table: &ShapeTable) -> Result<()> {
-        let what = format!("{}: cannot read back the restored rows", table.name);
-        let full = database.full(table.schema.as_deref(), &table.name);
-        if table.key.is_empty() {
-            return Ok(());
-        }
-        let column = |n: usize| format!("t.{}", quoted(&table.columns[n].name));
-        let key = |(n, k): (usize, &usize)| {
-            let now = database.cast(&format!("u.key{n}"), &table.columns[*k].ty);
-            format!(
-                "CASE WHEN {} THEN {} ELSE {now} END",
-                has_changed(*k),
-                was(database, table, *k)
-            )
-        };
-        let keys: Vec<String> = table.key.iter().enumerate().map(key).collect();
-        let same: Vec<String> =
-            table.key.iter().zip(&keys).map(|(k, key)| format!("{} = {key}", column(*k))).collect();
-        let known: Vec<String> = keys.iter().map(|key| format!("{key} IS NOT NULL")).collect();
-        let now: Vec<String> =
-            (0..table.columns.len()).filter(|n| !table.columns[*n].rowid).map(column).collect();
-        let sql = format!(
-            "SELECT count(*) FROM {} u JOIN {} f ON f.n = u.n LEFT JOIN {full} t ON {} \
-             WHERE f.state = 'same' AND u.restores = 1 AND {} AND ({} IS NULL OR {} <> f.former)",
-            staged(n),
-            found(n),
-            same.join(" AND "),
-            known.join(" AND "),
-            database.place(table, "t")[0],
-            database.fingerprint(&now)
-        );
-        match count(database, &what, &sql).await? {
-            0 => Ok(()),
-            rows => Err(Error::new(
-                Code::Readback,
-                format!(
-                    "{}: {rows} restored rows are not what they were; nothing was changed",
-                    table.name
-                ),
-            )
-            .hint("a column, a rule or a trigger of the table changes what is written")),
-        }
-    }
 }
 
 /// SQL for the former value of a column of a staged row.
-fn was(database: &dyn UndoSql, table: &ShapeTable, column: usize) -> String {
+pub(super) fn was(database: &dyn UndoSql, table: &ShapeTable, column: usize) -> String {
     database.cast(&format!("u.was{column}"), &table.columns[column].ty)
 }
 
 /// SQL that is true if the batch has changed a column of a staged row.
-fn has_changed(column: usize) -> String {
+pub(super) fn has_changed(column: usize) -> String {
     format!("substr(u.changed, {}, 1) = '1'", column + 1)
 }
 
 /// SQL for what a column of a row held before the batch: the row is there, but for one that the batch has deleted.
-fn former_value(database: &dyn UndoSql, table: &ShapeTable, column: usize, row: &str) -> String {
+pub(super) fn former_value(
+    database: &dyn UndoSql,
+    table: &ShapeTable,
+    column: usize,
+    row: &str,
+) -> String {
     format!(
         "CASE WHEN {} THEN {} ELSE {row}.{} END",
         has_changed(column),
@@ -557,48 +404,6 @@ fn former_value(database: &dyn UndoSql, table: &ShapeTable, column: usize, row: 
     )
 }
 
-/// SQL that is true of the row `t` that was found as `f`.
-fn is_at(database: &dyn UndoSql, table: &ShapeTable) -> String {
-    let place = database.place(table, "t");
-    let same = place.iter().enumerate().map(|(n, place)| format!("{place} = f.p{n}"));
-    same.collect::<Vec<_>>().join(" AND ")
-}
-
-/// SQL that inserts rows `u`, in the order of their numbers.
-fn insert_sql(
-    database: &dyn UndoSql,
-    table: &ShapeTable,
-    mut values: Vec<String>,
-    from: &str,
-) -> String {
-    let full = database.full(table.schema.as_deref(), &table.name);
-    let mut order = "u.n".to_owned();
-    if let Some(rowid) = table.columns.iter().position(|c| c.rowid) {
-        // another row may have got the number since: such rows get the next one, behind all others
-        let (name, was) = (quoted(&table.columns[rowid].name), &values[rowid]);
-        let free =
-            format!("CASE WHEN {was} IN (SELECT {name} FROM {full}) THEN NULL ELSE {was} END");
-        order = format!("{free} IS NULL, u.n");
-        values[rowid] = free;
-    }
-    let names: Vec<String> = table.columns.iter().map(|c| quoted(&c.name)).collect();
-    format!(
-        "INSERT INTO {full} ({}) {}SELECT {} {from} ORDER BY {order}",
-        names.join(", "),
-        database.overriding(),
-        values.join(", ")
-    )
-}
-
-/// What follows the columns of a query for the rows of a table that are restored.
-fn restored(n: usize) -> String {
-    format!(
-        "FROM {} u JOIN {} f ON f.n = u.n WHERE f.state = 'same' AND u.restores = 1",
-        staged(n),
-        found(n)
-    )
-}
-
-fn place_list(width: usize) -> String {
+pub(super) fn place_list(width: usize) -> String {
     (0..width).map(|n| format!("p{n}")).collect::<Vec<_>>().join(", ")
 }

@@ -6,8 +6,8 @@ use super::loading::PgLoading;
 use super::merge::{Merge, STAGED, STORED};
 use super::sidecar::STAGED_ENTRIES;
 use crate::catalog::ColumnType;
-use crate::error::{Code, Result};
-use crate::load::{Cause, Conflict, SAMPLES};
+use crate::error::{Code, Error, Result};
+use crate::load::{Cause, Conflict, SAMPLES, key_not_unique};
 use crate::plan::{Plan, ReferencePlan, TablePlan};
 use crate::policy::OnConflict;
 use crate::postgres::{key_text, literal, quoted};
@@ -135,10 +135,15 @@ impl PgLoading {
     pub(super) async fn decide(&mut self, plan: &Plan, load: usize) -> Result<()> {
         let stream = PgLoading::table_plan(plan, self.done[load].stream)?;
         let (mut found, mut kept, mut updates) = (Vec::new(), 0, 0);
+        let mut ambiguous = None;
         for merge in self.merges(plan, &[load])? {
             found.extend(merge.twice().await?);
-            (kept, updates) = merge.decide().await?;
+            ambiguous = merge.ambiguous().await?;
+            (kept, updates) = merge.decide(ambiguous.is_none()).await?;
             found.extend(merge.refused().await?);
+        }
+        if let Some(error) = ambiguous {
+            self.refuse(&stream.stream, error)?;
         }
         self.done[load].updates = updates;
         found.into_iter().for_each(|conflict| self.conflicts.add(conflict));
@@ -342,9 +347,51 @@ impl Merge<'_> {
         Ok(counts.first().map(|rows| Conflict { stream, cause, rows: *rows, samples }))
     }
 
+    /// The error of staged rows whose key several rows of the table have: none of these can be told to be the same
+    /// row, and each staged row would count as often as there are.
+    async fn ambiguous(&self) -> Result<Option<Error>> {
+        if self.key_is_unique().await? {
+            return Ok(None);
+        }
+        let sql = format!(
+            "SELECT min({} COLLATE \"C\") FROM {} t WHERE EXISTS (SELECT 1 FROM {} s WHERE {}) \
+              GROUP BY {} HAVING count(*) > 1 ORDER BY 1 NULLS LAST LIMIT 1",
+            self.key.text("t"),
+            self.full(),
+            self.staging,
+            self.key.same(STORED, STAGED),
+            self.key.grouped(STORED),
+        );
+        let found = self.read(&sql, |row| row.optional()).await?.into_iter().next();
+        let names: Vec<&str> =
+            self.table.key.iter().map(|n| self.table.columns[*n].physical.as_str()).collect();
+        Ok(found.map(|key| {
+            let key = key.as_deref().unwrap_or("NULL");
+            key_not_unique(&self.stream.table_name, &names, Some(key))
+        }))
+    }
+
+    /// Whether the server keeps the key of the table unique.
+    async fn key_is_unique(&self) -> Result<bool> {
+        let key: Vec<String> =
+            self.table.key.iter().map(|n| literal(&self.table.columns[*n].physical)).collect();
+        let sql = format!(
+            "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_index i \
+              WHERE i.indrelid = {}::regclass AND i.indisunique AND i.indisvalid AND i.indimmediate \
+                AND i.indpred IS NULL AND i.indexprs IS NULL \
+                AND NOT EXISTS (SELECT 1 FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k(number, place) \
+                      JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number \
+                     WHERE k.place <= i.indnkeyatts \
+                       AND NOT (a.attnotnull AND a.attname = ANY (ARRAY[{}]::name[]))))",
+            literal(&self.full()),
+            key.join(", ")
+        );
+        Ok(self.read(&sql, |row| row.boolean()).await? == [true])
+    }
+
     /// Decides about the rows that differ from the table's; how many of them stay, and how many are
-    /// updated.
-    async fn decide(&self) -> Result<(u64, u64)> {
+    /// updated. Where they cannot be compared, nothing is decided.
+    async fn decide(&self, comparable: bool) -> Result<(u64, u64)> {
         const WHAT: &str = "cannot compare with existing rows";
         let place = decisions(self.number);
         let (mut first, mut any) = (Vec::new(), Vec::new());
@@ -353,7 +400,7 @@ impl Merge<'_> {
             any.push(differs);
         }
         // where all columns are key columns, rows with the same key are the same
-        let (first, any) = match any.is_empty() {
+        let (first, any) = match any.is_empty() || !comparable {
             true => ("NULL".to_owned(), "false".to_owned()),
             false => (format!("CASE {} END", first.join(" ")), any.join(" OR ")),
         };

@@ -10,7 +10,7 @@ use super::copy::StreamLoad;
 use super::indexes::Index;
 use super::judge::Judgements;
 use super::merge::{Merge, merge};
-use super::receipts::written;
+use super::own_rows::When;
 use super::sidecar::SidecarCopy;
 use super::{ABORTED, PgTarget};
 use crate::catalog::{Catalog, Reference};
@@ -25,6 +25,7 @@ use crate::notice::{Notice, NoticeKind};
 use crate::plan::{Plan, TablePlan};
 use crate::policy::OnOrphans;
 use crate::postgres::catalog::PgCatalog;
+use crate::postgres::own_tables::OwnTables;
 use crate::progress::{Phase, Progress};
 use crate::source::Orphans;
 use chronicle_archive::Value;
@@ -50,6 +51,8 @@ pub(super) struct PgLoading {
     /// The rows that another row is in the way of, and nothing settles it: with any, nothing goes into a
     /// table any more.
     pub(super) conflicts: ConflictList,
+    /// Our own tables, which tell the rows that an import has created, where the others of the target go.
+    pub(super) created: Option<OwnTables>,
     /// The bytes of the tables before, if the server told.
     bytes: Option<u64>,
 }
@@ -81,6 +84,7 @@ impl PgLoading {
             judged: Judgements::default(),
             known_as: BTreeSet::new(),
             conflicts: ConflictList::default(),
+            created: None,
             bytes,
             plan,
         }
@@ -204,7 +208,7 @@ impl PgLoading {
         let merges = !self.rehearses() && self.conflicts.is_empty();
         fault::point("load: before other rows go")?;
         if merges && self.replaces_rows() {
-            self.delete_others(loads).await?;
+            self.delete_others(When::BeforeRows).await?;
         }
         fault::point("load: after other rows have gone")?;
         let merged = match merges {
@@ -239,6 +243,9 @@ impl PgLoading {
     }
 
     async fn finalize_now(&mut self, progress: &Progress) -> Result<ImportStats> {
+        if self.replaces_rows() {
+            self.created = self.db.own_tables().await?;
+        }
         self.finish_stream().await?;
         let waiting = self.done.iter().enumerate();
         let waiting: Vec<usize> =
@@ -248,7 +255,7 @@ impl PgLoading {
         }
         if self.conflicts.is_empty() {
             if self.replaces_rows() {
-                self.delete_all_of_the_rest().await?;
+                self.delete_others(When::AfterRows).await?;
             }
             self.db.check_outside().await?;
             self.check_foreign_keys().await?;
@@ -292,9 +299,9 @@ impl PgLoading {
     }
 
     /// The target with what was loaded, without what was noted about it.
-    async fn go_on_now(self) -> Result<PgTarget> {
+    async fn go_on_now(mut self) -> Result<PgTarget> {
+        self.db.written = self.written();
         let mut db = self.db;
-        db.written += written(&self.loaded);
         match db.forget_streams().await {
             Ok(()) => Ok(db),
             Err(error) => Err(db.give_up(error).await),
@@ -370,7 +377,7 @@ impl Loading for PgLoading {
         Box::pin(async move { Ok(Box::new(self.go_on_now().await?) as Box<dyn Target>) })
     }
 
-    fn seal<'a>(&'a mut self, batch: &'a mut BatchRecord) -> BoxFuture<'a, Result<()>> {
+    fn seal<'a>(&'a mut self, batch: &'a mut BatchRecord) -> BoxFuture<'a, Result<Option<Notice>>> {
         Box::pin(self.seal_now(batch))
     }
 

@@ -25,7 +25,6 @@ mod verify;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::future::BoxFuture;
 use uuid::Uuid;
@@ -37,21 +36,22 @@ use self::prepare::{compress, create_tables, who_may_read};
 use self::receipts::Touched;
 pub use self::rehearsal::PgRehearsal;
 use self::rules::Rule;
-use super::batch::{OpenBatch, read_catalog};
+use super::batch::{OpenBatch, Patience, read_catalog};
 use super::catalog::PgCatalog;
 use super::connection::Connection;
 use super::conninfo::ConnInfo;
 use super::history::HistoryTables;
+use super::own_tables::Denied;
 use super::silence::{Silenced, check_at_once};
 use super::source::instance;
 use crate::cancel::Cancel;
 use crate::catalog::Catalog;
 use crate::error::{Code, Error, Result};
 use crate::fault;
-use crate::history::BatchRecord;
+use crate::history::{BatchRecord, TableChanges};
 use crate::layout::Layout;
 use crate::load::{ExistingKey, ExistingKeys, KeysOf, Loading, Target, TargetOptions};
-use crate::notice::Notice;
+use crate::notice::{Notice, NoticeKind};
 use crate::plan::Plan;
 
 /// A Postgres database that rows are loaded into.
@@ -78,14 +78,14 @@ pub struct PgTarget {
     touched: Option<Touched>,
     /// Where sequences move with the commit, once that is certain.
     moves: Option<Vec<(String, i64)>>,
-    /// The rows that earlier archives of the batch have written.
-    written: u64,
+    /// What earlier archives of the batch have done.
+    written: Vec<TableChanges>,
     /// The tables, and streams without one, whose own rows do not stay.
     cleared: BTreeSet<String>,
     /// What refers to them from tables that no archive fills.
     outside: Vec<Outside>,
     /// How long another batch is waited for.
-    wait: Option<Duration>,
+    patience: Patience,
     /// Whether the indexes of empty tables stay where they are, so that these can be read.
     readers_go_on: bool,
 }
@@ -102,7 +102,11 @@ impl PgTarget {
     ///
     /// # Errors
     /// If the server cannot be reached, or its tables are of no known layout.
-    pub async fn open(info: &ConnInfo, options: &TargetOptions) -> Result<PgTarget> {
+    pub async fn open(
+        info: &ConnInfo,
+        options: &TargetOptions,
+        cancel: &Cancel,
+    ) -> Result<PgTarget> {
         let create = options.create.as_ref();
         let forced = create.or(options.layout.as_ref());
         let connection = Connection::open(info).await?;
@@ -144,10 +148,10 @@ impl PgTarget {
             receipts: false,
             touched: None,
             moves: None,
-            written: 0,
+            written: Vec::new(),
             cleared: BTreeSet::new(),
             outside: Vec::new(),
-            wait: options.wait,
+            patience: Patience { wait: options.wait, cancel: cancel.clone() },
             readers_go_on: options.readers_go_on,
         })
     }
@@ -168,7 +172,7 @@ impl PgTarget {
         fault::point("load: after columns are added")?;
         self.read_rules(plan).await?;
         let sidecar = match plan.keeps_columns() {
-            true => Some(self.start_sidecar(plan).await?),
+            true => self.start_sidecar_if_allowed(plan).await?,
             false => None,
         };
         let indexes = match self.readers_go_on {
@@ -209,13 +213,26 @@ impl PgTarget {
         }
     }
 
-    async fn open_batch_now(&mut self, record: &BatchRecord, receipts: bool) -> Result<()> {
+    async fn open_batch_now(&mut self, record: &BatchRecord, receipts: bool) -> Result<bool> {
         let schema = &self.found.schema;
-        let opened = OpenBatch::open(&self.connection, &self.info, schema, record, self.wait).await;
-        let (batch, notice) = opened?;
-        self.notices.extend(notice);
-        (self.batch, self.receipts) = (Some(batch), receipts);
-        Ok(())
+        let patience = &self.patience;
+        let opened = OpenBatch::open(&self.connection, &self.info, schema, record, patience).await;
+        match opened? {
+            Ok((batch, notice)) => {
+                self.notices.extend(notice);
+                (self.batch, self.receipts) = (Some(batch), receipts);
+                Ok(true)
+            }
+            Err(denied) if receipts => Err(denied.error(
+                "cannot record the batch in a history",
+                ", or --no-undo loads the rows without a history, and they cannot be rolled back",
+            )),
+            Err(Denied { why, grant }) => {
+                let text = format!("the history of this batch is not recorded: {why} ({grant})");
+                self.notices.push(Notice::new(NoticeKind::NotRecorded, text));
+                Ok(false)
+            }
+        }
     }
 
     /// Whether a table has no rows.
@@ -262,7 +279,7 @@ impl Target for PgTarget {
         &'a mut self,
         batch: &'a BatchRecord,
         receipts: bool,
-    ) -> BoxFuture<'a, Result<()>> {
+    ) -> BoxFuture<'a, Result<bool>> {
         Box::pin(self.open_batch_now(batch, receipts))
     }
 

@@ -1,13 +1,17 @@
 //! Rows that a database has in the tables of an archive, where they do not stay: deleted before rows come, or, of those
 //! that the archive lacks, when all have come.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use tokio_postgres::error::SqlState;
+
 use super::PgTarget;
+use super::copy::StreamLoad;
 use super::keys::Alias;
 use super::loading::PgLoading;
 use super::sidecar::STAGED_ENTRIES;
-use crate::error::{Code, Result};
+use crate::error::{Code, Error, Result};
 use crate::load::{SAMPLES, still_referred};
 use crate::plan::{Plan, TablePlan};
 use crate::policy::OwnRows;
@@ -15,8 +19,18 @@ use crate::postgres::noted::referring;
 use crate::postgres::quoted;
 use crate::sidecar::DEFAULT;
 use crate::undo::ShapeReference;
+use chronicle_archive::show_text;
 
 const WHAT: &str = "cannot delete the rows that the target has";
+
+/// When rows go that the archive lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum When {
+    /// Before its rows come, which may have their unique values.
+    BeforeRows,
+    /// When its rows have come, and no longer refer to them.
+    AfterRows,
+}
 
 /// A foreign key from a table that no archive fills to rows that may go.
 pub(super) struct Outside {
@@ -75,7 +89,7 @@ impl PgTarget {
         }
         let sql = format!("DELETE FROM {full} AS t WHERE {condition}");
         let gone = self.connection.client.execute_typed(&sql, &[]).await;
-        let gone = gone.map_err(|e| self.connection.failed(Code::Target, WHAT, e))?;
+        let gone = gone.map_err(|e| self.still_needed(stream, e))?;
         let key = self.key(stream).text("k");
         self.delete_entries(
             &stream.table_name,
@@ -83,6 +97,21 @@ impl PgTarget {
         )
         .await?;
         Ok(gone)
+    }
+
+    /// The error of rows that the server does not let go.
+    fn still_needed(&self, stream: &TablePlan, e: tokio_postgres::Error) -> Error {
+        let state = e.as_db_error().map(|server| server.code().clone());
+        let needed = [SqlState::FOREIGN_KEY_VIOLATION, SqlState::RESTRICT_VIOLATION];
+        if !state.is_some_and(|state| needed.contains(&state)) {
+            return self.connection.failed(Code::Target, WHAT, e);
+        }
+        let what = format!(
+            "{}: rows that the archive lacks cannot go, since others refer to them; nothing was changed",
+            show_text(&stream.table_name)
+        );
+        let hint = "point these to other rows, or load the archive with import instead: its rows are added";
+        self.connection.failed(Code::Orphan, what, e).hint(hint)
     }
 
     /// Deletes the entries `t` of a table for which a condition is true.
@@ -182,50 +211,75 @@ impl PgLoading {
         self.plan.options.own_rows == OwnRows::Replaced
     }
 
-    /// Deletes the rows of staged streams' tables that no stream has staged, children first.
-    pub(super) async fn delete_others(&mut self, loads: &[usize]) -> Result<()> {
-        let plan = Arc::clone(&self.plan);
-        for load in loads.iter().rev() {
-            let number = self.done[*load].stream;
-            let stream = PgLoading::table_plan(&plan, number)?;
-            let all = loads.iter().map(|load| &self.done[*load]);
-            let into = |n: usize| plan.streams[n].table().is_some_and(|s| s.table == stream.table);
-            let staged: Vec<String> = all
-                .filter(|load| into(load.stream))
-                .filter_map(|load| load.staging.clone())
-                .collect();
-            let key = self.db.key(stream);
-            let lacks = |alias: &str| {
-                let is_none = staged.iter().map(|staging| {
-                    let same = key.same(Alias::Stored(alias), Alias::Staged("s"));
-                    format!("NOT EXISTS (SELECT 1 FROM {staging} s WHERE {same})")
-                });
-                is_none.collect::<Vec<_>>().join(" AND ")
+    /// Deletes the rows that the archive lacks, children first. Before the archive's rows come, a row that others refer
+    /// to stays: these may be the archive's, and refer to another row in a moment.
+    pub(super) async fn delete_others(&mut self, when: When) -> Result<()> {
+        let (plan, mut tables) = (Arc::clone(&self.plan), BTreeSet::new());
+        let streams: Vec<(usize, &TablePlan)> = plan.tables().collect();
+        for (number, stream) in streams.into_iter().rev() {
+            let into = |load: &&StreamLoad| {
+                plan.streams[load.stream].table().is_some_and(|s| s.table == stream.table)
             };
-            for outside in self.db.outside.iter().filter(|o| o.parent == stream.table_name) {
-                self.db.refuse_referred(outside, &format!("WHERE {}", lacks("p"))).await?;
+            // what went straight into an empty table is all that it has
+            let straight = self.done.iter().filter(into).any(|load| load.staging.is_none());
+            if straight || !tables.insert(stream.table) {
+                continue;
             }
-            self.loaded[number].deleted_rows += self.db.delete_rows(stream, &lacks("t")).await?;
+            let mut goes = self.lacks(stream, "t");
+            if let Some(stays) = self.stays(stream, "t")? {
+                goes.push_str(&format!(" AND NOT {stays}"));
+            }
+            for outside in self.db.outside.iter().filter(|o| o.parent == stream.table_name) {
+                // with the alias of that query
+                let mut goes = format!("WHERE {}", self.lacks(stream, "p"));
+                if let Some(stays) = self.stays(stream, "p")? {
+                    goes.push_str(&format!(" AND NOT {stays}"));
+                }
+                self.db.refuse_referred(outside, &goes).await?;
+            }
+            if when == When::BeforeRows {
+                goes.push_str(&self.is_referred_to(stream));
+            }
+            self.loaded[number].deleted_rows += self.db.delete_rows(stream, &goes).await?;
         }
         Ok(())
     }
 
-    /// Empties the tables of streams of which the archive has no row.
-    pub(super) async fn delete_all_of_the_rest(&mut self) -> Result<()> {
-        let plan = Arc::clone(&self.plan);
-        let tables: Vec<(usize, &TablePlan)> = plan.tables().collect();
-        for (number, stream) in tables.into_iter().rev() {
-            let has_rows = |n: usize| self.done.iter().any(|load| load.stream == n);
-            let same = |(_, other): &(usize, &TablePlan)| other.table == stream.table;
-            if plan.tables().filter(same).any(|(n, _)| has_rows(n)) {
-                continue;
-            }
-            for outside in self.db.outside.iter().filter(|o| o.parent == stream.table_name) {
-                self.db.refuse_referred(outside, "").await?;
-            }
-            self.loaded[number].deleted_rows += self.db.delete_rows(stream, "true").await?;
+    /// SQL that is true of rows of a stream's table that the archive does not have.
+    fn lacks(&self, stream: &TablePlan, alias: &str) -> String {
+        let key = self.db.key(stream);
+        let is_none = self.done.iter().filter_map(|load| {
+            let into = self.plan.streams[load.stream].table()?;
+            let staging = load.staging.as_ref().filter(|_| into.table == stream.table)?;
+            let same = key.same(Alias::Stored(alias), Alias::Staged("s"));
+            Some(format!("NOT EXISTS (SELECT 1 FROM {staging} s WHERE {same})"))
+        });
+        let is_none: Vec<String> = is_none.collect();
+        if is_none.is_empty() { "true".into() } else { is_none.join(" AND ") }
+    }
+
+    /// SQL that leaves out the rows `t` of a stream's table to which rows refer that stay for now, by the keys that the
+    /// server enforces.
+    fn is_referred_to(&self, stream: &TablePlan) -> String {
+        if self.db.silenced.as_replica {
+            return String::new();
         }
-        Ok(())
+        let full = self.db.found.full_name(&stream.table_name);
+        let oid = self.db.found.tables.iter().find(|t| t.name == stream.table_name).map(|t| t.oid);
+        let keys = self.db.found.foreign_keys.iter().filter(|key| Some(key.parent_oid) == oid);
+        let refers = keys.map(|key| {
+            let same: Vec<String> = (key.columns.iter().zip(&key.parent_columns))
+                .map(|(from, to)| format!("c.{} = t.{}", quoted(from), quoted(to)))
+                .collect();
+            let (child, same) = (self.db.found.full_name(&key.table), same.join(" AND "));
+            // of its own table those that go with it do not count
+            let stays = match child == full {
+                true => format!(" AND NOT ({})", self.lacks(stream, "c")),
+                false => String::new(),
+            };
+            format!(" AND NOT EXISTS (SELECT 1 FROM {child} c WHERE {same}{stays})")
+        });
+        refers.collect()
     }
 
     /// Makes the entries of our own tables exactly those that the archive gives; values by default stay, of which it

@@ -5,9 +5,10 @@ use super::loading::PgLoading;
 use crate::catalog::{CatalogColumn, CatalogTable, Reference};
 use crate::error::Result;
 use crate::fault;
-use crate::history::BatchRecord;
-use crate::load::StreamStats;
-use crate::plan::TablePlan;
+use crate::history::{BatchRecord, TableChanges};
+use crate::load::add_changes;
+use crate::notice::Notice;
+use crate::plan::{StreamPlan, TablePlan};
 use crate::postgres::own_tables::OwnTables;
 use crate::postgres::receipts::write_receipts;
 use crate::postgres::undo::PgUndo;
@@ -298,14 +299,22 @@ impl PgLoading {
         self.db.run("cannot note the new rows", &(note.create() + &note.new_rows(&from))).await
     }
 
+    /// What this archive of the batch and earlier ones have done, as far as they were counted.
+    pub(super) fn written(&self) -> Vec<TableChanges> {
+        let mut all = self.db.written.clone();
+        let streams = self.plan.streams.iter().map(StreamPlan::table_name).zip(&self.loaded);
+        add_changes(&mut all, streams);
+        all
+    }
+
     /// Writes the receipts of the batch and completes it in the history.
-    pub(super) async fn seal_now(&mut self, record: &mut BatchRecord) -> Result<()> {
-        let Some(batch) = self.db.batch.clone() else { return Ok(()) };
+    pub(super) async fn seal_now(&mut self, record: &mut BatchRecord) -> Result<Option<Notice>> {
+        let Some(batch) = self.db.batch.clone() else { return Ok(None) };
         self.db.moves = Some(self.db.sequence_moves().await?);
         match &self.db.touched {
             None => {
+                record.details.tables = self.written();
                 record.complete();
-                record.records_migrated = self.db.written + written(&self.loaded);
             }
             Some(touched) => {
                 let (tables, noted) = self.db.changed_tables(touched).await?;
@@ -318,14 +327,10 @@ impl PgLoading {
             }
         }
         fault::point("history: before the end")?;
-        batch.update(&self.db.connection, record).await?;
-        fault::point("history: after the end")
+        let notice = batch.update(&self.db.connection, record).await?;
+        fault::point("history: after the end")?;
+        Ok(notice)
     }
-}
-
-/// The rows that were written.
-pub(super) fn written(streams: &[StreamStats]) -> u64 {
-    streams.iter().map(|s| s.inserted_rows + s.updated_rows + s.adopted_rows + s.deleted_rows).sum()
 }
 
 /// A query for the keys of some rows of one of our own tables, as texts of SQL.

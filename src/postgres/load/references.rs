@@ -9,9 +9,11 @@ use super::sidecar::STAGED_ENTRIES;
 use crate::catalog::{CatalogTable, ColumnType, Reference};
 use crate::error::{Code, Error, Result};
 use crate::load::bench_skip::{Step, skips};
+use crate::load::without;
 use crate::plan::TablePlan;
 use crate::policy::{OnOrphans, OnUnrepresentable};
 use crate::postgres::catalog::ForeignKey;
+use crate::postgres::own_tables::OwnTables;
 use crate::postgres::{key_text, literal, quoted, row_text};
 use crate::sidecar::{DEFAULT, WHOLE_ROW};
 use crate::source::{ORPHANS_NAMED, Orphans};
@@ -23,6 +25,14 @@ struct Place<'a> {
     name: String,
     /// The stream that is staged there; none if it is the table itself.
     staged: Option<&'a TablePlan>,
+    /// SQL that is true of the rows `p` that count; nothing if all do.
+    only: Option<String>,
+}
+
+impl<'a> Place<'a> {
+    fn of(name: String, staged: Option<&'a TablePlan>) -> Place<'a> {
+        Place { name, staged, only: None }
+    }
 }
 
 impl PgLoading {
@@ -126,7 +136,7 @@ impl PgLoading {
         let rows = rows.map_err(|e| self.db.connection.failed(Code::Target, WHAT, e))?;
         let load = &mut self.done[load];
         load.sums = sums;
-        load.rows -= rows;
+        load.rows = without(load.rows, rows)?;
         Ok(rows)
     }
 
@@ -137,7 +147,7 @@ impl PgLoading {
         };
         let table = &self.db.catalog.tables[stream.table];
         let parent = &self.db.catalog.tables[reference.table];
-        let place = Place { name: staging.to_owned(), staged: Some(stream) };
+        let place = Place::of(staging.to_owned(), Some(stream));
         let refers: Vec<String> = (reference.columns.iter())
             .map(|n| self.value(&place, "c", &table.columns[*n].physical))
             .collect();
@@ -289,12 +299,12 @@ impl PgLoading {
         key: &ForeignKey,
         load: &StreamLoad,
     ) -> Result<()> {
-        let place = Place {
-            name: load.place(&self.db.found, &key.table),
-            staged: load.staging.as_ref().map(|_| stream),
-        };
+        let place = Place::of(
+            load.place(&self.db.found, &key.table),
+            load.staging.as_ref().map(|_| stream),
+        );
         let own = key.columns.iter().map(|c| self.value(&place, "c", c)).collect::<Vec<_>>();
-        let parent = Place { name: key.parent.clone(), staged: None };
+        let parent = Place::of(key.parent.clone(), None);
         let others = key.parent_columns.iter().map(|c| self.value(&parent, "p", c));
         let same = own.iter().zip(others).map(|(own, other)| format!("{other} = {own}"));
         let same = same.collect::<Vec<_>>().join(" AND ");
@@ -353,24 +363,14 @@ impl PgLoading {
         if !self.db.writes(stream, &own) {
             return None;
         }
-        let place = Place { name: String::new(), staged: staged.then_some(stream) };
+        let place = Place::of(String::new(), staged.then_some(stream));
         let values: Vec<String> = own.iter().map(|name| self.value(&place, "c", name)).collect();
-        let same = |place: &Place<'_>| -> String {
-            let pair = |((name, value), column): ((&String, &String), &String)| {
-                let collation = self.collation((&table.name, name), (&parent.name, column));
-                let known = parent.columns.iter().find(|c| c.physical == *column);
-                match (self.value(place, "p", column), known.map(|c| &c.ty)) {
-                    (other, Some(ColumnType::Cast(ty))) => {
-                        format!("{}{collation}", same_as_type(&other, value, ty))
-                    }
-                    (other, _) => format!("{other} = {value}{collation}"),
-                }
-            };
-            let pairs = own.iter().zip(&values).zip(&parent_columns).map(pair);
-            pairs.collect::<Vec<_>>().join(" AND ")
-        };
         let nowhere: Vec<String> = (self.places(reference.table, &parent_columns).iter())
-            .map(|p| format!("NOT EXISTS (SELECT 1 FROM {} p WHERE {})", p.name, same(p)))
+            .map(|p| {
+                let only = p.only.as_ref().map_or_else(String::new, |only| format!(" AND {only}"));
+                let same = self.refers((stream, reference), &values, (p, "p"));
+                format!("NOT EXISTS (SELECT 1 FROM {} p WHERE {same}{only})", p.name)
+            })
             .collect();
         let is_it = |key: &&ForeignKey| {
             let same = self.db.found.reference(&self.db.catalog.tables, key);
@@ -378,20 +378,116 @@ impl PgLoading {
         };
         let match_full =
             self.db.found.foreign_keys.iter().find(is_it).is_some_and(|k| k.match_full);
-        Some(refers_to_nothing(&values, &nowhere.join(" AND "), match_full))
+        let nowhere = match nowhere.is_empty() {
+            true => "true".to_owned(),
+            false => nowhere.join(" AND "),
+        };
+        Some(refers_to_nothing(&values, &nowhere, match_full))
+    }
+
+    /// SQL that is true where rows at a place, under an alias, are those that a row of a stream refers to by these
+    /// values.
+    fn refers(
+        &self,
+        (stream, reference): (&TablePlan, &Reference),
+        values: &[String],
+        (place, alias): (&Place<'_>, &str),
+    ) -> String {
+        let table = &self.db.catalog.tables[stream.table];
+        let parent = &self.db.catalog.tables[reference.table];
+        let pairs = reference.columns.iter().zip(&reference.parent_columns).zip(values);
+        let same = pairs.map(|((own, to), value)| {
+            let (own, to) = (&table.columns[*own].physical, &parent.columns[*to]);
+            let collation = self.collation((&table.name, own), (&parent.name, &to.physical));
+            let other = self.value(place, alias, &to.physical);
+            match &to.ty {
+                ColumnType::Cast(ty) => format!("{}{collation}", same_as_type(&other, value, ty)),
+                _ => format!("{other} = {value}{collation}"),
+            }
+        });
+        same.collect::<Vec<_>>().join(" AND ")
+    }
+
+    /// SQL that is true of rows of a stream's table which the archive lacks and which stay all the same, where its rows
+    /// refer to them: those that an import has created for such rows, as an export leaves them out; all, if rows are
+    /// created for orphans. `None` if there are none.
+    pub(super) fn stays(&self, stream: &TablePlan, alias: &str) -> Result<Option<String>> {
+        let parent = &self.db.catalog.tables[stream.table];
+        let created = match self.counts_of_its_own(stream.table) {
+            Counts::None => return Ok(None),
+            Counts::All => String::new(),
+            Counts::Only(own) => format!(" AND {}", is_created(own, parent, alias)),
+        };
+        let mut refers = Vec::new();
+        let place = Place::of(String::new(), None);
+        for load in &self.done {
+            let child = PgLoading::table_plan(&self.plan, load.stream)?;
+            let table = &self.db.catalog.tables[child.table];
+            let from = Place::of(
+                load.place(&self.db.found, &table.name),
+                load.staging.is_some().then_some(child),
+            );
+            for reference in table.references.iter().filter(|r| r.table == stream.table) {
+                let own: Vec<String> =
+                    reference.columns.iter().map(|n| table.columns[*n].physical.clone()).collect();
+                if !self.adopts(reference) || !self.db.writes(child, &own) {
+                    continue;
+                }
+                let values: Vec<String> =
+                    own.iter().map(|name| self.value(&from, "c", name)).collect();
+                let same = self.refers((child, reference), &values, (&place, alias));
+                refers.push(format!("EXISTS (SELECT 1 FROM {} c WHERE {same})", from.name));
+            }
+        }
+        let any = refers.join(" OR ");
+        Ok((!refers.is_empty()).then(|| format!("(({any}){created})")))
+    }
+
+    /// Which rows of its own a table has for rows that refer to it, where all go that the archive lacks.
+    fn counts_of_its_own(&self, table: usize) -> Counts<'_> {
+        match (self.plan.options.orphans, &self.created) {
+            (Some(OnOrphans::Adopt), _) => Counts::All,
+            (None | Some(OnOrphans::Keep), Some(own))
+                if self.db.catalog.tables[table].adoptable =>
+            {
+                Counts::Only(own)
+            }
+            _ => Counts::None,
+        }
+    }
+
+    /// The table itself as a place of rows; `None` if all that it still has go.
+    fn own_place(&self, table: usize) -> Option<Place<'_>> {
+        let described = &self.db.catalog.tables[table];
+        let full = Place::of(self.db.found.full_name(&described.name), None);
+        let into = |n: usize| self.plan.streams[n].table().is_some_and(|s| s.table == table);
+        let is_planned = (0..self.plan.streams.len()).any(into);
+        let mut loads = self.done.iter().filter(|load| into(load.stream));
+        if !self.replaces_rows()
+            || !is_planned
+            || loads.any(|load| load.merged || load.staging.is_none())
+        {
+            return Some(full);
+        }
+        match self.counts_of_its_own(table) {
+            Counts::All => Some(full),
+            Counts::Only(own) => {
+                Some(Place { only: Some(is_created(own, described, "p")), ..full })
+            }
+            Counts::None => None,
+        }
     }
 
     /// Where rows of a table are: in it, and where they are staged and not yet merged, which for a check
     /// they never are.
     fn places(&self, table: usize, columns: &[String]) -> Vec<Place<'_>> {
-        let full = self.db.found.full_name(&self.db.catalog.tables[table].name);
-        let mut places = vec![Place { name: full, staged: None }];
+        let mut places: Vec<Place<'_>> = self.own_place(table).into_iter().collect();
         for load in self.done.iter().filter(|l| !l.merged) {
             let Some(stream) = self.plan.streams[load.stream].table() else { continue };
             if let (Some(staging), true) = (&load.staging, stream.table == table)
                 && self.db.writes(stream, columns)
             {
-                places.push(Place { name: staging.clone(), staged: Some(stream) });
+                places.push(Place::of(staging.clone(), Some(stream)));
             }
         }
         places
@@ -453,6 +549,26 @@ impl PgLoading {
         let (stream, column) = (stream.stream.clone(), names.join(", "));
         Ok(Some(Orphans { stream, column, rows, samples }))
     }
+}
+
+/// Which rows of a table count for rows that refer to it, beside those of the archive.
+enum Counts<'a> {
+    None,
+    /// Those that an import has created, as our own tables say.
+    Only(&'a OwnTables),
+    All,
+}
+
+/// SQL that is true of rows of a table that an import has created and nobody has edited since.
+fn is_created(own: &OwnTables, table: &CatalogTable, alias: &str) -> String {
+    format!(
+        "EXISTS (SELECT 1 FROM {} e WHERE {} AND e.key = {} AND starts_with(e.entry, '{{\"{WHOLE_ROW}\"') \
+         AND e.entry::json #>> ARRAY['{WHOLE_ROW}', '{DEFAULT}'] = {})",
+        own.sidecar,
+        own.belongs("e", &table.name),
+        key_text(&key_names(table), alias),
+        row_text(alias)
+    )
 }
 
 /// SQL that is true for rows that refer to nothing, given the values by which they refer and what is true

@@ -14,9 +14,10 @@ use super::receipts::keys_of;
 use crate::catalog::ColumnType;
 use crate::error::{Code, Result};
 use crate::load::{Cause, Conflict, Rejected, Rows, SAMPLES};
+use crate::notice::{Notice, NoticeKind};
 use crate::plan::{Plan, StreamPlan, TablePlan};
 use crate::policy::{OnConflict, OnUnrepresentable};
-use crate::postgres::own_tables::OwnTables;
+use crate::postgres::own_tables::{Denied, OwnTables};
 use crate::postgres::source::time_text;
 use crate::postgres::{copy_codec, literal, quoted};
 use crate::sidecar::{DEFAULT, SidecarEntry, in_ascii};
@@ -45,8 +46,39 @@ impl PgTarget {
     /// Creates our own tables where they are missing, notes the columns that the archive has, and
     /// prepares to stage entries.
     pub(super) async fn start_sidecar(&self, plan: &Plan) -> Result<SidecarCopy> {
+        self.try_start_sidecar(plan).await?.map_err(|denied| {
+            denied.error(
+                "cannot create the sidecar table",
+                ", or --on-unrepresentable adapt and --on-missing-column drop store nothing there",
+            )
+        })
+    }
+
+    /// The same; where this role may not have the tables, nothing is prepared as long as no row needs them.
+    pub(super) async fn start_sidecar_if_allowed(
+        &mut self,
+        plan: &Plan,
+    ) -> Result<Option<SidecarCopy>> {
+        match self.try_start_sidecar(plan).await? {
+            Ok(sidecar) => Ok(Some(sidecar)),
+            Err(_) if plan.needs_sidecar() => self.start_sidecar(plan).await.map(Some),
+            Err(Denied { why, grant }) => {
+                let text = format!("the columns of the archive are not recorded: {why} ({grant})");
+                self.notices.push(Notice::new(NoticeKind::NotRecorded, text));
+                Ok(None)
+            }
+        }
+    }
+
+    async fn try_start_sidecar(
+        &self,
+        plan: &Plan,
+    ) -> Result<std::result::Result<SidecarCopy, Denied>> {
         let what = "cannot prepare the sidecar table";
-        let tables = OwnTables::create(&self.connection, &self.found.schema).await?;
+        let tables = match OwnTables::create(&self.connection, &self.found.schema).await? {
+            Ok(tables) => tables,
+            Err(denied) => return Ok(Err(denied)),
+        };
         let mut sql = String::from(
             "CREATE TEMPORARY TABLE chronicle_dump_stage_entries (table_name text, key text, \
                  entry text, counted boolean) ON COMMIT DROP; \
@@ -79,7 +111,7 @@ impl PgTarget {
         let copy = format!("COPY {STAGED_ENTRIES} FROM STDIN (FORMAT binary)");
         let prepared = self.connection.client.prepare(&copy).await;
         let copy = prepared.map_err(|e| self.connection.failed(Code::Target, what, e))?;
-        Ok(SidecarCopy { copy, tables })
+        Ok(Ok(SidecarCopy { copy, tables }))
     }
 
     /// Deletes the entries of our own tables for tables without rows: those rows are gone, perhaps with the

@@ -4,6 +4,7 @@ use rusqlite::Connection;
 
 use crate::catalog::CatalogTable;
 use crate::error::{Code, Error, Result};
+use crate::load::key_not_unique;
 use crate::plan::TablePlan;
 use crate::sqlite::catalog::{SqliteTable, UniqueKey};
 use crate::sqlite::{failed, quoted};
@@ -140,19 +141,7 @@ impl Keys {
         }
         let names: Vec<&str> =
             table.key.iter().map(|k| table.columns[*k].physical.as_str()).collect();
-        let (columns, are) = match names[..] {
-            [only] => (format!("\"{only}\""), "is"),
-            _ => (format!("({})", names.join(", ")), "are together"),
-        };
-        Err(Error::new(
-            Code::Plan,
-            format!(
-                "{}: {columns} {are} not a unique key in this database, so existing rows could \
-                 not be recognised; nothing was changed",
-                stream.table_name
-            ),
-        )
-        .hint("import into a new file with --create, or make the key unique: CREATE UNIQUE INDEX"))
+        Err(key_not_unique(&stream.table_name, &names, None))
     }
 }
 

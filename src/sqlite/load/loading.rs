@@ -22,6 +22,7 @@ use crate::load::{
     Cause, ConflictList, ExistingKeys, ImportStats, Loading, Problems, Rejected, Rows, StreamStats,
     Target,
 };
+use crate::notice::Notice;
 use crate::plan::{Plan, TablePlan};
 use crate::policy::OnUnrepresentable;
 use crate::progress;
@@ -206,7 +207,8 @@ impl SqliteLoading {
     }
 
     /// The target with what was loaded, without what was noted about it.
-    fn go_on_now(self) -> Result<SqliteTarget> {
+    fn go_on_now(mut self) -> Result<SqliteTarget> {
+        self.db.written = self.written();
         match self.db.forget_streams() {
             Ok(()) => Ok(self.db),
             Err(error) => Err(self.db.undo(error)),
@@ -310,7 +312,7 @@ impl Loading for SqliteLoading {
         Box::pin(async move { Ok(Box::new(self.go_on_now()?) as Box<dyn Target>) })
     }
 
-    fn seal<'a>(&'a mut self, batch: &'a mut BatchRecord) -> BoxFuture<'a, Result<()>> {
+    fn seal<'a>(&'a mut self, batch: &'a mut BatchRecord) -> BoxFuture<'a, Result<Option<Notice>>> {
         Box::pin(self.seal_now(batch))
     }
 

@@ -30,17 +30,17 @@ use self::references::ReferenceCheck;
 use self::schema::{blocker, describe, named_checks_of};
 use self::sidecar::{forget_gone_rows, note_columns};
 use super::catalog::SqliteCatalog;
-use super::history;
+use super::history::WriteLock;
 use super::new_file::NewFile;
+use super::noting::Noting;
 use super::snapshot::{Head, connect, harden, resolve, scratch};
 use super::source::instance;
-use super::undo::Noting;
 use super::{CACHE_KIB, failed, quoted};
 use crate::cancel::Cancel;
 use crate::catalog::Catalog;
 use crate::error::{Code, Error, Result};
 use crate::fault;
-use crate::history::BatchRecord;
+use crate::history::{BatchRecord, TableChanges};
 use crate::layout::Layout;
 use crate::load::row_sketch::RowSketch;
 use crate::load::{
@@ -64,10 +64,14 @@ pub struct SqliteTarget {
     /// Of every table of the catalog, what distinguishes its rows.
     keys: Vec<Keys>,
     shown: String,
+    /// How long another writer is waited for.
+    write_lock: WriteLock,
     /// Whether its transaction has begun: it holds the rows of other archives.
     begun: bool,
     /// The batch that is recorded.
     batch: Option<Recorded>,
+    /// What earlier archives of the batch have done.
+    written: Vec<TableChanges>,
     /// The tables whose own rows do not stay.
     cleared: BTreeSet<usize>,
     /// The streams without a table whose stored rows do not stay.
@@ -102,7 +106,8 @@ impl SqliteTarget {
         let file = existing(path)?;
         let connection = connect(&file, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(cannot_open)?;
         let target = SqliteTarget::over_existing(connection, path, &file, options, cancel)?;
-        Ok(SqliteTarget { file: Some(file), ..target })
+        let write_lock = WriteLock::new(options.wait, cancel);
+        Ok(SqliteTarget { file: Some(file), write_lock, ..target })
     }
 
     /// Opens a private copy of an existing file, for a check.
@@ -195,8 +200,10 @@ impl SqliteTarget {
             catalog,
             keys,
             shown: show_path(path.display()),
+            write_lock: WriteLock::default(),
             begun: false,
             batch: None,
+            written: Vec::new(),
             cleared: BTreeSet::new(),
             cleared_names: BTreeSet::new(),
             outside: Vec::new(),
@@ -234,8 +241,7 @@ impl SqliteTarget {
     fn prepare_streams(&mut self, plan: &Plan) -> Result<Vec<Progress>> {
         let cannot = |e| failed(Code::Target, "cannot start to write", e);
         if !self.begun {
-            (self.connection.execute_batch("BEGIN IMMEDIATE"))
-                .map_err(|e| history::held(&self.connection, e))?;
+            self.write_lock.begin(&self.connection)?;
             self.begun = true;
             self.start_noting()?;
         }
@@ -350,7 +356,7 @@ impl Target for SqliteTarget {
         &'a mut self,
         batch: &'a BatchRecord,
         receipts: bool,
-    ) -> BoxFuture<'a, Result<()>> {
+    ) -> BoxFuture<'a, Result<bool>> {
         let opened = self.open_batch_now(batch, receipts);
         Box::pin(async { opened })
     }

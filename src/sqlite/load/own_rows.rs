@@ -6,14 +6,15 @@ use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
 use super::SqliteTarget;
 use super::loading::{Done, Progress, SqliteLoading, Written};
+use super::references::{adopts, refers};
 use super::row::{Bound, IncomingRow, Inserted};
 use crate::error::{Code, Error, Result};
 use crate::load::{Cause, SAMPLES, still_referred};
 use crate::plan::{Plan, TablePlan};
-use crate::policy::OwnRows;
-use crate::sidecar::SIDECAR;
+use crate::policy::{OnOrphans, OwnRows};
+use crate::sidecar::{DEFAULT, SIDECAR, WHOLE_ROW};
 use crate::sqlite::catalog::read_every_table;
-use crate::sqlite::{failed, key_text, literal, quoted, shown_key};
+use crate::sqlite::{failed, key_text, literal, quoted, row_text, shown_key};
 
 /// A reference from a table that no archive fills to rows that may go.
 pub(super) struct Outside {
@@ -332,11 +333,47 @@ impl SqliteLoading {
         let Some(seen) = &self.streams[number].seen else { return Ok(0) };
         let keys = &self.db.keys[stream.table];
         let sql = format!(
-            "DELETE FROM {} AS t WHERE NOT {}",
+            "DELETE FROM {} AS p WHERE NOT {}{}",
             quoted(&stream.table_name),
-            keys.is_among("t", &seen.name)
+            keys.is_among("p", &seen.name),
+            self.but_needed(stream)?
         );
         self.db.connection.execute(&sql, []).map(|rows| rows as u64)
+    }
+
+    /// SQL that leaves out the rows `p` of a stream's table which stay although the archive lacks them, since its rows
+    /// refer to them: those that an import has created for such rows, as an export leaves them out; all, if rows are
+    /// created for orphans.
+    fn but_needed(&self, stream: &TablePlan) -> rusqlite::Result<String> {
+        let parent = &self.db.catalog.tables[stream.table];
+        let created = match self.plan.options.orphans {
+            Some(OnOrphans::Adopt) => String::new(),
+            None | Some(OnOrphans::Keep) if self.db.has_sidecar()? => format!(
+                " AND EXISTS (SELECT 1 FROM {SIDECAR} AS e WHERE e.table_name = {} AND e.key = {} \
+                 AND json_extract(e.entry, '$.\"{WHOLE_ROW}\".{DEFAULT}') IS {})",
+                literal(&parent.name),
+                key_text(&self.db.keys[stream.table].key("p")),
+                row_text("p.", parent.columns.iter().map(|c| &c.physical))
+            ),
+            _ => return Ok(String::new()),
+        };
+        let mut refers_to = Vec::new();
+        for (number, child) in self.plan.tables() {
+            let table = &self.db.catalog.tables[child.table];
+            let seen = self.streams[number].seen.as_ref();
+            let seen = seen.map_or_else(String::new, |seen| {
+                format!(" AND {}", self.db.keys[child.table].is_among("t", &seen.name))
+            });
+            let to_it = table.references.iter().filter(|r| r.table == stream.table);
+            refers_to.extend(to_it.filter(|r| adopts(parent, r)).map(|reference| {
+                let same = refers(table, parent, reference);
+                format!("EXISTS (SELECT 1 FROM {} AS t WHERE {same}{seen})", quoted(&table.name))
+            }));
+        }
+        Ok(match refers_to.is_empty() {
+            true => String::new(),
+            false => format!(" AND NOT (({}){created})", refers_to.join(" OR ")),
+        })
     }
 
     /// Deletes the entries of rows that are gone.

@@ -1,25 +1,26 @@
 //! A batch on its way into the history of a file: started before its transaction, noted while it writes, completed with
 //! its receipts.
 
-use std::sync::Arc;
-
 use super::loading::SqliteLoading;
 use super::{Recorded, SqliteTarget};
 use crate::catalog::CatalogTable;
 use crate::error::{Code, Error, Result};
 use crate::history::{BatchRecord, TableChanges};
-use crate::sqlite::undo::{Deleted, Noting};
+use crate::load::add_changes;
+use crate::notice::Notice;
+use crate::plan::StreamPlan;
+use crate::sqlite::noting::{Deleted, Noting};
 use crate::sqlite::{failed, history};
 use crate::undo::{AddedColumn, ShapeReference};
 
 impl SqliteTarget {
     /// Begins a batch. A new file that has no name yet has no history until it is whole.
-    pub(super) fn open_batch_now(&mut self, batch: &BatchRecord, receipts: bool) -> Result<()> {
+    pub(super) fn open_batch_now(&mut self, batch: &BatchRecord, receipts: bool) -> Result<bool> {
         if self.created.is_none() {
-            history::start(&self.connection, batch)?;
+            history::start(&self.connection, batch, &self.write_lock)?;
         }
         self.batch = Some(Recorded { record: batch.clone(), receipts, noting: None });
-        Ok(())
+        Ok(true)
     }
 
     /// Notes from now on what the batch changes.
@@ -78,7 +79,7 @@ impl SqliteTarget {
 
 impl SqliteLoading {
     /// Completes the batch in the history, with its receipts.
-    pub(super) async fn seal_now(&mut self, record: &mut BatchRecord) -> Result<()> {
+    pub(super) async fn seal_now(&mut self, record: &mut BatchRecord) -> Result<Option<Notice>> {
         let references = self.db.references();
         let connection = &mut self.db.connection;
         let cannot = |e| failed(Code::Target, "cannot write the history", e);
@@ -88,20 +89,15 @@ impl SqliteLoading {
         if let Some(noting) = self.db.batch.as_ref().and_then(|batch| batch.noting.as_ref()) {
             return noting.seal(connection, record, &references, None, Deleted::None).await;
         }
-        let plan = Arc::clone(&self.plan);
-        record.details.tables = plan
-            .streams
-            .iter()
-            .zip(&self.streams)
-            .map(|(stream, progress)| TableChanges {
-                table: stream.table_name().to_owned(),
-                inserted: progress.loaded.inserted_rows + progress.loaded.adopted_rows,
-                updated: progress.loaded.updated_rows,
-                deleted: 0,
-            })
-            .filter(|t| t.inserted + t.updated > 0)
-            .collect();
+        record.details.tables = self.written();
         record.complete();
-        history::put(connection, record)
+        history::put(&self.db.connection, record)
+    }
+    /// What this archive of the batch and earlier ones have done, as far as they were counted.
+    pub(super) fn written(&self) -> Vec<TableChanges> {
+        let mut all = self.db.written.clone();
+        let streams = self.streams.iter().map(|progress| &progress.loaded);
+        add_changes(&mut all, self.plan.streams.iter().map(StreamPlan::table_name).zip(streams));
+        all
     }
 }

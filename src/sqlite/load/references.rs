@@ -10,8 +10,9 @@ use super::loading::SqliteLoading;
 use super::row::Bound;
 use crate::catalog::{Catalog, CatalogTable, Reference};
 use crate::error::{Code, Error, Result};
+use crate::load::without;
 use crate::plan::TablePlan;
-use crate::policy::OnOrphans;
+use crate::policy::{OnOrphans, OwnRows};
 use crate::sidecar::{SIDECAR, SidecarEntry, SidecarValues, WHOLE_ROW};
 use crate::source::{ORPHANS_NAMED, Orphans};
 use crate::sqlite::{failed, from_sqlite, key_text, literal, quoted, row_text, shown_key};
@@ -177,8 +178,22 @@ pub(super) fn refers(table: &CatalogTable, parent: &CatalogTable, reference: &Re
     same.join(" AND ")
 }
 
+/// Whether a row can be created for this reference to a table.
+pub(super) fn adopts(parent: &CatalogTable, reference: &Reference) -> bool {
+    parent.adoptable && parent.key.iter().all(|k| reference.parent_columns.contains(k))
+}
+
 /// A check of one reference: the number of its stream in the plan, and which of the stream's checks it is.
 pub(super) type CheckPlace = (usize, usize);
+
+/// Which rows of a table are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Among {
+    /// Those that this import has loaded.
+    Loaded,
+    /// All: each of them is the archive's.
+    All,
+}
 
 /// The rows of a stream that refer to nothing by one reference.
 struct Left {
@@ -193,6 +208,13 @@ impl SqliteLoading {
     /// Decides about the orphans, now that all rows are loaded. Returns what was
     /// found, and which references are to be given their rows.
     pub(super) fn settle_references(&mut self) -> Result<(Vec<Orphans>, Vec<CheckPlace>)> {
+        let is_choice = !matches!(self.plan.options.orphans, None | Some(OnOrphans::Keep));
+        if is_choice && self.plan.options.own_rows == OwnRows::Replaced {
+            // rows went that others referred to when they came, and equal ones were not looked at
+            let all: BTreeSet<usize> = (0..self.db.catalog.tables.len()).collect();
+            let cannot = |e| failed(Code::Target, "cannot check the references", e);
+            self.note_again(&all, Among::All).map_err(cannot)?;
+        }
         let mut left = self.left()?;
         let mut adopting = Vec::new();
         match self.plan.options.orphans {
@@ -226,8 +248,7 @@ impl SqliteLoading {
     /// a created row has the key that the orphan names.
     fn can_adopt(&self, left: &Left) -> bool {
         let reference = self.reference(left.stream, left.check);
-        let parent = &self.db.catalog.tables[reference.table];
-        parent.adoptable && parent.key.iter().all(|k| reference.parent_columns.contains(k))
+        adopts(&self.db.catalog.tables[reference.table], reference)
     }
 
     /// SQL for the rows `t` that were noted for a reference, `o`, and still refer to nothing.
@@ -307,11 +328,21 @@ impl SqliteLoading {
                     )
                     .hint("--orphans keep loads them; --on-conflict skip updates no rows"));
                 }
-                let rows = self.skip(left.stream, left.check).map_err(cannot)?;
-                self.streams[left.stream].loaded.skipped_orphans += rows;
+                let (rows, all) = self.skip(left.stream, left.check).map_err(cannot)?;
+                let before = without(all, rows)?;
+                let loaded = &mut self.streams[left.stream].loaded;
+                loaded.inserted_rows = without(loaded.inserted_rows, rows)?;
+                // which the file had already, and equal ones
+                loaded.skipped_rows = without(loaded.skipped_rows, before)?;
+                loaded.deleted_rows += before;
+                loaded.skipped_orphans += all;
                 shrunk.insert(self.streams[left.stream].table);
             }
-            self.note_again(&shrunk).map_err(cannot)?;
+            let among = match self.plan.options.own_rows {
+                OwnRows::Replaced => Among::All,
+                OwnRows::Stay | OwnRows::Cleared => Among::Loaded,
+            };
+            self.note_again(&shrunk, among).map_err(cannot)?;
             round = self.left()?;
             for left in &round {
                 let same = |l: &&mut Left| (l.stream, l.check) == (left.stream, left.check);
@@ -324,10 +355,10 @@ impl SqliteLoading {
         Ok(())
     }
 
-    /// Takes out the rows that refer to nothing by one reference.
-    fn skip(&mut self, stream: usize, check: usize) -> rusqlite::Result<u64> {
+    /// Takes out the rows that refer to nothing by one reference; how many of them were loaded, and how many there were.
+    fn skip(&mut self, stream: usize, check: usize) -> rusqlite::Result<(u64, u64)> {
         let plan = self.plan.clone();
-        let Some(planned) = plan.streams[stream].table() else { return Ok(0) };
+        let Some(planned) = plan.streams[stream].table() else { return Ok((0, 0)) };
         let (table, keys) = (&self.db.catalog.tables[planned.table], &self.db.keys[planned.table]);
         let name = quoted(&table.name);
         // by themselves first: what is deleted changes what else refers to nothing
@@ -337,8 +368,15 @@ impl SqliteLoading {
             self.pending_rows(stream, check)
         ))?;
         let rows = format!("temp.removed AS o CROSS JOIN {name} AS t ON {}", keys.is_at("t", "o"));
-        let sketch = &mut self.streams[stream].sketch;
-        self.db.each_row(planned, &rows, |batch| sketch.take(batch, 0))?;
+        let loaded = match &self.streams[stream].places {
+            Some(loaded) => format!("{rows} WHERE {}", keys.is_among("t", loaded)),
+            None => rows.clone(),
+        };
+        let (sketch, mut taken) = (&mut self.streams[stream].sketch, 0);
+        self.db.each_row(planned, &loaded, |batch| {
+            sketch.take(batch, 0);
+            taken += 1;
+        })?;
         if self.sidecar {
             let sql = format!(
                 "DELETE FROM {SIDECAR} WHERE table_name = {} AND key IN (SELECT {} FROM {rows})",
@@ -350,12 +388,11 @@ impl SqliteLoading {
         let sql = format!("DELETE FROM {name} AS t WHERE {}", keys.is_among("t", "temp.removed"));
         let removed = self.db.connection.execute(&sql, [])? as u64;
         self.db.connection.execute_batch("DROP TABLE temp.removed")?;
-        self.streams[stream].loaded.inserted_rows -= removed;
-        Ok(removed)
+        Ok((taken, removed))
     }
 
-    /// Notes the loaded rows that refer to nothing since rows of these tables were taken out.
-    fn note_again(&mut self, shrunk: &BTreeSet<usize>) -> rusqlite::Result<()> {
+    /// Notes the rows that refer to nothing since rows of these tables went.
+    fn note_again(&mut self, shrunk: &BTreeSet<usize>, among: Among) -> rusqlite::Result<()> {
         for stream in 0..self.streams.len() {
             for check in 0..self.streams[stream].references.len() {
                 let reference = self.reference(stream, check);
@@ -368,7 +405,7 @@ impl SqliteLoading {
                 let mut conditions: Vec<String> = (reference.columns.iter())
                     .map(|c| format!("t.{} IS NOT NULL", quoted(&table.columns[*c].physical)))
                     .collect();
-                if let Some(loaded) = &self.streams[stream].places {
+                if let (Some(loaded), Among::Loaded) = (&self.streams[stream].places, among) {
                     conditions.push(keys.is_among("t", loaded));
                 }
                 let sql = format!(

@@ -3,11 +3,14 @@
 mod batches;
 mod conflicts;
 mod content;
+mod later;
+mod mirror;
 mod postgres;
 mod refused;
 mod restore;
 mod several;
 mod sqlite;
+mod taken;
 mod undo;
 mod writes;
 

@@ -12,6 +12,13 @@ both! {
     a_part_of_a_database_is_not_restored
     a_backup_is_made_before
     a_restore_gives_back_the_stored_originals
+    rows_created_for_orphans_stay_in_a_restore
+    a_restore_creates_rows_for_orphans
+    a_restore_leaves_orphans_out_if_asked
+    rows_of_the_target_that_orphans_need_are_named_or_kept
+    clearing_deletes_the_rows_created_for_orphans
+    a_restore_points_rows_back_to_their_parents
+    a_restore_of_no_rows_empties_the_tables
 }
 
 /// A database and its snapshot, which it differs from since.
@@ -152,6 +159,8 @@ fn a_dry_run_shows_the_differences(backend: Backend) {
         .stdout_has(&id(13))
         .stdout_has("1 changed (1 in duration_ms)")
         .stdout_has("different: ");
+    let json = json_of(&restore(&store, &archive, &["--dry-run", "--json"]).success());
+    assert_eq!((&json["command"], &json["equal"]), (&json!("restore"), &json!(false)));
     assert_same_rows(&before, &store.everything());
 }
 
@@ -164,7 +173,10 @@ fn a_part_of_a_database_is_not_restored(backend: Backend) {
     store.import(&bad, &options).fails_with(14);
     let before = store.everything();
     restore(&store, &rejects, &[]).fails_with(9).stderr_has("a part of its database");
-    restore(&store, &archive, &["--on-conflict=skip"]).fails_with(2);
+    // rows that differ become what the archive says, whatever was chosen elsewhere
+    restore(&store, &archive, &["--on-conflict=skip"]).fails_with(2).stderr_has("--on-conflict");
+    let help = Program::new(["restore", "--help"]).run().success();
+    assert!(!help.text().contains("--on-conflict"), "{}", help.text());
     assert_same_rows(&before, &store.everything());
 }
 
@@ -204,4 +216,185 @@ fn a_restore_gives_back_the_stored_originals(backend: Backend) {
     assert_same_rows(&before, &without_names(store.everything()));
     let url = store.url();
     Program::new(["diff", archive.to_str().expect("a path"), &url]).run().success();
+}
+
+/// Creates rows for orphans, and notes which ones.
+const ADOPTS: [&str; 3] =
+    ["--orphans=adopt", "--on-missing-column=preserve", "--on-unrepresentable=preserve"];
+
+/// The good rows, an event without its session, and a column that the target lacks, so that originals are stored.
+fn with_an_orphan(store: &Store) -> PathBuf {
+    let note = "ALTER TABLE events ADD COLUMN note TEXT; UPDATE events SET note = 'x';";
+    store.archive(&(good() + &event(41, 7, "stop", "1") + note))
+}
+
+/// Whether the session of that event is there, and the event.
+#[track_caller]
+fn session_and_event(store: &Store, backend: Backend) -> [String; 2] {
+    [(backend.sessions(), 7), (backend.events(), 41)].map(|(table, number)| {
+        store.one(&format!("SELECT count(*) FROM {table} WHERE id = '{}'", id(number)))
+    })
+}
+
+fn rows_created_for_orphans_stay_in_a_restore(backend: Backend) {
+    created_rows_stay(&backend.make("restore_created"), backend);
+}
+
+fn created_rows_stay(store: &Store, backend: Backend) {
+    store.import(&with_an_orphan(store), &ADOPTS).success();
+    let archive = snapshot(store, "snapshot.zst");
+    let before = without_names(store.everything());
+    for options in [&[][..], &["--orphans=adopt"], &["--orphans=keep"]] {
+        restore(store, &archive, options).success();
+        assert_same_rows(&before, &without_names(store.everything()));
+        assert_eq!(store.history().last().expect("a batch")["records_migrated"], json!(0));
+    }
+    restore(store, &archive, &["--orphans=fail"]).fails_with(12).stderr_has(&id(41));
+    assert_same_rows(&before, &without_names(store.everything()));
+    // without the event nothing needs it
+    restore(store, &store.archive(&good()), &[]).success();
+    assert_eq!(session_and_event(store, backend), ["0", "0"]);
+    store.rollback("last", &[]).success();
+    assert_same_rows(&before, &without_names(store.everything()));
+}
+
+fn a_restore_creates_rows_for_orphans(backend: Backend) {
+    let store = backend.make("restore_adopts");
+    store.import(&store.archive(&(good() + &session(5, "cs-5"))), &[]).success();
+    let before = without_names(store.everything());
+    let archive = with_an_orphan(&store);
+    restore(&store, &archive, &["--orphans=adopt"]).success();
+    assert_eq!(session_and_event(&store, backend), ["1", "1"]);
+    let after = store.everything();
+    restore(&store, &archive, &["--orphans=adopt"]).success();
+    assert_same_rows(&after, &store.everything());
+    store.rollback("last", &[]).success();
+    store.rollback("last", &[]).success();
+    assert_same_rows(&rows(before), &rows(without_own(store.everything())));
+}
+
+/// Without our own tables, which stay.
+fn without_own(mut everything: Vec<String>) -> Vec<String> {
+    everything.retain(|line| !line.contains("chronicle_dump"));
+    everything
+}
+
+fn a_restore_leaves_orphans_out_if_asked(backend: Backend) {
+    orphans_are_left_out(&backend.make("restore_skips"), backend);
+}
+
+fn orphans_are_left_out(store: &Store, backend: Backend) {
+    let archive = with_an_orphan(store);
+    store.import(&archive, &ADOPTS).success();
+    let before = without_names(store.everything());
+    let done = json_of(&restore(store, &archive, &["--orphans=skip", "--json"]).success());
+    assert_eq!(session_and_event(store, backend), ["0", "0"]);
+    let counts = ["inserted_rows", "skipped_rows", "deleted_rows", "skipped_orphans"]
+        .map(|key| done["streams"][1][key].as_u64().expect("a number"));
+    assert_eq!(counts, [0, 3, 1, 1]);
+    store.rollback("last", &[]).success();
+    assert_same_rows(&before, &without_names(store.everything()));
+}
+
+fn rows_of_the_target_that_orphans_need_are_named_or_kept(backend: Backend) {
+    needed_rows_are_named(&backend.make("restore_needed"), backend);
+}
+
+fn needed_rows_are_named(store: &Store, backend: Backend) {
+    store.import(&with_an_orphan(store), &ADOPTS).success();
+    let archive = snapshot(store, "snapshot.zst");
+    let sessions = backend.sessions();
+    store.run(&format!("UPDATE {sessions} SET project_path = '/mine' WHERE id = '{}'", id(7)));
+    let before = without_names(store.everything());
+    restore(store, &archive, &["--orphans=adopt"]).success();
+    assert_same_rows(&before, &without_names(store.everything()));
+    match backend {
+        // references are not enforced there
+        Backend::Sqlite => {
+            restore(store, &archive, &[]).success();
+            assert_eq!(session_and_event(store, backend), ["0", "1"]);
+        }
+        Backend::Postgres => {
+            let refused = restore(store, &archive, &[]).fails_with(12).stderr_has(&id(7));
+            refused.stderr_has("--orphans adopt");
+            assert_same_rows(&before, &without_names(store.everything()));
+        }
+    }
+}
+
+fn clearing_deletes_the_rows_created_for_orphans(backend: Backend) {
+    let store = backend.make("restore_cleared");
+    let archive = with_an_orphan(&store);
+    store.import(&archive, &ADOPTS).success();
+    let before = without_names(store.everything());
+    for (policy, left) in [("adopt", ["1", "1"]), ("skip", ["0", "0"])] {
+        let options = [&ADOPTS[1..], &["--clear", "--orphans", policy]].concat();
+        store.import(&archive, &options).success();
+        assert_eq!(session_and_event(&store, backend), left, "{policy}");
+        store.rollback("last", &[]).success();
+        assert_same_rows(&before, &without_names(store.everything()));
+    }
+    match backend {
+        Backend::Sqlite => {
+            let options = [&ADOPTS[1..], &["--clear"]].concat();
+            store.import(&archive, &options).success();
+            assert_eq!(session_and_event(&store, backend), ["0", "1"]);
+        }
+        Backend::Postgres => {
+            let options = [&ADOPTS[1..], &["--clear"]].concat();
+            store.import(&archive, &options).fails_with(12).stderr_has(&id(7));
+            assert_same_rows(&before, &without_names(store.everything()));
+        }
+    }
+}
+
+fn a_restore_points_rows_back_to_their_parents(backend: Backend) {
+    let store = backend.make("restore_moved");
+    store.import(&store.archive(&good()), &[]).success();
+    let (archive, before) = (snapshot(&store, "snapshot.zst"), store.everything());
+    store.import(&store.archive(&session(3, "cs-3")), &[]).success();
+    let move_it = |to: u32| {
+        store.run(&format!(
+            "UPDATE {} SET session_id = '{}' WHERE id = '{}'",
+            backend.events(),
+            id(to),
+            id(13)
+        ));
+    };
+    for keep in ["", "NO ACTION", "RESTRICT"] {
+        if let (Place::Server(database), false) = (&store.place, keep.is_empty()) {
+            database.psql(&format!(
+                "ALTER TABLE chronicle_events DROP CONSTRAINT chronicle_events_session_id_fkey; \
+                 ALTER TABLE chronicle_events ADD CONSTRAINT chronicle_events_session_id_fkey \
+                 FOREIGN KEY (session_id) REFERENCES chronicle_sessions (id) ON DELETE {keep}"
+            ));
+        }
+        move_it(3);
+        let moved = store.everything();
+        restore(&store, &archive, &[]).success();
+        assert_same_rows(&rows(before.clone()), &rows(store.everything()));
+        store.rollback("last", &[]).success();
+        assert_same_rows(&rows(moved), &rows(store.everything()));
+    }
+}
+
+fn a_restore_of_no_rows_empties_the_tables(backend: Backend) {
+    let store = backend.make("restore_empty");
+    store.import(&store.archive(&good()), &[]).success();
+    let before = rows(store.everything());
+    for (archive, left) in [(session(1, "cs-1"), ["1", "0"]), (String::new(), ["0", "0"])] {
+        restore(&store, &store.archive(&archive), &[]).success();
+        let counts = [backend.sessions(), backend.events()]
+            .map(|table| store.one(&format!("SELECT count(*) FROM {table}")));
+        assert_eq!(counts, left);
+        store.rollback("last", &[]).success();
+        assert_same_rows(&before, &rows(without_own(store.everything())));
+    }
+}
+
+#[test]
+fn a_role_that_checks_no_references_restores_orphans_as_any_other() {
+    created_rows_stay(&server_of(SUPA, "restore_created_supa"), Backend::Postgres);
+    orphans_are_left_out(&server_of(SUPA, "restore_skips_supa"), Backend::Postgres);
+    needed_rows_are_named(&server_of(SUPA, "restore_needed_supa"), Backend::Postgres);
 }

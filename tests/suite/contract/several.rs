@@ -9,6 +9,8 @@ both! {
     a_session_of_two_machines_is_one_session
     a_dry_run_of_several_archives_changes_nothing
     columns_that_an_archive_adds_are_there_for_the_next
+    rows_whose_key_several_rows_have_are_refused
+    the_history_counts_all_archives_also_without_receipts
 }
 
 /// Runs an import of several archives.
@@ -115,4 +117,93 @@ fn columns_that_an_archive_adds_are_there_for_the_next(backend: Backend) {
     import_all(&[&first, &second], &store, &["--on-missing-column=add"]).success();
     let notes = format!("SELECT count(note) FROM {}", backend.events());
     assert_eq!(store.one(&notes), "2");
+}
+
+/// A database with an empty table whose key nothing keeps unique, its layout file, and archives of such a table with
+/// these rows of numbers and words.
+fn loose(backend: Backend, test_name: &str, archives: &[&str]) -> (Store, String, Vec<PathBuf>) {
+    let store = backend.nothing(test_name);
+    let layout = |backend: &str| {
+        let path = store.folder.path().join(format!("{backend}.toml"));
+        let text = format!(
+            "name = \"w\"\ntitle = \"w\"\nbackend = \"{backend}\"\n[[stream]]\nname = \"loose\"\n\
+             role = \"side\"\ntable = \"loose\"\nrequires = [\"n\"]\nkey = [\"n\"]\norder = [\"n\"]\n"
+        );
+        fs::write(&path, text).expect("a layout");
+        path.to_str().expect("a path in UTF-8").to_owned()
+    };
+    let [in_file, on_server] = ["sqlite", "postgres"].map(layout);
+    let archive = |(number, rows): (usize, &&str)| {
+        let [from, to] =
+            ["db", "zst"].map(|end| store.folder.path().join(format!("source{number}.{end}")));
+        fill(
+            &from,
+            &format!("CREATE TABLE loose (n INTEGER, v TEXT); INSERT INTO loose VALUES {rows}"),
+        );
+        let export = ["export", "--layout", &in_file].map(str::to_owned);
+        let places = [from, "-o".into(), to.clone()].map(|path| path.display().to_string());
+        Program::new(export.into_iter().chain(places)).run().success();
+        to
+    };
+    let archives = archives.iter().enumerate().map(archive).collect();
+    let layout = match backend {
+        Backend::Sqlite => in_file,
+        Backend::Postgres => on_server,
+    };
+    match &store.place {
+        Place::File(path) => fill(path, "CREATE TABLE loose (n INTEGER, v TEXT)"),
+        Place::Server(database) => {
+            drop(database.psql("CREATE TABLE loose (n bigint, v text)"));
+        }
+    }
+    (store, layout, archives)
+}
+
+fn rows_whose_key_several_rows_have_are_refused(backend: Backend) {
+    let rows = ["(1, 'a'), (1, 'b'), (2, 'c')", "(1, 'd'), (2, 'c')"];
+    let (store, layout, archives) = loose(backend, "several_loose", &rows);
+    let archives: Vec<&PathBuf> = archives.iter().collect();
+    for policy in ["fail", "skip", "update"] {
+        let policy = format!("--on-conflict={policy}");
+        for more in [&[][..], &["--dry-run"]] {
+            let options = [&["--layout", &layout, &policy], more].concat();
+            import_all(&archives, &store, &options)
+                .fails_with(9)
+                .stderr_has("loose: \"n\" is not a unique key in this database")
+                .stderr_has("nothing was changed")
+                .stderr_has("CREATE UNIQUE INDEX");
+            assert_eq!(store.one("SELECT count(*) FROM loose"), "0");
+        }
+    }
+    // one archive has nothing to meet
+    import_all(&archives[..1], &store, &["--layout", &layout]).success();
+    assert_eq!(store.one("SELECT count(*) FROM loose"), "3");
+}
+
+#[test]
+fn on_a_server_rows_meet_by_a_key_that_happens_to_be_unique() {
+    let rows = ["(1, 'a'), (2, 'c'), (NULL, 'x')", "(1, 'd'), (2, 'c'), (3, 'e'), (NULL, 'x')"];
+    let (store, layout, archives) = loose(Backend::Postgres, "several_unique", &rows);
+    let archives: Vec<&PathBuf> = archives.iter().collect();
+    let options = ["--layout", &layout, "--on-conflict=skip", "--json"];
+    let done = json_of(&import_all(&archives, &store, &options).success());
+    let counts = ["inserted_rows", "skipped_rows", "conflicting_rows"]
+        .map(|key| done["streams"][0][key].as_u64().expect("a number"));
+    assert_eq!(counts, [4, 2, 1]);
+    assert_eq!(store.one("SELECT string_agg(v, '' ORDER BY v) FROM loose"), "acex");
+}
+
+fn the_history_counts_all_archives_also_without_receipts(backend: Backend) {
+    let mut counted = Vec::new();
+    for options in [&[][..], &["--no-undo"]] {
+        let store = backend.make("several_counted");
+        let archives = overlapping(&store);
+        let archives: Vec<&PathBuf> = archives.iter().collect();
+        import_all(&archives, &store, options).success();
+        let batch = store.history().pop().expect("a batch");
+        let tables = batch["tables"].as_array().expect("tables").clone();
+        counted.push((batch["records_migrated"].clone(), tables));
+    }
+    assert_eq!(counted[0], counted[1]);
+    assert_eq!(counted[0].0, json!(7));
 }

@@ -144,3 +144,31 @@ fn a_copy_of_the_file_replaces_none_and_is_named_whole() {
         .stderr_has("name a file that is not there yet")
         .stderr_lacks("--create");
 }
+
+#[test]
+fn a_batch_that_waits_for_another_writer_is_interrupted() {
+    let store = Backend::Sqlite.make("sqlite_stop");
+    let archive = store.archive(&good());
+    store.import(&archive, &[]).success();
+    let (before, url) = (store.history(), store.url());
+    let writer = Connection::open(&url).expect("the file");
+    writer.execute_batch("BEGIN IMMEDIATE").expect("the lock");
+    let rollback = Program::new(["rollback", "last", "--from", &url, "--wait", "30"]);
+    for program in [importing(&archive, &url, &["--wait", "30"]), rollback] {
+        let mut waiting = program.spawn();
+        // SQLite sleeps between two attempts
+        let sleeps = |task: fs::DirEntry| {
+            let place = fs::read_to_string(task.path().join("wchan")).unwrap_or_default();
+            place.contains("nanosleep")
+        };
+        let tasks = format!("/proc/{}/task", waiting.id());
+        while !fs::read_dir(&tasks).expect("the threads").flatten().any(sleeps) {
+            assert!(waiting.is_running());
+            std::thread::yield_now();
+        }
+        waiting.signal("INT");
+        waiting.wait().fails_with(130).stderr_has("interrupted; nothing was changed");
+    }
+    drop(writer);
+    assert_eq!(store.history(), before);
+}

@@ -59,6 +59,10 @@ const CASES: &[(&[Kind], &str)] = &[
         "import bare.zst --to $OPEN --create --assume-tz UTC -v",
     ),
     (&[Kind::NotMirrored], "import bare.zst --to $MIRROR --assume-tz UTC"),
+    (
+        &[Kind::NotRecorded],
+        "import bare.zst --to $WRITER --assume-tz UTC --no-undo --on-unrepresentable adapt",
+    ),
     (&[Kind::Standing], "rollback last --from t6.db --dry-run"),
     (&[Kind::OtherZone], "import travel.zst --to $TRAVEL --assume-tz America/Los_Angeles"),
     (&[Kind::Nonportable], "check odd.zst"),
@@ -157,6 +161,21 @@ fn servers(stage: &mut Stage) {
         "CREATE TABLE migration_history (batch_id text, status text CHECK (status = 'never'))",
     );
     stage.empty_database("OPEN");
+    let bare = stage.database(
+        "WRITABLE",
+        "DO $$ DECLARE t record; BEGIN FOR t IN SELECT tgname, tgrelid::regclass AS r FROM pg_trigger \
+         WHERE NOT tgisinternal LOOP EXECUTE format('DROP TRIGGER %I ON %s', t.tgname, t.r); END LOOP; END $$",
+    );
+    bare.psql_as(
+        ADMIN,
+        &format!(
+            "CREATE ROLE messages_writer LOGIN BYPASSRLS PASSWORD '{PASSWORD}'; \
+             REVOKE CREATE ON SCHEMA public FROM PUBLIC; \
+             GRANT ALL ON chronicle_sessions, chronicle_events TO messages_writer"
+        ),
+    );
+    let writer = bare.url_as("messages_writer");
+    stage.name_url("WRITER", &writer);
     let first = stage.database("URL", "SELECT 1");
     // roles belong to the whole server
     first.apply_file_as(ADMIN, fixture("postgres-supabase-extras.sql"));
@@ -184,6 +203,10 @@ fn forget_roles(stage: &Stage) {
     for name in ["messages_reader", "messages_raw"] {
         first.psql_as(ADMIN, &format!("DROP OWNED BY {name}; DROP ROLE {name}"));
     }
+    for database in &stage.databases {
+        database.psql_as(ADMIN, "DROP OWNED BY messages_writer");
+    }
+    first.psql_as(ADMIN, "DROP ROLE messages_writer");
 }
 
 fn start(kind: Kind) -> &'static str {

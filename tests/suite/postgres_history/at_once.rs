@@ -55,3 +55,45 @@ fn an_interrupted_import_says_so_in_the_history() {
     drop(stdin);
     assert_eq!(database.psql(BATCHES), "import|sqlite|failed|0|interrupted; nothing was changed");
 }
+
+/// Interrupts a command as soon as it waits for the batch that holds the lock of a database.
+#[track_caller]
+fn interrupt_the_one_that_waits(database: &Database, program: Program) -> Output {
+    let mut waiting = program.spawn();
+    let asks = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+        AND query LIKE '%pg_try_advisory_xact_lock%' AND pid <> pg_backend_pid()";
+    let held =
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND granted";
+    assert_ne!(database.psql(held), "0", "somebody holds the lock");
+    while database.psql(asks) == "0" {
+        assert!(waiting.is_running());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    waiting.signal("INT");
+    waiting.wait()
+}
+
+#[test]
+fn a_batch_that_waits_for_another_one_is_interrupted() {
+    let (database, scratch) = (empty(OWNER, "history_stop"), Scratch::new("history_stop"));
+    let second = archive(&scratch, &session(2, 20..23));
+    import(&second, &database.url(), &[]).success();
+    let before = database.psql(BATCHES);
+    let (running, stdin, _) = unfinished(&archive(&scratch, &session(1, 10..13)), &database);
+    let url = database.url();
+    let rollback = Program::new(["rollback", "last", "--from", &url, "--wait", "30"]);
+    for program in [importing(&second, &url, &["--wait", "30"]), rollback] {
+        // without being interrupted it ends with another code, when it has waited long enough
+        interrupt_the_one_that_waits(&database, program)
+            .fails_with(130)
+            .stderr_has("interrupted; nothing was changed");
+    }
+    running.kill();
+    drop(stdin);
+    let found = database.psql(BATCHES);
+    assert_eq!(
+        found,
+        format!("{before}\nimport|sqlite|started|0|"),
+        "those that waited are no batches"
+    );
+}

@@ -2,6 +2,7 @@
 
 mod at_once;
 mod lost_commit;
+mod rights;
 mod undone;
 
 use std::path::{Path, PathBuf};
@@ -77,8 +78,8 @@ fn unfinished(archive: &Path, database: &Database) -> (Running, std::process::Ch
     let mut running = program.stdin_by_hand().spawn();
     let mut stdin = running.take_stdin();
     stdin.write_all(&bytes[..cut]).unwrap();
-    let started = "SELECT count(*) FROM pg_tables WHERE schemaname = 'chronicle_dump'";
-    while database.psql(started) != "2" || !database.psql(BATCHES).contains("started") {
+    let started = "SELECT count(*) > 1 FROM pg_tables WHERE schemaname = 'chronicle_dump'";
+    while database.psql(started) != "t" || !database.psql(BATCHES).contains("started") {
         assert!(running.is_running());
         std::thread::sleep(Duration::from_millis(20));
     }
