@@ -48,6 +48,15 @@ pub async fn take_back(
     Ok((back, standing))
 }
 
+/// When rows are deleted that a batch has inserted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum When {
+    /// Before the others are restored.
+    Before,
+    /// After that.
+    After,
+}
+
 /// A batch whose rows were found.
 pub struct TakeBack {
     /// What it has touched.
@@ -341,10 +350,6 @@ impl TakeBack {
     /// If the database refuses a row, or does not hold afterwards what it should.
     pub async fn apply(&self, database: &mut dyn UndoSql) -> Result<()> {
         fault::point("rollback: before rows are deleted")?;
-        let deletes = match database.replaces() {
-            true => format!("state = 'same' AND after <> {GONE}"),
-            false => format!("state = 'same' AND after <> {GONE} AND restores = 0"),
-        };
         for (n, table) in self.shape.tables.iter().enumerate() {
             let places = place_list(database.place(table, "t").len());
             let all = format!(
@@ -353,42 +358,94 @@ impl TakeBack {
             );
             database.about_to_change(table, &all).await?;
         }
-        // children first, so that no reference is broken at any moment
-        for (n, table) in self.shape.tables.iter().enumerate().rev() {
-            let place = database.place(table, "t");
-            let sql = format!(
-                "DELETE FROM {} AS t WHERE ({}) IN (SELECT {} FROM {} WHERE {deletes})",
-                database.full(table.schema.as_deref(), &table.name),
-                place.join(", "),
-                place_list(place.len()),
-                found(n)
-            );
-            database
-                .run(&format!("{}: cannot delete the rows of the batch", table.name), &sql)
-                .await?;
-        }
+        self.delete(database, When::Before).await?;
         self.delete_entries(database).await?;
         fault::point("rollback: after rows are deleted")?;
         for (n, table) in self.shape.tables.iter().enumerate() {
             fault::point("rollback: before a table is restored")?;
             self.restore(database, n, table).await?;
-            self.prove(database, n, table).await?;
             fault::point("rollback: after a table is restored")?;
         }
+        self.delete(database, When::After).await?;
+        for (n, table) in self.shape.tables.iter().enumerate() {
+            self.prove(database, n, table).await?;
+        }
         Ok(())
+    }
+
+    /// Deletes what the batch has inserted, children first. Where the server watches over references, rows go before the
+    /// others are restored as far as nothing refers to them, since they may have the others' unique values; the rest goes
+    /// when nothing refers to it any more.
+    async fn delete(&self, database: &mut dyn UndoSql, when: When) -> Result<()> {
+        let replaces = database.replaces();
+        if replaces && when == When::After {
+            return Ok(());
+        }
+        for (n, table) in self.shape.tables.iter().enumerate().rev() {
+            let place = database.place(table, "t");
+            let goes = if replaces { "1 = 1" } else { "restores = 0" };
+            let mut sql = format!(
+                "DELETE FROM {} AS t WHERE ({}) IN (SELECT {} FROM {} \
+                 WHERE state = 'same' AND after <> {GONE} AND {goes})",
+                database.full(table.schema.as_deref(), &table.name),
+                place.join(", "),
+                place_list(place.len()),
+                found(n)
+            );
+            if !replaces && when == When::Before {
+                for reference in &table.referred {
+                    sql.push_str(&self.but_referred(database, n, reference));
+                }
+            }
+            database
+                .run(&format!("{}: cannot delete the rows of the batch", table.name), &sql)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// SQL that leaves out the rows `t` of a table that others refer to.
+    fn but_referred(&self, database: &dyn UndoSql, n: usize, reference: &ShapeReference) -> String {
+        let schema = reference.schema.as_deref();
+        let refers: Vec<String> = (reference.columns.iter().zip(&reference.to))
+            .map(|(from, to)| format!("c.{} = t.{}", quoted(from), quoted(to)))
+            .collect();
+        // of its own table those that go with it do not count
+        let goes = match self.shape.table(schema, &reference.table) == Some(n) {
+            true => format!(" AND NOT {}", self.is_deleted(database, n, "c")),
+            false => String::new(),
+        };
+        format!(
+            " AND NOT EXISTS (SELECT 1 FROM {} c WHERE {}{goes})",
+            database.full(schema, &reference.table),
+            refers.join(" AND ")
+        )
+    }
+
+    /// SQL that is true of the rows of a table, under an alias, that the batch has inserted and that go.
+    fn is_deleted(&self, database: &dyn UndoSql, n: usize, alias: &str) -> String {
+        format!(
+            "EXISTS (SELECT 1 FROM {} d WHERE d.state = 'same' AND d.after <> {GONE} \
+             AND d.restores = 0 AND {})",
+            found(n),
+            at("d", database.place(&self.shape.tables[n], alias))
+        )
     }
 
     /// Deletes the entries that go with their rows.
     async fn delete_entries(&self, database: &mut dyn UndoSql) -> Result<()> {
         let Some(sidecar) = self.shape.sidecar() else { return Ok(()) };
         let full = database.full(sidecar.schema.as_deref(), &sidecar.name);
-        for table in self.shape.tables.iter().filter(|t| !t.entry_key.is_empty()) {
+        let tables = self.shape.tables.iter().enumerate().filter(|(_, t)| !t.entry_key.is_empty());
+        for (n, table) in tables {
             let key: Vec<String> = table.entry_key.iter().map(|k| quoted(k)).collect();
             let gone = format!(
-                "{} AND t.key NOT IN (SELECT k.key FROM (SELECT {} AS key FROM {} r) k WHERE k.key IS NOT NULL)",
+                "{} AND t.key NOT IN (SELECT k.key FROM (SELECT {} AS key FROM {} r WHERE NOT {}) k WHERE k.key IS NOT NULL)",
                 entries_of(sidecar, table),
                 database.key_text(&key, "r"),
-                database.full(table.schema.as_deref(), &table.name)
+                database.full(table.schema.as_deref(), &table.name),
+                // some go only later
+                self.is_deleted(database, n, "r")
             );
             let places = database.place(sidecar, "t").join(", ");
             let places = format!("SELECT {places} FROM {full} t WHERE {gone}");
@@ -408,11 +465,11 @@ impl TakeBack {
     ) -> Result<()> {
         let what = format!("{}: cannot restore the rows of the batch", table.name);
         let replaces = database.replaces();
-        if let Some(sql) = self.update_sql(database, n, table).filter(|_| !replaces) {
-            self.update(database, n, (&what, &sql)).await?;
+        let insert = self.insert_sql(database, n, table, replaces);
+        match self.update_sql(database, n, table).filter(|_| !replaces) {
+            Some(update) => self.update(database, n, (&what, &update, &insert)).await?,
+            None => drop(database.run(&what, &insert).await?),
         }
-        let sql = self.insert_sql(database, n, table, replaces);
-        database.run(&what, &sql).await?;
         let keys: Vec<String> = table.key.iter().map(|k| was(database, table, *k)).collect();
         let keys = format!("SELECT {} {} AND u.after = {GONE}", keys.join(", "), restored(n));
         database.has_inserted(table, &keys).await

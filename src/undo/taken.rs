@@ -113,12 +113,13 @@ impl TakeBack {
     }
 
     /// Gives the changed rows of a table their former values, by a statement that ends in a condition on rows `f`: at once,
-    /// or one after the other where a row has a unique value now that another one gets.
+    /// or one after the other where a row has a unique value now that another one gets. Deleted rows are inserted together
+    /// with the last ones: they may have their unique values, and each may refer to the other.
     pub(super) async fn update(
         &self,
         database: &mut dyn UndoSql,
         n: usize,
-        (what, sql): (&str, &str),
+        (what, sql, insert): (&str, &str, &str),
     ) -> Result<()> {
         let table = &self.shape.tables[n];
         let full = database.full(table.schema.as_deref(), &table.name);
@@ -153,6 +154,8 @@ impl TakeBack {
             }
             database.run(what, &format!("{sql} AND f.restores = {round}")).await?;
         }
-        database.run(what, &format!("{sql} AND f.restores = 1")).await.map(|_| ())
+        // what is inserted beside an update comes behind it, and references are checked when both are done
+        let both = format!("WITH put AS ({insert} RETURNING 1) {sql} AND f.restores = 1");
+        database.run(what, &both).await.map(|_| ())
     }
 }

@@ -121,7 +121,11 @@ fn columns_that_an_archive_adds_are_there_for_the_next(backend: Backend) {
 
 /// A database with an empty table whose key nothing keeps unique, its layout file, and archives of such a table with
 /// these rows of numbers and words.
-fn loose(backend: Backend, test_name: &str, archives: &[&str]) -> (Store, String, Vec<PathBuf>) {
+pub(super) fn loose(
+    backend: Backend,
+    test_name: &str,
+    archives: &[&str],
+) -> (Store, String, Vec<PathBuf>) {
     let store = backend.nothing(test_name);
     let layout = |backend: &str| {
         let path = store.folder.path().join(format!("{backend}.toml"));
