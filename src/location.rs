@@ -10,7 +10,7 @@ use crate::error::{Code, Error, Result};
 use crate::load::{Preflight, Target, TargetOptions};
 use crate::notice::{Notice, NoticeKind};
 use crate::postgres::conninfo::{ConnInfo, read_password_file};
-use crate::postgres::load::{PgRehearsal, PgTarget};
+use crate::postgres::load::PgTarget;
 use crate::postgres::rollback::PgHistory;
 use crate::postgres::source::PgSource;
 use crate::source::{Restored, Source, SourceOptions};
@@ -123,13 +123,15 @@ impl Location {
         }
     }
 
-    /// Opens the database to find out what would stop an import: nothing is locked, nothing stays.
+    /// Opens the database to find out what would stop the import of an archive behind so many others: nothing stays, and
+    /// nothing is locked unless there are others, which are loaded first.
     ///
     /// # Errors
     /// As [`open_target`](Location::open_target).
     pub async fn open_preflight(
         &self,
         options: &TargetOptions,
+        earlier: usize,
         cancel: &Cancel,
     ) -> Result<Preflight> {
         let target: Box<dyn Target> = match self {
@@ -141,11 +143,10 @@ impl Location {
                 Box::new(target.map_err(|e| e.about(path.display()))?)
             }
             Location::Postgres(info) => {
-                let target = cancel.or(PgTarget::open(info, options, cancel)).await?;
-                Box::new(PgRehearsal::new(target))
+                Box::new(cancel.or(PgTarget::open(info, options, cancel)).await?)
             }
         };
-        Ok(Preflight::new(target))
+        Ok(Preflight::after(earlier, target))
     }
 
     /// Opens its history, for reading or for undoing batches, which waits as long as given for others.

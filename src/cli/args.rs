@@ -6,7 +6,7 @@ use clap::{ArgAction, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 use super::examples::{long_help, program_help};
-use super::policy_args::{BatchArgs, LoadArgs, PlanArgs, ReferenceArgs, TargetArgs, ValueArgs};
+use super::policy_args::{BatchArgs, LoadArgs, PlanArgs, RestorePlanArgs, TargetArgs};
 use crate::typed::may_be_secret;
 
 // the groups of options, in the order in which the help of a command shows them
@@ -149,8 +149,9 @@ impl Command {
             }
             Command::Check(a) => {
                 let layouts = [a.from_layout.clone(), a.target.layout.clone()];
-                let databases = [a.what.clone(), a.from.clone(), a.to.clone()];
-                ([databases.to_vec(), layouts.into()].concat(), &a.password_file)
+                let what = a.what.iter().cloned().map(Some);
+                let databases = what.chain([a.from.clone(), a.to.clone()]);
+                (databases.chain(layouts).collect(), &a.password_file)
             }
             Command::Verify(a) => {
                 let archives = a.archives.iter().map(|path| Some(path.display().to_string()));
@@ -293,10 +294,10 @@ pub struct ImportArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = long_help("check"), next_display_order = 1)]
 pub struct CheckArgs {
-    /// The archive or the database to look at; `-` is stdin
+    /// The archive or the database to look at, or several archives in their order; `-` is stdin
     #[arg(required_unless_present = "from", help_heading = INPUT, display_order = 0)]
     #[arg(value_hint = ValueHint::FilePath)]
-    pub what: Option<String>,
+    pub what: Vec<String>,
 
     /// The database that would be exported
     #[arg(long, value_name = "SOURCE", conflicts_with = "what", help_heading = INPUT)]
@@ -496,13 +497,9 @@ pub struct RestoreArgs {
     #[command(flatten)]
     pub batch: BatchArgs,
 
-    /// How to handle values and columns
+    /// How to handle values, columns and ids
     #[command(flatten)]
-    pub values: ValueArgs,
-
-    /// How to handle references and ids
-    #[command(flatten)]
-    pub references: ReferenceArgs,
+    pub plan: RestorePlanArgs,
 
     /// How to load
     #[command(flatten)]

@@ -88,7 +88,7 @@ async fn plan(
 ) -> Result<AsLoaded> {
     let layout = layout_of(args, location)?;
     let opening = TargetOptions { layout, ..TargetOptions::default() };
-    let opened = location.open_preflight(&opening, cancel).await;
+    let opened = location.open_preflight(&opening, 0, cancel).await;
     let mut target = opened.map_err(|e| match e.code() {
         Code::NotFound => e.hint("--against takes an existing database"),
         _ => e,

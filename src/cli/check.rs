@@ -1,7 +1,7 @@
 //! `check`: everything that would stop or change an import, found without writing anything.
 
 use std::io::{PipeWriter, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use indicatif::HumanBytes;
@@ -22,22 +22,23 @@ use crate::error::{Code, Error, Result};
 use crate::export::{ExportOptions, export};
 use crate::import::{ImportOptions, Imported, Part, import};
 use crate::layout;
-use crate::load::{KEYS, Problem, SAMPLES};
+use crate::load::{KEYS, Problem, SAMPLES, TargetOptions};
 use crate::location::{Environment, Location};
 use crate::notice::{Notice, NoticeKind};
 use crate::policy::PlanOptions;
-use crate::profile::{Profile, profile};
+use crate::profile::{NonportableValues, Profile, profile};
 use crate::progress::Progress;
 use crate::source::{Orphans, Source, SourceOptions};
-use chronicle_archive::show_count;
 use chronicle_archive::{Limits, Sealed, WriterOptions};
+use chronicle_archive::{show_count, show_text};
 
 /// How often a check is repeated with the options that settle what it has found.
 const PASSES: usize = 4;
 
 /// What is checked.
 enum What {
-    Archive(std::path::PathBuf),
+    /// Archives in the order in which they would be loaded; only one may be stdin or a pipe.
+    Archives(Vec<PathBuf>),
     Database(Box<Location>),
 }
 
@@ -81,7 +82,7 @@ impl Asked<'_> {
     fn source(&self) -> Option<&Location> {
         match self.what {
             What::Database(location) => Some(location),
-            What::Archive(_) => None,
+            What::Archives(_) => None,
         }
     }
 
@@ -95,9 +96,8 @@ impl Asked<'_> {
         cancel: &Cancel,
     ) -> Result<Checked> {
         let location = match self.what {
-            What::Archive(path) => {
-                let input = open_archive(Some(path), progress)?;
-                return self.read(options, archive_name(path), input, progress, cancel).await;
+            What::Archives(paths) => {
+                return self.check_archives(&options, paths, progress, cancel).await;
             }
             What::Database(location) => location,
         };
@@ -114,49 +114,95 @@ impl Asked<'_> {
         let (input, out) = std::io::pipe()
             .map_err(|e| Error::new(Code::Internal, "cannot create a pipe").because(e))?;
         let exported = write(source, out, cancel);
-        let read = self.read(options, location.to_string(), Box::new(input), progress, cancel);
+        let name = location.to_string();
+        let read = self.read(options, &[], (name, Box::new(input)), progress, cancel);
         let (exported, checked) = tokio::join!(exported, read);
         // if the reader has stopped, the writer has failed for that
-        let mut checked = match (checked, exported) {
-            (Err(e), Ok(_)) => return Err(e),
-            (Err(e), Err(first)) if first.code() == Code::BrokenPipe => return Err(e),
-            (_, Err(first)) => return Err(first),
-            (Ok(checked), Ok(orphans)) => Checked { source: Some((notices, orphans)), ..checked },
-        };
-        checked.sealed.index = chronicle_archive::Index::Good;
-        Ok(checked)
+        match (checked, exported) {
+            (Err(e), Ok(_)) => Err(e),
+            (Err(e), Err(first)) if first.code() == Code::BrokenPipe => Err(e),
+            (_, Err(first)) => Err(first),
+            (Ok(checked), Ok(orphans)) => {
+                Ok(Checked { source: Some((notices, orphans)), ..checked })
+            }
+        }
     }
 
-    /// Reads an archive as an import would.
+    /// Checks archives one after the other, each as it would be imported behind those before it. Behind one with problems
+    /// nothing can be said of the next ones.
+    async fn check_archives(
+        &self,
+        options: &PlanOptions,
+        paths: &[PathBuf],
+        progress: &Progress,
+        cancel: &Cancel,
+    ) -> Result<Checked> {
+        let mut all: Option<Checked> = None;
+        for (n, path) in paths.iter().enumerate() {
+            let about = |e: Error| if paths.len() > 1 { e.about(archive_name(path)) } else { e };
+            let input = open_archive(Some(path), progress)?;
+            let archive = (archive_name(path), input);
+            let read = self.read(options.clone(), &paths[..n], archive, progress, cancel).await;
+            let checked = read.map_err(about)?;
+            let stops = !checked.problems().is_empty();
+            let known = match all {
+                None => checked,
+                Some(known) => known.and(checked),
+            };
+            let left = paths.len() - n - 1;
+            all = Some(match stops && left > 0 {
+                true => known.without(left, &archive_name(path)),
+                false => known,
+            });
+            if stops {
+                break;
+            }
+        }
+        all.ok_or_else(|| Error::new(Code::Internal, "nothing was checked"))
+    }
+
+    /// Reads an archive as an import would, behind others.
     async fn read(
         &self,
         options: PlanOptions,
-        name: String,
-        input: Box<dyn Read + Send>,
+        earlier: &[PathBuf],
+        (name, input): (String, Box<dyn Read + Send>),
         progress: &Progress,
         cancel: &Cancel,
     ) -> Result<Checked> {
         let mut archive_input =
-            ArchiveInput::open(name, input, Limits::default(), progress, cancel).await?;
+            ArchiveInput::open(name.clone(), input, Limits::default(), progress, cancel).await?;
         let Some(location) = self.target else {
             let profile = profile(&mut archive_input, progress, cancel).await?;
             let sealed = profile.sealed.clone();
-            return Ok(Checked { profile: Some(profile), ..Checked::new(sealed) });
+            let part = CheckedPart { name, sealed, profile: Some(profile), imported: None };
+            return Ok(Checked::new(part));
         };
         let options = ImportOptions { plan: options, ..ImportOptions::default() };
-        let opening = opening(&self.args.target, &self.args.load, location)?;
-        let target = Box::new(location.open_preflight(&opening, cancel).await?);
-        let parts = vec![Part::opened(String::new(), archive_input)];
+        // nobody is kept out
+        let opening = TargetOptions {
+            readers_go_on: true,
+            ..opening(&self.args.target, &self.args.load, location)?
+        };
+        let target = Box::new(location.open_preflight(&opening, earlier.len(), cancel).await?);
+        let again = Progress::default();
+        let mut parts = Vec::new();
+        for path in earlier {
+            let (name, input) = (archive_name(path), open_archive(Some(path), &again)?);
+            let open = ArchiveInput::open(name.clone(), input, Limits::default(), &again, cancel);
+            parts.push(Part { name, open: Box::pin(open), rejects: None });
+        }
+        parts.push(Part::opened(name.clone(), archive_input));
         let imported = import(parts, target, options, progress, cancel).await?.pop();
         let sealed = imported.as_ref().map(|imported| imported.sealed.clone());
         let sealed = sealed.ok_or_else(|| Error::new(Code::Internal, "nothing was checked"))?;
-        Ok(Checked { imported, ..Checked::new(sealed) })
+        Ok(Checked::new(CheckedPart { name, sealed, profile: None, imported }))
     }
 
     /// Whether the archive can be read once more.
     fn can_repeat(&self) -> bool {
         match self.what {
-            What::Archive(path) => path.metadata().is_ok_and(|data| data.is_file()),
+            What::Archives(paths) => paths.iter().all(|path| is_file(path)),
             What::Database(_) => true,
         }
     }
@@ -188,18 +234,53 @@ impl Asked<'_> {
     }
 }
 
-/// An archive by its first bytes, else a database.
+/// An archive by its first bytes, else a database; several are archives.
 fn what(args: &CheckArgs, environment: &Environment<'_>, report: &Report) -> Result<What> {
-    let name = args.from.as_deref().or(args.what.as_deref()).unwrap_or("-");
-    if args.from.is_none() && (name == "-" || is_archive(Path::new(name))) {
+    let first = args.what.first();
+    let name = args.from.as_deref().or(first.map(String::as_str)).unwrap_or("-");
+    if args.what.len() > 1 {
+        require_archives(args)?;
+    }
+    if args.from.is_none() && (name == "-" || is_archive(Path::new(name)) || args.what.len() > 1) {
         if args.from_layout.is_some() {
             return Err(Error::new(Code::Usage, "--from-layout is for a database, not an archive")
                 .hint("omit it; --layout FILE is for the target"));
         }
-        return Ok(What::Archive(name.into()));
+        return Ok(What::Archives(args.what.iter().map(PathBuf::from).collect()));
     }
     let location = locate(name, args.password_file.as_deref(), environment, report)?;
     Ok(What::Database(Box::new(location)))
+}
+
+/// Refuses several that are not all archives, or that cannot be read as often as a check needs.
+fn require_archives(args: &CheckArgs) -> Result<()> {
+    let usage = |what: String, hint: &str| Err(Error::new(Code::Usage, what).hint(hint));
+    for name in &args.what {
+        let path = Path::new(name);
+        if name != "-" && path.exists() && !is_archive(path) {
+            let what = format!(
+                "{}: several can be checked together only if all are archives",
+                show_text(name)
+            );
+            return usage(what, "export it first, or check it alone");
+        }
+        // each is read again for those behind it
+        if args.to.is_some() && (name == "-" || (path.exists() && !is_file(path))) {
+            let what = format!("{}: of several archives each must be a file", show_text(name));
+            return usage(what, "a check reads them more than once: write it to a file first");
+        }
+    }
+    match args.what.iter().filter(|name| *name == "-").count() {
+        0 | 1 => Ok(()),
+        _ => usage(
+            "stdin is named twice".into(),
+            "one pipe brings one archive: name the others as files",
+        ),
+    }
+}
+
+fn is_file(path: &Path) -> bool {
+    path.metadata().is_ok_and(|data| data.is_file())
 }
 
 /// Whether a file starts like an archive. Anything but a plain file counts as an archive, since it
@@ -217,13 +298,22 @@ fn is_archive(path: &Path) -> bool {
 
 /// What a check has found.
 struct Checked {
-    sealed: Sealed,
+    /// Of each archive, in their order.
+    parts: Vec<CheckedPart>,
     /// The notices and orphans of a source that is a database.
     source: Option<(Vec<Notice>, Vec<Orphans>)>,
-    profile: Option<Profile>,
-    imported: Option<Imported>,
+    /// What was left out.
+    left_out: Option<Notice>,
     /// What to type next.
     hint: Option<String>,
+}
+
+/// What a check has found of one archive.
+struct CheckedPart {
+    name: String,
+    sealed: Sealed,
+    profile: Option<Profile>,
+    imported: Option<Imported>,
 }
 
 /// Exports a source into a pipe, as an export would.
@@ -237,22 +327,58 @@ async fn write(source: Box<dyn Source>, out: PipeWriter, cancel: &Cancel) -> Res
 }
 
 impl Checked {
-    fn new(sealed: Sealed) -> Checked {
-        Checked { sealed, source: None, profile: None, imported: None, hint: None }
+    fn new(part: CheckedPart) -> Checked {
+        Checked { parts: vec![part], source: None, left_out: None, hint: None }
     }
 
+    /// The same with what was found of a later archive.
+    fn and(mut self, later: Checked) -> Checked {
+        self.parts.extend(later.parts);
+        self
+    }
+
+    /// The same without archives behind one that has problems.
+    fn without(self, archives: usize, name: &str) -> Checked {
+        let text = format!(
+            "not checked: {} behind {name}, until its problems are settled",
+            show_count(archives as u64, "archives")
+        );
+        Checked { left_out: Some(Notice::new(NoticeKind::NotChecked, text)), ..self }
+    }
+
+    fn imported(&self) -> impl Iterator<Item = &Imported> {
+        self.parts.iter().filter_map(|part| part.imported.as_ref())
+    }
+
+    /// The problems: only the last archive that was checked can have any.
     fn problems(&self) -> &[Problem] {
-        self.imported.as_ref().map_or(&[], |imported| &imported.problems)
+        self.imported().last().map_or(&[], |imported| &imported.problems)
+    }
+
+    /// The rows of every stream in all archives.
+    fn rows(&self) -> Vec<(String, u64)> {
+        let mut all: Vec<(String, u64)> = Vec::new();
+        for (stream, rows) in self.parts.iter().flat_map(|part| &part.sealed.manifest.rows) {
+            match all.iter_mut().find(|(known, _)| known == stream) {
+                None => all.push((stream.clone(), *rows)),
+                Some((_, known)) => *known += rows,
+            }
+        }
+        all
+    }
+
+    fn file_bytes(&self) -> u64 {
+        self.parts.iter().map(|part| part.sealed.file_bytes).sum()
     }
 
     /// Prints everything; the exit code is that of the first thing that would stop an import.
     fn say(&self, asked: &Asked<'_>, started: Instant, report: &Report) -> Result<u8> {
         let (mut all, source_orphans) = self.source.clone().unwrap_or_default();
         // an import finds them again
-        for orphans in source_orphans.iter().filter(|_| self.imported.is_none()) {
+        for orphans in source_orphans.iter().filter(|_| self.imported().next().is_none()) {
             report.notice(&Notice::new(NoticeKind::Orphans, orphans.sentence()));
         }
-        if let Some(imported) = &self.imported {
+        for imported in self.imported() {
             let import_notices = self.import_notices(imported);
             if report.is_verbose() {
                 plan_lines(&imported.plan).iter().for_each(|line| report.notice(line));
@@ -265,7 +391,11 @@ impl Checked {
             summary::print(lines, report);
             all.extend(import_notices);
         }
-        for found in self.profile.iter().flat_map(|profile| &profile.nonportable) {
+        if let Some(left_out) = &self.left_out {
+            report.notice(left_out);
+            all.push(left_out.clone());
+        }
+        for found in self.nonportable() {
             let text = format!(
                 "{}.{}: {} of class {} that plain JSON cannot express (first: key {})",
                 found.stream,
@@ -276,9 +406,9 @@ impl Checked {
             );
             report.notice(&Notice::new(NoticeKind::Nonportable, text));
         }
-        let rejected = self.imported.as_ref().map_or(&[][..], |imported| &imported.rejected);
-        rejected.iter().for_each(|r| report.notice(&rejected_line(r, false)));
-        let done = if rejected.is_empty() { 0 } else { Code::Rejected.exit() };
+        let rejected = || self.imported().flat_map(|imported| &imported.rejected);
+        rejected().for_each(|r| report.notice(&rejected_line(r, false)));
+        let done = if rejected().next().is_none() { 0 } else { Code::Rejected.exit() };
         let exit = self.problems().first().map_or(done, exit_of);
         if report.is_json() {
             report.result_json(&self.json(asked, &all, &source_orphans, started))?;
@@ -287,6 +417,10 @@ impl Checked {
             self.say_result(asked, report)?;
         }
         Ok(exit)
+    }
+
+    fn nonportable(&self) -> impl Iterator<Item = &NonportableValues> {
+        self.parts.iter().flat_map(|part| &part.profile).flat_map(|profile| &profile.nonportable)
     }
 
     /// The notices of an import; what was not checked is one of them.
@@ -298,7 +432,7 @@ impl Checked {
         let mut unchecked: Vec<&str> =
             unchecked.iter().map(|n| n.text.strip_prefix(words).unwrap_or(&n.text)).collect();
         let is_value = |p: &Problem| p.rows > 0 && p.code == Code::Value.word();
-        if self.problems().iter().any(is_value) {
+        if imported.problems.iter().any(is_value) {
             unchecked.push("whether the rows below conflict with rows of the target");
         }
         if !unchecked.is_empty() {
@@ -346,8 +480,8 @@ impl Checked {
 
     /// Prints the result, and what to type next.
     fn say_result(&self, asked: &Asked<'_>, report: &Report) -> Result<()> {
-        let rows = rows_text(&self.sealed.manifest.rows);
-        let size = HumanBytes(self.sealed.file_bytes);
+        let rows = rows_text(&self.rows());
+        let size = HumanBytes(self.file_bytes());
         let count = self.problems().iter().filter(|p| p.follows.is_none()).count();
         let problems = show_count(count as u64, "problems");
         let verdict = match (asked.target, count) {
@@ -356,7 +490,11 @@ impl Checked {
             (Some(target), 1) => format!("{problems} stops an import into {target}"),
             (Some(target), _) => format!("{problems} stop an import into {target}"),
         };
-        report.result(&format!("{verdict}: {rows} (about {size} as an archive)"))?;
+        let form = match self.parts.len() {
+            1 => "an archive".to_owned(),
+            several => show_count(several as u64, "archives"),
+        };
+        report.result(&format!("{verdict}: {rows} (about {size} as {form})"))?;
         match &self.hint {
             None => Ok(()),
             Some(hint) => report.finding(Start::Hint, hint),
@@ -370,27 +508,33 @@ impl Checked {
         source_orphans: &[Orphans],
         started: Instant,
     ) -> serde_json::Value {
-        let imported = self.imported.as_ref();
-        let plan: Option<Vec<_>> = imported.map(|imported| {
-            let stream = |s: &crate::plan::StreamPlan| {
-                json!({"stream": s.name(), "table": s.table_name(), "columns": s.lines()})
-            };
-            imported.plan.streams.iter().map(stream).collect()
-        });
+        // null without a target
+        let of_import = |all: Vec<serde_json::Value>| asked.target.is_some().then_some(all);
+        let stream = |s: &crate::plan::StreamPlan| json!({"stream": s.name(), "table": s.table_name(), "columns": s.lines()});
+        let plan = self.imported().flat_map(|imported| &imported.plan.streams).map(stream);
+        let orphans: Vec<&Orphans> = match asked.target {
+            Some(_) => self.imported().flat_map(|imported| &imported.stats.orphans).collect(),
+            None => source_orphans.iter().collect(),
+        };
+        let archives: Vec<serde_json::Value> = (self.parts.iter())
+            .filter(|_| self.source.is_none())
+            .map(|part| json!({"archive": part.name, "rows": rows_object(&part.sealed.manifest.rows)}))
+            .collect();
         json!({
             "command": "check",
             "target": asked.target.map(ToString::to_string),
             "clean": self.problems().is_empty(),
             "hint": self.hint,
-            "rows": rows_object(&self.sealed.manifest.rows),
-            "bytes": self.sealed.manifest.bytes,
-            "compressed_bytes": self.sealed.file_bytes,
-            "plan": plan,
+            "archives": archives,
+            "rows": rows_object(&self.rows()),
+            "bytes": self.parts.iter().map(|part| part.sealed.manifest.bytes).sum::<u64>(),
+            "compressed_bytes": self.file_bytes(),
+            "plan": of_import(plan.collect()),
             "problems": self.problems(),
-            "rejected": imported.map(|i| &i.rejected),
-            "changes": imported.map(|i| &i.changes),
-            "orphans": imported.map_or(source_orphans, |i| &i.stats.orphans),
-            "nonportable": self.profile.as_ref().map(|profile| &profile.nonportable),
+            "rejected": of_import(self.imported().flat_map(|i| &i.rejected).map(|r| json!(r)).collect()),
+            "changes": of_import(self.imported().flat_map(|i| &i.changes).map(|c| json!(c)).collect()),
+            "orphans": orphans,
+            "nonportable": asked.target.is_none().then(|| self.nonportable().collect::<Vec<_>>()),
             "notices": notices,
             "seconds": started.elapsed().as_secs_f64(),
         })

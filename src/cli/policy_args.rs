@@ -38,6 +38,18 @@ pub struct PlanArgs {
     pub references: ReferenceArgs,
 }
 
+/// The same for a restore, in which no row of the target is in the way.
+#[derive(Debug, clap::Args)]
+pub struct RestorePlanArgs {
+    /// How to handle values and columns
+    #[command(flatten)]
+    pub values: ValueArgs,
+
+    /// How to handle references and ids
+    #[command(flatten)]
+    pub references: ReferenceArgs,
+}
+
 /// How to handle values and columns.
 #[derive(Debug, clap::Args)]
 pub struct ValueArgs {

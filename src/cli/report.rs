@@ -273,7 +273,7 @@ fn is_in_pipe(command: &Command) -> bool {
     let reads_stdin = match command {
         Command::Export(args) => return args.output.is_none() && is_pipe(&std::io::stdout()),
         Command::Import(args) => args.archives.is_empty() || args.archives.iter().any(|p| stdin(p)),
-        Command::Check(args) => args.what.as_deref().is_some_and(|what| what == "-"),
+        Command::Check(args) => args.what.iter().any(|what| what == "-"),
         Command::Verify(args) => args.archives.iter().any(|path| stdin(path)),
         Command::Diff(args) => args.a == "-" || args.b == "-",
         Command::Inspect(args) => stdin(&args.archive),

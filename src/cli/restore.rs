@@ -73,7 +73,7 @@ async fn dry_run(
         layout: args.target.layout.clone(),
         password_file: args.password_file.clone(),
         ignore: Vec::new(),
-        assume_tz: args.values.assume_tz.clone(),
+        assume_tz: args.plan.values.assume_tz.clone(),
         summary: false,
         limit: 100,
     };
@@ -87,7 +87,7 @@ async fn dry_run(
 /// How rows are restored: they are what the archive says, whatever the target says.
 fn plan(args: &RestoreArgs) -> Result<PlanOptions> {
     let conflicts = Conflicts::parse("--on-conflict", &["update".to_owned()])?;
-    let options = args.values.options(&args.references)?;
+    let options = args.plan.values.options(&args.plan.references)?;
     Ok(PlanOptions { conflicts, own_rows: OwnRows::Replaced, ..options })
 }
 

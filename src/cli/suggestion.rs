@@ -119,8 +119,9 @@ pub(super) fn import_command(
         words.push("|".into());
     }
     words.extend(["chronicle-dump".into(), "import".into()]);
-    let archive = args.what.as_deref().filter(|what| source.is_none() && *what != "-");
-    words.extend(archive.map(quoted));
+    // stdin alone needs no name
+    let archives = args.what.iter().filter(|what| source.is_none() && *what != "-");
+    words.extend(archives.map(|what| quoted(what)));
     words.extend(["--to".into(), quoted(&target.to_type())]);
     match &args.target.create {
         Some(Some(layout)) => words.push(quoted(&format!("--create={layout}"))),

@@ -34,6 +34,10 @@ impl Target for DryRun {
         self.0.catalog()
     }
 
+    fn rehearsal(self: Box<Self>) -> Box<dyn Target> {
+        Box::new(DryRun(self.0.rehearsal()))
+    }
+
     fn begin(
         self: Box<Self>,
         plan: Arc<Plan>,

@@ -153,6 +153,9 @@ pub trait Target: Send {
         Box::pin(async { Ok(true) })
     }
 
+    /// The same target, which from now on only finds what would stop an import, if it distinguishes the two.
+    fn rehearsal(self: Box<Self>) -> Box<dyn Target>;
+
     /// Starts the transaction for a plan. If it fails or is stopped, nothing of it is left.
     fn begin(
         self: Box<Self>,

@@ -16,6 +16,7 @@ mod noted;
 pub mod own_tables;
 mod receipts;
 pub mod rollback;
+mod sequences;
 mod silence;
 pub mod source;
 mod undo;

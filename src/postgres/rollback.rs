@@ -13,6 +13,7 @@ use super::history::{HistoryTables, schemas};
 use super::load::MEMORY;
 use super::own_tables::Denied;
 use super::receipts::write_receipts;
+use super::sequences::set_back;
 use super::silence::{Quiet, Silenced, check_at_once, silence};
 use super::undo::PgUndo;
 use super::{literal, noted, quoted};
@@ -408,18 +409,7 @@ impl PgUndoing {
     /// Gives the sequences back the numbers that they gave last, if nobody has taken one since.
     async fn set_sequences(&self) -> Result<()> {
         for sequence in &self.sequences {
-            let (last, called) = match sequence.after {
-                Some(last) => (last.to_string(), true),
-                None => ("q.seqstart".into(), false),
-            };
-            let present = sequence.before.map_or_else(|| "NULL".into(), |n| n.to_string());
-            let sql = format!(
-                "SELECT setval(q.seqrelid::regclass, {last}, {called}) FROM pg_catalog.pg_sequence q \
-                  WHERE q.seqrelid = to_regclass({}) \
-                    AND pg_sequence_last_value(q.seqrelid::regclass) IS NOT DISTINCT FROM {present}",
-                literal(&sequence.name)
-            );
-            self.run("cannot set a sequence back", &sql).await?;
+            set_back(&self.connection, &sequence.name, sequence.before, sequence.after).await?;
         }
         Ok(())
     }
@@ -429,7 +419,7 @@ impl PgUndoing {
             self.connection.roll_back().await;
             return Ok(());
         };
-        // sequences do not roll back, so they move only when nothing can fail any more
+        // others may wait for them until the commit, so they move last
         if let Err(error) = self.set_sequences().await {
             self.give_up(&error.full()).await;
             return Err(error);

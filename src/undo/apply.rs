@@ -2,11 +2,20 @@
 
 use super::sql::count;
 use super::take_back::{
-    TakeBack, former_value, found, has_changed, numbered, place_list, staged, was,
+    TakeBack, at, former_value, found, has_changed, numbered, place_list, staged, was,
 };
-use super::{GONE, ShapeTable, UndoSql, entries_of, quoted};
+use super::{GONE, ShapeReference, ShapeTable, UndoSql, delete_sql, entries_of, quoted};
 use crate::error::{Code, Error, Result};
 use crate::fault;
+
+/// When rows are deleted that a batch has inserted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum When {
+    /// Before the others are restored.
+    Before,
+    /// After that.
+    After,
+}
 
 impl TakeBack {
     /// Takes back what is as the batch left it.
@@ -15,44 +24,93 @@ impl TakeBack {
     /// If the database refuses a row, or does not hold afterwards what it should.
     pub async fn apply(&self, database: &mut dyn UndoSql) -> Result<()> {
         fault::point("rollback: before rows are deleted")?;
-        let rows = |n: usize, table: &ShapeTable, database: &dyn UndoSql, restores: u8| {
-            let places = place_list(database.place(table, "t").len());
-            let these = format!("state = 'same' AND after <> {GONE} AND restores = {restores}");
-            format!("SELECT {places} FROM {} WHERE {these}", found(n))
-        };
         for (n, table) in self.shape.tables.iter().enumerate() {
-            let (gone, changed) = (rows(n, table, database, 0), rows(n, table, database, 1));
-            database.about_to_delete(table, &gone).await?;
+            let (inserted, changed) =
+                (written(database, n, table, 0), written(database, n, table, 1));
+            database.about_to_delete(table, &inserted).await?;
             database.about_to_change(table, &changed).await?;
         }
-        // children first, so that no reference is broken at any moment
-        for (n, table) in self.shape.tables.iter().enumerate().rev() {
-            let what = format!("{}: cannot delete the rows of the batch", table.name);
-            let gone = rows(n, table, database, 0);
-            database.delete(&what, table, &gone).await?;
-        }
+        self.delete(database, When::Before).await?;
         self.delete_entries(database).await?;
         fault::point("rollback: after rows are deleted")?;
         for (n, table) in self.shape.tables.iter().enumerate() {
             fault::point("rollback: before a table is restored")?;
             self.restore(database, n, table).await?;
-            self.prove(database, n, table).await?;
             fault::point("rollback: after a table is restored")?;
         }
+        self.delete(database, When::After).await?;
+        for (n, table) in self.shape.tables.iter().enumerate() {
+            self.prove(database, n, table).await?;
+        }
         Ok(())
+    }
+
+    /// Deletes what the batch has inserted, children first. Where the server watches over references, rows go before the
+    /// others are restored as far as nothing refers to them, since they may have the others' unique values; the rest goes
+    /// when nothing refers to it any more.
+    async fn delete(&self, database: &mut dyn UndoSql, when: When) -> Result<()> {
+        let replaces = database.replaces();
+        if replaces && when == When::After {
+            return Ok(());
+        }
+        for (n, table) in self.shape.tables.iter().enumerate().rev() {
+            let what = format!("{}: cannot delete the rows of the batch", table.name);
+            let inserted = written(database, n, table, 0);
+            if replaces || when == When::After {
+                database.delete(&what, table, &inserted).await?;
+                continue;
+            }
+            let mut sql = delete_sql(database, table, &inserted);
+            for reference in &table.referred {
+                sql.push_str(&self.but_referred(database, n, reference));
+            }
+            database.run(&what, &sql).await?;
+        }
+        Ok(())
+    }
+
+    /// SQL that leaves out the rows `t` of a table that others refer to.
+    fn but_referred(&self, database: &dyn UndoSql, n: usize, reference: &ShapeReference) -> String {
+        let schema = reference.schema.as_deref();
+        let refers: Vec<String> = (reference.columns.iter().zip(&reference.to))
+            .map(|(from, to)| format!("c.{} = t.{}", quoted(from), quoted(to)))
+            .collect();
+        // of its own table those that go with it do not count
+        let goes = match self.shape.table(schema, &reference.table) == Some(n) {
+            true => format!(" AND NOT {}", self.is_deleted(database, n, "c")),
+            false => String::new(),
+        };
+        format!(
+            " AND NOT EXISTS (SELECT 1 FROM {} c WHERE {}{goes})",
+            database.full(schema, &reference.table),
+            refers.join(" AND ")
+        )
+    }
+
+    /// SQL that is true of the rows of a table, under an alias, that the batch has inserted and that go.
+    fn is_deleted(&self, database: &dyn UndoSql, n: usize, alias: &str) -> String {
+        format!(
+            "EXISTS (SELECT 1 FROM {} d WHERE d.state = 'same' AND d.after <> {GONE} \
+             AND d.restores = 0 AND {})",
+            found(n),
+            at("d", database.place(&self.shape.tables[n], alias))
+        )
     }
 
     /// Deletes the entries that go with their rows.
     async fn delete_entries(&self, database: &mut dyn UndoSql) -> Result<()> {
         let Some(sidecar) = self.shape.sidecar() else { return Ok(()) };
         let full = database.full(sidecar.schema.as_deref(), &sidecar.name);
-        for table in self.shape.tables.iter().filter(|t| !t.entry_key.is_empty()) {
+        let tables = self.shape.tables.iter().enumerate().filter(|(_, t)| !t.entry_key.is_empty());
+        for (n, table) in tables {
             let key: Vec<String> = table.entry_key.iter().map(|k| quoted(k)).collect();
             let gone = format!(
-                "{} AND t.key NOT IN (SELECT k.key FROM (SELECT {} AS key FROM {} r) k WHERE k.key IS NOT NULL)",
+                "{} AND t.key NOT IN (SELECT k.key FROM (SELECT {} AS key FROM {} r WHERE NOT {}) k WHERE k.key IS NOT NULL)",
                 entries_of(sidecar, table),
                 database.key_text(&key, "r"),
-                database.full(table.schema.as_deref(), &table.name)
+                database.full(table.schema.as_deref(), &table.name),
+                // some go only later
+                self.is_deleted(database, n, "r")
             );
             let places = database.place(sidecar, "t").join(", ");
             let places = format!("SELECT {places} FROM {full} t WHERE {gone}");
@@ -71,18 +129,21 @@ impl TakeBack {
         table: &ShapeTable,
     ) -> Result<()> {
         let what = format!("{}: cannot restore the rows of the batch", table.name);
-        if let Some(sql) = self.update_sql(database, n, table)
-            && !database.run_unless_taken(&what, &sql).await?
-        {
-            match database.replaces() {
-                true => self.replace(database, n, table, &what).await?,
-                false => self.update(database, n, (&what, &sql)).await?,
-            }
-        }
         let values = (0..table.columns.len()).map(|n| was(database, table, n)).collect();
         let from = format!("{} AND u.after = {GONE}", restored(n));
-        let sql = insert_sql(database, table, values, &from);
-        database.run(&what, &sql).await?;
+        let insert = insert_sql(database, table, values, &from);
+        match self.update_sql(database, n, table) {
+            Some(update) if !database.replaces() => {
+                self.update(database, n, (&what, &update, &insert)).await?;
+            }
+            Some(update) => {
+                if !database.run_unless_taken(&what, &update).await? {
+                    self.replace(database, n, table, &what).await?;
+                }
+                database.run(&what, &insert).await?;
+            }
+            None => drop(database.run(&what, &insert).await?),
+        }
         let keys: Vec<String> = table.key.iter().map(|k| was(database, table, *k)).collect();
         let keys = format!("SELECT {} {from}", keys.join(", "));
         database.has_inserted(table, &keys).await
@@ -227,6 +288,16 @@ fn restored(n: usize) -> String {
     format!(
         "FROM {} u JOIN {} f ON f.n = u.n WHERE f.state = 'same' AND u.restores = 1",
         staged(n),
+        found(n)
+    )
+}
+
+/// A query for the places of the rows of a table that the batch has written and that are still there: those that it has
+/// inserted, or (1) those that it has changed.
+fn written(database: &dyn UndoSql, n: usize, table: &ShapeTable, restores: u8) -> String {
+    format!(
+        "SELECT {} FROM {} WHERE state = 'same' AND after <> {GONE} AND restores = {restores}",
+        place_list(database.place(table, "t").len()),
         found(n)
     )
 }

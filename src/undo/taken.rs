@@ -143,16 +143,23 @@ impl TakeBack {
     }
 
     /// Gives the changed rows of a table their former values, by a statement that ends in a condition on rows `f`, one
-    /// after the other where a row has a unique value now that another one gets.
+    /// after the other where a row has a unique value now that another one gets. Deleted rows are inserted together with
+    /// the last ones: they may have their unique values, and each may refer to the other.
     pub(super) async fn update(
         &self,
         database: &mut dyn UndoSql,
         n: usize,
-        (what, sql): (&str, &str),
+        (what, sql, insert): (&str, &str, &str),
     ) -> Result<()> {
         let table = &self.shape.tables[n];
         let full = database.full(table.schema.as_deref(), &table.name);
-        let holds = self.unique_values(database, n).into_iter().map(|(_, same)| {
+        let has_changed = |name: &String| {
+            let place = table.columns.iter().position(|c| c.name == *name);
+            place.is_some_and(|column| self.changed[n][column])
+        };
+        let unique = self.unique_values(database, n).into_iter();
+        let unique = unique.filter(|(columns, _)| columns.iter().any(has_changed));
+        let holds = unique.map(|(_, same)| {
             format!(
                 "SELECT u.n FROM {} u JOIN {1} f ON f.n = u.n JOIN {full} t ON {same} \
                  JOIN {1} g ON {2} WHERE f.state = 'same' AND f.restores = 1 AND f.after <> {GONE} \
@@ -183,6 +190,8 @@ impl TakeBack {
             }
             database.run(what, &format!("{sql} AND f.restores = {round}")).await?;
         }
-        database.run(what, &format!("{sql} AND f.restores = 1")).await.map(|_| ())
+        // what is inserted beside an update comes behind it, and references are checked when both are done
+        let both = format!("WITH put AS ({insert} RETURNING 1) {sql} AND f.restores = 1");
+        database.run(what, &both).await.map(|_| ())
     }
 }

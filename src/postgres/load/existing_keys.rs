@@ -7,6 +7,7 @@ use super::keys::key_names;
 use crate::catalog::ColumnType;
 use crate::error::{Code, Result};
 use crate::load::{EXISTING_KEYS_PER_CALL, ExistingKey, KeysOf};
+use crate::postgres::sequences::advance;
 use crate::postgres::{key_text, literal, quoted};
 use crate::sidecar::original_id;
 
@@ -135,8 +136,7 @@ impl PgTarget {
             None => self.sequence_moves().await?,
         };
         for (sequence, edge) in moves {
-            let sql = format!("SELECT pg_catalog.setval({}, {edge})", literal(&sequence));
-            self.run("cannot advance a sequence", &sql).await?;
+            advance(&self.connection, &sequence, edge).await?;
         }
         Ok(())
     }

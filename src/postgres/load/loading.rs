@@ -309,7 +309,7 @@ impl PgLoading {
     }
 
     async fn commit_now(self) -> Result<()> {
-        // sequences do not roll back, so they move only when nothing can fail any more
+        // others may wait for them until the commit, so they move last
         if let Err(error) = self.db.advance_sequences().await {
             return Err(self.db.give_up(error).await);
         }

@@ -283,6 +283,10 @@ impl Target for PgTarget {
         Box::pin(self.open_batch_now(batch, receipts))
     }
 
+    fn rehearsal(self: Box<Self>) -> Box<dyn Target> {
+        Box::new(PgRehearsal::new(*self))
+    }
+
     fn begin(
         mut self: Box<Self>,
         plan: Arc<Plan>,

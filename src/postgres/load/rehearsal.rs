@@ -53,6 +53,10 @@ impl Target for PgRehearsal {
         self.0.catalog()
     }
 
+    fn rehearsal(self: Box<Self>) -> Box<dyn Target> {
+        self
+    }
+
     fn begin(
         self: Box<Self>,
         plan: Arc<Plan>,

@@ -361,6 +361,10 @@ impl Target for SqliteTarget {
         Box::pin(async { opened })
     }
 
+    fn rehearsal(self: Box<Self>) -> Box<dyn Target> {
+        self
+    }
+
     fn begin(
         self: Box<Self>,
         plan: Arc<Plan>,

@@ -12,6 +12,7 @@ mod several;
 mod sqlite;
 mod taken;
 mod undo;
+mod walked;
 mod writes;
 
 use std::fs;

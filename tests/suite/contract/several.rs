@@ -11,6 +11,8 @@ both! {
     columns_that_an_archive_adds_are_there_for_the_next
     rows_whose_key_several_rows_have_are_refused
     the_history_counts_all_archives_also_without_receipts
+    a_check_of_several_archives_finds_what_an_import_meets
+    a_check_sees_the_rows_of_earlier_archives
 }
 
 /// Runs an import of several archives.
@@ -121,7 +123,11 @@ fn columns_that_an_archive_adds_are_there_for_the_next(backend: Backend) {
 
 /// A database with an empty table whose key nothing keeps unique, its layout file, and archives of such a table with
 /// these rows of numbers and words.
-fn loose(backend: Backend, test_name: &str, archives: &[&str]) -> (Store, String, Vec<PathBuf>) {
+pub(super) fn loose(
+    backend: Backend,
+    test_name: &str,
+    archives: &[&str],
+) -> (Store, String, Vec<PathBuf>) {
     let store = backend.nothing(test_name);
     let layout = |backend: &str| {
         let path = store.folder.path().join(format!("{backend}.toml"));
@@ -206,4 +212,68 @@ fn the_history_counts_all_archives_also_without_receipts(backend: Backend) {
     }
     assert_eq!(counted[0], counted[1]);
     assert_eq!(counted[0].0, json!(7));
+}
+
+/// Runs a check of several archives.
+#[track_caller]
+fn check_all(archives: &[&PathBuf], store: &Store, options: &[&str]) -> Output {
+    let url = store.url();
+    let names = archives.iter().map(|path| path.to_str().expect("a path in UTF-8"));
+    let start = ["check", "--strict"].into_iter().chain(names).chain(["--to", &url]);
+    Program::new(start.chain(options.iter().copied())).run()
+}
+
+fn a_check_of_several_archives_finds_what_an_import_meets(backend: Backend) {
+    let store = backend.make("check_several");
+    let edit = format!("UPDATE events SET duration_ms = 99 WHERE id = '{}';", id(12));
+    let (good, edited) = (store.archive(&good()), store.archive(&(good() + &edit)));
+    let bad = store.archive(&(session(5, "cs-5") + &event(14, 5, "notification", "-1")));
+    let more = store.archive(&(session(6, "cs-6") + &event(16, 6, "stop", "1")));
+    for (archives, options, code, words) in [
+        (&[&good, &more][..], &[][..], 0, "would succeed"),
+        (&[&good, &good, &more], &[], 0, "would succeed"),
+        (&[&good, &edited], &[], 11, "\"duration_ms\""),
+        (&[&edited, &good], &[], 11, "\"duration_ms\""),
+        (&[&good, &edited], &["--on-conflict=update"], 0, "would succeed"),
+        (&[&good, &bad, &more], &[], 10, "not checked: 1 archive behind "),
+    ] {
+        let checked = check_all(archives, &store, options);
+        assert_eq!(checked.code, Some(code), "{words}: {}{}", checked.text(), checked.stderr);
+        assert!(format!("{}{}", checked.text(), checked.stderr).contains(words), "{words}");
+        let imported = import_all(archives, &store, &[options, &["--dry-run"]].concat());
+        assert_eq!(imported.code, Some(code), "{words}: {}", imported.stderr);
+        assert_eq!(store.dump(), Vec::<String>::new());
+    }
+    let json = json_of(&check_all(&[&good, &edited], &store, &["--json"]).fails_with(11));
+    assert_eq!(json["archives"].as_array().expect("archives").len(), 2);
+    assert_eq!(json["rows"], json!({"sessions": 4, "events": 6}));
+    let hint = json["hint"].as_str().expect("a hint");
+    let words = |path: &PathBuf| hint.find(path.to_str().expect("a path"));
+    assert!(words(&good) < words(&edited) && words(&good).is_some(), "{hint}");
+    assert!(hint.contains("--on-conflict"), "{hint}");
+}
+
+fn a_check_sees_the_rows_of_earlier_archives(backend: Backend) {
+    let store = backend.make("check_earlier");
+    let good = store.archive(&good());
+    let child = store.archive(&event(22, 1, "stop", "1"));
+    let options = ["--orphans=fail"];
+    check_all(&[&child], &store, &options).fails_with(12).stdout_has(&id(22));
+    check_all(&[&good, &child], &store, &options).success();
+    check_all(&[&child, &good], &store, &options).fails_with(12);
+    // only files can be read once more
+    let url = store.url();
+    let good = good.to_str().expect("a path in UTF-8");
+    Program::new(["check", good, "-", "--to", &url])
+        .run()
+        .fails_with(2)
+        .stderr_has("must be a file");
+    if backend == Backend::Sqlite {
+        Program::new(["check", good, &url])
+            .run()
+            .fails_with(2)
+            .stderr_has("only if all are archives");
+    }
+    let both = [good, child.to_str().expect("a path in UTF-8")];
+    Program::new(["check", both[0], both[1]]).run().success().stdout_has("4 events");
 }

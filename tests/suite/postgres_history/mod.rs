@@ -3,6 +3,7 @@
 mod at_once;
 mod lost_commit;
 mod rights;
+mod sequences;
 mod undone;
 
 use std::path::{Path, PathBuf};
@@ -18,6 +19,9 @@ const MIRROR: &str = "CREATE TABLE migration_history (id uuid PRIMARY KEY DEFAUL
     migration_type text NOT NULL, source_backend text NOT NULL, target_backend text NOT NULL, \
     batch_id text NOT NULL, records_migrated integer, status text CHECK (status IN ('started', 'completed', \
     'failed', 'rolled_back')), error_message text, started_at timestamptz DEFAULT now(), completed_at timestamptz)";
+/// Drops what fires by itself, which only the owner of a table can silence.
+const NO_TRIGGERS: &str = "DO $$ DECLARE t record; BEGIN FOR t IN SELECT tgname, tgrelid::regclass AS r FROM pg_trigger \
+    WHERE NOT tgisinternal LOOP EXECUTE format('DROP TRIGGER %I ON %s', t.tgname, t.r); END LOOP; END $$";
 /// The batches in their order, as our own table has them.
 const BATCHES: &str = "SELECT migration_type, source_backend, status, records_migrated, error_message \
     FROM chronicle_dump.migration_history ORDER BY batch_id";

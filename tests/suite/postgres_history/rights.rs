@@ -22,10 +22,7 @@ impl Writer {
             ),
         );
         // what fires by itself could not be silenced by this role
-        database.psql(
-            "DO $$ DECLARE t record; BEGIN FOR t IN SELECT tgname, tgrelid::regclass AS r FROM pg_trigger \
-             WHERE NOT tgisinternal LOOP EXECUTE format('DROP TRIGGER %I ON %s', t.tgname, t.r); END LOOP; END $$",
-        );
+        database.psql(NO_TRIGGERS);
         Writer { database, name }
     }
 

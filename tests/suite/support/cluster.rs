@@ -38,6 +38,8 @@ pub(crate) struct Cluster {
     version: u32,
     folder: PathBuf,
     tls: bool,
+    /// Where the server's programs are.
+    bin: PathBuf,
     runtime: Runtime,
     databases: AtomicU32,
     /// Stops the cluster and removes its folder as soon as its stdin closes, so also after SIGKILL.
@@ -135,6 +137,7 @@ impl Cluster {
             version: 0,
             folder,
             tls,
+            bin: programs.pg_ctl.parent().expect("a folder").to_owned(),
             runtime,
             databases: AtomicU32::new(0),
             _watchdog: watchdog,
@@ -229,6 +232,17 @@ impl Database {
     /// The URL for the superuser.
     pub(crate) fn admin_url(&self) -> String {
         self.url_as(ADMIN)
+    }
+
+    /// What `pg_dump` writes of all rows and sequences, but those of these tables.
+    #[track_caller]
+    pub(crate) fn pg_dump(&self, without: &[&str]) -> String {
+        let mut dump = std::process::Command::new(self.cluster.bin.join("pg_dump"));
+        dump.args(["--data-only", "--no-owner", "--dbname", &self.admin_url()]);
+        dump.args(without.iter().map(|table| format!("--exclude-table-data={table}")));
+        let done = dump.output().expect("run pg_dump");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8_lossy(&done.stdout).into_owned()
     }
 
     /// Runs SQL as the owner; the rows come back as `psql -At` prints them: `|` between values, NULL is nothing.

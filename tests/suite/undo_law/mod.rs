@@ -28,9 +28,11 @@ fn walks(tables: &'static Tables, server: bool, first: u64, share: u64) {
     let mut counts = Counts::new();
     for seed in seeds.clone() {
         let mut walk = Walk::new(tables, server, seed);
+        walk.judge_twice();
         for _ in 0..STEPS {
             walk.step();
         }
+        walk.judge_twice();
         for (what, (tried, done)) in std::mem::take(&mut walk.counts) {
             let all = counts.entry(what).or_default();
             (all.0, all.1) = (all.0 + tried, all.1 + done);
@@ -40,6 +42,13 @@ fn walks(tables: &'static Tables, server: bool, first: u64, share: u64) {
     for (what, (tried, done)) in counts {
         assert!(tried < 40 || 8 * done >= tried, "{what}: only {done} of {tried} were done");
     }
+}
+
+/// Others that have found faults are among the first ones of the usual seeds.
+#[test]
+fn a_walk_that_has_found_a_fault_keeps_the_law() {
+    let mut walk = Walk::new(&GENERAL, true, 5_001);
+    (0..STEPS).for_each(|_| walk.step());
 }
 
 #[test]
