@@ -29,6 +29,7 @@ use crate::policy::PlanOptions;
 use crate::profile::{NonportableValues, Profile, profile};
 use crate::progress::Progress;
 use crate::source::{Orphans, Source, SourceOptions};
+use chronicle_archive::read::reader::shown_digest;
 use chronicle_archive::{Limits, Sealed, WriterOptions};
 use chronicle_archive::{show_count, show_text};
 
@@ -518,7 +519,7 @@ impl Checked {
         };
         let archives: Vec<serde_json::Value> = (self.parts.iter())
             .filter(|_| self.source.is_none())
-            .map(|part| json!({"archive": part.name, "rows": rows_object(&part.sealed.manifest.rows)}))
+            .map(|part| json!({"archive": part.name, "digest": shown_digest(&part.sealed.digest)}))
             .collect();
         json!({
             "command": "check",

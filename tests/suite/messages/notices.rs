@@ -61,7 +61,8 @@ const CASES: &[(&[Kind], &str)] = &[
     (&[Kind::NotMirrored], "import bare.zst --to $MIRROR --assume-tz UTC"),
     (
         &[Kind::NotRecorded],
-        "import bare.zst --to $WRITER --assume-tz UTC --no-undo --on-unrepresentable adapt",
+        "import a.zst --to $WRITER --assume-tz UTC --trust-zone --orphans skip --no-undo \
+      --on-unrepresentable adapt --on-missing-column drop",
     ),
     (&[Kind::Standing], "rollback last --from t6.db --dry-run"),
     (&[Kind::OtherZone], "import travel.zst --to $TRAVEL --assume-tz America/Los_Angeles"),
