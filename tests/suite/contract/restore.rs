@@ -393,7 +393,7 @@ fn a_restore_of_no_rows_empties_the_tables(backend: Backend) {
 }
 
 #[test]
-fn a_role_that_checks_no_references_restores_orphans_as_any_other() {
+fn a_role_that_checks_no_references_restores_orphans_too() {
     created_rows_stay(&server_of(SUPA, "restore_created_supa"), Backend::Postgres);
     orphans_are_left_out(&server_of(SUPA, "restore_skips_supa"), Backend::Postgres);
     needed_rows_are_named(&server_of(SUPA, "restore_needed_supa"), Backend::Postgres);

@@ -187,7 +187,7 @@ fn rows_whose_key_several_rows_have_are_refused(backend: Backend) {
 }
 
 #[test]
-fn on_a_server_rows_meet_by_a_key_that_happens_to_be_unique() {
+fn on_a_server_a_key_may_happen_to_be_unique() {
     let rows = ["(1, 'a'), (2, 'c'), (NULL, 'x')", "(1, 'd'), (2, 'c'), (3, 'e'), (NULL, 'x')"];
     let (store, layout, archives) = loose(Backend::Postgres, "several_unique", &rows);
     let archives: Vec<&PathBuf> = archives.iter().collect();
