@@ -338,7 +338,8 @@ fn store_pieces(connection: &Connection, batch: Uuid, from: i64, mut file: File)
 fn same_bytes(mut one: impl Read, mut other: impl Read) -> Result<bool> {
     let (mut a, mut b) = (Vec::new(), Vec::new());
     loop {
-        (a.clear(), b.clear());
+        a.clear();
+        b.clear();
         Read::by_ref(&mut one).take(PIECE as u64).read_to_end(&mut a).map_err(unreadable)?;
         Read::by_ref(&mut other).take(PIECE as u64).read_to_end(&mut b).map_err(unreadable)?;
         if a != b || a.is_empty() {
