@@ -89,14 +89,18 @@ pub async fn rollback(
     record.details.undoes = Some(undone.batch_id);
     let started = (!options.dry_run).then_some(&record);
     let mut undoing = database.begin(started, &shape).await?;
-    let back = cancel.or(undo(undoing.as_mut(), receipts, &shape, options, later)).await;
-    let done = match back {
-        Ok((standing, _, later)) if options.dry_run => {
+    let back = async {
+        let now = still_undoable(undoing.as_mut(), &history, &undone).await?;
+        let done = undo(undoing.as_mut(), receipts, &undone, &now, options, later).await?;
+        Ok((done, now))
+    };
+    let done = match cancel.or(back).await {
+        Ok(((standing, _, later), _)) if options.dry_run => {
             undoing.abort(None).await;
             return Ok(RolledBack { undone, rollback: None, standing, later });
         }
-        Ok((standing, objects, later)) => {
-            let others = undone_now(&history, &undone, &record);
+        Ok(((standing, objects, later), now)) => {
+            let others = undone_now(&now, &undone, &record);
             let sealed = cancel.or(undoing.seal(&mut record, &others, objects)).await;
             sealed.map(|()| (standing, later))
         }
@@ -112,6 +116,32 @@ pub async fn rollback(
             Err(undoing.abort(Some(error)).await.unwrap_or_else(internal))
         }
     }
+}
+
+/// The batches as they stand under the lock: somebody may have undone this one while it was waited for.
+async fn still_undoable(
+    undoing: &mut dyn Undoing,
+    before: &[BatchRecord],
+    undone: &BatchRecord,
+) -> Result<Vec<BatchRecord>> {
+    let mut now = undoing.history().await?;
+    if now.is_empty() {
+        // a rehearsal, which has no lock
+        now = before.to_vec();
+    }
+    let same = now.iter().find(|batch| batch.batch_id == undone.batch_id);
+    same.map_or(Ok(()), BatchRecord::require_undoable).map(|()| now)
+}
+
+/// The tables that other batches have written which are in the database: imports and restores, all or only later ones.
+fn written_by_others(history: &[BatchRecord], undone: &BatchRecord, later: bool) -> Vec<String> {
+    let others = history.iter().filter(|batch| {
+        batch.batch_id != undone.batch_id
+            && batch.status == BatchStatus::Completed
+            && batch.kind != BatchKind::Rollback
+            && (!later || batch.batch_id > undone.batch_id)
+    });
+    others.flat_map(|batch| &batch.details.tables).map(|change| change.table.clone()).collect()
 }
 
 /// What has become of other batches: the one that is undone is gone; the one that it had undone itself is in the database
@@ -138,13 +168,16 @@ fn undone_now(
 async fn undo(
     undoing: &mut dyn Undoing,
     receipts: ReceiptsReader,
-    shape: &Shape,
+    undone: &BatchRecord,
+    history: &[BatchRecord],
     options: &RollbackOptions,
     candidates: Vec<(BatchRecord, Option<ReceiptsReader>)>,
 ) -> Result<(Standing, Shape, Vec<LaterBatch>)> {
+    let shape = receipts.shape.clone();
     let mut sql = undoing.sql();
     fault::point("rollback: before rows are found")?;
-    let (back, standing) = take_back(sql.as_mut(), receipts).await?;
+    let described = written_by_others(history, undone, true);
+    let (mut back, mut standing) = take_back(sql.as_mut(), receipts, &described).await?;
     fault::point("rollback: after rows are found")?;
     let mut later = Vec::new();
     for (record, receipts) in candidates {
@@ -156,6 +189,9 @@ async fn undo(
             later.push(LaterBatch { record, met });
         }
     }
+    if standing.kept() > 0 && options.force {
+        standing = back.keep_descriptions_of_rest(sql.as_mut(), standing).await?;
+    }
     if options.dry_run {
         return Ok((standing, Shape::default(), later));
     }
@@ -163,9 +199,10 @@ async fn undo(
         return Err(refused(&standing, &later));
     }
     back.apply(sql.as_mut()).await?;
+    back.forget_descriptions(sql.as_mut(), &written_by_others(history, undone, false)).await?;
     drop(sql);
     fault::point("rollback: before objects are undone")?;
-    let objects = undoing.undo_objects(shape).await?;
+    let objects = undoing.undo_objects(&shape).await?;
     fault::point("rollback: after objects are undone")?;
     Ok((standing, objects, later))
 }

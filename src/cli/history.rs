@@ -210,16 +210,18 @@ async fn prune(
     database.prune(&removed).await?;
     let bytes: u64 =
         removed.iter().filter_map(|b| b.details.receipts.as_ref()).map(|r| r.bytes).sum();
-    if report.is_json() {
-        let ids: Vec<Value> = removed.iter().map(|b| json!(b.batch_id)).collect();
-        let result = json!({ "command": "history", "pruned": ids, "bytes": bytes });
-        report.result_json(&result)?;
-        return Ok(0);
-    }
-    report.result(&format!(
-        "removed the receipts of {}, {} bytes",
-        show_count(removed.len() as u64, "batches"),
-        show_number(bytes)
-    ))?;
+    let ids: Vec<Value> = removed.iter().map(|b| json!(b.batch_id)).collect();
+    let said = match report.is_json() {
+        true => {
+            let result = json!({ "command": "history", "pruned": ids, "bytes": bytes });
+            report.result_json(&result)
+        }
+        false => report.result(&format!(
+            "removed the receipts of {}, {} bytes",
+            show_count(removed.len() as u64, "batches"),
+            show_number(bytes)
+        )),
+    };
+    report.said(said, Some("the receipts are removed"))?;
     Ok(0)
 }

@@ -100,15 +100,8 @@ pub(super) async fn run(
         }
     }
     let committed = imported.iter().all(|imported| imported.committed);
-    if let Err(error) = say(&archives, &imported, &location, args, started, report) {
-        // what is committed stays committed
-        let done = if committed { "the rows are imported" } else { "nothing was changed" };
-        let error = error.at(format_args!("{done}, but the result could not be printed"));
-        if error.code() != Code::BrokenPipe {
-            return Err(error);
-        }
-        report.notice(&Notice::new(NoticeKind::Unreported, error.full()));
-    }
+    let said = say(&archives, &imported, &location, args, started, report);
+    report.said(said, committed.then_some("the rows are imported"))?;
     let complete = imported.iter().all(|imported| imported.rejected.is_empty());
     Ok(if complete { 0 } else { Code::Rejected.exit() })
 }

@@ -226,6 +226,19 @@ impl Report {
         }
     }
 
+    /// What becomes of a command whose result could not be printed: what is `done` in a database stays done. If the
+    /// reader of stdout has gone, that is no failure.
+    pub(super) fn said(&self, said: Result<()>, done: Option<&str>) -> Result<()> {
+        let Err(error) = said else { return Ok(()) };
+        let done = done.unwrap_or("nothing was changed");
+        let error = error.at(format_args!("{done}, but the result could not be printed"));
+        if error.code() != Code::BrokenPipe {
+            return Err(error);
+        }
+        self.notice(&Notice::new(NoticeKind::Unreported, error.full()));
+        Ok(())
+    }
+
     /// Prints a line of what a check has found wrong, or what to do about it; also with `--quiet`.
     pub(super) fn finding(&self, start: Start, text: &str) -> Result<()> {
         let start = start.shown(&std::io::stdout());

@@ -56,7 +56,8 @@ pub(super) async fn run(
     .await;
     drop(watch);
     let restored = restored?;
-    restored.iter().try_for_each(|restored| say(restored, &location, started, report))?;
+    let said = restored.iter().try_for_each(|restored| say(restored, &location, started, report));
+    report.said(said, Some("the database is restored"))?;
     Ok(0)
 }
 

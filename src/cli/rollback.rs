@@ -34,21 +34,21 @@ pub(super) async fn run(
     for batch in done.later.iter().filter(|_| args.dry_run) {
         report.notice(&Notice::new(NoticeKind::Standing, batch.sentence()));
     }
-    if report.is_json() {
-        let rollback = done.rollback.as_ref();
-        report.result_json(&json!({
+    let said = match report.is_json() {
+        true => report.result_json(&json!({
             "command": "rollback",
             "target": location.to_string(),
-            "committed": rollback.is_some(),
+            "committed": done.rollback.is_some(),
             "undone": done.undone.batch_id,
-            "batch_id": rollback.map(|batch| batch.batch_id),
+            "batch_id": done.rollback.as_ref().map(|batch| batch.batch_id),
             "tables": done.standing.tables,
             "later": done.later.iter().map(|batch| batch.record.batch_id).collect::<Vec<_>>(),
             "seconds": started.elapsed().as_secs_f64(),
-        }))?;
-        return Ok(0);
-    }
-    report.result(&text(&done))?;
+        })),
+        false => report.result(&text(&done)),
+    };
+    let what = done.rollback.as_ref().map(|_| "the batch is rolled back");
+    report.said(said, what)?;
     Ok(0)
 }
 

@@ -437,6 +437,15 @@ impl PgUndoing {
 }
 
 impl Undoing for PgUndoing {
+    fn history(&mut self) -> BoxFuture<'_, Result<Vec<BatchRecord>>> {
+        Box::pin(async {
+            match &self.batch {
+                Some(batch) => batch.tables().list(&self.connection).await,
+                None => Ok(Vec::new()),
+            }
+        })
+    }
+
     fn sql(&mut self) -> Box<dyn UndoSql + '_> {
         Box::new(self.undo())
     }

@@ -238,6 +238,14 @@ impl SqliteUndoing {
 }
 
 impl Undoing for SqliteUndoing {
+    fn history(&mut self) -> BoxFuture<'_, Result<Vec<BatchRecord>>> {
+        let read = match self.record {
+            Some(_) => history::read(&self.connection),
+            None => Ok(Vec::new()),
+        };
+        Box::pin(async { read })
+    }
+
     fn sql(&mut self) -> Box<dyn UndoSql + '_> {
         let deletes = self.noting.as_ref().map(|(noting, _)| (noting, &mut self.deleted));
         Box::new(SqliteUndo { connection: &mut self.connection, deletes })

@@ -31,6 +31,9 @@ pub trait HistoryDatabase: Send {
 
 /// The transaction of a rollback. Dropping it uncommitted leaves the database as it was.
 pub trait Undoing: Send {
+    /// The batches as they stand now that nobody else can write one; none of a rehearsal.
+    fn history(&mut self) -> BoxFuture<'_, Result<Vec<BatchRecord>>>;
+
     /// What runs its statements.
     fn sql(&mut self) -> Box<dyn UndoSql + '_>;
 

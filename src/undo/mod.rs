@@ -9,6 +9,7 @@ mod apply;
 mod collect;
 mod database;
 mod deleted;
+mod described;
 mod fingerprint;
 mod later;
 mod pack;

@@ -96,6 +96,12 @@ pub struct Sequence {
 }
 
 impl ShapeTable {
+    /// Whether it is our own table that says what the columns of archives were.
+    pub fn describes_columns(&self) -> bool {
+        let has = |name: &str| self.columns.iter().any(|c| c.name == name);
+        self.own && ["table_name", "kind", "time_text"].into_iter().all(has)
+    }
+
     /// Whether it is the table of entries, which name the table and the key of a row.
     pub fn is_sidecar(&self) -> bool {
         self.own

@@ -50,10 +50,17 @@ pub struct Standing {
     pub tables: Vec<TableStanding>,
 }
 
+impl TableStanding {
+    /// The rows of this table that stay as they are.
+    pub fn kept(&self) -> u64 {
+        self.edited.rows + self.referred.rows + self.taken.group.rows
+    }
+}
+
 impl Standing {
     /// The rows that stay as they are: they were edited, are referred to, or cannot come back.
     pub fn kept(&self) -> u64 {
-        self.tables.iter().map(|t| t.edited.rows + t.referred.rows).sum::<u64>() + self.taken()
+        self.tables.iter().map(TableStanding::kept).sum()
     }
 
     /// The rows that cannot come back.

@@ -12,13 +12,15 @@ use crate::error::{Code, Error, Result};
 use crate::load::SAMPLES;
 use chronicle_archive::{Batch, Value};
 
-/// Stages the receipts of a batch and finds out what can be taken back.
+/// Stages the receipts of a batch and finds out what can be taken back. Other batches have brought rows into the tables
+/// of `described`: what is stored about their columns stays.
 ///
 /// # Errors
 /// Damaged receipts, a table that was changed since, or a query that fails.
 pub async fn take_back(
     database: &mut dyn UndoSql,
     mut receipts: ReceiptsReader,
+    described: &[String],
 ) -> Result<(TakeBack, Standing)> {
     let mut back = TakeBack::new(receipts.shape.clone());
     back.require_shape(database).await?;
@@ -45,7 +47,10 @@ pub async fn take_back(
     }
     back.complete(database).await?;
     // what cannot come back stays, and so does what it refers to, which may be in the way of others
-    while back.mark_taken(database).await? | back.mark_referred(database).await? {}
+    while back.mark_taken(database).await? {
+        while back.mark_referred(database).await? {}
+    }
+    back.keep_descriptions(database, described).await?;
     let standing = back.standing(database).await?;
     Ok((back, standing))
 }
@@ -330,7 +335,7 @@ impl TakeBack {
         )
     }
 
-    async fn standing(&self, database: &mut dyn UndoSql) -> Result<Standing> {
+    pub(super) async fn standing(&self, database: &mut dyn UndoSql) -> Result<Standing> {
         const WHAT: &str = "cannot count the rows of the batch";
         let mut standing = Standing::default();
         for (n, table) in self.shape.tables.iter().enumerate() {

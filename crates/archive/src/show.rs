@@ -82,7 +82,7 @@ pub fn singular(plural: &str) -> String {
         return format!("{stem}y");
     }
     let cut = match () {
-        () if ends(&["sses", "xes"]) => 2,
+        () if ends(&["sses", "xes", "ches", "shes"]) => 2,
         () if ends(&["ss", "us", "is"]) => 0,
         () => usize::from(ends(&["s"])),
     };
@@ -92,6 +92,15 @@ pub fn singular(plural: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_of_many_is_spelled_as_english_does() {
+        for (plural, one) in
+            [("batches", "batch"), ("classes", "class"), ("entries", "entry"), ("rows", "row")]
+        {
+            assert_eq!(singular(plural), one);
+        }
+    }
 
     #[test]
     fn counts_are_grouped_and_agree_with_their_noun() {

@@ -9,6 +9,7 @@ mod postgres;
 mod refused;
 mod restore;
 mod several;
+mod shared;
 mod sqlite;
 mod taken;
 mod undo;

@@ -1,0 +1,80 @@
+//! What is stored about the columns of archives, which the rows of several batches need: it goes with the last of them.
+
+use super::sql::literal;
+use super::take_back::{TakeBack, found, staged};
+use super::{ShapeTable, Standing, UndoSql, entries_of};
+use crate::error::Result;
+
+const WHAT: &str = "cannot look for what is stored about columns";
+
+impl TakeBack {
+    /// Marks the descriptions of tables that the batch has stored and that stay.
+    pub(super) async fn keep_descriptions(
+        &mut self,
+        database: &mut dyn UndoSql,
+        tables: &[String],
+    ) -> Result<()> {
+        let described = self.shape.tables.iter().position(ShapeTable::describes_columns);
+        let Some(n) = described.filter(|_| !tables.is_empty()) else { return Ok(()) };
+        let table = &self.shape.tables[n];
+        let name = |k: &usize| table.columns[*k].name == "table_name";
+        let Some(key) = table.key.iter().position(name) else { return Ok(()) };
+        let names: Vec<String> = tables.iter().map(|name| literal(name)).collect();
+        let sql = format!(
+            "UPDATE {} SET state = 'needed' WHERE state = 'same' AND restores = 0 \
+             AND n IN (SELECT u.n FROM {} u WHERE u.key{key} IN ({}))",
+            found(n),
+            staged(n),
+            names.join(", ")
+        );
+        database.run(WHAT, &sql).await.map(|_| ())
+    }
+
+    /// Does it for the tables some of whose rows stay; what can be taken back then.
+    ///
+    /// # Errors
+    /// If a query fails.
+    pub async fn keep_descriptions_of_rest(
+        &mut self,
+        database: &mut dyn UndoSql,
+        standing: Standing,
+    ) -> Result<Standing> {
+        let rest = standing.tables.iter().filter(|table| table.kept() > 0);
+        let rest: Vec<String> = rest.map(|table| table.table.clone()).collect();
+        self.keep_descriptions(database, &rest).await?;
+        self.standing(database).await
+    }
+
+    /// Removes the descriptions of tables that no batch has written any more, and that have no entries: an earlier one has
+    /// left them for the rows of this one.
+    ///
+    /// # Errors
+    /// If the database refuses it.
+    pub async fn forget_descriptions(
+        &self,
+        database: &mut dyn UndoSql,
+        written: &[String],
+    ) -> Result<()> {
+        let describes = self.shape.tables.iter().find(|table| table.describes_columns());
+        let (Some(columns), Some(sidecar)) = (describes, self.shape.sidecar()) else {
+            return Ok(());
+        };
+        let (all, entries) = (
+            database.full(columns.schema.as_deref(), &columns.name),
+            database.full(sidecar.schema.as_deref(), &sidecar.name),
+        );
+        for table in self.shape.tables.iter().filter(|t| !t.own && !written.contains(&t.name)) {
+            let gone = format!(
+                "{} AND NOT EXISTS (SELECT 1 FROM {entries} t WHERE {})",
+                entries_of(columns, table),
+                entries_of(sidecar, table)
+            );
+            let place = database.place(columns, "t").join(", ");
+            database
+                .about_to_change(columns, &format!("SELECT {place} FROM {all} t WHERE {gone}"))
+                .await?;
+            database.run(WHAT, &format!("DELETE FROM {all} AS t WHERE {gone}")).await?;
+        }
+        Ok(())
+    }
+}
