@@ -86,6 +86,8 @@ pub async fn rollback(
         later.push((batch, receipts));
     }
     let mut record = BatchRecord::start(BatchKind::Rollback, backend);
+    // the rows come from the receipts in the database itself
+    record.source_backend = Some(backend.to_owned());
     record.details.undoes = Some(undone.batch_id);
     let started = (!options.dry_run).then_some(&record);
     let mut undoing = database.begin(started, &shape).await?;
@@ -133,15 +135,15 @@ async fn still_undoable(
     same.map_or(Ok(()), BatchRecord::require_undoable).map(|()| now)
 }
 
-/// The tables that other batches have written which are in the database: imports and restores, all or only later ones.
-fn written_by_others(history: &[BatchRecord], undone: &BatchRecord, later: bool) -> Vec<String> {
-    let others = history.iter().filter(|batch| {
-        batch.batch_id != undone.batch_id
+/// The tables into which later imports and restores have brought rows, which are in the database.
+fn written_later(history: &[BatchRecord], undone: &BatchRecord) -> Vec<String> {
+    let later = history.iter().filter(|batch| {
+        batch.batch_id > undone.batch_id
             && batch.status == BatchStatus::Completed
             && batch.kind != BatchKind::Rollback
-            && (!later || batch.batch_id > undone.batch_id)
     });
-    others.flat_map(|batch| &batch.details.tables).map(|change| change.table.clone()).collect()
+    let tables = later.flat_map(|batch| &batch.details.tables);
+    tables.filter(|table| table.inserted > 0).map(|table| table.table.clone()).collect()
 }
 
 /// What has become of other batches: the one that is undone is gone; the one that it had undone itself is in the database
@@ -176,7 +178,7 @@ async fn undo(
     let shape = receipts.shape.clone();
     let mut sql = undoing.sql();
     fault::point("rollback: before rows are found")?;
-    let described = written_by_others(history, undone, true);
+    let described = written_later(history, undone);
     let (mut back, mut standing) = take_back(sql.as_mut(), receipts, &described).await?;
     fault::point("rollback: after rows are found")?;
     let mut later = Vec::new();
@@ -199,7 +201,6 @@ async fn undo(
         return Err(refused(&standing, &later));
     }
     back.apply(sql.as_mut()).await?;
-    back.forget_descriptions(sql.as_mut(), &written_by_others(history, undone, false)).await?;
     drop(sql);
     fault::point("rollback: before objects are undone")?;
     let objects = undoing.undo_objects(&shape).await?;

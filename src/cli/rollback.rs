@@ -45,7 +45,7 @@ pub(super) async fn run(
             "later": done.later.iter().map(|batch| batch.record.batch_id).collect::<Vec<_>>(),
             "seconds": started.elapsed().as_secs_f64(),
         })),
-        false => report.result(&text(&done)),
+        false => report.result(&text(&done, args.force)),
     };
     let what = done.rollback.as_ref().map(|_| "the batch is rolled back");
     report.said(said, what)?;
@@ -53,7 +53,7 @@ pub(super) async fn run(
 }
 
 /// What was done, in one line.
-fn text(done: &RolledBack) -> String {
+fn text(done: &RolledBack, force: bool) -> String {
     let counts = done.standing.changes().into_iter().map(|table| {
         let parts: Vec<String> = [
             (table.deleted, "removed"),
@@ -77,6 +77,16 @@ fn text(done: &RolledBack) -> String {
             "rolled back {}: {counts}{kept}; this rollback is batch {}",
             done.undone, batch.batch_id
         ),
-        None => format!("would roll back {}: {counts}; nothing was changed (dry run)", done.undone),
+        None if done.standing.kept() > 0 && !force => format!(
+            "would stop: not all rows of {} can be undone; --force would undo the rest: {counts}{kept}; nothing \
+             was changed (dry run)",
+            done.undone
+        ),
+        None => {
+            format!(
+                "would roll back {}: {counts}{kept}; nothing was changed (dry run)",
+                done.undone
+            )
+        }
     }
 }

@@ -1,8 +1,8 @@
-//! What is stored about the columns of archives, which the rows of several batches need: it goes with the last of them.
+//! What is stored about the columns of archives: it stays while rows of later batches need it.
 
 use super::sql::literal;
 use super::take_back::{TakeBack, found, staged};
-use super::{ShapeTable, Standing, UndoSql, entries_of};
+use super::{ShapeTable, Standing, UndoSql};
 use crate::error::Result;
 
 const WHAT: &str = "cannot look for what is stored about columns";
@@ -43,38 +43,5 @@ impl TakeBack {
         let rest: Vec<String> = rest.map(|table| table.table.clone()).collect();
         self.keep_descriptions(database, &rest).await?;
         self.standing(database).await
-    }
-
-    /// Removes the descriptions of tables that no batch has written any more, and that have no entries: an earlier one has
-    /// left them for the rows of this one.
-    ///
-    /// # Errors
-    /// If the database refuses it.
-    pub async fn forget_descriptions(
-        &self,
-        database: &mut dyn UndoSql,
-        written: &[String],
-    ) -> Result<()> {
-        let describes = self.shape.tables.iter().find(|table| table.describes_columns());
-        let (Some(columns), Some(sidecar)) = (describes, self.shape.sidecar()) else {
-            return Ok(());
-        };
-        let (all, entries) = (
-            database.full(columns.schema.as_deref(), &columns.name),
-            database.full(sidecar.schema.as_deref(), &sidecar.name),
-        );
-        for table in self.shape.tables.iter().filter(|t| !t.own && !written.contains(&t.name)) {
-            let gone = format!(
-                "{} AND NOT EXISTS (SELECT 1 FROM {entries} t WHERE {})",
-                entries_of(columns, table),
-                entries_of(sidecar, table)
-            );
-            let place = database.place(columns, "t").join(", ");
-            database
-                .about_to_change(columns, &format!("SELECT {place} FROM {all} t WHERE {gone}"))
-                .await?;
-            database.run(WHAT, &format!("DELETE FROM {all} AS t WHERE {gone}")).await?;
-        }
-        Ok(())
     }
 }

@@ -11,7 +11,7 @@ both! {
 fn with_mirror(backend: Backend, test_name: &str, more: &str) -> Store {
     let store = backend.make(test_name);
     store.run(&format!(
-        "CREATE TABLE migration_history (migration_type TEXT NOT NULL, source_backend TEXT, target_backend TEXT, \
+        "CREATE TABLE migration_history (migration_type TEXT NOT NULL, source_backend TEXT NOT NULL, target_backend TEXT NOT NULL, \
          batch_id TEXT NOT NULL, records_migrated INTEGER, status TEXT, error_message TEXT{more})"
     ));
     store
@@ -27,6 +27,8 @@ fn a_table_of_the_user_gets_each_batch(backend: Backend) {
     store.rollback("last", &[]).success();
     let first = format!("{row} WHERE migration_type = 'import'");
     assert_eq!(store.one(&first), "import rolled_back 5");
+    let second = format!("{row} WHERE migration_type = 'rollback'");
+    assert_eq!(store.one(&second), "rollback completed 5");
 }
 
 fn a_table_of_the_user_that_refuses_a_batch_is_named(backend: Backend) {
