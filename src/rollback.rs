@@ -179,7 +179,7 @@ async fn undo(
     let mut sql = undoing.sql();
     fault::point("rollback: before rows are found")?;
     let described = written_later(history, undone);
-    let (mut back, mut standing) = take_back(sql.as_mut(), receipts, &described).await?;
+    let (back, mut standing) = take_back(sql.as_mut(), receipts, &described).await?;
     fault::point("rollback: after rows are found")?;
     let mut later = Vec::new();
     for (record, receipts) in candidates {

@@ -10,7 +10,7 @@ const WHAT: &str = "cannot look for what is stored about columns";
 impl TakeBack {
     /// Marks the descriptions of tables that the batch has stored and that stay.
     pub(super) async fn keep_descriptions(
-        &mut self,
+        &self,
         database: &mut dyn UndoSql,
         tables: &[String],
     ) -> Result<()> {
@@ -35,7 +35,7 @@ impl TakeBack {
     /// # Errors
     /// If a query fails.
     pub async fn keep_descriptions_of_rest(
-        &mut self,
+        &self,
         database: &mut dyn UndoSql,
         standing: Standing,
     ) -> Result<Standing> {

@@ -14,9 +14,8 @@ use crate::support::cluster::Cluster;
 use crate::support::files::{fixture, workdir};
 use crate::support::program::Program;
 
-/// What a command may hold beside five times the largest row, with SQLite's page cache of 40 MiB. What the system counts
-/// differs by some MiB from run to run.
-const BUDGET: u64 = 120 << 20;
+/// What a command may hold beside five times the largest row, with SQLite's page cache of 40 MiB.
+const BUDGET: u64 = 112 << 20;
 /// Nobody waits longer for an archive of a few megabytes.
 const PATIENCE: Duration = Duration::from_secs(60);
 

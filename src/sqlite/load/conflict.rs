@@ -203,7 +203,7 @@ impl SqliteLoading {
 }
 
 /// Names of columns, a prefix and a number, as a list.
-fn numbered(prefix: &str, width: usize) -> String {
+pub(super) fn numbered(prefix: &str, width: usize) -> String {
     (0..width).map(|n| format!("{prefix}{n}")).collect::<Vec<_>>().join(", ")
 }
 

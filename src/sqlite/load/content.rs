@@ -11,7 +11,7 @@ use rusqlite::{Connection, Row, params_from_iter};
 use sha2::{Digest as _, Sha256};
 
 use super::SqliteTarget;
-use super::conflict::KnownAs;
+use super::conflict::{KnownAs, numbered};
 use super::keys::Keys;
 use super::loading::{Progress, SqliteLoading};
 use super::references::ReferenceCheck;
@@ -68,11 +68,6 @@ impl Progress {
             .map(|_| ())
             .map_err(cannot)
     }
-}
-
-/// Names of columns: a prefix and a number.
-fn numbered(prefix: &str, width: usize) -> String {
-    (0..width).map(|n| format!("{prefix}{n}")).collect::<Vec<_>>().join(", ")
 }
 
 /// Hashes the content of rows.

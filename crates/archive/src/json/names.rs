@@ -8,9 +8,53 @@ use super::string::{Piece, push_char, walk_pieces};
 /// Up to this many names are compared pair by pair; more are sorted by hash first.
 const FEW_NAMES: usize = 16;
 
+/// The names and the bytes of a name for which a buffer is kept.
+const MOST_KEPT: usize = 64 << 10;
+
+/// The names of all open objects of a text, the innermost last.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    all: Vec<Name>,
+    /// The decoded bytes of a name that has escapes.
+    decoded: Vec<u8>,
+}
+
+impl Names {
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Adds the name at `start..end` of `text`; `escaped` says whether it has escapes.
+    #[inline(always)]
+    pub(super) fn push(&mut self, text: &[u8], start: usize, end: usize, escaped: bool) {
+        self.all.push(Name::new(text, start, end, escaped, &mut self.decoded));
+    }
+
+    /// Whether two of those from `first` on mean the same; may reorder them.
+    pub(super) fn have_equal(&mut self, text: &[u8], first: usize) -> bool {
+        has_equal(text, &mut self.all[first..])
+    }
+
+    pub(super) fn truncate(&mut self, first: usize) {
+        self.all.truncate(first);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.all.clear();
+    }
+
+    /// Lets go of what one text of very many names has needed: a process has several scanners, each of which would hold
+    /// it.
+    pub(super) fn release_large(&mut self) {
+        if self.all.capacity().max(self.decoded.capacity()) > MOST_KEPT {
+            *self = Names::default();
+        }
+    }
+}
+
 /// A name of an object: where it is written, without its quotes, and the hash of its decoded bytes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Name {
+struct Name {
     // an object may have millions of names, each hardly longer than this
     hash: u32,
     start: u32,
@@ -21,13 +65,7 @@ impl Name {
     /// The name at `start..end` of `text`; `escaped` says whether it has escapes, and `decoded` is a
     /// buffer for it without them.
     #[inline(always)]
-    pub(super) fn new(
-        text: &[u8],
-        start: usize,
-        end: usize,
-        escaped: bool,
-        decoded: &mut Vec<u8>,
-    ) -> Name {
+    fn new(text: &[u8], start: usize, end: usize, escaped: bool, decoded: &mut Vec<u8>) -> Name {
         let written = &text[start..end];
         if !escaped {
             return Name::at(start, end, hash(written));
@@ -49,7 +87,7 @@ impl Name {
 }
 
 /// Whether two of the names mean the same; may reorder them.
-pub(super) fn has_equal(text: &[u8], names: &mut [Name]) -> bool {
+fn has_equal(text: &[u8], names: &mut [Name]) -> bool {
     if names.len() <= FEW_NAMES {
         return names.iter().enumerate().any(|(i, one)| {
             names[..i].iter().any(|other| one.hash == other.hash && same_name(text, one, other))
@@ -139,6 +177,17 @@ mod tests {
                 scan(format!("{{{},\"\\u0030\":0}}", names.join(","))),
                 JsonIssues::DUPLICATE
             );
+        }
+    }
+
+    #[test]
+    fn only_buffers_of_usual_size_are_kept() {
+        for (count, kept) in [(1_000, true), (2 * MOST_KEPT, false)] {
+            let mut names = Names::default();
+            (0..count).for_each(|_| names.push(b"n", 0, 1, false));
+            names.clear();
+            names.release_large();
+            assert_eq!(names.all.capacity() >= count, kept, "{count}");
         }
     }
 

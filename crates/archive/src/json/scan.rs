@@ -2,7 +2,7 @@
 
 use super::JsonIssues;
 use super::depth::DeepContainers;
-use super::names::{Name, has_equal};
+use super::names::Names;
 use super::number::read_number;
 use super::string::{Piece, walk_string};
 
@@ -27,10 +27,8 @@ pub struct Scanner {
     open: Vec<usize>,
     /// The containers below.
     deep: DeepContainers,
-    /// The names of all open objects, the innermost last.
-    names: Vec<Name>,
-    /// The decoded bytes of a name that has escapes.
-    decoded: Vec<u8>,
+    /// The names of all open objects.
+    names: Names,
 }
 
 /// Marks an array in the stack of open containers.
@@ -46,10 +44,12 @@ impl Scanner {
             return JsonIssues::INVALID;
         }
         let mut pass = Pass::new(self, text);
-        match pass.whole() {
+        let issues = match pass.whole() {
             Ok(()) => pass.issues,
             Err(Invalid) => JsonIssues::INVALID,
-        }
+        };
+        self.names.release_large();
+        issues
     }
 
     /// Checks the one value at the very start of `text`; returns its length and its issues.
@@ -60,6 +60,7 @@ impl Scanner {
         let mut pass = Pass::new(self, text);
         let result = pass.value();
         let (length, issues) = (pass.at.min(text.len()), pass.issues);
+        self.names.release_large();
         // Only now is it known which bytes belong to the value.
         match (result, std::str::from_utf8(&text[..length])) {
             (Ok(()), Ok(_)) => (length, issues),
@@ -228,7 +229,7 @@ impl<'a> Pass<'a> {
         if let Some(first_name) = self.state.open.pop().filter(|&container| container != ARRAY) {
             // One pair of equal names is enough.
             if !self.issues.contains(JsonIssues::DUPLICATE)
-                && has_equal(self.text, &mut self.state.names[first_name..])
+                && self.state.names.have_equal(self.text, first_name)
             {
                 self.issues.insert(JsonIssues::DUPLICATE);
             }
@@ -245,9 +246,7 @@ impl<'a> Pass<'a> {
         }
         let escaped = self.string()?;
         if self.state.deep.is_empty() {
-            let end = self.at - 1;
-            let name = Name::new(self.text, start, end, escaped, &mut self.state.decoded);
-            self.state.names.push(name);
+            self.state.names.push(self.text, start, self.at - 1, escaped);
         }
         self.space();
         if self.peek() != Some(b':') {
