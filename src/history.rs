@@ -1,5 +1,6 @@
 //! The history of a database: every import, restore and rollback is a batch with an id, a status, and what it did.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -7,6 +8,8 @@ use uuid::Uuid;
 
 use crate::error::{Code, Error, Result};
 use crate::notice::{Notice, NoticeKind};
+use crate::numbers::Numbers;
+use chronicle_archive::NumberRange;
 
 /// What a batch was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,6 +124,9 @@ pub struct Details {
     /// The archive or file that holds the tables as they were before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<String>,
+    /// By table, whose its integer ids are since then, if that has changed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub numbers: BTreeMap<String, Numbers>,
 }
 
 /// The process of a batch.
@@ -280,6 +286,24 @@ pub fn find<'a>(history: &'a [BatchRecord], name: &str) -> Result<&'a BatchRecor
             Err(Error::new(Code::Usage, what).hint("give more of the id"))
         }
     }
+}
+
+/// Whose the ids of a table are, as the newest batch says that stands and knows it.
+pub fn noted(history: &[BatchRecord], table: &str) -> Numbers {
+    let stands = history.iter().filter(|b| b.status == BatchStatus::Completed);
+    let newest =
+        stands.filter(|b| b.details.numbers.contains_key(table)).max_by_key(|b| b.batch_id);
+    newest.and_then(|b| b.details.numbers.get(table)).cloned().unwrap_or_default()
+}
+
+/// The same for streams, as an archive states it: `tables` are the streams with their tables.
+pub fn stated<'a>(
+    history: &[BatchRecord],
+    tables: impl Iterator<Item = (&'a str, &'a str)>,
+) -> BTreeMap<String, Vec<NumberRange>> {
+    let ranges =
+        |(stream, table): (&str, &str)| (stream.to_owned(), noted(history, table).to_state());
+    tables.map(ranges).filter(|(_, ranges)| !ranges.is_empty()).collect()
 }
 
 /// The table that Chronicle's migration tutorial creates, which is the user's.

@@ -8,13 +8,14 @@ use uuid::Uuid;
 
 use crate::archive_input::ArchiveInput;
 use crate::cancel::Cancel;
+use crate::catalog::Catalog;
 use crate::error::{Code, Error, Result};
 use crate::fault;
 use crate::history::{BatchKind, BatchRecord, LoadedArchive};
 use crate::load::rejects::{RejectReason, Rejects};
 use crate::load::{
     Conflict, ImportStats, Loading, OnProblem, Problem, Problems, Rejected, RowPlace, Rows, Target,
-    unsettled,
+    note_numbers, numbered, require_same_numbers, unsettled,
 };
 use crate::notice::Notice;
 use crate::plan::{Plan, key_of, plan};
@@ -119,7 +120,7 @@ pub async fn import(
         let about = |e: Error| if count > 1 { e.about(&name) } else { e };
         let (prepared, mut loading) =
             begin(part, target, &options, &mut batch, n == 0, cancel).await.map_err(about)?;
-        match load(prepared, loading.as_mut(), &options, progress, cancel).await {
+        match load(prepared, loading.as_mut(), &options, &mut batch, progress, cancel).await {
             Ok(imported) => done.push(imported),
             Err(error) => return Err(about(loading.fail(error).await)),
         }
@@ -174,8 +175,10 @@ async fn begin(
     let prepared = async {
         let archive_input = part.open.await?;
         let origin = archive_input.header.source.backend.clone();
+        let catalog = numbered(target.as_mut(), batch.as_ref()).await?;
         let prepared =
-            prepare(archive_input, target.as_ref(), options, part.rejects, cancel).await?;
+            prepare(archive_input, target.as_ref(), &catalog, options, part.rejects, cancel)
+                .await?;
         if let (Some(record), Some(how), true) = (batch.as_mut(), &options.batch, first) {
             record.source_backend = Some(origin);
             record.details.backup.clone_from(&how.backup);
@@ -211,13 +214,13 @@ struct Prepared {
 async fn prepare(
     mut archive_input: ArchiveInput,
     target: &dyn Target,
+    catalog: &Catalog,
     options: &ImportOptions,
     rejects: Option<File>,
     cancel: &Cancel,
 ) -> Result<Prepared> {
     let origin = &archive_input.header.source;
-    let plan =
-        Arc::new(plan(origin, &archive_input.streams, target.catalog(), options.plan.clone())?);
+    let plan = Arc::new(plan(origin, &archive_input.streams, catalog, options.plan.clone())?);
     let rejects = rejects
         .map(|file| Rejects::start(file, &archive_input.header, &archive_input.streams))
         .transpose()?;
@@ -243,10 +246,12 @@ async fn load(
     prepared: Prepared,
     loading: &mut dyn Loading,
     options: &ImportOptions,
+    record: &mut Option<BatchRecord>,
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<Imported> {
     let Prepared { archive_input, batch, empty, mut transformer, mut import } = prepared;
+    require_same_numbers(&import.plan, loading, record.as_ref()).await?;
     cancel.or(load_existing_keys(transformer.keys(), loading.keys())).await?;
     let End { transformer, sealed } = match empty {
         Some(sealed) => End { transformer, sealed },
@@ -277,6 +282,9 @@ async fn load(
     }
     progress.enter(Phase::Verifying);
     let stats = cancel.or(loading.finalize(progress)).await?;
+    if let Some(record) = record {
+        note_numbers(&import.plan, loading, record).await?;
+    }
     import.finish(&transformer, stats, sealed)
 }
 
@@ -445,6 +453,7 @@ impl Import {
         for (loaded, rows) in stats.streams.iter_mut().zip(&self.redundant_rows) {
             loaded.skipped_rows += rows;
         }
+        stats.notices.extend(self.plan.renumbered());
         stats.notices.extend(transformer.clock().shifted());
         let otherwise = transformer.clock().otherwise();
         stats.notices.extend(otherwise.filter(|_| !self.plan.options.trust_zone));

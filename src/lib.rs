@@ -30,6 +30,7 @@ pub mod layout;
 pub mod load;
 pub mod location;
 pub mod notice;
+pub mod numbers;
 pub mod plan;
 pub mod policy;
 pub mod postgres;

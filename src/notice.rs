@@ -93,6 +93,8 @@ kinds! {
     Mapped: Note, " mapped:";
     /// Ids that became others.
     Remapped: Note, " remapped:";
+    /// Integer ids of another database.
+    Renumbered: Note, "the archive's numbers are those of another database";
     /// Values that the archive lacks.
     Filled: Note, "filled in";
     /// Values that the target spells in its own way.

@@ -150,6 +150,7 @@ fn plan() -> Plan {
         time: None,
         changed: None,
         stored: None,
+        numbers: None,
         adoptable: false,
     };
     let catalog = Catalog::new(Backend::Sqlite, "test".into(), vec![table]);

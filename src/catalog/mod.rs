@@ -11,6 +11,8 @@ pub use types::{Affinity, ColumnType};
 use chronicle_archive::TimeText;
 use uuid::Uuid;
 
+use crate::numbers::TableNumbers;
+
 /// What the rows of a table are, as a layout says: tables with the same role hold rows of the same kind,
 /// whatever they are called.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
@@ -127,9 +129,17 @@ pub struct CatalogTable {
     pub stored: Option<usize>,
     /// Whether a row can be created for rows that refer to one that does not exist.
     pub adoptable: bool,
+    /// If its ids are integers: those that it has, when that was asked.
+    pub numbers: Option<TableNumbers>,
 }
 
 impl CatalogTable {
+    /// The column that alone is the key, if it holds integers.
+    pub fn integer_key(&self) -> Option<usize> {
+        let [key] = self.key[..] else { return None };
+        self.columns[key].ty.is_integer().then_some(key)
+    }
+
     /// The column for the id of the batch that has brought a row, if it takes such an id.
     pub fn batch_column(&self) -> Option<usize> {
         let takes = |column: &CatalogColumn| match &column.ty {
@@ -219,6 +229,7 @@ mod tests {
             changed: None,
             stored: None,
             adoptable: false,
+            numbers: None,
         }
     }
 

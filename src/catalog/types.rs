@@ -43,6 +43,11 @@ pub enum ColumnType {
 }
 
 impl ColumnType {
+    /// Whether it holds integers and nothing else.
+    pub fn is_integer(&self) -> bool {
+        matches!(self, ColumnType::Int(_) | ColumnType::Sqlite(Affinity::Integer))
+    }
+
     /// The type as people know it.
     pub fn name(&self) -> String {
         match self {

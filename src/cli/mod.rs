@@ -74,7 +74,12 @@ fn work(args: &Args, report: &Report) -> Result<u8> {
         .build()
         .map_err(|e| Error::new(Code::Internal, "cannot start the runtime").because(e))?;
     let cancel = Cancel::default();
-    runtime.spawn(signals::stop_on_signal(cancel.clone()));
+    // before any work: a signal that nobody listens for would leave a part of an output behind
+    let signals = {
+        let _inside = runtime.enter();
+        signals::Signals::listen()
+    };
+    runtime.spawn(signals::stop_on_signal(signals, cancel.clone()));
     let variable = |name: &str| std::env::var(name).ok();
     bench_skip::check(variable(bench_skip::VARIABLE).as_deref())?;
     let environment = Environment { variable: &variable, home: std::env::home_dir() };

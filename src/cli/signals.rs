@@ -9,21 +9,34 @@ use crate::cancel::{Cancel, cancelled};
 use crate::error::{Code, Result};
 use crate::temporary;
 
-/// Ctrl-C, a plain kill and a terminal that closes ask everyone to stop; after a second signal
-/// only what is private is removed.
-pub(super) async fn stop_on_signal(cancel: Cancel) {
-    let (interrupt, terminate) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
-    let (Ok(mut interrupt), Ok(mut terminate)) = (interrupt, terminate) else { return };
-    let mut hangup = match is_ignored(SignalKind::hangup()) {
+/// The signals that ask everyone to stop, from now on: Ctrl-C, a plain kill and a terminal that closes.
+pub(super) struct Signals {
+    interrupt: Option<Signal>,
+    terminate: Option<Signal>,
+    hangup: Option<Signal>,
+}
+
+impl Signals {
+    /// Starts to listen, in a runtime.
+    pub(super) fn listen() -> Signals {
         // nohup has said that the work goes on
-        true => None,
-        false => signal(SignalKind::hangup()).ok(),
-    };
+        let hangup = (!is_ignored(SignalKind::hangup())).then(SignalKind::hangup);
+        let on = |kind| signal(kind).ok();
+        Signals {
+            interrupt: on(SignalKind::interrupt()),
+            terminate: on(SignalKind::terminate()),
+            hangup: hangup.and_then(on),
+        }
+    }
+}
+
+/// Stops everyone at a signal; after a second one only what is private is removed.
+pub(super) async fn stop_on_signal(mut signals: Signals, cancel: Cancel) {
     loop {
         tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            () = received(hangup.as_mut()) => {}
+            () = received(signals.interrupt.as_mut()) => {}
+            () = received(signals.terminate.as_mut()) => {}
+            () = received(signals.hangup.as_mut()) => {}
         }
         if cancel.is_set() {
             temporary::remove_all();

@@ -3,6 +3,7 @@
 pub mod bench_skip;
 mod conflict;
 mod dry_run;
+mod numbers;
 mod preflight;
 mod problems;
 mod rejected;
@@ -15,6 +16,7 @@ pub use conflict::{
     CONFLICT_HINT, Conflict, ConflictList, Decision, key_not_unique, still_referred, unsettled,
 };
 pub use dry_run::DryRun;
+pub use numbers::{note_numbers, numbered, require_same_numbers};
 pub use preflight::Preflight;
 pub use problems::{KEYS, OnProblem, Problem, Problems, REJECT, SAMPLES};
 pub use rejected::{Cause, Rejected};
@@ -33,6 +35,7 @@ use crate::error::{Error, Result};
 use crate::history::BatchRecord;
 use crate::layout::Layout;
 use crate::notice::Notice;
+use crate::numbers::TableNumbers;
 use crate::plan::Plan;
 use crate::policy::Compression;
 use crate::progress::Progress;
@@ -117,6 +120,10 @@ pub trait ExistingKeys: Send {
         ids: &'a KeysOf,
         after: Option<i64>,
     ) -> BoxFuture<'a, Result<Vec<ExistingKey>>>;
+
+    /// Of each table, in the order of the catalog, whose its integer ids are and how far they reach; None of those whose
+    /// key is something else.
+    fn table_numbers(&mut self) -> BoxFuture<'_, Result<Vec<Option<TableNumbers>>>>;
 
     /// The UUIDs that rows of a table have as ids, with the ids that these rows had where they came
     /// from, of those that are UUIDs, too. A database without UUIDs has none.

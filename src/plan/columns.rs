@@ -27,6 +27,8 @@ pub enum IdRule {
     Uuid,
     /// An integer: the one it had before if that is free, else the next one.
     Integer,
+    /// An integer of another database: the one that its row has here, else the next one.
+    Number,
 }
 
 /// Which rows the ids in a column identify.
@@ -84,6 +86,13 @@ pub struct ColumnPlan {
     pub ids: Option<Ids>,
     /// If it holds words of a vocabulary that changed between versions: how they are mapped.
     pub vocabulary: Option<EventTypes>,
+}
+
+impl IdRule {
+    /// Whether the ids become other integers.
+    pub fn gives_integers(self) -> bool {
+        matches!(self, IdRule::Integer | IdRule::Number)
+    }
 }
 
 impl ColumnPlan {

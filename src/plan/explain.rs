@@ -76,6 +76,9 @@ impl ColumnPlan {
             (ColumnSource::Column(_), Some(IdRule::Integer)) => {
                 format!("{} to numbers", self.kind.word())
             }
+            (ColumnSource::Column(_), Some(IdRule::Number)) => {
+                "numbers of another database to those that its rows have here".into()
+            }
             (ColumnSource::Column(_), _) if self.vocabulary == Some(EventTypes::Upstream) => {
                 "old types mapped to their later names".into()
             }

@@ -2,20 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use uuid::Uuid;
-
 use super::explain::NO_TABLE;
 use super::fit::{impossible, possible, same_name, text_column};
+use super::numbers::{home, instance_of, numbers_of};
 use super::unplaced::origins_of_layouts;
 use super::{
     ColumnPlan, ColumnSource, Fate, IdRule, Ids, Plan, ReferencePlan, StreamPlan, TablePlan,
     Unmapped, UnmappedPlan, UnplacedColumn,
 };
 use crate::catalog::{
-    Affinity, Backend, Catalog, CatalogColumn, CatalogTable, CheckConstraint, ColumnType, Role,
+    Backend, Catalog, CatalogColumn, CatalogTable, CheckConstraint, ColumnType, Role,
 };
 use crate::error::{Code, Error, Result};
 use crate::layout::{known_stream, origin_column};
+use crate::numbers::{Numbering, has_integer_key};
 use crate::policy::{AssumeZone, EventTypes, OnMissingColumn, OnUnrepresentable, PlanOptions};
 use crate::sidecar::UNMAPPED_PREFIX;
 use chronicle_archive::time::{ZoneRule, parse_zone};
@@ -43,18 +43,20 @@ pub fn plan(
         problems: Vec::new(),
         added: BTreeMap::new(),
         first: BTreeMap::new(),
+        numbers: numbers_of(origin, streams, catalog, options.instance),
+        home: home(catalog),
     };
     let mut plans = Vec::new();
     for (number, stream) in streams.iter().enumerate() {
         plans.extend(joiner.stream(number, stream));
     }
     if joiner.problems.is_empty() {
-        let stated = origin.instance.as_deref().and_then(|text| Uuid::parse_str(text).ok());
         return Ok(Plan {
             streams: plans,
-            instance: options.instance.or(stated).unwrap_or(Uuid::nil()),
+            instance: instance_of(origin, options.instance),
             options,
-            home: catalog.instance,
+            numbers: joiner.numbers,
+            home: joiner.home,
             same_layout: same_layout(origin, catalog),
             zone_hint: origin.time_zone.clone(),
         });
@@ -114,6 +116,10 @@ pub(super) struct Joiner<'a> {
     added: BTreeMap<usize, Vec<CatalogColumn>>,
     /// By table, the first stream that goes into it.
     first: BTreeMap<usize, usize>,
+    /// Whose the archive's integer ids are.
+    pub(super) numbers: Numbering,
+    /// Whose those of the target are.
+    pub(super) home: Option<Numbering>,
 }
 
 impl Joiner<'_> {
@@ -148,6 +154,7 @@ impl Joiner<'_> {
             on_conflict: self.options.conflicts.of(&stream.name),
             changed: None,
             content: Vec::new(),
+            named_by: self.first_id(stream),
         };
         for source in 0..stream.columns.len() {
             self.column(&mut plan, table, source);
@@ -269,14 +276,9 @@ impl Joiner<'_> {
     fn former_id(&self, stream: &Stream, table: &CatalogTable) -> Option<usize> {
         let word = self.catalog.backend.word();
         let [key] = table.key[..] else { return None };
-        let number =
-            |stream: &Stream| matches!(stream.key[..], [k] if stream.columns[k].kind == Kind::Int);
-        let numbered = matches!(
-            table.columns[key].ty,
-            ColumnType::Int(_) | ColumnType::Sqlite(Affinity::Integer)
-        );
+        let numbered = table.columns[key].ty.is_integer();
         let own = origin_column(word);
-        match (self.origin.backend == word, number(stream) == numbered) {
+        match (self.origin.backend == word, has_integer_key(stream) == numbered) {
             (false, _) => {
                 let others = || origins_of_layouts().find_map(|name| stream.column(name));
                 stream.column(&own).or_else(others)
@@ -387,16 +389,20 @@ impl Joiner<'_> {
 
     /// Which rows the ids in a column of the target identify, if it holds any.
     fn ids(&self, table: &CatalogTable, place: usize, kind: Kind) -> Option<Ids> {
-        let rule = match table.columns[place].ty {
-            ColumnType::Uuid if kind != Kind::Uuid => IdRule::Uuid,
-            ColumnType::Int(_) | ColumnType::Sqlite(Affinity::Integer) if kind != Kind::Int => {
-                IdRule::Integer
-            }
-            _ => IdRule::Keep,
-        };
         let own = table.key == [place];
         let number = self.catalog.tables.iter().position(|t| t.name == table.name)?;
         let of = self.catalog.identity_of(number, place)?;
+        let ty = &table.columns[place].ty;
+        let rule = match kind {
+            Kind::Int if ty.is_integer() && self.renumbers(of) => IdRule::Number,
+            Kind::Int => IdRule::Keep,
+            _ if ty.is_integer() => IdRule::Integer,
+            _ => IdRule::Keep,
+        };
+        let rule = match ty {
+            ColumnType::Uuid if kind != Kind::Uuid => IdRule::Uuid,
+            _ => rule,
+        };
         Some(Ids { of: self.catalog.tables[of].stream.clone(), table: of, rule, own })
     }
 
@@ -444,7 +450,7 @@ fn place_of(source: &Stream, table: &CatalogTable, name: &str) -> Option<usize> 
 fn original_column(plan: &TablePlan, place: usize, column: &Column) -> Column {
     let written = plan.columns.iter().find(|c| c.archive_column() == Some(place));
     let kind = match written.and_then(|c| c.ids.as_ref()).map(|ids| ids.rule) {
-        Some(IdRule::Integer) => Kind::Int,
+        Some(IdRule::Integer | IdRule::Number) => Kind::Int,
         Some(IdRule::Uuid) if column.kind != Kind::Text => Kind::Uuid,
         _ => column.kind,
     };

@@ -7,6 +7,7 @@ mod content;
 mod explain;
 mod fit;
 mod join;
+mod numbers;
 #[cfg(test)]
 pub(crate) mod testing;
 mod unplaced;
@@ -14,6 +15,7 @@ mod unplaced;
 use uuid::Uuid;
 
 use crate::catalog::{CatalogColumn, Role};
+use crate::numbers::Numbering;
 use crate::policy::{OnConflict, OnUnrepresentable, PlanOptions};
 use chronicle_archive::{Batch, Column, Stream, Value, show};
 
@@ -31,8 +33,10 @@ pub struct Plan {
     pub options: PlanOptions,
     /// The name of the database that the archive's ids are of.
     pub instance: Uuid,
-    /// The name of the target, if it is known.
-    pub home: Option<Uuid>,
+    /// Whose the archive's integer ids are, by the target's streams.
+    pub numbers: Numbering,
+    /// Whose those of the target are, if it is known which database it is.
+    pub home: Option<Numbering>,
     /// Whether the archive comes from a database of the target\'s kind and layout.
     pub same_layout: bool,
     /// The zone that the archive hints at, for messages.
@@ -97,6 +101,8 @@ pub struct TablePlan {
     pub changed: Option<usize>,
     /// What makes a row the same as one of the target under another key; empty if nothing does.
     pub content: Vec<ContentColumn>,
+    /// The column of the archive with the UUID of its row among those of all databases, if its ids are numbers.
+    pub named_by: Option<usize>,
 }
 
 /// What happens to rows that no table takes.

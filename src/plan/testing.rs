@@ -39,6 +39,7 @@ pub(crate) fn table(stream: &str, role: &str, columns: Vec<CatalogColumn>) -> Ca
         time: None,
         changed: None,
         stored: None,
+        numbers: None,
         adoptable: false,
         fold: columns.iter().position(|c| c.ty == ColumnType::Jsonb),
         columns,

@@ -273,6 +273,7 @@ impl PgCatalog {
             time: stream.time().and_then(|n| find(&n.to_owned())),
             changed: find(&stream.changed().to_owned()),
             stored: find(&stream.stored().to_owned()),
+            numbers: None,
             adoptable: stream.is_adoptable(),
             key: stream.key.iter().filter_map(find).collect(),
             references: Vec::new(),

@@ -301,6 +301,17 @@ impl HistoryTables {
     }
 }
 
+/// The batches of the data in a schema, the oldest first; none if this role may not read them.
+pub(super) async fn readable_history(
+    connection: &Connection,
+    schema: &str,
+) -> Result<Vec<BatchRecord>> {
+    match HistoryTables::readable(connection, Code::Source, schema).await? {
+        Some(tables) => tables.list(connection).await,
+        None => Ok(Vec::new()),
+    }
+}
+
 /// The schemas of data whose history is in this database.
 pub(super) async fn schemas(connection: &Connection) -> Result<Vec<String>> {
     const WHAT: &str = "cannot look for a history";

@@ -1,5 +1,6 @@
 //! A Postgres database as a source: one read-only snapshot, its tables by binary COPY.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 
 use futures::StreamExt;
@@ -12,19 +13,21 @@ use super::catalog::{PgCatalog, PgColumn, PgTable, others};
 use super::connection::Connection;
 use super::conninfo::ConnInfo;
 use super::copy_codec::{Field, RowReader};
-use super::history::HistoryTables;
+use super::history::{HistoryTables, readable_history};
 use super::own_tables::OwnTables;
 use super::{key_text, literal, quoted, row_text};
 use crate::error::{Code, Error, Result};
+use crate::history::stated;
 use crate::identity::instance_of;
 use crate::layout::LayoutStream;
 use crate::notice::{Notice, NoticeKind};
+use crate::numbers::has_integer_key;
 use crate::sidecar::{
     DEFAULT, OriginalColumn, Recipe, Restorer, UNMAPPED_PREFIX, UnmappedStream, WHOLE_ROW,
     default_columns, unmapped, with_sidecar,
 };
 use crate::source::{ORPHANS_NAMED, Orphans, Source, SourceOptions};
-use chronicle_archive::{Batch, Kind, Origin, Stream, TimeText, show_text};
+use chronicle_archive::{Batch, Kind, NumberRange, Origin, Stream, TimeText, show_text};
 
 /// A batch is handed over when it holds this many bytes.
 const BATCH_BYTES: usize = 1 << 20;
@@ -136,6 +139,7 @@ impl PgSource {
             server: (!options.reproducible)
                 .then(|| format!("PostgreSQL {}.{}", version / 10_000, version % 10_000)),
             instance,
+            numbers: numbers(&connection, &catalog.schema, &streams, options.reproducible).await?,
             ..Origin::default()
         };
         let source = PgSource {
@@ -200,6 +204,21 @@ impl PgSource {
             })?;
         Ok(Running { table, stream: Box::pin(stream), reader: RowReader::default(), rows: 0 })
     }
+}
+
+/// Whose the integer ids of streams are, as an archive states it.
+async fn numbers(
+    connection: &Connection,
+    schema: &str,
+    streams: &[Stream],
+    reproducible: bool,
+) -> Result<BTreeMap<String, Vec<NumberRange>>> {
+    let numbered = || streams.iter().filter(|stream| has_integer_key(stream));
+    if reproducible || numbered().next().is_none() {
+        return Ok(BTreeMap::new());
+    }
+    let history = readable_history(connection, schema).await?;
+    Ok(stated(&history, numbered().map(|stream| (stream.name.as_str(), stream.table.as_str()))))
 }
 
 /// The name of a schema among all: of its cluster, where this role may ask for it, its database and

@@ -75,6 +75,9 @@ impl Orphans {
     }
 }
 
+/// What to do about orphans whose rows the target does not take.
+pub const NOT_ADOPTED: &str = "--orphans keep loads the rows unchanged where the database lets it, --orphans skip leaves them out";
+
 /// What to do about a reference that the target enforces.
 pub const ENFORCED: &str = "--orphans skip leaves them out, --orphans adopt creates the sessions \
      that they refer to; keep is not possible, since the target enforces this reference";

@@ -67,6 +67,12 @@ impl NewFile {
         Ok(NewFile { path: absolute, partial, _lock: lock, _registered: registered })
     }
 
+    /// Where a file of this name would be.
+    pub(super) fn place(path: &Path) -> Option<PathBuf> {
+        let absolute = behind_links(path).ok()?;
+        Some(fs::canonicalize(absolute.parent()?).ok()?.join(absolute.file_name()?))
+    }
+
     /// Finds what would keep the place from being taken, as far as that is seen without taking it.
     ///
     /// # Errors

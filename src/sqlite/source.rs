@@ -12,15 +12,18 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::catalog::{DeclaredReference, SqliteCatalog, SqliteTable, kind};
-use super::history::is_own;
+use super::history::{self, is_own};
+use super::new_file::NewFile;
 use super::query::{Output, Query};
 use super::snapshot::{self, Snapshot};
 use super::{failed, key_text, literal, quoted, row_text, shown_key};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
+use crate::history::stated;
 use crate::identity::instance_of;
 use crate::layout::{Layout, LayoutStream};
 use crate::notice::{Notice, NoticeKind};
+use crate::numbers::has_integer_key;
 use crate::sidecar::{
     COLUMNS, DEFAULT, OriginalColumn, Recipe, Restorer, SIDECAR, UNMAPPED_PREFIX, UnmappedStream,
     WHOLE_ROW, default_columns, unmapped, with_sidecar,
@@ -79,7 +82,13 @@ impl SqliteSource {
             queries.push(query);
             recipes.push(recipe);
         }
-        let origin = origin(path, &catalog.layout, options.reproducible);
+        let mut origin = origin(path, &catalog.layout, options.reproducible);
+        if !options.reproducible && streams.iter().any(has_integer_key) {
+            let numbered = streams.iter().filter(|stream| has_integer_key(stream));
+            let tables = numbered.map(|stream| (stream.name.as_str(), stream.table.as_str()));
+            // rows go out also where a later version has written a history that this one cannot read
+            origin.numbers = stated(&history::read(&connection).unwrap_or_default(), tables);
+        }
         let (to_us, batches) = mpsc::channel(BATCHES_AHEAD);
         let (used, to_reader) = recycle::channel();
         let output = Output { to_us, used: to_reader };
@@ -199,11 +208,12 @@ fn origin(path: &Path, layout: &Layout, reproducible: bool) -> Origin {
     }
 }
 
-/// The name of a file among all: of its machine, where the machine has an id, and its place there.
+/// The name of a file among all: of its machine, where the machine has an id, and its place there, where it is or
+/// will be.
 pub(super) fn instance(path: &Path) -> Option<Uuid> {
     let ids = ["/etc/machine-id", "/var/lib/dbus/machine-id"];
     let machine = ids.iter().find_map(|id| std::fs::read_to_string(id).ok()).unwrap_or_default();
-    let path = snapshot::resolve(path).ok()?;
+    let path = snapshot::resolve(path).ok().or_else(|| NewFile::place(path))?;
     let parts = [b"sqlite", machine.trim().as_bytes(), path.as_os_str().as_encoded_bytes()];
     Some(instance_of(&parts))
 }

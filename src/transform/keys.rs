@@ -44,6 +44,8 @@ pub(super) struct Mapping {
     pub(super) unresolved: bool,
     /// Whether the row that it refers to spells the same UUID differently.
     pub(super) spelled_differently: bool,
+    /// The UUID that names its row among those of all databases, if its number here does not.
+    pub(super) named: Option<Uuid>,
 }
 
 /// Maps ids by the rules of the plan.
@@ -99,16 +101,19 @@ impl KeyMapper {
     /// As [`KeyMapper::new`].
     pub fn register(
         &mut self,
-        table: usize,
+        ids: &Ids,
         original: Option<&str>,
         id: i64,
         refers: bool,
     ) -> Result<()> {
         if let Some(original) = original.filter(|_| refers) {
-            self.write_id(table, Value::Text(original.as_bytes()));
+            self.write_id(ids.table, Value::Text(original.as_bytes()));
             self.spill.put(DANGLING, &self.name, &[])?;
         }
-        self.maps.get_mut(&table).map_or(Ok(()), |map| map.register(original, id))
+        let home = self.plan.home.as_ref().filter(|_| ids.rule == IdRule::Number && !refers);
+        let named = home.map(|home| home.uuid(&ids.of, Value::Int(id)).to_string());
+        let original = original.map(str::to_owned).or(named);
+        self.maps.get_mut(&ids.table).map_or(Ok(()), |map| map.register(original.as_deref(), id))
     }
 
     /// Registers the UUID of a row of the target, and its id where it came from: if that spells this
@@ -153,6 +158,10 @@ impl KeyMapper {
             }
             (Value::Null, _) => None,
             (_, IdRule::Integer) => self.integer(plan, row, ids, value)?,
+            (Value::Int(number), IdRule::Number) => {
+                self.number(plan, row, ids, number, &mut mapping)?
+            }
+            (_, IdRule::Number) => None,
             (_, IdRule::Uuid) => self.uuid(plan, row, ids, value, &mut mapping)?,
             (_, IdRule::Keep) => self.kept(plan, row, ids, value)?,
         };
@@ -166,6 +175,11 @@ impl KeyMapper {
     /// The id that the row had in a database like the target, if it is asked for that.
     fn former<'a>(plan: &TablePlan, row: ArchiveRow<'a>, ids: &Ids) -> Option<Value<'a>> {
         plan.former_id.filter(|_| ids.own).map(|n| row.value(n))
+    }
+
+    /// The UUID that the row has had since it came from another database, if its id is a number.
+    fn first(plan: &TablePlan, row: ArchiveRow<'_>, ids: &Ids) -> Option<Uuid> {
+        plan.named_by.filter(|_| ids.own).and_then(|n| as_uuid(row.value(n)))
     }
 
     fn integer(
@@ -185,8 +199,8 @@ impl KeyMapper {
         let former = former.or_else(|| as_integer(value));
         // a UUID that was derived from this number for a row of this very database: it is that row
         let derived_from = |n: i64| {
-            let home = self.plan.home.filter(|_| ids.own);
-            home.map(|home| uuid_for(home, &ids.of, Value::Int(n)))
+            let home = self.plan.home.as_ref().filter(|_| ids.own);
+            home.map(|home| home.uuid(&ids.of, Value::Int(n)))
         };
         if let Some(number) = former
             && as_uuid(value).is_some_and(|uuid| derived_from(number) == Some(uuid))
@@ -195,6 +209,45 @@ impl KeyMapper {
             return Ok(Some(MappedKey::Integer(number)));
         }
         map.integer(&shown, former).map(|id| Some(MappedKey::Integer(id)))
+    }
+
+    /// The number in the target of a number of another database: that of the same row, if it is there.
+    fn number(
+        &mut self,
+        plan: &TablePlan,
+        row: ArchiveRow<'_>,
+        ids: &Ids,
+        number: i64,
+        mapping: &mut Mapping,
+    ) -> Result<Option<MappedKey>> {
+        // no id that a row had elsewhere is spelled like this
+        let (value, shown) = (Value::Int(number), format!("\0{number}"));
+        let first = Self::first(plan, row, ids);
+        let named = first.unwrap_or_else(|| self.plan.numbers.uuid(&ids.of, value));
+        let plan = Arc::clone(&self.plan);
+        let home = plan.home.as_ref();
+        let is_its_own = first.is_none()
+            && home.is_some_and(|home| plan.numbers.means_the_same(home, &ids.of, number));
+        self.write_id(ids.table, value);
+        let Some(map) = self.maps.get_mut(&ids.table) else { return Ok(None) };
+        let known = if ids.own { None } else { map.get(&shown)? };
+        let name = named.to_string();
+        let known = known.or(map.get(&name)?);
+        let dangles = known.is_none() && !ids.own && !is_its_own;
+        let key = match known {
+            Some(known) => known,
+            None => MappedKey::Integer(map.integer(&name, is_its_own.then_some(number))?),
+        };
+        if ids.own {
+            // what refers to the row has the archive's number
+            map.assign(&shown, &key)?;
+        }
+        if dangles {
+            self.spill.put(DANGLING, &self.name, &[])?;
+        }
+        let here = home.map(|home| home.uuid(&ids.of, key.value()));
+        mapping.named = Some(named).filter(|named| here != Some(*named));
+        Ok(Some(key))
     }
 
     fn uuid(
@@ -213,6 +266,12 @@ impl KeyMapper {
         {
             return Ok(Some(former));
         }
+        if let (Some(first), Value::Int(_)) = (Self::first(plan, row, ids), value)
+            && map.claim(&first.to_string(), first)?
+        {
+            // what refers to the row has its number
+            map.assign(&shown, &MappedKey::Uuid(first))?;
+        }
         if let Some(assigned) = map.get(&shown)? {
             return Ok(Some(assigned));
         }
@@ -222,7 +281,7 @@ impl KeyMapper {
         {
             return Ok(Some(MappedKey::Uuid(uuid)));
         }
-        let derived = MappedKey::Uuid(uuid_for(self.plan.instance, &ids.of, value));
+        let derived = MappedKey::Uuid(self.plan.numbers.uuid(&ids.of, value));
         mapping.clashes = uuid.is_some();
         if mapping.clashes && self.plan.options.on_unrepresentable.adapts() {
             // what refers to the row spells it as the row does
@@ -270,7 +329,7 @@ impl KeyMapper {
         mapping.same = match (value, key) {
             (Value::Text(text), MappedKey::Uuid(uuid)) => is_spelled_plainly(*uuid, text),
             (Value::Text(text), MappedKey::Text(key)) => text == key,
-            (Value::Int(v), MappedKey::Integer(key)) => v == *key,
+            (Value::Int(v), MappedKey::Integer(key)) => v == *key && mapping.named.is_none(),
             _ => false,
         };
         if mapping.same {
@@ -281,7 +340,7 @@ impl KeyMapper {
         self.write_id(ids.table, value);
         if ids.own && self.referenced[row.stream()] {
             self.spill.put(RENAMED, &self.name, &[])?;
-        } else if !ids.own && self.preserves {
+        } else if !ids.own && self.preserves && ids.rule != IdRule::Number {
             mapping.unresolved = self.spill.get(RENAMED, &self.name)?.is_none();
         }
         if let (MappedKey::Integer(_), false) = (key, ids.own) {

@@ -207,9 +207,12 @@ impl Transformer {
                     format!("{CLASH}; a UUID derived from it is loaded"),
                 );
             }
-            _ if ids.own && !mapping.respelled => {
+            _ if ids.own && !mapping.respelled && key.value() != value => {
                 let reason = match key {
                     MappedKey::Uuid(_) => "the id is not a UUID; a UUID derived from it is loaded",
+                    MappedKey::Integer(_) if mapping.named.is_some() => {
+                        "the number is that of another database's row; one of this database is loaded"
+                    }
                     MappedKey::Integer(_) => "the id is not an integer; a number is loaded",
                     MappedKey::Text(_) | MappedKey::Blob(_) => "the row gets back its original id",
                 };
@@ -221,15 +224,17 @@ impl Transformer {
             // no row came under this id, so none will restore it in what refers to it
             self.originals.original(plan, column, value, key.value());
         }
+        let named = mapping.named.map(|named| named.to_string());
+        let stored = named.as_ref().map_or(value, |named| Value::Text(named.as_bytes()));
         if mapping.dangling {
             // or the number would be given to another row one day
-            self.originals.missing(&kept_reference(&column.name), value);
+            self.originals.missing(&kept_reference(&column.name), stored);
             let reason = "no row has this id; a number is loaded";
             self.changes.note(subject, ChangeKind::Remapped, reason);
         }
         let keeps = ids.own && (self.originals.preserves() || !mapping.respelled);
         if let Some(name) = plan.origin.as_ref().filter(|_| keeps) {
-            self.originals.missing(name, value);
+            self.originals.missing(name, stored);
         }
     }
 

@@ -10,7 +10,7 @@ use chronicle_archive::read::frames::{Container, Limits};
 use chronicle_archive::seek_table::Entry;
 use chronicle_archive::time::Instant;
 use chronicle_archive::{
-    ArchiveReader, ArchiveWriter, Header, Origin, WriterOptions, Written, hex, sha256,
+    ArchiveReader, ArchiveWriter, Header, NumberRange, Origin, WriterOptions, Written, hex, sha256,
 };
 use chronicle_archive::{Batch, Column, Kind, Stream, TimeText, Value};
 use jsonschema::{Draft, Validator};
@@ -326,6 +326,14 @@ fn hostile(rows: Vec<Row<'_>>) -> Archive {
         label: Some("a \"label\"\u{7}".into()),
         time_zone: Some("UTC".into()),
         instance: Some("6ba7b810-9dad-11d1-80b4-00c04fd430c8".into()),
+        numbers: [(
+            "a".to_owned(),
+            vec![NumberRange {
+                last: i64::MIN,
+                instance: "6ba7b811-9dad-11d1-80b4-00c04fd430c8".into(),
+            }],
+        )]
+        .into(),
     };
     let mut header = Header::new(origin, &streams, 64 << 10);
     header.filters = Some([("project".to_owned(), "/home/u/p".to_owned())].into());

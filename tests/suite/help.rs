@@ -13,7 +13,7 @@ use chronicle_dump::error::Code;
 use serde_json::Value as Json;
 
 use crate::support::cluster::Cluster;
-use crate::support::files::{fixture, workdir};
+use crate::support::files::{fixture, sqlite_from, workdir};
 use crate::support::program::Program;
 
 pub(crate) const COMMANDS: [&str; 13] = [
@@ -269,6 +269,17 @@ fn json(text: &str) -> Json {
     serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))
 }
 
+/// An archive of a database that has the numbers of another one, `numbered.ndjson.zst`, and its history.
+fn rows_with_numbers_of_another(folder: &Path) {
+    let run = |args: &[&str]| Program::new(args).current_dir(folder).run().success();
+    sqlite_from(&["sqlite-seed.sql"], &folder.join("numbered.db"), "wal");
+    let row = "INSERT INTO chronicle_sessions (project_path) VALUES ('/p')";
+    rusqlite::Connection::open(folder.join("numbered.db")).unwrap().execute(row, []).unwrap();
+    run(&["export", "numbered.db", "-o", "first.ndjson.zst"]);
+    run(&["import", "first.ndjson.zst", "--to", "copy.db", "--create=tutorial-sqlite"]);
+    run(&["export", "copy.db", "-o", "numbered.ndjson.zst"]);
+}
+
 #[test]
 fn the_json_results_are_as_documented() {
     let folder = workdir("json");
@@ -354,12 +365,15 @@ fn the_json_results_are_as_documented() {
 
     run(&["export", &url, "-o", "postgres.ndjson.zst"]).success();
     fs::write(folder.path().join("part.ndjson.zst"), part_of_a_chain()).unwrap();
-    let inspected = ["whole.ndjson.zst", "postgres.ndjson.zst", "part.ndjson.zst"]
-        .map(|name| result(&["inspect", name]));
+    rows_with_numbers_of_another(folder.path());
+    let inspected =
+        ["whole.ndjson.zst", "postgres.ndjson.zst", "part.ndjson.zst", "numbered.ndjson.zst"]
+            .map(|name| result(&["inspect", name]));
     let counted =
         ["whole.ndjson.zst", "part.ndjson.zst"].map(|name| result(&["inspect", "--stats", name]));
     let inspected = [&inspected[..], &counted].concat();
-    as_documented("inspect", &["filters", "streams[].columns"], &inspected);
+    let open = ["filters", "streams[].columns", "source.numbers"];
+    as_documented("inspect", &open, &inspected);
     undo_as_documented(folder.path(), &url);
     as_documented("completions", &[], &[result(&["completions", "bash"])]);
     as_documented("man", &[], &[result(&["man"]), result(&["man", "--install", "manual"])]);
@@ -429,7 +443,11 @@ fn undo_as_documented(folder: &Path, url: &str) {
                   details = json_set(details, '$.process', json('{\"pid\": 7, \"host\": \"here\"}')) \
                   WHERE id = (SELECT min(id) FROM chronicle_dump_migration_history)";
     file.execute(killed, []).unwrap();
-    as_documented("history", &[], &[whole, damaged, pruned, history(&[])]);
+    as_documented(
+        "history",
+        &["batches[].numbers"],
+        &[whole, damaged, pruned, history(&[]), result(&["history", "copy.db"])],
+    );
 }
 
 /// An archive that says it is a part of something and continues another.

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use chronicle_archive::control::Base;
 use chronicle_archive::escape::is_unprintable;
-use chronicle_archive::{ArchiveWriter, Header, Origin, WriterOptions, escaped, escaped_json};
+use chronicle_archive::{
+    ArchiveWriter, Header, NumberRange, Origin, WriterOptions, escaped, escaped_json,
+};
 use chronicle_archive::{Batch, Column, Kind, Stream, Value};
 use proptest::prelude::*;
 use rusqlite::Connection;
@@ -59,6 +61,7 @@ fn hostile_archive(path: &Path, unknown_kind: bool) {
         instance: Some(hostile()),
         label: Some(hostile()),
         time_zone: Some(hostile()),
+        numbers: [(hostile(), vec![NumberRange { last: 1, instance: hostile() }])].into(),
     };
     let mut header = Header::new(origin, &streams, 1 << 20);
     header.archive_id = hostile();

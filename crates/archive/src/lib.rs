@@ -94,7 +94,7 @@ pub mod time;
 pub mod write;
 
 pub use batch::Batch;
-pub use control::{Extent, Header, Manifest, Origin};
+pub use control::{Extent, Header, Manifest, NumberRange, Origin};
 pub use error::{ArchiveError, ErrorKind, Result};
 pub use escape::{escaped, escaped_json};
 pub use hex::{hex, sha256};

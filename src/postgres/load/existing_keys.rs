@@ -6,7 +6,10 @@ use super::PgTarget;
 use super::keys::key_names;
 use crate::catalog::ColumnType;
 use crate::error::{Code, Result};
+use crate::history::noted;
 use crate::load::{EXISTING_KEYS_PER_CALL, ExistingKey, KeysOf};
+use crate::numbers::TableNumbers;
+use crate::postgres::history::readable_history;
 use crate::postgres::sequences::advance;
 use crate::postgres::{key_text, literal, quoted};
 use crate::sidecar::original_id;
@@ -56,6 +59,28 @@ impl PgTarget {
             Ok((origin.or(before), row.parsed()?))
         });
         read.await
+    }
+
+    /// Whose the integer ids of the tables are, and how far they reach.
+    pub(super) async fn table_numbers_now(&self) -> Result<Vec<Option<TableNumbers>>> {
+        let (mut found, mut history) = (Vec::new(), None);
+        for table in &self.catalog.tables {
+            let Some(key) = table.integer_key() else {
+                found.push(None);
+                continue;
+            };
+            let id = quoted(&table.columns[key].physical);
+            let sql = format!("SELECT max({id}) FROM {}", self.found.full_name(&table.name));
+            let what = format!("cannot read {}", table.name);
+            let read = self.connection.read(Code::Target, &what, &sql, |row| row.optional_parsed());
+            let greatest = read.await?.into_iter().next().flatten();
+            if history.is_none() {
+                history = Some(readable_history(&self.connection, &self.found.schema).await?);
+            }
+            let numbers = noted(history.as_deref().unwrap_or_default(), &table.name);
+            found.push(Some(TableNumbers { numbers, greatest }));
+        }
+        Ok(found)
     }
 
     /// The UUIDs that rows of a table have as ids, with those that they had before in another spelling.

@@ -52,6 +52,7 @@ use crate::history::{BatchRecord, TableChanges};
 use crate::layout::Layout;
 use crate::load::{ExistingKey, ExistingKeys, KeysOf, Loading, Target, TargetOptions};
 use crate::notice::{Notice, NoticeKind};
+use crate::numbers::TableNumbers;
 use crate::plan::Plan;
 
 /// A Postgres database that rows are loaded into.
@@ -255,6 +256,10 @@ impl ExistingKeys for PgTarget {
         after: Option<i64>,
     ) -> BoxFuture<'a, Result<Vec<ExistingKey>>> {
         Box::pin(self.existing_keys_now(ids, after))
+    }
+
+    fn table_numbers(&mut self) -> BoxFuture<'_, Result<Vec<Option<TableNumbers>>>> {
+        Box::pin(self.table_numbers_now())
     }
 
     fn existing_uuid_spellings<'a>(

@@ -16,7 +16,7 @@ use crate::postgres::catalog::ForeignKey;
 use crate::postgres::own_tables::OwnTables;
 use crate::postgres::{key_text, literal, quoted, row_text};
 use crate::sidecar::{DEFAULT, WHOLE_ROW};
-use crate::source::{ORPHANS_NAMED, Orphans};
+use crate::source::{NOT_ADOPTED, ORPHANS_NAMED, Orphans};
 use chronicle_archive::show_text;
 
 /// A table that rows can be found in.
@@ -187,8 +187,14 @@ impl PgLoading {
         let sql = self.noting_adopted(reference.table, sql).await?;
         let adopted = self.db.connection.client.execute_typed(&sql, &[]).await;
         adopted.map_err(|e| {
+            // a value or a rule of the table: classes of SQLSTATE
+            let state = e.code().map_or("", |state| state.code());
+            let refused = state.starts_with("22") || state.starts_with("23");
             let what = "cannot create the rows that others refer to";
-            self.db.connection.failed(Code::Target, what, e)
+            match refused {
+                true => self.db.connection.failed(Code::Orphan, what, e).hint(NOT_ADOPTED),
+                false => self.db.connection.failed(Code::Target, what, e),
+            }
         })
     }
 

@@ -47,6 +47,7 @@ use crate::load::{
     ConflictList, ExistingKey, ExistingKeys, KeysOf, Loading, Problems, StreamStats, Target,
     TargetOptions,
 };
+use crate::numbers::TableNumbers;
 use crate::plan::{Plan, TablePlan};
 use crate::policy::{OnOrphans, OwnRows};
 use chronicle_archive::show_path;
@@ -178,7 +179,9 @@ impl SqliteTarget {
         });
         let connection =
             created.map_err(|e| failed(Code::Target, "cannot create the database", e))?;
-        SqliteTarget::over(connection, Some(layout), path)
+        let mut target = SqliteTarget::over(connection, Some(layout), path)?;
+        target.catalog.instance = instance(path);
+        Ok(target)
     }
 
     fn over(connection: Connection, forced: Option<&Layout>, path: &Path) -> Result<SqliteTarget> {
@@ -340,6 +343,11 @@ impl ExistingKeys for SqliteTarget {
         after: Option<i64>,
     ) -> BoxFuture<'a, Result<Vec<ExistingKey>>> {
         Box::pin(async move { self.existing_keys_now(ids, after) })
+    }
+
+    fn table_numbers(&mut self) -> BoxFuture<'_, Result<Vec<Option<TableNumbers>>>> {
+        let numbers = self.table_numbers_now();
+        Box::pin(async { numbers })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use rusqlite::types::Value as SqlValue;
-use rusqlite::{Connection, params_from_iter};
+use rusqlite::{Connection, ErrorCode, params_from_iter};
 
 use super::keys::Keys;
 use super::loading::SqliteLoading;
@@ -14,7 +14,7 @@ use crate::load::without;
 use crate::plan::TablePlan;
 use crate::policy::{OnOrphans, OwnRows};
 use crate::sidecar::{SIDECAR, SidecarEntry, SidecarValues, WHOLE_ROW};
-use crate::source::{ORPHANS_NAMED, Orphans};
+use crate::source::{NOT_ADOPTED, ORPHANS_NAMED, Orphans};
 use crate::sqlite::{failed, from_sqlite, key_text, literal, quoted, row_text, shown_key};
 use chronicle_archive::{Value, show, show_text};
 
@@ -460,19 +460,31 @@ impl SqliteLoading {
         let cannot = |e| failed(Code::Target, "cannot create the rows that orphans refer to", e);
         let adopted = (self.db.connection.prepare(&sql))
             .and_then(|mut insert| insert.query_map([], created)?.collect())
-            .map_err(cannot)?;
+            .map_err(|e| self.not_adopted(stream, check, e))?;
         match self.orphans(stream, check).map_err(cannot)? {
             None => Ok((reference.table, adopted)),
-            Some(left) => Err(Error::new(
-                Code::Conflict,
-                format!(
-                    "{}, and the rows for them conflict with other rows of {}",
-                    left.sentence(),
-                    show_text(&parent.name)
-                ),
-            )
-            .hint("--orphans keep loads the rows unchanged, --orphans skip leaves them out")),
+            Some(left) => {
+                let parent = show_text(&parent.name);
+                let why = format!("the rows for them conflict with other rows of {parent}");
+                Err(Error::new(Code::Conflict, format!("{}, and {why}", left.sentence()))
+                    .hint(NOT_ADOPTED))
+            }
         }
+    }
+
+    /// The error of rows for orphans that the table does not take: an id of another type, a rule of its own.
+    fn not_adopted(&self, stream: usize, check: usize, e: rusqlite::Error) -> Error {
+        let refused = matches!(
+            e.sqlite_error_code(),
+            Some(ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch)
+        );
+        let parent = &self.db.catalog.tables[self.reference(stream, check).table].name;
+        let orphans = self.orphans(stream, check).ok().flatten().filter(|_| refused);
+        let Some(orphans) = orphans else {
+            return failed(Code::Target, "cannot create the rows that orphans refer to", e);
+        };
+        let why = format!("{} cannot hold the rows for them: {e}", show_text(parent));
+        Error::new(Code::Orphan, format!("{}, and {why}", orphans.sentence())).hint(NOT_ADOPTED)
     }
 }
 

@@ -11,13 +11,15 @@ use crate::catalog::{
     named_checks,
 };
 use crate::error::{Code, Error, Result};
+use crate::history::noted;
 use crate::layout::LayoutStream;
 use crate::load::{EXISTING_KEYS_PER_CALL, ExistingKey, KeysOf};
 use crate::notice::{Notice, NoticeKind};
+use crate::numbers::TableNumbers;
 use crate::plan::{Plan, TablePlan};
 use crate::sidecar::{SIDECAR, original_id};
 use crate::sqlite::catalog::{SqliteCatalog, affinity};
-use crate::sqlite::{failed, key_text, literal, quoted};
+use crate::sqlite::{failed, history, key_text, literal, quoted};
 use chronicle_archive::{show_path, show_text};
 
 impl SqliteTarget {
@@ -94,6 +96,28 @@ impl SqliteTarget {
             rows.collect()
         };
         rows().map_err(|e| failed(Code::Target, format!("cannot read {}", table.name), e))
+    }
+
+    /// Whose the integer ids of the tables are, and how far they reach.
+    pub(super) fn table_numbers_now(&self) -> Result<Vec<Option<TableNumbers>>> {
+        let mut history = None;
+        let mut of_table = |table: &CatalogTable| -> Result<Option<TableNumbers>> {
+            let Some(key) = table.integer_key() else { return Ok(None) };
+            let id = quoted(&table.columns[key].physical);
+            let sql = format!(
+                "SELECT max({id}) FROM {} WHERE typeof({id}) = 'integer'",
+                quoted(&table.name)
+            );
+            let greatest = self.connection.query_row(&sql, [], |row| row.get(0));
+            let greatest = greatest
+                .map_err(|e| failed(Code::Target, format!("cannot read {}", table.name), e))?;
+            if history.is_none() {
+                history = Some(history::read(&self.connection)?);
+            }
+            let numbers = noted(history.as_deref().unwrap_or_default(), &table.name);
+            Ok(Some(TableNumbers { numbers, greatest }))
+        };
+        self.catalog.tables.iter().map(&mut of_table).collect()
     }
 
     /// The triggers that an import will not fire.
@@ -197,6 +221,7 @@ fn describe_table(
         time: stream.time().and_then(|n| columns.iter().position(|c| c.name == n)),
         changed: columns.iter().position(|c| c.name == stream.changed()),
         stored: columns.iter().position(|c| c.name == stream.stored()),
+        numbers: None,
         adoptable: stream.is_adoptable(),
         key: stream.key.iter().map(needed).collect::<Result<_>>()?,
         references: Vec::new(),

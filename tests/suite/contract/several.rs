@@ -146,7 +146,8 @@ pub(super) fn loose(
             &from,
             &format!("CREATE TABLE loose (n INTEGER, v TEXT); INSERT INTO loose VALUES {rows}"),
         );
-        let export = ["export", "--layout", &in_file].map(str::to_owned);
+        // they are of one database
+        let export = ["export", "--reproducible", "--layout", &in_file].map(str::to_owned);
         let places = [from, "-o".into(), to.clone()].map(|path| path.display().to_string());
         Program::new(export.into_iter().chain(places)).run().success();
         to

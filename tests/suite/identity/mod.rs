@@ -3,6 +3,7 @@
 mod duplicates;
 mod event_types;
 mod integers;
+mod machines;
 mod numbers;
 mod orphans;
 mod uuids;

@@ -18,7 +18,7 @@ fn numbers_in_use_are_known_however_many_there_are() {
 }
 
 /// A SQLite file and a server whose ids are numbers.
-fn where_ids_are_numbers(scratch: &Scratch, name: &str) -> [Asked; 2] {
+pub(super) fn where_ids_are_numbers(scratch: &Scratch, name: &str) -> [Asked; 2] {
     let file = scratch.sqlite("numbers.db", TUTORIAL, "");
     let server = postgres("postgres-upstream.sql", name, NUMBERED_SERVER);
     let (asked, url) = (file.clone(), server.url());

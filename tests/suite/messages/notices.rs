@@ -6,7 +6,7 @@ use super::{Stage, same_as_file};
 use crate::archive::frames;
 use crate::support::cluster::{ADMIN, PASSWORD};
 use crate::support::files::{fixture, sqlite_from};
-use crate::support::migrate::fill;
+use crate::support::migrate::{fill, json_of};
 
 use NoticeKind as Kind;
 
@@ -58,6 +58,7 @@ const CASES: &[(&[Kind], &str)] = &[
         &[Kind::Compression, Kind::OpenTables, Kind::Batch],
         "import bare.zst --to $OPEN --create --assume-tz UTC -v",
     ),
+    (&[Kind::Remapped, Kind::Renumbered], "import numbered.zst --to bare.db"),
     (&[Kind::NotMirrored], "import bare.zst --to $MIRROR --assume-tz UTC"),
     (
         &[Kind::NotRecorded],
@@ -105,6 +106,9 @@ fn files(stage: &Stage) {
     make("uv.db", &[], "wal", &ddl);
     let ddl = stage.prepare("schema tutorial-sqlite").success().text().to_owned();
     make("bare.db", &[], "wal", &format!("{ddl}{BARE}"));
+    make("numbered.db", &[], "wal", &format!("{ddl}{BARE}"));
+    // only an archive that names its database says whose its numbers are
+    stage.prepare("export numbered.db -o numbered.zst").success();
     for name in ["s", "more", "odd", "spelled", "bare", "late", "many", "uv", "travel"] {
         let archive = if name == "s" { "a" } else { name };
         let command = format!("export {name}.db -o {archive}.zst --reproducible");
@@ -222,6 +226,9 @@ fn every_kind_of_notice_has_its_captured_words() {
     let mut stage = Stage::new("messages_notices");
     files(&stage);
     servers(&mut stage);
+    stage.prepare("export bare.db -o named.zst").success();
+    let named = json_of(&stage.prepare("inspect --json named.zst").success());
+    stage.name("INSTANCE", named["source"]["instance"].as_str().unwrap());
     let (mut open, mut wrong) = (Kind::ALL.to_vec(), Vec::new());
     for (kinds, command) in CASES {
         let heading: Vec<String> = kinds.iter().map(|kind| format!("{kind:?}")).collect();

@@ -1,5 +1,7 @@
 //! The header line: the version, required features and streams of an archive, and where its rows came from.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::control::{damaged, parse_control, state_line, to_json};
@@ -35,6 +37,19 @@ pub struct Origin {
     /// unasked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
+    /// By stream, the integer ids that another database gave out: the ranges in ascending order, each up to its last
+    /// number. Ids behind the last range are of `instance`. A reader may ignore it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub numbers: BTreeMap<String, Vec<NumberRange>>,
+}
+
+/// Integer ids that one database gave out, behind those of the range before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NumberRange {
+    /// The last one.
+    pub last: i64,
+    /// The database, as in [`Origin::instance`].
+    pub instance: String,
 }
 
 /// The archive that an incremental archive continues.
@@ -70,7 +85,7 @@ pub struct Header {
     pub consistency: String,
     /// What was asked for, if only a part was exported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub filters: Option<std::collections::BTreeMap<String, String>>,
+    pub filters: Option<BTreeMap<String, String>>,
     /// The archive that this one continues.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Base>,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 pub use checkpoint::{Bookmarks, Checkpoint};
-pub use header::{Base, HEADER_PREFIX, Header, Origin};
+pub use header::{Base, HEADER_PREFIX, Header, NumberRange, Origin};
 pub use manifest::{Digests, Extent, Manifest};
 pub use schema::{SchemaLine, schema_line};
 
