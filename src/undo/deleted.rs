@@ -1,11 +1,12 @@
 //! The rows that a rollback deletes, written before they go: an archive of its own, which stands behind the receipts.
 //!
-//! It is read to its end on a thread of its own while the rows are deleted.
+//! It is read to its end on a thread of its own, close behind the writing.
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
 use std::thread::JoinHandle;
 
+use super::follow::{Followed, follow};
 use super::receipts::{BYTES, LEVEL, ROWS, no_file, too_large, unsorted, verified};
 use super::{Shape, ShapeTable};
 use crate::error::{Code, Error, Result};
@@ -15,14 +16,15 @@ use chronicle_archive::{
 
 /// Writes rows, table by table in the order of a shape.
 pub struct DeletedWriter {
-    writer: ArchiveWriter<File>,
+    writer: ArchiveWriter<Followed>,
     batch: Batch,
     widths: Vec<usize>,
     rows: Vec<u64>,
+    proof: JoinHandle<Result<String>>,
 }
 
 impl DeletedWriter {
-    /// Starts an archive in a nameless temporary file; `kind` says what the values of a column are.
+    /// Starts an archive in a nameless temporary file, and to read it; `kind` says what the values of a column are.
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -39,9 +41,13 @@ impl DeletedWriter {
         let widths: Vec<usize> = streams.iter().map(|s| s.columns.len()).collect();
         let header = Header::new(Origin::default(), &streams, CHUNK_TARGET);
         let options = WriterOptions { level: LEVEL, seek_table: false, ..WriterOptions::default() };
+        let (file, follower) = follow(file).map_err(no_file)?;
+        let read = move || verified(follower);
+        let proof =
+            std::thread::Builder::new().name("proof".into()).spawn(read).map_err(no_file)?;
         let writer = ArchiveWriter::create(file, &header, streams, options)?;
         let rows = vec![0; widths.len()];
-        Ok(DeletedWriter { writer, batch: Batch::default(), widths, rows })
+        Ok(DeletedWriter { writer, batch: Batch::default(), widths, rows, proof })
     }
 
     /// Writes a row of a table.
@@ -70,21 +76,15 @@ impl DeletedWriter {
         Ok(())
     }
 
-    /// Seals the archive, and starts to read it.
+    /// Seals the archive.
     ///
     /// # Errors
     /// As [`row`](DeletedWriter::row).
     pub fn finish(mut self) -> Result<DeletedRows> {
         self.flush()?;
         let (file, written) = self.writer.finish()?;
-        let mut again = file.try_clone().map_err(no_file)?;
-        let read = move || {
-            again.seek(SeekFrom::Start(0)).map_err(no_file)?;
-            verified(again)
-        };
-        let proof =
-            std::thread::Builder::new().name("proof".into()).spawn(read).map_err(no_file)?;
-        Ok(DeletedRows { file, written, rows: self.rows, proof })
+        let file = file.end().map_err(no_file)?;
+        Ok(DeletedRows { file, written, rows: self.rows, proof: self.proof })
     }
 }
 

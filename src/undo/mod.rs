@@ -11,6 +11,7 @@ mod database;
 mod deleted;
 mod described;
 mod fingerprint;
+mod follow;
 mod later;
 mod pack;
 mod receipts;

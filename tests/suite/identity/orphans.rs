@@ -151,3 +151,26 @@ fn only_the_orphans_leave_a_file_that_held_rows_before() {
         assert_eq!(ask(&file, "SELECT id FROM events ORDER BY id"), expected.join("\n"), "{name}");
     }
 }
+
+#[test]
+fn an_id_that_no_session_can_have_is_not_adopted() {
+    let scratch = Scratch::new("not_adopted");
+    let orphan = "INSERT INTO chronicle_events (id, session_id, type, timestamp, data) \
+                  VALUES (1, 'a name', 'prompt', '2025-08-19T10:00:00Z', '{}')";
+    let archive = scratch.export(&scratch.sqlite("source.db", TUTORIAL, orphan));
+    let target = scratch.sqlite("target.db", TUTORIAL, "");
+    let refused = import(&archive, &target, &["--orphans=adopt"]).fails_with(12);
+    refused.stderr_has("cannot hold the rows for them").stderr_has("--orphans keep");
+    let check = ["check", words(&archive), "--to", &target, "--orphans=adopt"];
+    Program::new(check).run().fails_with(12);
+    let check = "CHECK (status IN ('done'))";
+    let server = postgres(
+        "postgres-upstream.sql",
+        "not_adopted",
+        &NUMBERED_SERVER.replace("status text", &format!("status text DEFAULT 'new' {check}")),
+    );
+    let events = event(11, 1, "prompt");
+    let archive = scratch.export(&scratch.sqlite("events.db", HOOKS, &events));
+    let options = ["--on-missing-column=fold", "--orphans=adopt"];
+    import(&archive, &server.url(), &options).fails_with(12).stderr_has("--orphans skip");
+}
