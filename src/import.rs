@@ -14,8 +14,8 @@ use crate::fault;
 use crate::history::{BatchKind, BatchRecord, LoadedArchive};
 use crate::load::rejects::{RejectReason, Rejects};
 use crate::load::{
-    Conflict, ImportStats, Loading, OnProblem, Problem, Problems, Rejected, RowPlace, Rows, Target,
-    note_numbers, numbered, require_same_numbers, unsettled,
+    BatchNumbers, Conflict, ImportStats, Loading, OnProblem, Problem, Problems, Rejected, RowPlace,
+    Rows, Target, note_numbers, numbered, require_same_numbers, unsettled,
 };
 use crate::notice::Notice;
 use crate::plan::{Plan, key_of, plan};
@@ -115,18 +115,22 @@ pub async fn import(
     let (mut done, count) = (Vec::<Imported>::new(), parts.len());
     let start = |o: &BatchOptions| BatchRecord::start(o.kind, target.catalog().backend.word());
     let mut batch = options.batch.as_ref().map(start);
+    let mut numbers = BatchNumbers::new();
     for (n, part) in parts.into_iter().enumerate() {
         let name = part.name.clone();
         let about = |e: Error| if count > 1 { e.about(&name) } else { e };
         let (prepared, mut loading) =
-            begin(part, target, &options, &mut batch, n == 0, cancel).await.map_err(about)?;
-        match load(prepared, loading.as_mut(), &options, &mut batch, progress, cancel).await {
+            begin(part, target, &options, (&mut batch, &numbers), n == 0, cancel)
+                .await
+                .map_err(about)?;
+        match load(prepared, loading.as_mut(), &options, &mut numbers, progress, cancel).await {
             Ok(imported) => done.push(imported),
             Err(error) => return Err(about(loading.fail(error).await)),
         }
         if n + 1 == count {
             let committed = loading.keeps_rows();
             if let Some(batch) = &mut batch {
+                batch.details.numbers = std::mem::take(&mut numbers);
                 batch.details.archives = done.iter().map(Imported::loaded_archive).collect();
                 // a stop is still in time
                 match cancel.or(loading.seal(batch)).await {
@@ -168,14 +172,14 @@ async fn begin(
     part: Part<'_>,
     mut target: Box<dyn Target>,
     options: &ImportOptions,
-    batch: &mut Option<BatchRecord>,
+    (batch, numbers): (&mut Option<BatchRecord>, &BatchNumbers),
     first: bool,
     cancel: &Cancel,
 ) -> Result<(Prepared, Box<dyn Loading>)> {
     let prepared = async {
         let archive_input = part.open.await?;
         let origin = archive_input.header.source.backend.clone();
-        let catalog = numbered(target.as_mut(), batch.as_ref()).await?;
+        let catalog = numbered(target.as_mut(), numbers).await?;
         let prepared =
             prepare(archive_input, target.as_ref(), &catalog, options, part.rejects, cancel)
                 .await?;
@@ -246,12 +250,12 @@ async fn load(
     prepared: Prepared,
     loading: &mut dyn Loading,
     options: &ImportOptions,
-    record: &mut Option<BatchRecord>,
+    numbers: &mut BatchNumbers,
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<Imported> {
     let Prepared { archive_input, batch, empty, mut transformer, mut import } = prepared;
-    require_same_numbers(&import.plan, loading, record.as_ref()).await?;
+    require_same_numbers(&import.plan, loading, numbers).await?;
     cancel.or(load_existing_keys(transformer.keys(), loading.keys())).await?;
     let End { transformer, sealed } = match empty {
         Some(sealed) => End { transformer, sealed },
@@ -282,9 +286,7 @@ async fn load(
     }
     progress.enter(Phase::Verifying);
     let stats = cancel.or(loading.finalize(progress)).await?;
-    if let Some(record) = record {
-        note_numbers(&import.plan, loading, record).await?;
-    }
+    note_numbers(&import.plan, loading, numbers).await?;
     import.finish(&transformer, stats, sealed)
 }
 

@@ -16,7 +16,7 @@ pub use conflict::{
     CONFLICT_HINT, Conflict, ConflictList, Decision, key_not_unique, still_referred, unsettled,
 };
 pub use dry_run::DryRun;
-pub use numbers::{note_numbers, numbered, require_same_numbers};
+pub use numbers::{BatchNumbers, note_numbers, numbered, require_same_numbers};
 pub use preflight::Preflight;
 pub use problems::{KEYS, OnProblem, Problem, Problems, REJECT, SAMPLES};
 pub use rejected::{Cause, Rejected};

@@ -1,18 +1,22 @@
 //! Whose the integer ids of a target are: asked before an import, required of its transaction, and noted in its batch.
 
+use std::collections::BTreeMap;
+
 use super::{Loading, Target};
 use crate::catalog::Catalog;
 use crate::error::{Code, Error, Result};
-use crate::history::BatchRecord;
-use crate::numbers::TableNumbers;
+use crate::numbers::{Numbers, TableNumbers};
 use crate::plan::Plan;
 use crate::policy::OwnRows;
+
+/// Whose the integer ids are in the tables that this batch has written so far, by table, if it has changed that.
+pub type BatchNumbers = BTreeMap<String, Numbers>;
 
 /// The catalog of a target with whose its integer ids are, also by the archives of this batch.
 ///
 /// # Errors
 /// As all here: if the target cannot be asked.
-pub async fn numbered(target: &mut dyn Target, batch: Option<&BatchRecord>) -> Result<Catalog> {
+pub async fn numbered(target: &mut dyn Target, batch: &BatchNumbers) -> Result<Catalog> {
     let mut catalog = target.catalog().clone();
     if catalog.tables.iter().any(|table| table.integer_key().is_some()) {
         let found = target.keys().table_numbers().await?;
@@ -24,8 +28,8 @@ pub async fn numbered(target: &mut dyn Target, batch: Option<&BatchRecord>) -> R
 }
 
 /// Whose the integer ids of a table are, with what the archives of this batch have brought so far.
-fn in_batch(found: TableNumbers, table: &str, batch: Option<&BatchRecord>) -> TableNumbers {
-    match batch.and_then(|batch| batch.details.numbers.get(table)) {
+fn in_batch(found: TableNumbers, table: &str, batch: &BatchNumbers) -> TableNumbers {
+    match batch.get(table) {
         Some(numbers) => TableNumbers { numbers: numbers.clone(), ..found },
         None => found,
     }
@@ -38,7 +42,7 @@ fn in_batch(found: TableNumbers, table: &str, batch: Option<&BatchRecord>) -> Ta
 pub async fn require_same_numbers(
     plan: &Plan,
     loading: &mut dyn Loading,
-    batch: Option<&BatchRecord>,
+    batch: &BatchNumbers,
 ) -> Result<()> {
     if plan.options.own_rows != OwnRows::Stay || !plan.has_numbers() {
         return Ok(());
@@ -63,7 +67,7 @@ pub async fn require_same_numbers(
 pub async fn note_numbers(
     plan: &Plan,
     loading: &mut dyn Loading,
-    batch: &mut BatchRecord,
+    batch: &mut BatchNumbers,
 ) -> Result<()> {
     if !plan.has_numbers() {
         return Ok(());
@@ -71,11 +75,11 @@ pub async fn note_numbers(
     let now = loading.keys().table_numbers().await?;
     for stream in plan.numbered_streams().filter(|stream| !stream.is_renumbered()) {
         let Some(found) = now.get(stream.table).cloned().flatten() else { continue };
-        let found = in_batch(found, &stream.table_name, Some(batch));
+        let found = in_batch(found, &stream.table_name, batch);
         if let Some(numbers) = plan.numbers_after(stream, found.greatest)
             && numbers != found.numbers
         {
-            batch.details.numbers.insert(stream.table_name.clone(), numbers);
+            batch.insert(stream.table_name.clone(), numbers);
         }
     }
     Ok(())

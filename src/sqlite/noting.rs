@@ -50,7 +50,7 @@ pub(super) enum Deleted {
     #[default]
     None,
     /// They are being written.
-    Writing(DeletedWriter),
+    Writing(Box<DeletedWriter>),
     /// They are written.
     Written(DeletedRows),
 }

@@ -37,7 +37,7 @@ impl SqliteUndo<'_> {
         let number = shapes.iter().position(|shape| shape.name == table.name);
         let number = number.ok_or_else(|| Error::new(Code::Internal, "a table is not noted"))?;
         if matches!(deleted, Deleted::None) {
-            **deleted = Deleted::Writing(DeletedWriter::create(&shapes, kind)?);
+            **deleted = Deleted::Writing(Box::new(DeletedWriter::create(&shapes, kind)?));
         }
         let Deleted::Writing(writer) = deleted else {
             return Err(Error::new(Code::Internal, "rows are deleted already"));

@@ -46,6 +46,29 @@ fn numbers_of_two_machines_never_meet() {
 }
 
 #[test]
+fn a_dry_run_of_several_archives_counts_what_their_import_does() {
+    let scratch = Scratch::new("numbers_dry_run");
+    let tea = scratch.sqlite("tea.db", TUTORIAL, &numbered(1, "/tea"));
+    let first = scratch.export(&tea);
+    fill(&tea, &numbered(4, "/tea"));
+    let more = scratch.export(&tea);
+    let coffee = scratch.export(&scratch.sqlite("coffee.db", TUTORIAL, &numbered(1, "/coffee")));
+    for (to, _) in where_ids_are_numbers(&scratch, "numbers_dry_run") {
+        let import = |mode: &[&str]| {
+            let archives = [&first, &more, &coffee].map(|archive| words(archive));
+            let rest = ["--to", &to, "--on-missing-column=fold", "--json"];
+            let done =
+                Program::new(["import"].iter().chain(&archives).chain(&rest).chain(mode)).run();
+            let done = json_of(&done.success());
+            ["inserted_rows", "skipped_rows"].map(|key| done["streams"][0][key].clone())
+        };
+        let counted = [import(&["--dry-run"]), import(&["--no-undo"])];
+        assert_eq!(counted[0], counted[1], "{to}");
+        assert_eq!(counted[1], [json!(9), json!(3)], "{to}");
+    }
+}
+
+#[test]
 fn rows_with_another_machines_numbers_are_named() {
     let scratch = Scratch::new("named_numbers");
     let target = scratch.sqlite("target.db", TUTORIAL, &numbered(1, "/tea"));
