@@ -99,7 +99,7 @@ pub async fn rollback(
     let started = (!options.dry_run).then_some(&record);
     let mut undoing = database.begin(started, &shape).await?;
     let back = async {
-        let now = still_undoable(undoing.as_mut(), &history, &undone).await?;
+        let now = still_undoable(undoing.as_mut(), &history, &undone, &shape).await?;
         let found = undo(undoing.as_mut(), receipts, &undone, &now, options, later).await?;
         Ok((found, now))
     };
@@ -160,6 +160,7 @@ async fn still_undoable(
     undoing: &mut dyn Undoing,
     before: &[BatchRecord],
     undone: &BatchRecord,
+    shape: &Shape,
 ) -> Result<Vec<BatchRecord>> {
     let mut now = undoing.history().await?;
     if now.is_empty() {
@@ -167,7 +168,21 @@ async fn still_undoable(
         now = before.to_vec();
     }
     let same = now.iter().find(|batch| batch.batch_id == undone.batch_id);
-    same.map_or(Ok(()), BatchRecord::require_undoable).map(|()| now)
+    same.map_or(Ok(()), BatchRecord::require_undoable)?;
+    let is_known = |batch: &&BatchRecord| {
+        before.iter().any(|b| b.batch_id == batch.batch_id && b.status == batch.status)
+    };
+    let ended = |batch: &&BatchRecord| {
+        matches!(batch.status, BatchStatus::Completed | BatchStatus::RolledBack)
+    };
+    match now.iter().filter(ended).find(|batch| !is_known(batch)) {
+        // whose rows may have a column that this one drops
+        Some(other) if !shape.added_columns.is_empty() => {
+            let what = format!("another batch has ended meanwhile: {other}; nothing was changed");
+            Err(Error::new(Code::Conflict, what).hint("run the rollback again"))
+        }
+        _ => Ok(now),
+    }
 }
 
 /// The tables into which later imports and restores have brought rows, which are in the database.
