@@ -309,10 +309,18 @@ pub fn stated<'a>(
 /// The table that Chronicle's migration tutorial creates, which is the user's.
 pub const MIRROR: &str = "migration_history";
 
-/// What people should know about such a table that refuses a batch.
-pub fn not_mirrored(why: &str) -> Notice {
+/// The columns without which such a table says nothing of a batch.
+const NEEDED: [&str; 3] = ["batch_id", "migration_type", "status"];
+
+/// Those of these columns that such a table lacks.
+pub fn missing_of_mirror(has: impl Fn(&str) -> bool) -> Vec<&'static str> {
+    NEEDED.into_iter().filter(|name| !has(name)).collect()
+}
+
+/// What people should know about such a table that does not take a batch, which our own table has.
+pub fn not_mirrored(why: &str, own: &str) -> Notice {
     let text = format!(
-        "the batch is not recorded in {MIRROR}, which refuses it: {why}; chronicle-dump history shows it"
+        "the batch is not recorded in {MIRROR}, which {why}; it is recorded in {own}, and chronicle-dump history shows it"
     );
     Notice::new(NoticeKind::NotMirrored, text)
 }

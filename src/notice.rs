@@ -126,7 +126,7 @@ kinds! {
     /// An archive without a usable seek table.
     SeekTable: Warning, "its seek table is";
     /// A table of the user that does not take the batches.
-    NotMirrored: Note, "which refuses it";
+    NotMirrored: Note, "is not recorded in migration_history";
     /// What cannot be entered into our own tables, since this role may not create them.
     NotRecorded: Note, "not recorded: ";
     /// What is committed and could not be reported.

@@ -25,7 +25,7 @@ pub struct RollbackOptions {
 }
 
 /// What was undone.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct RolledBack {
     /// The batch that was undone.
     pub undone: BatchRecord,
@@ -35,6 +35,8 @@ pub struct RolledBack {
     pub standing: Standing,
     /// Later batches that build on it.
     pub later: Vec<LaterBatch>,
+    /// What would stop it, if it is only looked at.
+    pub stopped: Option<Error>,
 }
 
 /// A later batch that builds on one which is undone.
@@ -51,6 +53,8 @@ impl LaterBatch {
     pub fn sentence(&self) -> String {
         let done = match self.met {
             Met::Rows => "has changed rows of this one since, or refers to them",
+            Met::Columns => "has loaded rows with the columns of this one since",
+            Met::ItsColumns => "has used the same tables with other columns since",
             Met::Tables | Met::Nothing => "has changed the same tables since",
         };
         format!("a later batch {done}: {}", self.record)
@@ -72,46 +76,51 @@ pub async fn rollback(
     let undone = find(&history, &options.batch)?.clone();
     undone.require_undoable()?;
     let files = verified_receipts(database.as_mut(), &undone).await?;
-    let receipts = ReceiptsReader::open(files)?;
+    let mut receipts = ReceiptsReader::open(files)?.of_changed(&undone.details.tables);
+    let mut record = BatchRecord::start(BatchKind::Rollback, backend);
+    if receipts.shape.added_columns.iter().any(|column| !column.dropped) {
+        let others = other_imports(&history, &undone, &record);
+        let mut shapes = Vec::new();
+        for batch in others {
+            let opened = receipts_of(database.as_mut(), batch).await;
+            shapes.extend(opened.map(|receipts| receipts.shape));
+        }
+        receipts.shape.without_columns_of(&shapes);
+    }
     let shape = receipts.shape.clone();
     let mut later = Vec::new();
     for batch in candidates(&history, &undone, &shape) {
-        let receipts = match batch.details.receipts.as_ref().filter(|receipts| !receipts.pruned) {
-            Some(said) => {
-                let stored = database.receipts(batch.batch_id).await;
-                stored.and_then(|stored| parts(stored, said)).and_then(ReceiptsReader::open).ok()
-            }
-            None => None,
-        };
+        let receipts = receipts_of(database.as_mut(), &batch).await;
         later.push((batch, receipts));
     }
-    let mut record = BatchRecord::start(BatchKind::Rollback, backend);
     // the rows come from the receipts in the database itself
     record.source_backend = Some(backend.to_owned());
     record.details.undoes = Some(undone.batch_id);
     let started = (!options.dry_run).then_some(&record);
     let mut undoing = database.begin(started, &shape).await?;
     let back = async {
-        let now = still_undoable(undoing.as_mut(), &history, &undone).await?;
-        let done = undo(undoing.as_mut(), receipts, &undone, &now, options, later).await?;
-        Ok((done, now))
+        let now = still_undoable(undoing.as_mut(), &history, &undone, &shape).await?;
+        let found = undo(undoing.as_mut(), receipts, &undone, &now, options, later).await?;
+        Ok((found, now))
     };
     let done = match cancel.or(back).await {
-        Ok(((standing, _, later), _)) if options.dry_run => {
+        Ok((found, _)) if options.dry_run => {
             undoing.abort(None).await;
-            return Ok(RolledBack { undone, rollback: None, standing, later });
+            let Found { standing, later, stopped, .. } = found;
+            return Ok(RolledBack { undone, rollback: None, standing, later, stopped });
         }
-        Ok(((standing, objects, later), now)) => {
+        Ok((found, now)) => {
             let others = undone_now(&now, &undone, &record);
+            let objects = found.objects.clone();
             let sealed = cancel.or(undoing.seal(&mut record, &others, objects)).await;
-            sealed.map(|()| (standing, later))
+            sealed.map(|()| found)
         }
         Err(error) => Err(error),
     };
     match done {
-        Ok((standing, later)) => {
+        Ok(Found { standing, later, stopped, .. }) => {
             undoing.commit().await?;
-            Ok(RolledBack { undone, rollback: Some(record), standing, later })
+            Ok(RolledBack { undone, rollback: Some(record), standing, later, stopped })
         }
         Err(error) => {
             let internal = || Error::new(Code::Internal, "the rollback failed");
@@ -120,11 +129,38 @@ pub async fn rollback(
     }
 }
 
+/// The receipts of another batch, if it has any that can be read.
+async fn receipts_of(
+    database: &mut dyn HistoryDatabase,
+    batch: &BatchRecord,
+) -> Option<ReceiptsReader> {
+    let said = batch.details.receipts.as_ref().filter(|receipts| !receipts.pruned)?;
+    let stored = database.receipts(batch.batch_id).await;
+    let opened = stored.and_then(|stored| parts(stored, said)).and_then(ReceiptsReader::open);
+    opened.ok().map(|receipts| receipts.of_changed(&batch.details.tables))
+}
+
+/// The imports and restores that are in the database also when a batch is undone.
+fn other_imports<'a>(
+    history: &'a [BatchRecord],
+    undone: &BatchRecord,
+    rollback: &BatchRecord,
+) -> Vec<&'a BatchRecord> {
+    let changed = undone_now(history, undone, rollback);
+    let stays = |batch: &&BatchRecord| {
+        batch.kind != BatchKind::Rollback
+            && batch.status == BatchStatus::Completed
+            && changed.iter().all(|other| other.batch_id != batch.batch_id)
+    };
+    history.iter().filter(stays).collect()
+}
+
 /// The batches as they stand under the lock: somebody may have undone this one while it was waited for.
 async fn still_undoable(
     undoing: &mut dyn Undoing,
     before: &[BatchRecord],
     undone: &BatchRecord,
+    shape: &Shape,
 ) -> Result<Vec<BatchRecord>> {
     let mut now = undoing.history().await?;
     if now.is_empty() {
@@ -132,7 +168,21 @@ async fn still_undoable(
         now = before.to_vec();
     }
     let same = now.iter().find(|batch| batch.batch_id == undone.batch_id);
-    same.map_or(Ok(()), BatchRecord::require_undoable).map(|()| now)
+    same.map_or(Ok(()), BatchRecord::require_undoable)?;
+    let is_known = |batch: &&BatchRecord| {
+        before.iter().any(|b| b.batch_id == batch.batch_id && b.status == batch.status)
+    };
+    let ended = |batch: &&BatchRecord| {
+        matches!(batch.status, BatchStatus::Completed | BatchStatus::RolledBack)
+    };
+    match now.iter().filter(ended).find(|batch| !is_known(batch)) {
+        // whose rows may have a column that this one drops
+        Some(other) if !shape.added_columns.is_empty() => {
+            let what = format!("another batch has ended meanwhile: {other}; nothing was changed");
+            Err(Error::new(Code::Conflict, what).hint("run the rollback again"))
+        }
+        _ => Ok(now),
+    }
 }
 
 /// The tables into which later imports and restores have brought rows, which are in the database.
@@ -166,6 +216,16 @@ fn undone_now(
     all
 }
 
+/// What was found of a batch, and taken back unless it is only looked at.
+struct Found {
+    standing: Standing,
+    later: Vec<LaterBatch>,
+    /// What stops the rollback, if it is only looked at.
+    stopped: Option<Error>,
+    /// What was done beside the rows.
+    objects: Shape,
+}
+
 /// Finds what can be taken back and, unless it is only looked at, takes it back.
 async fn undo(
     undoing: &mut dyn Undoing,
@@ -174,8 +234,9 @@ async fn undo(
     history: &[BatchRecord],
     options: &RollbackOptions,
     candidates: Vec<(BatchRecord, Option<ReceiptsReader>)>,
-) -> Result<(Standing, Shape, Vec<LaterBatch>)> {
-    let shape = receipts.shape.clone();
+) -> Result<Found> {
+    let mut shape = receipts.shape.clone();
+    let needed = met_by_columns(&shape, &candidates)?;
     let mut sql = undoing.sql();
     fault::point("rollback: before rows are found")?;
     let described = written_later(history, undone);
@@ -184,6 +245,7 @@ async fn undo(
     let mut later = Vec::new();
     for (record, receipts) in candidates {
         let met = match receipts {
+            Some(receipts) if shape.columns_met_by(&receipts.shape) != Met::Nothing => Met::Columns,
             Some(receipts) => back.met_by(sql.as_mut(), receipts).await?,
             None => Met::Tables,
         };
@@ -194,18 +256,22 @@ async fn undo(
     if standing.kept() > 0 && options.force {
         standing = back.keep_descriptions_of_rest(sql.as_mut(), standing).await?;
     }
-    if options.dry_run {
-        return Ok((standing, Shape::default(), later));
+    standing.columns = back.columns(sql.as_mut(), &needed).await?;
+    let stopped = if options.force { None } else { stopped_by(&standing, &later) };
+    match stopped {
+        stopped if options.dry_run => {
+            return Ok(Found { standing, later, stopped, objects: Shape::default() });
+        }
+        Some(error) => return Err(error),
+        None => {}
     }
-    if standing.kept() > 0 && !options.force {
-        return Err(refused(&standing, &later));
-    }
+    shape.added_columns.retain(|column| column.dropped || standing.drops(column));
     back.apply(sql.as_mut()).await?;
     drop(sql);
     fault::point("rollback: before objects are undone")?;
     let objects = undoing.undo_objects(&shape).await?;
     fault::point("rollback: after objects are undone")?;
-    Ok((standing, objects, later))
+    Ok(Found { standing, later, stopped: None, objects })
 }
 
 /// The receipts of a batch, read from the first to the last byte.
@@ -258,19 +324,71 @@ fn unreadable(e: std::io::Error) -> Error {
     Error::new(Code::Output, "the receipts cannot be read").because(e)
 }
 
-/// The later batches, not undone, that have changed the tables of a batch or such as refer to them. A rollback of one of
-/// them is none: together the two have changed nothing.
+/// The later batches, not undone, that may have changed the tables of a batch or such as refer to them. A rollback of one
+/// of them is none: together the two have changed nothing.
 fn candidates(history: &[BatchRecord], undone: &BatchRecord, shape: &Shape) -> Vec<BatchRecord> {
-    let is_its = |name: &String| {
-        shape.tables.iter().any(|t| t.name == *name || t.referred.iter().any(|r| r.table == *name))
+    let may_concern = |batch: &BatchRecord| {
+        // its receipts tell
+        batch.details.receipts.as_ref().is_some_and(|receipts| !receipts.pruned)
+            || batch.details.tables.iter().any(|t| shape.concerns(&t.table))
     };
     let is_candidate = |batch: &&BatchRecord| {
         batch.batch_id > undone.batch_id
             && batch.status == BatchStatus::Completed
             && batch.details.undoes.is_none_or(|other| other < undone.batch_id)
-            && batch.details.tables.iter().any(|t| is_its(&t.table))
+            && may_concern(batch)
     };
     history.iter().filter(is_candidate).cloned().collect()
+}
+
+/// The shapes of later batches whose rows have columns that this one has added.
+///
+/// # Errors
+/// If one of them has to be undone before, whatever is forced: the tables are not as this batch left them, or would not be
+/// as that one did.
+fn met_by_columns(
+    shape: &Shape,
+    candidates: &[(BatchRecord, Option<ReceiptsReader>)],
+) -> Result<Vec<Shape>> {
+    let mut needed = Vec::new();
+    for (record, receipts) in candidates.iter().rev() {
+        let Some(receipts) = receipts else { continue };
+        let met = shape.columns_met_by(&receipts.shape);
+        if met == Met::ItsColumns {
+            let later = LaterBatch { record: record.clone(), met };
+            let what = "the batch and a later one need other columns; nothing was changed";
+            let hint = format!("{}; roll that one back first", later.sentence());
+            return Err(Error::new(Code::Conflict, what).hint(hint));
+        }
+        if met == Met::Columns {
+            needed.push(receipts.shape.clone());
+        }
+    }
+    Ok(needed)
+}
+
+/// What stops a rollback that is not forced.
+fn stopped_by(standing: &Standing, later: &[LaterBatch]) -> Option<Error> {
+    if standing.kept() > 0 {
+        return Some(refused(standing, later));
+    }
+    let column = standing.columns.iter().find(|column| column.stops())?;
+    let what = format!(
+        "{}: the column {}, which the batch has added, is used since; nothing was changed",
+        column.table, column.column
+    );
+    let code = if column.is_needed { Code::Conflict } else { Code::Plan };
+    let error = Error::new(code, what).with_details(standing.lines());
+    let needs = later.iter().rev().find(|batch| batch.met == Met::Columns);
+    Some(error.hint(match needs.filter(|_| column.is_needed) {
+        Some(batch) => {
+            format!("{}; roll that one back first, or undo the rest with --force", batch.sentence())
+        }
+        None => format!(
+            "drop {} first, or --force undoes the rest and leaves the column",
+            column.uses.join(", ")
+        ),
+    }))
 }
 
 /// The error of rows that are not as the batch left them.

@@ -188,20 +188,23 @@ impl Report {
         self.line(Start::Warning, &notice.text);
     }
 
+    /// An error as results have it.
+    pub(super) fn error_object(error: &Error) -> serde_json::Value {
+        let mut object = json!({
+            "code": error.code().word(),
+            "exit": error.code().exit(),
+            "message": error.full(),
+        });
+        if let Some(hint) = error.next_step() {
+            object["hint"] = hint.into();
+        }
+        object
+    }
+
     /// Prints an error and its hint; nothing if the reader has closed the output.
     pub(super) fn error(&self, error: &Error) {
         if self.json && error.code() != Code::BrokenPipe {
-            let mut object = json!({
-                "command": self.command,
-                "error": {
-                    "code": error.code().word(),
-                    "exit": error.code().exit(),
-                    "message": error.full(),
-                },
-            });
-            if let Some(hint) = error.next_step() {
-                object["error"]["hint"] = hint.into();
-            }
+            let object = json!({"command": self.command, "error": Report::error_object(error)});
             let _ = self.result_json(&object);
         }
         if error.code() == Code::BrokenPipe {

@@ -28,7 +28,8 @@ pub(super) async fn run(
         RollbackOptions { batch: args.batch.clone(), dry_run: args.dry_run, force: args.force };
     let backend = location.backend().word();
     let done = rollback(database, backend, &options, cancel).await?;
-    for line in done.standing.lines().iter().filter(|_| args.dry_run || done.standing.kept() > 0) {
+    let shows = args.dry_run || done.standing.leaves_any();
+    for line in done.standing.lines().iter().filter(|_| shows) {
         report.notice(&Notice::new(NoticeKind::Standing, line));
     }
     for batch in done.later.iter().filter(|_| args.dry_run) {
@@ -42,31 +43,30 @@ pub(super) async fn run(
             "undone": done.undone.batch_id,
             "batch_id": done.rollback.as_ref().map(|batch| batch.batch_id),
             "tables": done.standing.tables,
+            "columns": done.standing.columns,
+            "stopped": done.stopped.as_ref().map(Report::error_object),
             "later": done.later.iter().map(|batch| batch.record.batch_id).collect::<Vec<_>>(),
             "seconds": started.elapsed().as_secs_f64(),
         })),
-        false => report.result(&text(&done, args.force)),
+        false => report.result(&text(&done)),
     };
     let what = done.rollback.as_ref().map(|_| "the batch is rolled back");
     report.said(said, what)?;
-    Ok(0)
+    Ok(done.stopped.map_or(0, |error| error.code().exit()))
 }
 
 /// What was done, in one line.
-fn text(done: &RolledBack, force: bool) -> String {
-    let counts = done.standing.changes().into_iter().map(|table| {
-        let parts: Vec<String> = [
-            (table.deleted, "removed"),
-            (table.updated, "restored"),
-            (table.inserted, "brought back"),
-        ]
-        .into_iter()
-        .filter(|(rows, _)| *rows > 0)
-        .map(|(rows, what)| format!("{} {what}", show_count(rows, &table.table)))
-        .collect();
-        parts.join(", ")
+fn text(done: &RolledBack) -> String {
+    let counts = done.standing.tables.iter().flat_map(|table| {
+        let name = table.own.unwrap_or(&table.table);
+        [(table.inserted, "removed"), (table.updated, "restored"), (table.deleted, "brought back")]
+            .into_iter()
+            .filter(|(count, _)| *count > 0)
+            .map(move |(count, what)| format!("{} {what}", show_count(count, name)))
     });
-    let counts: Vec<String> = counts.collect();
+    let columns = done.standing.columns.iter().filter(|column| column.dropped);
+    let columns = columns.map(|c| format!("column {} of {} removed", c.column, c.table));
+    let counts: Vec<String> = counts.chain(columns).collect();
     let counts = if counts.is_empty() { "no rows".to_owned() } else { counts.join(", ") };
     let kept = match done.standing.kept() {
         0 => String::new(),
@@ -77,8 +77,8 @@ fn text(done: &RolledBack, force: bool) -> String {
             "rolled back {}: {counts}{kept}; this rollback is batch {}",
             done.undone, batch.batch_id
         ),
-        None if done.standing.kept() > 0 && !force => format!(
-            "would stop: not all rows of {} can be undone; --force would undo the rest: {counts}{kept}; nothing \
+        None if done.stopped.is_some() => format!(
+            "would stop: not all of {} can be undone; --force would undo the rest: {counts}{kept}; nothing \
              was changed (dry run)",
             done.undone
         ),

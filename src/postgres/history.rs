@@ -14,7 +14,9 @@ use super::own_tables::{Denied, Pair, Placed};
 use super::{literal, quoted};
 use crate::catalog::ColumnType;
 use crate::error::{Code, Error, Result};
-use crate::history::{BatchKind, BatchRecord, BatchStatus, MIRROR, not_mirrored};
+use crate::history::{
+    BatchKind, BatchRecord, BatchStatus, MIRROR, missing_of_mirror, not_mirrored,
+};
 use crate::notice::Notice;
 use crate::undo::PIECE;
 use chronicle_archive::{Batch, Value};
@@ -177,9 +179,11 @@ impl HistoryTables {
         record: &BatchRecord,
     ) -> Result<Option<Notice>> {
         const WHAT: &str = "cannot set a savepoint";
-        let known = mirror_columns(connection, &self.schema).await?;
-        if !known.iter().any(|name| name == "batch_id") {
-            return Ok(None);
+        let Some(known) = mirror_columns(connection, &self.schema).await? else { return Ok(None) };
+        let missing = missing_of_mirror(|name| known.iter().any(|k| k == name));
+        if !missing.is_empty() {
+            let why = format!("lacks {}", missing.join(", "));
+            return Ok(Some(not_mirrored(&why, &self.history.replace('"', ""))));
         }
         let values: Vec<(&str, String)> = mirrored(record)
             .into_iter()
@@ -211,7 +215,8 @@ impl HistoryTables {
         connection.run(Code::Target, WHAT, back).await?;
         let why = refused.full();
         let why = why.lines().next().unwrap_or_default().trim_end_matches(';');
-        Ok(Some(not_mirrored(why.trim_start_matches([':', ' ']))))
+        let why = format!("refuses it: {}", why.trim_start_matches([':', ' ']));
+        Ok(Some(not_mirrored(&why, &self.history.replace('"', ""))))
     }
 
     /// Stores the receipts of a batch in pieces.
@@ -336,20 +341,24 @@ pub(super) async fn schemas(connection: &Connection) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// The columns of the user's own table that are the seed's and can be written.
-async fn mirror_columns(connection: &Connection, schema: &str) -> Result<Vec<String>> {
+/// The columns of the user's own table that can be written; `None` if there is no such table.
+async fn mirror_columns(connection: &Connection, schema: &str) -> Result<Option<Vec<String>>> {
     let sql = format!(
-        "SELECT a.attname, a.atthasdef OR a.attidentity <> '' FROM pg_catalog.pg_attribute a \
+        "SELECT a.attname, a.attgenerated = '' \
+                AND NOT (a.attname = 'id' AND (a.atthasdef OR a.attidentity <> '')) \
+           FROM pg_catalog.pg_attribute a \
            JOIN pg_catalog.pg_class c ON c.oid = a.attrelid \
            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
           WHERE n.nspname = {} AND c.relname = '{MIRROR}' AND c.relkind IN ('r', 'p') \
-            AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''",
+            AND a.attnum > 0 AND NOT a.attisdropped",
         literal(schema)
     );
     let what = "cannot look for migration_history";
     let read = connection.read(Code::Target, what, &sql, |row| Ok((row.text()?, row.boolean()?)));
-    let found = read.await?.into_iter().filter(|(name, default)| name != "id" || !default);
-    Ok(found.map(|(name, _)| name).collect())
+    let found = read.await?;
+    let is_there = !found.is_empty();
+    let written = found.into_iter().filter(|(_, is_written)| *is_written);
+    Ok(is_there.then(|| written.map(|(name, _)| name).collect()))
 }
 
 /// The columns of a row of history with their values, as SQL writes them.

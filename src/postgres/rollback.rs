@@ -260,9 +260,7 @@ impl PgUndoing {
         };
         done.added_columns.clone_from(&self.returned);
         for column in shape.added_columns.iter().filter(|c| !c.dropped) {
-            if !self.has_values(column).await? {
-                done.added_columns.push(AddedColumn { dropped: true, ..column.clone() });
-            }
+            done.added_columns.push(AddedColumn { dropped: true, ..column.clone() });
         }
         for sequence in &shape.sequences {
             let sql = format!(
@@ -284,23 +282,6 @@ impl PgUndoing {
         self.drops = done.added_columns.iter().filter(|c| c.dropped).cloned().collect();
         self.sequences.clone_from(&done.sequences);
         Ok(done)
-    }
-
-    /// Whether a row has a value in a column, or the column is gone.
-    async fn has_values(&self, column: &AddedColumn) -> Result<bool> {
-        let schema = column.schema.as_deref().unwrap_or("public");
-        let columns = noted::columns(&self.connection, schema, &column.table).await?;
-        if !columns.unwrap_or_default().iter().any(|(name, _)| *name == column.column) {
-            return Ok(true);
-        }
-        let sql = format!(
-            "SELECT EXISTS (SELECT 1 FROM {} WHERE {} IS NOT NULL)",
-            self.undo().full(Some(schema), &column.table),
-            quoted(&column.column)
-        );
-        let what = "cannot look for values of a column";
-        let read = self.connection.read(Code::Target, what, &sql, |row| row.boolean());
-        Ok(read.await? == [true])
     }
 
     async fn seal_now(

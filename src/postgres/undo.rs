@@ -11,7 +11,7 @@ use super::{key_text, literal, noted, quoted};
 use crate::catalog::ColumnType;
 use crate::error::{Code, Error, Result};
 use crate::undo::{
-    EachRow, NamesAndTypes, ShapeTable, UndoSql, UniqueColumns, delete_sql, in_the_way,
+    AddedColumn, EachRow, NamesAndTypes, ShapeTable, UndoSql, UniqueColumns, delete_sql, in_the_way,
 };
 use chronicle_archive::{Batch, Kind};
 
@@ -215,6 +215,15 @@ impl UndoSql for PgUndo<'_> {
         Box::pin(noted::columns(self.connection, schema, &table.name))
     }
 
+    fn uses<'a>(&'a mut self, column: &'a AddedColumn) -> BoxFuture<'a, Result<Vec<String>>> {
+        Box::pin(async move {
+            let full = self.full(column.schema.as_deref(), &column.table);
+            let sql = uses_sql(&full, &column.column);
+            let what = "cannot look for what was made on a column";
+            self.connection.read(Code::Target, what, &sql, |row| row.text()).await
+        })
+    }
+
     fn unique<'a>(
         &'a mut self,
         table: &'a ShapeTable,
@@ -358,4 +367,32 @@ impl UndoSql for PgUndo<'_> {
     ) -> BoxFuture<'a, Result<()>> {
         Box::pin(self.note_inserted(table, keys))
     }
+}
+
+/// SQL for the names of what depends on a column, whatever it is.
+fn uses_sql(full: &str, column: &str) -> String {
+    let describe = "pg_catalog.pg_describe_object";
+    format!(
+        "WITH RECURSIVE tables AS (SELECT {full}::regclass::oid AS oid \
+              UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tables t ON i.inhparent = t.oid), \
+              of AS (SELECT a.attrelid, a.attnum, a.attnotnull FROM pg_catalog.pg_attribute a \
+              JOIN tables t ON a.attrelid = t.oid WHERE a.attname = {column} AND NOT a.attisdropped) \
+         SELECT CASE \
+               WHEN r.oid IS NOT NULL THEN {describe}('pg_catalog.pg_class'::regclass, r.ev_class, 0) \
+               WHEN g.oid IS NOT NULL AND (g.adrelid, g.adnum) <> (of.attrelid, of.attnum) \
+                   THEN {describe}('pg_catalog.pg_class'::regclass, g.adrelid, g.adnum) \
+               ELSE {describe}(d.classid, d.objid, d.objsubid) END AS name \
+           FROM of JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_class'::regclass \
+                AND d.refobjid = of.attrelid AND d.refobjsubid = of.attnum \
+           LEFT JOIN pg_catalog.pg_rewrite r \
+                ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND r.oid = d.objid \
+           LEFT JOIN pg_catalog.pg_attrdef g \
+                ON d.classid = 'pg_catalog.pg_attrdef'::regclass AND g.oid = d.objid \
+         UNION SELECT 'NOT NULL' FROM of WHERE of.attnotnull AND NOT EXISTS (SELECT 1 \
+               FROM pg_catalog.pg_constraint k WHERE k.conrelid = of.attrelid AND of.attnum = ANY (k.conkey) \
+                AND k.contype = 'n') \
+         ORDER BY 1",
+        full = literal(full),
+        column = literal(column)
+    )
 }

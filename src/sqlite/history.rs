@@ -12,13 +12,14 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, params}
 use uuid::Uuid;
 
 use super::snapshot::{BUSY, connect, harden};
+use super::writable::require_writable;
 use super::{failed, quoted};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::fault;
 use crate::history::{
     BatchKind, BatchRecord, BatchStatus, DeletedDigest, Details, MIRROR, ReceiptsDigest,
-    not_mirrored,
+    missing_of_mirror, not_mirrored,
 };
 use crate::notice::Notice;
 use crate::undo::{PIECE, verified};
@@ -109,6 +110,9 @@ impl WriteLock {
     /// Starts a transaction that writes. SQLite itself would wait without looking at anything else.
     pub(super) fn begin(&self, connection: &Connection) -> Result<()> {
         const STEP: Duration = Duration::from_millis(50);
+        if let Some(file) = connection.path().filter(|path| !path.is_empty()) {
+            require_writable(Path::new(file))?;
+        }
         let began = Instant::now();
         connection.busy_timeout(STEP).map_err(cannot)?;
         let begun = loop {
@@ -197,8 +201,12 @@ fn mirror(connection: &Connection, record: &BatchRecord) -> rusqlite::Result<Opt
     let columns: Vec<String> =
         columns.query_map([MIRROR], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
     let has = |name: &str| columns.iter().any(|c| c.eq_ignore_ascii_case(name));
-    if !["batch_id", "migration_type", "status"].into_iter().all(has) {
+    if columns.is_empty() {
         return Ok(None);
+    }
+    let missing = missing_of_mirror(has);
+    if !missing.is_empty() {
+        return Ok(Some(not_mirrored(&format!("lacks {}", missing.join(", ")), HISTORY)));
     }
     let values = SEED.into_iter().zip(seed_values(record)).filter(|(name, _)| has(name));
     let (names, values): (Vec<&str>, Vec<SqlValue>) = values.unzip();
@@ -223,7 +231,7 @@ fn mirror(connection: &Connection, record: &BatchRecord) -> rusqlite::Result<Opt
         connection.execute_batch("ROLLBACK TO mirror")?;
     }
     connection.execute_batch("RELEASE mirror")?;
-    Ok(refused.map(|e| not_mirrored(&e.to_string())))
+    Ok(refused.map(|e| not_mirrored(&format!("refuses it: {e}"), HISTORY)))
 }
 
 /// The batches, the oldest first; none without our tables.

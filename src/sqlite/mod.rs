@@ -5,6 +5,7 @@
 
 pub mod backup;
 pub mod catalog;
+mod column_uses;
 mod history;
 pub mod load;
 mod new_file;
@@ -15,6 +16,7 @@ pub mod rollback;
 pub mod snapshot;
 pub mod source;
 mod undo;
+mod writable;
 
 use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, ErrorCode, ffi};

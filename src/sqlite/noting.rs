@@ -144,7 +144,8 @@ impl Noting {
         if let Some(objects) = objects {
             shape.added_columns.extend(objects.added_columns);
         }
-        let mut database = SqliteUndo { connection: &mut *connection, deletes: None };
+        let mut database =
+            SqliteUndo { connection: &mut *connection, deletes: None, returning: &[] };
         let (file, written, changes) = collect(&mut database, &shape, &noted, kind).await?;
         record.details.tables = changes;
         let deleted = match deleted {

@@ -11,7 +11,8 @@ use uuid::Uuid;
 use super::history::{self, WriteLock};
 use super::noting::{Deleted, Noting, sequence};
 use super::snapshot::{self, connect, harden, resolve};
-use super::undo::{SqliteUndo, set_sequence};
+use super::undo::{SqliteUndo, rehearsed, set_sequence};
+use super::writable::require_writable;
 use super::{CACHE_KIB, failed, quoted};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
@@ -64,9 +65,13 @@ impl SqliteHistory {
     fn begin_now(self, rollback: Option<&BatchRecord>, shape: &Shape) -> Result<SqliteUndoing> {
         let connection = self.connection;
         let Some(record) = rollback else {
+            require_writable(&self.file)?;
             connection.execute_batch("BEGIN").map_err(cannot)?;
+            let returning = dropped_columns(&connection, shape).map_err(cannot)?;
+            rehearse(&connection, shape, &returning).map_err(cannot)?;
             return Ok(SqliteUndoing {
                 connection,
+                returning,
                 noting: None,
                 deleted: Deleted::None,
                 dropped: Vec::new(),
@@ -84,7 +89,14 @@ impl SqliteHistory {
         let noting = Some((noting, references(shape)));
         let record = Some((record.clone(), self.file));
         let deleted = Deleted::None;
-        Ok(SqliteUndoing { connection, noting, deleted, dropped: Vec::new(), record })
+        Ok(SqliteUndoing {
+            connection,
+            returning: Vec::new(),
+            noting,
+            deleted,
+            dropped: Vec::new(),
+            record,
+        })
     }
 }
 
@@ -100,18 +112,51 @@ fn readable(file: &Path, cancel: &Cancel) -> Result<Connection> {
     }
 }
 
-/// Adds the columns again that a rollback has dropped, which is undone now, unless a later batch has added them; gives
-/// those that were missing.
-fn add_dropped(connection: &Connection, shape: &Shape) -> rusqlite::Result<Vec<AddedColumn>> {
-    let mut added = Vec::new();
+/// The columns that a rollback has dropped, which is undone now, unless they are there again.
+fn dropped_columns(connection: &Connection, shape: &Shape) -> rusqlite::Result<Vec<AddedColumn>> {
+    let mut dropped = Vec::new();
     for column in shape.added_columns.iter().filter(|c| c.dropped) {
-        if connection.column_exists(Some("main"), &column.table, &column.column)? {
+        if !connection.column_exists(Some("main"), &column.table, &column.column)? {
+            dropped.push(column.clone());
+        }
+    }
+    Ok(dropped)
+}
+
+/// Makes views of tables with columns that would come back.
+fn rehearse(
+    connection: &Connection,
+    shape: &Shape,
+    returning: &[AddedColumn],
+) -> rusqlite::Result<()> {
+    for table in &shape.tables {
+        let of_table = returning.iter().filter(|column| column.table == table.name);
+        let nothing = of_table.map(|c| format!("NULL AS {}", quoted(&c.column)));
+        let nothing: Vec<String> = nothing.collect();
+        if nothing.is_empty() {
             continue;
         }
+        let rowid = table.columns.iter().find(|c| c.rowid).map(|c| quoted(&c.name));
+        let rowid = rowid.map_or_else(String::new, |name| format!("t.{name} AS {name}, "));
+        let sql = format!(
+            "CREATE TEMP VIEW {} AS SELECT {rowid}t.*, {} FROM main.{} AS t",
+            quoted(&rehearsed(&table.name)),
+            nothing.join(", "),
+            quoted(&table.name)
+        );
+        connection.execute_batch(&sql)?;
+    }
+    Ok(())
+}
+
+/// Adds columns again that a rollback has dropped; gives them as added.
+fn add_dropped(connection: &Connection, shape: &Shape) -> rusqlite::Result<Vec<AddedColumn>> {
+    let mut added = Vec::new();
+    for column in dropped_columns(connection, shape)? {
         let (table, name) = (quoted(&column.table), quoted(&column.column));
         let sql = format!("ALTER TABLE {table} ADD COLUMN {name} {}", column.ty);
         connection.execute_batch(&sql)?;
-        added.push(AddedColumn { dropped: false, ..column.clone() });
+        added.push(AddedColumn { dropped: false, ..column });
     }
     Ok(added)
 }
@@ -158,6 +203,8 @@ impl HistoryDatabase for SqliteHistory {
 /// The transaction of a rollback.
 struct SqliteUndoing {
     connection: Connection,
+    /// Of a rehearsal, the columns that would come back.
+    returning: Vec<AddedColumn>,
     /// What the rollback changes, and what refers to its tables; nothing of a rehearsal.
     noting: Option<(Noting, Vec<(String, ShapeReference)>)>,
     /// The rows that it deletes.
@@ -183,11 +230,7 @@ impl SqliteUndoing {
             }
         }
         for column in shape.added_columns.iter().filter(|c| !c.dropped) {
-            let (table, name) = (quoted(&column.table), quoted(&column.column));
-            let any = format!("SELECT EXISTS (SELECT 1 FROM {table} WHERE {name} IS NOT NULL)");
-            if !self.connection.query_row(&any, [], |row| row.get(0))? {
-                self.dropped.push(AddedColumn { dropped: true, ..column.clone() });
-            }
+            self.dropped.push(AddedColumn { dropped: true, ..column.clone() });
         }
         Ok(Shape { added_columns: self.dropped.clone(), ..Shape::default() })
     }
@@ -248,7 +291,11 @@ impl Undoing for SqliteUndoing {
 
     fn sql(&mut self) -> Box<dyn UndoSql + '_> {
         let deletes = self.noting.as_ref().map(|(noting, _)| (noting, &mut self.deleted));
-        Box::new(SqliteUndo { connection: &mut self.connection, deletes })
+        Box::new(SqliteUndo {
+            connection: &mut self.connection,
+            deletes,
+            returning: &self.returning,
+        })
     }
 
     fn undo_objects<'a>(&'a mut self, shape: &'a Shape) -> BoxFuture<'a, Result<Shape>> {

@@ -4,6 +4,7 @@ use futures::future::BoxFuture;
 use rusqlite::Connection;
 
 use super::catalog::{UniqueKey, kind, read_every_table};
+use super::column_uses::uses_of;
 use super::noting::{Deleted, Noting, place_of};
 use super::{
     UNIQUE, changed_of, extended_code, failed, fingerprint_of, from_sqlite, key_text, literal,
@@ -11,8 +12,8 @@ use super::{
 };
 use crate::error::{Code, Error, Result};
 use crate::undo::{
-    DeletedWriter, EachRow, NamesAndTypes, ShapeTable, UndoSql, UniqueColumns, delete_sql,
-    in_the_way,
+    AddedColumn, DeletedWriter, EachRow, NamesAndTypes, ShapeTable, UndoSql, UniqueColumns,
+    delete_sql, in_the_way,
 };
 use chronicle_archive::{Batch, Value};
 
@@ -21,6 +22,8 @@ pub(super) struct SqliteUndo<'c> {
     pub(super) connection: &'c mut Connection,
     /// Of a rollback, what it notes and the rows that it deletes.
     pub(super) deletes: Option<(&'c Noting, &'c mut Deleted)>,
+    /// Of a rehearsal, the columns that would come back: views have them in their tables' stead.
+    pub(super) returning: &'c [AddedColumn],
 }
 
 impl SqliteUndo<'_> {
@@ -150,14 +153,21 @@ impl SqliteUndo<'_> {
     fn columns_now(&self, table: &ShapeTable) -> rusqlite::Result<NamesAndTypes> {
         let all = read_every_table(self.connection)?;
         let found = all.iter().find(|t| t.name == table.name);
-        Ok(found
-            .map(|table| table.stored().map(|c| (c.name.clone(), c.declared.clone())).collect()))
+        let returning = self.returning.iter().filter(|column| column.table == table.name);
+        let returning = returning.map(|column| (column.column.clone(), column.ty.clone()));
+        Ok(found.map(|table| {
+            let stored = table.stored().map(|c| (c.name.clone(), c.declared.clone()));
+            stored.chain(returning).collect()
+        }))
     }
 }
 
 impl UndoSql for SqliteUndo<'_> {
     fn full(&self, _: Option<&str>, table: &str) -> String {
-        format!("main.{}", quoted(table))
+        match self.returning.iter().any(|column| column.table == table) {
+            true => format!("temp.{}", quoted(&rehearsed(table))),
+            false => format!("main.{}", quoted(table)),
+        }
     }
 
     fn place(&self, table: &ShapeTable, alias: &str) -> Vec<String> {
@@ -208,6 +218,13 @@ impl UndoSql for SqliteUndo<'_> {
     fn columns<'a>(&'a mut self, table: &'a ShapeTable) -> BoxFuture<'a, Result<NamesAndTypes>> {
         let found = self.columns_now(table);
         let found = found.map_err(|e| failed(Code::Target, "cannot read the tables", e));
+        Box::pin(async { found })
+    }
+
+    fn uses<'a>(&'a mut self, column: &'a AddedColumn) -> BoxFuture<'a, Result<Vec<String>>> {
+        let found = uses_of(self.connection, &column.table, &column.column);
+        let found =
+            found.map_err(|e| failed(Code::Target, "cannot look for what was made on a column", e));
         Box::pin(async { found })
     }
 
@@ -317,6 +334,11 @@ impl UndoSql for SqliteUndo<'_> {
     fn has_inserted<'a>(&'a mut self, _: &'a ShapeTable, _: &'a str) -> BoxFuture<'a, Result<()>> {
         Box::pin(async { Ok(()) })
     }
+}
+
+/// The temporary view of a table with the columns that would come back.
+pub(super) fn rehearsed(table: &str) -> String {
+    format!("undo_rehearsed_{table}")
 }
 
 /// SQL that gives an AUTOINCREMENT table the number back that it gave last.

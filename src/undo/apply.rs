@@ -103,15 +103,7 @@ impl TakeBack {
         let full = database.full(sidecar.schema.as_deref(), &sidecar.name);
         let tables = self.shape.tables.iter().enumerate().filter(|(_, t)| !t.entry_key.is_empty());
         for (n, table) in tables {
-            let key: Vec<String> = table.entry_key.iter().map(|k| quoted(k)).collect();
-            let gone = format!(
-                "{} AND t.key NOT IN (SELECT k.key FROM (SELECT {} AS key FROM {} r WHERE NOT {}) k WHERE k.key IS NOT NULL)",
-                entries_of(sidecar, table),
-                database.key_text(&key, "r"),
-                database.full(table.schema.as_deref(), &table.name),
-                // some go only later
-                self.is_deleted(database, n, "r")
-            );
+            let gone = self.is_implied(database, sidecar, (n, table));
             let places = database.place(sidecar, "t").join(", ");
             let places = format!("SELECT {places} FROM {full} t WHERE {gone}");
             database.about_to_change(sidecar, &places).await?;
@@ -119,6 +111,24 @@ impl TakeBack {
             database.run("cannot delete the entries of the batch", &sql).await?;
         }
         Ok(())
+    }
+
+    /// SQL that is true of the entries `t` that go with the rows of a table.
+    pub(super) fn is_implied(
+        &self,
+        database: &dyn UndoSql,
+        sidecar: &ShapeTable,
+        (n, table): (usize, &ShapeTable),
+    ) -> String {
+        let key: Vec<String> = table.entry_key.iter().map(|k| quoted(k)).collect();
+        format!(
+            "{} AND t.key NOT IN (SELECT k.key FROM (SELECT {} AS key FROM {} r WHERE NOT {}) k WHERE k.key IS NOT NULL)",
+            entries_of(sidecar, table),
+            database.key_text(&key, "r"),
+            database.full(table.schema.as_deref(), &table.name),
+            // some go only later
+            self.is_deleted(database, n, "r")
+        )
     }
 
     /// Gives the rows of a table that the batch has changed or deleted their former values.

@@ -169,7 +169,7 @@ fn of_others(database: &dyn UndoSql, table: &ShapeTable, noted: Noted) -> String
     }
     let Some(width) = noted.before else { return untouched.join(" AND ") };
     let (now, then) = (columns(table, "c"), columns_before(database, table, width));
-    let (now, then) = (database.fingerprint(&now), database.fingerprint(&then));
+    let (now, then) = (fingerprint(database, table, &now), fingerprint(database, table, &then));
     let unchanged = is_in(before_name(noted.number), "b", &format!(" AND {now} = {then}"));
     untouched.push(format!("NOT {}", is_in(before_name(noted.number), "b", "")));
     format!("(({}) OR {unchanged})", untouched.join(" AND "))
@@ -186,6 +186,12 @@ fn columns(table: &ShapeTable, alias: &str) -> Vec<String> {
     table.columns.iter().map(|c| format!("{alias}.{}", quoted(&c.name))).collect()
 }
 
+/// SQL for the fingerprint of a row whose columns are given as SQL.
+fn fingerprint(database: &dyn UndoSql, table: &ShapeTable, columns: &[String]) -> String {
+    let content: Vec<String> = table.content().map(|n| columns[n].clone()).collect();
+    database.fingerprint(&content)
+}
+
 /// The columns of a row `b` as it was before, of which the first `width` were there.
 fn columns_before(database: &dyn UndoSql, table: &ShapeTable, width: usize) -> Vec<String> {
     let was = |n: usize| match n < width {
@@ -198,7 +204,7 @@ fn columns_before(database: &dyn UndoSql, table: &ShapeTable, width: usize) -> V
 
 fn inserted_sql(database: &dyn UndoSql, shape: &Shape, table: &ShapeTable, noted: Noted) -> String {
     let full = database.full(table.schema.as_deref(), &table.name);
-    let mut values = vec![database.fingerprint(&columns(table, "t"))];
+    let mut values = vec![fingerprint(database, table, &columns(table, "t"))];
     values.extend(
         table.key.iter().map(|k| database.text(&format!("t.{}", quoted(&table.columns[*k].name)))),
     );
@@ -237,7 +243,7 @@ fn changed_sql(database: &dyn UndoSql, n: usize, table: &ShapeTable, width: usiz
     let key = |k: &usize| {
         database.text(&format!("CASE WHEN {missing} THEN {} ELSE {} END", was[*k], now[*k]))
     };
-    let fingerprint = database.fingerprint(&now);
+    let fingerprint = fingerprint(database, table, &now);
     let mut values = vec![
         format!("CASE WHEN {missing} THEN {GONE} ELSE {fingerprint} END"),
         database.changed(&now, &was),

@@ -38,7 +38,7 @@ pub trait Undoing: Send {
     fn sql(&mut self) -> Box<dyn UndoSql + '_>;
 
     /// Undoes what is no row: sequences get the number back that they gave last, if nobody has taken one since, and
-    /// columns that the batch has added go if they hold nothing; of a rollback, they come back. Gives what was done, as
+    /// columns that the batch has added go, those of the shape; of a rollback, they come back. Gives what was done, as
     /// the shape of this rollback has it.
     fn undo_objects<'a>(&'a mut self, shape: &'a Shape) -> BoxFuture<'a, Result<Shape>>;
 

@@ -7,7 +7,7 @@ use std::io::{Seek, SeekFrom};
 use std::thread::JoinHandle;
 
 use super::follow::{Followed, follow};
-use super::receipts::{BYTES, LEVEL, ROWS, no_file, too_large, unsorted, verified};
+use super::receipts::{BYTES, LEVEL, ROWS, no_file, no_shape, too_large, unsorted, verified};
 use super::{Shape, ShapeTable};
 use crate::error::{Code, Error, Result};
 use chronicle_archive::{
@@ -122,7 +122,7 @@ pub(super) fn tables_of(
 ) -> Result<Vec<usize>> {
     let table = |stream: &chronicle_archive::Stream| {
         let found = shape.tables.iter().position(|table| table.name == stream.table);
-        found.ok_or_else(|| Error::new(Code::ArchiveDamaged, "receipts of a table without a shape"))
+        found.ok_or_else(no_shape)
     };
     streams.iter().map(table).collect()
 }

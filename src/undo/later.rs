@@ -1,9 +1,10 @@
 //! Later batches that build on one which is undone: they have changed its rows, refer to them, or stand in their way.
 
+use super::receipts::no_shape;
 use super::sql::count;
 use super::take_back::{TakeBack, at, found, staged, was};
 use super::{Receipts, ReceiptsReader, Shape, ShapeTable, UndoSql, quoted};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Result};
 use chronicle_archive::{Batch, Value};
 
 /// The errors of receipts that cannot be read.
@@ -20,10 +21,14 @@ fn written(table: usize) -> String {
 pub enum Met {
     /// Nothing.
     Nothing,
-    /// It has changed rows of the other one, refers to them or is in their way, or has changed their table.
+    /// It has changed rows of the other one, refers to them or is in their way.
     Rows,
     /// It has changed the same tables, and nothing tells whether the same rows.
     Tables,
+    /// Its rows have columns that the other one has added.
+    Columns,
+    /// It has used the same tables with other columns.
+    ItsColumns,
 }
 
 impl TakeBack {
@@ -37,9 +42,8 @@ impl TakeBack {
         mut later: ReceiptsReader,
     ) -> Result<Met> {
         let shape = later.shape.clone();
-        let ours = |schema: Option<&str>, name: &str| self.shape.table(schema, name).is_some();
-        if shape.added_columns.iter().any(|c| ours(c.schema.as_deref(), &c.table)) {
-            return Ok(Met::Rows);
+        if !shape.tables.iter().any(|table| self.shape.concerns(&table.name)) {
+            return Ok(Met::Nothing);
         }
         for (n, table) in shape.tables.iter().enumerate() {
             database.stage(&written(n), &["after"], &key_names(table)).await?;
@@ -163,8 +167,7 @@ async fn stage(
         let (Receipts::Inserted(n) | Receipts::Changed(n) | Receipts::Deleted(n)) = kind else {
             continue;
         };
-        let unknown = || Error::new(Code::ArchiveDamaged, "receipts of a table without a shape");
-        let table = shape.tables.get(n).ok_or_else(unknown)?;
+        let table = shape.tables.get(n).ok_or_else(no_shape)?;
         out.start(0, 1 + table.key.len(), 1);
         for row in 0..rows.rows() {
             // which rows are gone is of no interest here

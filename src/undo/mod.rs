@@ -7,6 +7,7 @@
 
 mod apply;
 mod collect;
+mod columns;
 mod database;
 mod deleted;
 mod described;
@@ -22,6 +23,7 @@ mod take_back;
 mod taken;
 
 pub use collect::{Noted, before_name, collect, inserted_name};
+pub use columns::ColumnStanding;
 pub use database::{HistoryDatabase, Undoing};
 pub use deleted::{DeletedRows, DeletedWriter};
 pub use fingerprint::{CHAIN, fingerprint};

@@ -8,6 +8,7 @@ use super::deleted::tables_of;
 use super::pack::{self, pack, unpack};
 use super::{Shape, ShapeTable};
 use crate::error::{Code, Error, Result};
+use crate::history::TableChanges;
 use crate::temporary;
 use chronicle_archive::{
     ArchiveReader, ArchiveWriter, Batch, CHUNK_TARGET, Column, Header, Kind, Limits, Origin,
@@ -168,6 +169,11 @@ pub(super) fn too_large(e: chronicle_archive::ArchiveError) -> Error {
     Error::from(e).hint("--no-undo imports without the receipts that a rollback needs")
 }
 
+/// The error of rows whose table is not described.
+pub(super) fn no_shape() -> Error {
+    Error::new(Code::ArchiveDamaged, "receipts of a table without a shape")
+}
+
 pub(super) fn no_file(e: std::io::Error) -> Error {
     match crate::error::is_full(&e) {
         true => temporary::no_room(&temporary::folder(), None),
@@ -220,6 +226,8 @@ pub struct ReceiptsReader {
     deleted: Option<(ArchiveReader<BufReader<File>>, Vec<usize>)>,
     /// What the batch has touched.
     pub shape: Shape,
+    /// Which table of the shape each one is that the receipts describe.
+    tables: Vec<Option<usize>>,
 }
 
 /// What a batch of receipts holds.
@@ -277,7 +285,21 @@ impl ReceiptsReader {
             }
             None => None,
         };
-        Ok(ReceiptsReader { reader, deleted, shape })
+        let tables = (0..shape.tables.len()).map(Some).collect();
+        Ok(ReceiptsReader { reader, deleted, shape, tables })
+    }
+
+    /// Leaves out the tables in which the batch has changed no row: nobody has to leave them as they are.
+    #[must_use]
+    pub fn of_changed(mut self, changes: &[TableChanges]) -> ReceiptsReader {
+        let mut places = 0..;
+        let has_changed =
+            |table: &ShapeTable| table.own || changes.iter().any(|c| c.table == table.name);
+        self.tables = (self.shape.tables.iter())
+            .map(|table| has_changed(table).then(|| places.next()).flatten())
+            .collect();
+        self.shape.tables.retain(has_changed);
+        self
     }
 
     /// The next rows; `None` behind the last one.
@@ -285,6 +307,31 @@ impl ReceiptsReader {
     /// # Errors
     /// If the receipts are damaged.
     pub fn next(&mut self, batch: &mut Batch) -> Result<Option<Receipts>> {
+        loop {
+            match self.next_described(batch)? {
+                // rows that the batch has deleted and inserted again, and that others refer to
+                Some(Receipts::Referred(table)) if self.table(table).is_err() => {}
+                None => return Ok(None),
+                Some(kind) => return self.in_shape(kind, batch).map(Some),
+            }
+        }
+    }
+
+    /// Receipts of a table that they describe as those of one of the shape.
+    fn in_shape(&self, kind: Receipts, batch: &mut Batch) -> Result<Receipts> {
+        Ok(match kind {
+            Receipts::Inserted(table) => {
+                let table = self.table(table)?;
+                self.unpack(table, batch)?;
+                Receipts::Inserted(table)
+            }
+            Receipts::Changed(table) => Receipts::Changed(self.table(table)?),
+            Receipts::Referred(table) => Receipts::Referred(self.table(table)?),
+            Receipts::Deleted(table) => Receipts::Deleted(self.table(table)?),
+        })
+    }
+
+    fn next_described(&mut self, batch: &mut Batch) -> Result<Option<Receipts>> {
         if !self.reader.next_batch(batch)? {
             let Some((deleted, tables)) = &mut self.deleted else { return Ok(None) };
             let any = deleted.next_batch(batch)?;
@@ -295,28 +342,29 @@ impl ReceiptsReader {
         };
         let table = place / STREAMS;
         Ok(Some(match place % STREAMS {
-            0 => {
-                self.unpack(table, batch)?;
-                Receipts::Inserted(table)
-            }
+            0 => Receipts::Inserted(table),
             1 => Receipts::Changed(table),
             _ => Receipts::Referred(table),
         }))
     }
 
+    /// Which table of the shape one is that the receipts describe.
+    fn table(&self, described: usize) -> Result<usize> {
+        self.tables.get(described).copied().flatten().ok_or_else(no_shape)
+    }
+
     /// Puts the rows of packs in the place of these.
     fn unpack(&self, table: usize, batch: &mut Batch) -> Result<()> {
-        let unknown = || Error::new(Code::ArchiveDamaged, "receipts of a table without a shape");
-        let keys = self.shape.tables.get(table).ok_or_else(unknown)?.key.len();
+        let keys = self.shape.tables.get(table).ok_or_else(no_shape)?.key.len();
         let mut rows = Batch::default();
         rows.start(batch.stream(), keys + 1, 1);
         for row in 0..batch.rows() {
             let (Value::Int(count), Value::Blob(bytes)) =
                 (batch.value(row, 0), batch.value(row, 1))
             else {
-                return Err(unknown());
+                return Err(no_shape());
             };
-            let count = usize::try_from(count).map_err(|_| unknown())?;
+            let count = usize::try_from(count).map_err(|_| no_shape())?;
             unpack(bytes, count.min(pack::ROWS), keys, &mut rows)?;
         }
         *batch = rows;

@@ -96,6 +96,21 @@ pub struct Sequence {
 }
 
 impl ShapeTable {
+    /// The columns, as indices, by which it is seen whether a row was edited: the row number of SQLite is not content where
+    /// rows have a key.
+    pub fn content(&self) -> impl Iterator<Item = usize> {
+        (0..self.columns.len()).filter(|n| self.key.is_empty() || !self.columns[*n].rowid)
+    }
+
+    /// What the rows of a table of our own are, in words.
+    pub fn own_rows(&self) -> Option<&'static str> {
+        match () {
+            () if self.is_sidecar() => Some("sidecar entries"),
+            () if self.describes_columns() => Some("column descriptions"),
+            () => None,
+        }
+    }
+
     /// Whether it is our own table that says what the columns of archives were.
     pub fn describes_columns(&self) -> bool {
         let has = |name: &str| self.columns.iter().any(|c| c.name == name);

@@ -2,7 +2,7 @@
 
 use futures::future::BoxFuture;
 
-use super::ShapeTable;
+use super::{AddedColumn, ShapeTable};
 use crate::error::{Code, Error, Result};
 use chronicle_archive::Batch;
 
@@ -70,6 +70,9 @@ pub trait UndoSql: Send {
     /// What a table keeps unique by plain columns.
     fn unique<'a>(&'a mut self, table: &'a ShapeTable)
     -> BoxFuture<'a, Result<Vec<UniqueColumns>>>;
+
+    /// What was made on a column that a batch has added, in words: what goes with the column, or keeps it from going.
+    fn uses<'a>(&'a mut self, column: &'a AddedColumn) -> BoxFuture<'a, Result<Vec<String>>>;
 
     /// Makes an empty temporary table with columns of whole numbers and, behind them, of values as receipts hold them.
     fn stage<'a>(

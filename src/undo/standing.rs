@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::history::TableChanges;
+use super::{AddedColumn, ColumnStanding};
 use chronicle_archive::show_count;
 
 /// Why a row of a batch is not as the batch left it.
@@ -29,6 +29,9 @@ pub struct Taken {
 pub struct TableStanding {
     /// The table.
     pub table: String,
+    /// What its rows are, in words, if it is our own.
+    #[serde(skip)]
+    pub own: Option<&'static str>,
     /// The rows that the batch has inserted, and that go.
     pub inserted: u64,
     /// The rows that it has changed, and that get their former values.
@@ -48,6 +51,8 @@ pub struct TableStanding {
 pub struct Standing {
     /// By table.
     pub tables: Vec<TableStanding>,
+    /// The columns that it has added.
+    pub columns: Vec<ColumnStanding>,
 }
 
 impl TableStanding {
@@ -63,6 +68,17 @@ impl Standing {
         self.tables.iter().map(TableStanding::kept).sum()
     }
 
+    /// Whether a column that the batch has added goes.
+    pub fn drops(&self, column: &AddedColumn) -> bool {
+        let is_it = |c: &&ColumnStanding| c.table == column.table && c.column == column.column;
+        self.columns.iter().find(is_it).is_some_and(|c| c.dropped)
+    }
+
+    /// Whether anything stays that the batch has changed.
+    pub fn leaves_any(&self) -> bool {
+        self.kept() > 0 || self.columns.iter().any(|column| !column.dropped)
+    }
+
     /// The rows that cannot come back.
     pub fn taken(&self) -> u64 {
         self.tables.iter().map(|t| t.taken.group.rows).sum()
@@ -73,7 +89,7 @@ impl Standing {
         self.tables.iter().map(|t| t.inserted + t.updated + t.deleted).sum()
     }
 
-    /// What stands in the way and what does not, a line for each table and group.
+    /// What stands in the way and what does not, a line for each table and group, and for each column.
     pub fn lines(&self) -> Vec<String> {
         let keys = |group: &Group| match group.samples.len() {
             0 => String::new(),
@@ -119,17 +135,7 @@ impl Standing {
                 lines.push(format!("{name}: {rows} cannot come back, since {why}{keys}"));
             }
         }
+        lines.extend(self.columns.iter().map(ColumnStanding::line));
         lines
-    }
-
-    /// What the rollback does to each table.
-    pub fn changes(&self) -> Vec<TableChanges> {
-        let of = |t: &TableStanding| TableChanges {
-            table: t.table.clone(),
-            inserted: t.deleted,
-            updated: t.updated,
-            deleted: t.inserted,
-        };
-        self.tables.iter().map(of).filter(|t| t.inserted + t.updated + t.deleted > 0).collect()
     }
 }

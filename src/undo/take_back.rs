@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::receipts::CHANGED;
+use super::receipts::{CHANGED, no_shape};
 use super::sql::count;
 use super::{
     GONE, Group, Receipts, ReceiptsReader, Shape, ShapeReference, ShapeTable, Standing,
@@ -177,9 +177,7 @@ impl TakeBack {
             | Receipts::Changed(n)
             | Receipts::Referred(n)
             | Receipts::Deleted(n)) = kind;
-            let unknown =
-                || Error::new(Code::ArchiveDamaged, "receipts of a table without a shape");
-            let table = self.shape.tables.get(n).ok_or_else(unknown)?;
+            let table = self.shape.tables.get(n).ok_or_else(no_shape)?;
             if matches!(kind, Receipts::Referred(_)) {
                 database.insert(&referred(n), &rows).await?;
                 continue;
@@ -213,10 +211,9 @@ impl TakeBack {
         let places: Vec<String> =
             place.iter().enumerate().map(|(n, p)| format!("{p} AS p{n}")).collect();
         let (places, first) = (places.join(", "), &place[0]);
-        let columns: Vec<String> =
-            table.columns.iter().map(|c| format!("t.{}", quoted(&c.name))).collect();
-        let now = database.fingerprint(&columns);
-        let former = (0..columns.len()).filter(|n| !table.columns[*n].rowid);
+        let now = table.content().map(|n| format!("t.{}", quoted(&table.columns[n].name)));
+        let now = database.fingerprint(&now.collect::<Vec<String>>());
+        let former = (0..table.columns.len()).filter(|n| !table.columns[*n].rowid);
         let former: Vec<String> = former.map(|n| former_value(database, table, n, "t")).collect();
         let former = database.fingerprint(&former);
         let key = |n: usize| format!("u.key{n}");
@@ -345,7 +342,9 @@ impl TakeBack {
             };
             standing.tables.push(TableStanding {
                 table: table.name.clone(),
-                inserted: count(database, WHAT, &same("restores = 0")).await?,
+                own: table.own_rows(),
+                inserted: count(database, WHAT, &same("restores = 0")).await?
+                    + self.implied_entries(database, table).await?,
                 updated: count(database, WHAT, &same(&format!("restores = 1 AND after <> {GONE}")))
                     .await?,
                 deleted: count(database, WHAT, &same(&format!("restores = 1 AND after = {GONE}")))
@@ -359,6 +358,24 @@ impl TakeBack {
             });
         }
         Ok(standing)
+    }
+
+    /// The entries that go with their rows, which no receipt lists.
+    async fn implied_entries(
+        &self,
+        database: &mut dyn UndoSql,
+        sidecar: &ShapeTable,
+    ) -> Result<u64> {
+        let mut entries = 0;
+        let of_rows = |(_, table): &(usize, &ShapeTable)| !table.entry_key.is_empty();
+        let tables = self.shape.tables.iter().enumerate().filter(of_rows);
+        for of in tables.filter(|_| sidecar.is_sidecar()) {
+            let full = database.full(sidecar.schema.as_deref(), &sidecar.name);
+            let gone = self.is_implied(database, sidecar, of);
+            let sql = format!("SELECT count(*) FROM {full} t WHERE {gone}");
+            entries += count(database, "cannot count the entries of the batch", &sql).await?;
+        }
+        Ok(entries)
     }
 
     async fn group(&self, database: &mut dyn UndoSql, n: usize, state: &str) -> Result<Group> {

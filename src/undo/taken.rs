@@ -98,7 +98,7 @@ impl TakeBack {
     }
 
     /// SQL that is true of the rows `t` of a table that are not deleted or restored.
-    fn stays(&self, database: &dyn UndoSql, n: usize) -> String {
+    pub(super) fn stays(&self, database: &dyn UndoSql, n: usize) -> String {
         format!(
             "NOT EXISTS (SELECT 1 FROM {} g WHERE g.state = 'same' AND g.after <> {GONE} AND {})",
             found(n),

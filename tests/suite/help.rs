@@ -280,6 +280,23 @@ fn rows_with_numbers_of_another(folder: &Path) {
     run(&["export", "copy.db", "-o", "numbered.ndjson.zst"]);
 }
 
+/// The result of a rollback that would stop: a column that it would drop has an index.
+fn stopped_by_a_column(folder: &Path) -> Json {
+    let run = |args: &[&str]| Program::new(args.iter().copied()).current_dir(folder).run();
+    fs::copy(folder.join("new.db"), folder.join("noted.db")).unwrap();
+    let sql = |sql: &str| {
+        rusqlite::Connection::open(folder.join("noted.db")).unwrap().execute_batch(sql).unwrap();
+    };
+    sql("ALTER TABLE sessions ADD COLUMN note TEXT; UPDATE sessions SET note = 'n'");
+    run(&["export", "noted.db", "-o", "noted.zst"]).success();
+    sql("ALTER TABLE sessions DROP COLUMN note");
+    let add = ["--on-missing-column", "add", "--on-conflict", "update"];
+    run(&[&["import", "noted.zst", "--to", "noted.db"], &add[..]].concat()).success();
+    sql("CREATE INDEX by_note ON sessions (note)");
+    let dry = run(&["rollback", "last", "--from", "noted.db", "--dry-run", "--json"]);
+    json(dry.fails_with(9).text())
+}
+
 #[test]
 fn the_json_results_are_as_documented() {
     let folder = workdir("json");
@@ -427,11 +444,8 @@ fn undo_as_documented(folder: &Path, url: &str) {
     let looked = result(&["rollback", "last", "--from", "new.db", "--dry-run"]);
     let undone = result(&["rollback", "last", "--from", "new.db"]);
     let again = undone["batch_id"].as_str().expect("an id").to_owned();
-    as_documented(
-        "rollback",
-        &[],
-        &[looked, undone, result(&["rollback", &again, "--from", "new.db"])],
-    );
+    let redone = result(&["rollback", &again, "--from", "new.db"]);
+    as_documented("rollback", &[], &[looked, undone, redone, stopped_by_a_column(folder)]);
     let history = |options: &[&str]| result(&[&["history", "new.db"], options].concat());
     let whole = history(&["--verify"]);
     let damage = "UPDATE chronicle_dump_receipts SET piece = zeroblob(9) WHERE batch_id = (SELECT max(batch_id) FROM chronicle_dump_receipts)";

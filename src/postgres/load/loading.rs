@@ -19,7 +19,7 @@ use crate::fault;
 use crate::history::BatchRecord;
 use crate::load::{
     ConflictList, ExistingKeys, ImportStats, Loading, Problems, Rejected, Rows, StreamStats,
-    Target, Verdict,
+    Target, Verdict, without,
 };
 use crate::notice::{Notice, NoticeKind};
 use crate::plan::{Plan, TablePlan};
@@ -221,7 +221,7 @@ impl PgLoading {
             let stats = &mut self.loaded[done.stream];
             stats.inserted_rows += inserted;
             stats.updated_rows += updated;
-            stats.skipped_rows += done.rows.saturating_sub(inserted + updated + done.kept);
+            stats.skipped_rows += without(done.rows, inserted + updated + done.kept)?;
             let done = &self.done[load];
             fault::point("load: before rows are read back")?;
             self.db.verify_load(PgLoading::table_plan(&plan, done.stream)?, done).await?;

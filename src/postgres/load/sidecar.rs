@@ -13,7 +13,7 @@ use super::loading::{Mode, PgLoading};
 use super::receipts::keys_of;
 use crate::catalog::ColumnType;
 use crate::error::{Code, Result};
-use crate::load::{Cause, Conflict, Rejected, Rows, SAMPLES};
+use crate::load::{Cause, Conflict, Rejected, Rows, SAMPLES, without};
 use crate::notice::{Notice, NoticeKind};
 use crate::plan::{Plan, StreamPlan, TablePlan};
 use crate::policy::{OnConflict, OnUnrepresentable};
@@ -341,7 +341,7 @@ impl PgLoading {
             for new in read.await? {
                 let all = std::mem::take(&mut self.whole_rows[number]);
                 self.loaded[number].inserted_rows += new;
-                self.loaded[number].skipped_rows += all.saturating_sub(new);
+                self.loaded[number].skipped_rows += without(all, new)?;
             }
         }
         Ok(())

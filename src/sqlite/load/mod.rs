@@ -27,7 +27,7 @@ use self::keys::Keys;
 use self::loading::{Progress, SqliteLoading};
 use self::own_rows::{Outside, Seen};
 use self::references::ReferenceCheck;
-use self::schema::{blocker, describe, named_checks_of};
+use self::schema::{describe, named_checks_of};
 use self::sidecar::{forget_gone_rows, note_columns};
 use super::catalog::SqliteCatalog;
 use super::history::WriteLock;
@@ -35,6 +35,7 @@ use super::new_file::NewFile;
 use super::noting::Noting;
 use super::snapshot::{Head, connect, harden, resolve, scratch};
 use super::source::instance;
+use super::writable::{Blocker, blocker};
 use super::{CACHE_KIB, failed, quoted};
 use crate::cancel::Cancel;
 use crate::catalog::Catalog;
@@ -95,7 +96,7 @@ struct Recorded {
 /// What is known of the file that a private copy is in place of.
 struct Rehearsal {
     /// Why it could not be written.
-    blocker: Option<String>,
+    blocker: Option<Blocker>,
 }
 
 impl SqliteTarget {
@@ -223,9 +224,8 @@ impl SqliteTarget {
         let sidecar = plan.keeps_columns();
         let problems = self.rehearsal.as_ref().map(|rehearsal| {
             let mut problems = Problems::default();
-            if let (Some(reason), Some(stream)) = (&rehearsal.blocker, plan.streams.first()) {
-                let remedy = "make it writable, or import into another file";
-                problems.blocker(stream.name(), reason, remedy);
+            if let (Some(blocker), Some(stream)) = (&rehearsal.blocker, plan.streams.first()) {
+                problems.blocker(stream.name(), &blocker.reason, &blocker.remedy);
             }
             problems
         });

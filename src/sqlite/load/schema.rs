@@ -1,7 +1,5 @@
 //! What a target's tables are: their columns, keys, CHECKs and numbers; and columns that are added.
 
-use std::path::Path;
-
 use rusqlite::Connection;
 
 use super::SqliteTarget;
@@ -20,7 +18,7 @@ use crate::plan::{Plan, TablePlan};
 use crate::sidecar::{SIDECAR, original_id};
 use crate::sqlite::catalog::{SqliteCatalog, affinity};
 use crate::sqlite::{failed, history, key_text, literal, quoted};
-use chronicle_archive::{show_path, show_text};
+use chronicle_archive::show_text;
 
 impl SqliteTarget {
     /// Gives the table the columns that the plan adds.
@@ -136,19 +134,6 @@ impl SqliteTarget {
         }
         Ok(notices)
     }
-}
-
-/// Why a file could not be written, if that can be seen without writing.
-pub(super) fn blocker(path: &Path) -> Option<String> {
-    let shown = show_path(path.display());
-    if std::fs::OpenOptions::new().write(true).open(path).is_err() {
-        return Some(format!("{shown} cannot be written"));
-    }
-    let directory = path.parent()?;
-    let closed = directory.metadata().is_ok_and(|data| data.permissions().readonly());
-    closed.then(|| {
-        format!("{}: no journal can be created in its directory", show_path(directory.display()))
-    })
 }
 
 pub(super) fn describe(connection: &Connection, found: &SqliteCatalog) -> Result<Catalog> {

@@ -5,6 +5,7 @@ use super::*;
 both! {
     a_table_of_the_user_gets_each_batch
     a_table_of_the_user_that_refuses_a_batch_is_named
+    a_table_of_the_user_of_another_shape_is_named
 }
 
 /// The table as Chronicle's migration tutorial creates it, with something more.
@@ -48,5 +49,25 @@ fn a_table_of_the_user_that_refuses_a_batch_is_named(backend: Backend) {
         assert_eq!(store.history()[0]["status"], "completed");
         store.rollback("last", &[]).success();
         assert_eq!(store.one(&format!("SELECT count(*) FROM {}", backend.events())), "0");
+    }
+}
+
+fn a_table_of_the_user_of_another_shape_is_named(backend: Backend) {
+    for (columns, lacks) in [
+        ("id integer PRIMARY KEY, x text NOT NULL", "lacks batch_id, migration_type, status"),
+        ("batch_id text, status text", "lacks migration_type"),
+    ] {
+        let store = backend.make("mirror_shape");
+        store.run(&format!("CREATE TABLE migration_history ({columns})"));
+        let done = store.import(&store.archive(&good()), &[]).success();
+        let own = match backend {
+            Backend::Sqlite => "chronicle_dump_migration_history",
+            Backend::Postgres => "chronicle_dump.migration_history",
+        };
+        done.stderr_has("the batch is not recorded in migration_history, which ")
+            .stderr_has(lacks)
+            .stderr_has(&format!("it is recorded in {own}"));
+        assert_eq!(store.one("SELECT count(*) FROM migration_history"), "0");
+        store.rollback("last", &[]).success();
     }
 }

@@ -1,6 +1,7 @@
 //! What an import does, and above all what it refuses: one contract for both kinds of database.
 
 mod batches;
+mod columns;
 mod conflicts;
 mod content;
 mod later;
@@ -29,7 +30,7 @@ use super::support::files::{
     assert_same_rows, fixture, postgres_dump, sqlite_dump, sqlite_from, workdir,
 };
 use super::support::migrate::ask;
-use super::support::program::{Output, Program};
+use super::support::program::{Output, Program, as_anybody, mode, program_for_anybody};
 
 /// Each law as two tests, one for each kind of database.
 macro_rules! both {

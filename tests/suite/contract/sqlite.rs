@@ -172,3 +172,75 @@ fn a_batch_that_waits_for_another_writer_is_interrupted() {
     drop(writer);
     assert_eq!(store.history(), before);
 }
+
+#[test]
+fn a_file_that_cannot_be_written_is_named_before_anything() {
+    let store = Backend::Sqlite.make("sqlite_closed");
+    let program = program_for_anybody(store.folder.path());
+    let archive = store.folder.path().join("archive.zst");
+    fs::copy(store.archive(&good()), &archive).expect("a copy");
+    mode(&archive, 0o644);
+    store.import(&archive, &[]).success();
+    let folder = store.folder.path().join("closed");
+    fs::create_dir(&folder).expect("a folder");
+    let file = folder.join("target.db");
+    fs::copy(store.url(), &file).expect("a copy");
+    let before = fs::read(&file).expect("the file");
+    let (file_text, archive) = (file.to_str().expect("a path"), archive.to_str().expect("a path"));
+    for (of_file, of_folder, closed) in [(0o444, 0o777, &file), (0o666, 0o555, &folder)] {
+        mode(&file, of_file);
+        mode(&folder, of_folder);
+        for args in [
+            &["import", archive, "--to", file_text, "--strict"][..],
+            &["import", archive, "--to", file_text, "--strict", "--dry-run"],
+            &["restore", archive, "--to", file_text, "--strict"],
+            &["rollback", "last", "--from", file_text],
+            &["rollback", "last", "--from", file_text, "--dry-run"],
+            &["history", file_text, "--prune", "--keep", "0"],
+        ] {
+            let done = as_anybody(&program, store.folder.path()).args(args).output();
+            let done = done.expect("the program");
+            let said = String::from_utf8_lossy(&done.stderr);
+            assert_eq!(done.status.code(), Some(8), "{args:?}: {said}");
+            assert!(said.contains(&format!("{file_text} cannot be written")), "{args:?}: {said}");
+            let hint = format!("chmod u+w {}", closed.display());
+            assert!(said.contains(&hint), "{args:?}: {said}");
+        }
+    }
+    mode(&folder, 0o755);
+    assert!(fs::read(&file).expect("the file") == before);
+}
+
+#[test]
+fn the_text_of_a_rollback_counts_sidecar_entries() {
+    let store = Backend::Sqlite.make("sqlite_entries");
+    let note = |text: &str| {
+        let rows = session(5, "cs-5") + &event(15, 5, "stop", "1") + &event(16, 5, "stop", "1");
+        let note = "ALTER TABLE events ADD COLUMN note TEXT; UPDATE events SET note = ";
+        store.archive(&(rows + note + text))
+    };
+    let options = ["--on-missing-column=preserve", "--on-conflict=update"];
+    store.import(&note("'x'"), &options).success();
+    store.import(&note("'y'"), &options).success();
+    store.rollback("last", &[]).success().stdout_has(": 2 sidecar entries restored;");
+    // they go with their rows, and no receipt lists them
+    let first = store.rollback("last", &["--dry-run"]).success();
+    first.stdout_has("2 events removed, 2 sidecar entries removed");
+    store.rollback("last", &[]).success().stdout_has("2 sidecar entries removed");
+    assert_eq!(store.one("SELECT count(*) FROM chronicle_dump_sidecar"), "0");
+    store.rollback(&store.newest(), &[]).success().stdout_has("2 sidecar entries brought back");
+}
+
+#[test]
+fn a_row_with_a_key_is_found_under_any_row_number() {
+    let store = Backend::Sqlite.make("sqlite_rowid");
+    store.import(&store.archive(&good()), &[]).success();
+    let batch = store.newest();
+    store.rollback(&batch, &[]).success();
+    let undo = store.newest();
+    // its row number is the first free one
+    store.run(&session(9, "cs-9"));
+    store.rollback(&undo, &[]).success();
+    store.rollback(&batch, &[]).success();
+    assert_eq!(store.one("SELECT group_concat(claude_session_id) FROM sessions"), "cs-9");
+}

@@ -53,7 +53,7 @@ fn a_deleted_row_whose_unique_value_is_taken_stops_a_rollback(backend: Backend) 
         .stderr_has("nothing was changed")
         .stderr_has("--force");
     assert_same_rows(&before, &store.everything());
-    let dry = json_of(&store.rollback("last", &["--dry-run", "--json"]).success());
+    let dry = json_of(&store.rollback("last", &["--dry-run", "--json"]).fails_with(11));
     let taken = &dry["tables"][0]["taken"];
     assert_eq!((&taken["rows"], &taken["columns"]), (&json!(1), &json!(["claude_session_id"])));
     store.rollback("last", &["--force"]).success().stdout_has("2 rows left unchanged");

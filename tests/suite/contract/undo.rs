@@ -241,7 +241,11 @@ fn rows_edited_since_stop_a_rollback(backend: Backend) {
         .stderr_has("nothing was changed")
         .stderr_has("--force");
     assert_same_rows(&before, &store.everything());
-    let dry = json_of(&store.rollback("last", &["--dry-run", "--json"]).success());
+    let dry = json_of(&store.rollback("last", &["--dry-run", "--json"]).fails_with(11));
+    assert_eq!(
+        (&dry["stopped"]["code"], &dry["committed"]),
+        (&json!("row.conflict"), &json!(false))
+    );
     let table = &dry["tables"].as_array().expect("tables")[1];
     assert_eq!((&table["edited"]["rows"], &table["updated"]), (&json!(2), &json!(1)));
 }

@@ -17,33 +17,10 @@ fn an_export_in_delete_mode_changes_no_byte_and_adds_no_file() {
 
 // ---- a directory that cannot be written -------------------------------------------------------
 
-/// Exports as a user whom permissions concern: root is asked to become somebody else first.
-fn export_as_anybody(program: &Path, database: &Path) -> std::process::Output {
-    let root = fs::metadata(database).unwrap().uid() == 0;
-    let mut command = if root {
-        let mut command = Command::new("setpriv");
-        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program);
-        command
-    } else {
-        Command::new(program)
-    };
-    let home = database.parent().unwrap();
-    command.arg("export").arg(database).env("HOME", home).output().unwrap_or_else(|error| {
-        panic!("{command:?}: {error} (as root this test needs setpriv of util-linux)")
-    })
-}
-
 #[test]
 fn a_wal_database_in_a_read_only_directory_is_exported() {
     let folder = workdir("read-only");
-    let mode = |path: &Path, mode| {
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-    };
-    mode(folder.path(), 0o755);
-    // the program's own place may be closed to that somebody else
-    let program = folder.path().join("chronicle-dump");
-    fs::copy(env!("CARGO_BIN_EXE_chronicle-dump"), &program).unwrap();
-    mode(&program, 0o755);
+    let program = program_for_anybody(folder.path());
     let origin = folder.path().join("origin.db");
     let open = pending_wal(&origin);
     let clean = folder.path().join("clean.db");
@@ -62,7 +39,7 @@ fn a_wal_database_in_a_read_only_directory_is_exported() {
         }
         mode(&closed, 0o555);
         let before = contents(&closed);
-        let output = export_as_anybody(&program, &path);
+        let output = as_anybody(&program, folder.path()).arg("export").arg(&path).output().unwrap();
         let after = contents(&closed);
         mode(&closed, 0o755);
         let said = String::from_utf8_lossy(&output.stderr);

@@ -9,9 +9,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -22,7 +21,7 @@ use crate::archive::{Found, Owned, read};
 use crate::support::cluster::Cluster;
 use crate::support::files::{sqlite_from, workdir};
 use crate::support::generate::hooks_database;
-use crate::support::program::{Output, Program};
+use crate::support::program::{Output, Program, as_anybody, mode, program_for_anybody};
 
 /// The session whose metadata count its events.
 const COUNTED: &str = "11111111-2222-4333-8444-555555555555";

@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
@@ -397,6 +398,36 @@ fn collect(mut source: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
         let _ = source.read_to_end(&mut bytes);
         bytes
     })
+}
+
+/// Sets the permissions of a file or folder.
+#[track_caller]
+pub(crate) fn mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, Permissions::from_mode(mode)).expect("permissions");
+}
+
+/// A copy of the program in a folder that anybody may use: its own place may be closed to others.
+#[track_caller]
+pub(crate) fn program_for_anybody(folder: &Path) -> PathBuf {
+    mode(folder, 0o755);
+    let program = folder.join("chronicle-dump");
+    std::fs::copy(env!("CARGO_BIN_EXE_chronicle-dump"), &program).expect("a copy of the program");
+    mode(&program, 0o755);
+    program
+}
+
+/// A program run by a user whom permissions concern: root has to become somebody else (by setpriv of util-linux).
+pub(crate) fn as_anybody(program: &Path, home: &Path) -> Command {
+    let root = std::fs::metadata(program).is_ok_and(|data| data.uid() == 0);
+    let mut command = match root {
+        true => Command::new("setpriv"),
+        false => Command::new(program),
+    };
+    if root {
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program);
+    }
+    command.env("HOME", home);
+    command
 }
 
 /// The high-water mark of a process's memory, where `/proc` reports it.
