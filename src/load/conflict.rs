@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 use super::{Cause, Problem, SAMPLES};
 use crate::error::{Code, Error};
 use crate::plan::{Plan, TablePlan};
-use crate::policy::OnConflict;
+use crate::policy::{OnConflict, Policy as _};
 use chronicle_archive::{show_count, show_text};
 
 /// What settles a conflict.
@@ -152,15 +152,37 @@ pub fn unsettled(conflicts: &[Conflict], plan: &Plan) -> Option<Error> {
             Error::new(Code::Conflict, what).with_details(lines)
         }
     };
-    let undecided =
-        conflicts.iter().find(|c| plan.tables().any(|(_, t)| undecided(t, &c.stream).is_some()));
-    Some(match undecided {
-        Some(Conflict { stream, .. }) => error.hint(format!(
-            "--on-conflict newer,{stream}=skip keeps the target's rows, newer,{stream}=update takes \
-             the archive's; `chronicle-dump diff` shows them"
-        )),
-        None => error.hint(first.cause.hint()),
-    })
+    Some(error.hint(match newer_hint(conflicts, plan) {
+        Some(hint) => hint,
+        None => first.cause.hint().to_owned(),
+    }))
+}
+
+/// What to type where `newer` has decided nothing: all streams concerned, and what was chosen for the others.
+fn newer_hint(conflicts: &[Conflict], plan: &Plan) -> Option<String> {
+    let is_open = |t: &TablePlan| {
+        conflicts
+            .iter()
+            .any(|c| matches!(c.cause, Cause::Differs { .. }) && undecided(t, &c.stream).is_some())
+    };
+    if !plan.tables().any(|(_, t)| is_open(t)) {
+        return None;
+    }
+    let choose = |policy: OnConflict| {
+        let mut choices = vec![OnConflict::Newer.word().to_owned()];
+        for (_, table) in plan.tables() {
+            let chosen = if is_open(table) { policy } else { table.on_conflict };
+            if chosen != OnConflict::Newer {
+                choices.push(format!("{}={}", table.stream, chosen.word()));
+            }
+        }
+        choices.join(",")
+    };
+    let (skip, update) = (choose(OnConflict::Skip), choose(OnConflict::Update));
+    Some(format!(
+        "--on-conflict {skip} keeps the target's rows, {update} takes the archive's; \
+         `chronicle-dump diff` shows them"
+    ))
 }
 
 /// The error of a table whose key does not tell its rows apart; `several` is a key that several of them have, if one
@@ -201,6 +223,8 @@ pub fn still_referred(child: &str, parent: &str, rows: u64, keys: &[&str]) -> Er
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::testing::{accounts_and_notes, numbered_streams, planned};
+    use crate::policy::{PerStream, PlanOptions};
 
     #[test]
     fn newer_decides_by_the_times_and_by_nothing_else() {
@@ -211,6 +235,24 @@ mod tests {
         assert_eq!(decide(None), Decision::Refuse);
         let never = || -> Option<Ordering> { panic!("no time is asked for") };
         assert_eq!(Decision::of(OnConflict::Skip, never), Decision::Keep);
+    }
+
+    #[test]
+    fn the_hint_of_newer_names_all_streams_at_once() {
+        let words = ["newer", "members=skip"].map(str::to_owned);
+        let conflicts = PerStream::parse("--on-conflict", &words).unwrap();
+        let options = PlanOptions { conflicts, ..PlanOptions::default() };
+        let plan = planned(&numbered_streams(), &accounts_and_notes(), options);
+        let mut list = ConflictList::default();
+        for stream in ["notes", "accounts"] {
+            list.note(stream, Cause::Differs { column: "text".into() }, "1");
+        }
+        let error = unsettled(&list.all(), &plan).unwrap();
+        let hint = error.next_step().unwrap();
+        for policy in ["skip", "update"] {
+            let expected = format!("newer,accounts={policy},members=skip,notes={policy}");
+            assert!(hint.contains(&expected), "{hint}");
+        }
     }
 
     #[test]

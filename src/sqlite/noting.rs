@@ -52,7 +52,7 @@ pub(super) enum Deleted {
     /// They are being written.
     Writing(Box<DeletedWriter>),
     /// They are written.
-    Written(DeletedRows),
+    Written(Box<DeletedRows>),
 }
 
 impl Noting {

@@ -70,7 +70,7 @@ impl SqliteUndo<'_> {
     fn delete_now(&mut self, what: &str, table: &ShapeTable, places: &str) -> Result<()> {
         if let Some((_, deleted)) = &mut self.deletes {
             **deleted = match std::mem::take(*deleted) {
-                Deleted::Writing(writer) => Deleted::Written(writer.finish()?),
+                Deleted::Writing(writer) => Deleted::Written(Box::new(writer.finish()?)),
                 other => other,
             };
         }

@@ -326,7 +326,11 @@ impl SqliteLoading {
                         Code::Orphan,
                         format!("{}: {what}", progress.loaded.stream),
                     )
-                    .hint("--orphans keep loads them; --on-conflict skip updates no rows"));
+                    .hint(match self.plan.options.own_rows {
+                        // a restore always updates
+                        OwnRows::Replaced => "--orphans keep loads them",
+                        _ => "--orphans keep loads them; --on-conflict skip updates no rows",
+                    }));
                 }
                 let (rows, all) = self.skip(left.stream, left.check).map_err(cannot)?;
                 let before = without(all, rows)?;
