@@ -170,7 +170,7 @@ impl TakeBack {
             )
         });
         let waiting = holds.collect::<Vec<_>>().join(" UNION ALL ");
-        let mut round = 1;
+        let (mut round, mut gave_up) = (1, false);
         while !waiting.is_empty() {
             if super::sql::count(database, WHAT, &format!("SELECT count(*) FROM ({waiting}) w"))
                 .await?
@@ -185,8 +185,12 @@ impl TakeBack {
                 found(n)
             );
             if database.run(WHAT, &next).await? == 0 {
-                // in a circle none can be the first: the database says which
-                break;
+                // in a circle none can be the first
+                if gave_up || !self.give_up_values(database, n).await? {
+                    break;
+                }
+                (round, gave_up) = (round - 1, true);
+                continue;
             }
             database.run(what, &format!("{sql} AND f.restores = {round}")).await?;
         }
@@ -194,4 +198,75 @@ impl TakeBack {
         let both = format!("WITH put AS ({insert} RETURNING 1) {sql} AND f.restores = 1");
         database.run(what, &both).await.map(|_| ())
     }
+
+    /// Has the changed rows of a table give up unique values that others get, for values that nobody has; whether any
+    /// did. The places of these rows are noted anew.
+    async fn give_up_values(&self, database: &mut dyn UndoSql, n: usize) -> Result<bool> {
+        let table = &self.shape.tables[n];
+        let full = database.full(table.schema.as_deref(), &table.name);
+        let place = database.place(table, "t");
+        let (mut set, mut get) = (Vec::new(), Vec::new());
+        for (n, place) in place.iter().enumerate() {
+            set.push(format!("p{n} = moved.p{n}"));
+            get.push(format!("{place} AS p{n}"));
+        }
+        let mut any = false;
+        for (columns, same) in self.unique_values(database, n) {
+            // what refers to a value would follow
+            let is_free = |c: &usize| {
+                let name = &table.columns[*c].name;
+                columns.contains(name)
+                    && self.changed[n][*c]
+                    && !table.key.contains(c)
+                    && !table.referred.iter().any(|r| r.to.contains(name))
+            };
+            let free = |c: usize| {
+                let column = &table.columns[c];
+                Some((c, quoted(&column.name), free_value(&column.ty, &full, &column.name)?))
+            };
+            let Some((c, name, value)) = (0..table.columns.len()).filter(is_free).find_map(free)
+            else {
+                continue;
+            };
+            let changes = |f: &str| {
+                format!("{f}.state = 'same' AND {f}.restores = 1 AND {f}.after <> {GONE}")
+            };
+            let sql = format!(
+                "WITH moved AS (UPDATE {full} AS t SET {name} = {value} \
+                   FROM {found} g JOIN {staged} v ON v.n = g.n WHERE {} AND {} AND {} AND g.n IN (\
+                   SELECT h.n FROM {staged} u JOIN {found} f ON f.n = u.n JOIN {full} t ON {same} \
+                     JOIN {found} h ON {} WHERE {} AND {} AND h.n <> u.n) RETURNING g.n AS n, {}) \
+                 UPDATE {found} AS o SET {} FROM moved WHERE o.n = moved.n",
+                at("g", place.clone()),
+                changes("g"),
+                has_changed(c).replace("u.", "v."),
+                at("h", place.clone()),
+                changes("f"),
+                changes("h"),
+                get.join(", "),
+                set.join(", "),
+                found = found(n),
+                staged = staged(n),
+            );
+            any |= database.run(WHAT, &sql).await? > 0;
+        }
+        Ok(any)
+    }
+}
+
+/// SQL for a value of a type that no row of a table has in a column, by the number `g.n` of the row.
+fn free_value(ty: &str, full: &str, column: &str) -> Option<String> {
+    let random = "md5(random()::text || g.n::text)";
+    Some(match ty {
+        "text" | "character varying" => random.to_owned(),
+        "uuid" => format!("{random}::uuid"),
+        "bytea" => format!("decode({random}, 'hex')"),
+        "smallint" | "integer" | "bigint" => {
+            format!("least(0, (SELECT min(x.{0}) FROM {full} x)) - g.n", quoted(column))
+        }
+        _ => {
+            let most = ty.strip_prefix("character varying(")?.strip_suffix(')')?;
+            format!("left({random}, {most})")
+        }
+    })
 }

@@ -189,7 +189,7 @@ impl PgLoading {
 
 impl Merge<'_> {
     /// The unique columns, other than the key, that an existing row can be recognised by.
-    async fn natural_keys(&self) -> Result<Vec<Vec<String>>> {
+    pub(super) async fn natural_keys(&self) -> Result<Vec<Vec<String>>> {
         let sql = format!(
             "SELECT to_json(array(SELECT a.attname::text FROM pg_catalog.pg_attribute a \
                      WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey))) \
@@ -204,7 +204,7 @@ impl Merge<'_> {
     }
 
     /// SQL that is true if a stored and a staged row have the same values in unique columns.
-    fn same_values(&self, columns: &[String]) -> String {
+    pub(super) fn same_values(&self, columns: &[String]) -> String {
         let same = |name: &String| {
             let column = quoted(name);
             match self.db().cast_of(self.stream, name) {

@@ -36,6 +36,9 @@ pub(super) struct Merge<'a> {
 /// tables go in by one statement: the server checks their references when it ends, so tables may refer
 /// to themselves and to each other, whether or not a constraint can be deferred.
 pub(super) async fn merge(merges: &[Merge<'_>]) -> Result<Vec<(u64, u64)>> {
+    for merge in merges {
+        merge.make_way().await?;
+    }
     let inserted = match merges {
         [one] => vec![one.insert(&one.full()).await?],
         several => insert_together(several).await?,

@@ -12,6 +12,7 @@ mod indexes;
 mod judge;
 mod keys;
 mod loading;
+mod make_way;
 mod merge;
 mod own_rows;
 mod prepare;

@@ -7,6 +7,7 @@ both! {
     a_restore_of_an_unchanged_snapshot_writes_no_row
     a_restore_is_undone
     a_restore_takes_unique_values_from_rows_that_go
+    a_restore_moves_unique_values_from_row_to_row
     rows_of_other_tables_keep_what_they_refer_to
     a_dry_run_shows_the_differences
     a_part_of_a_database_is_not_restored
@@ -118,6 +119,42 @@ fn a_restore_takes_unique_values_from_rows_that_go(backend: Backend) {
     assert_same_rows(&rows(before), &rows(store.everything()));
     store.rollback("last", &[]).success();
     assert_same_rows(&edit, &store.everything());
+}
+
+fn a_restore_moves_unique_values_from_row_to_row(backend: Backend) {
+    let store = backend.make("restore_moved");
+    let all: String =
+        (1..5).map(|n| session(n, &format!("cs-{n}")) + &event(10 + n, n, "stop", "1")).collect();
+    store.import(&store.archive(&all), &[]).success();
+    let archive = snapshot(&store, "snapshot.zst");
+    let before = store.everything();
+    let sessions = backend.sessions();
+    // one is deleted and its value taken, two others swap theirs, and the taker's own value went to a new session
+    let move_to = |n: u32, value: &str| {
+        store.run(&format!(
+            "UPDATE {sessions} SET claude_session_id = '{value}' WHERE id = '{}'",
+            id(n)
+        ));
+    };
+    store.run(&format!("DELETE FROM {} WHERE session_id = '{}'", backend.events(), id(4)));
+    store.run(&format!("DELETE FROM {sessions} WHERE id = '{}'", id(4)));
+    for (n, value) in [(1, "cs-4"), (2, "away"), (3, "cs-2"), (2, "cs-3")] {
+        move_to(n, value);
+    }
+    store.import(&store.archive(&session(5, "cs-1")), &[]).success();
+    let edit = store.everything();
+    restore(&store, &archive, &["--dry-run"]).success();
+    assert_same_rows(&edit, &store.everything());
+    let done = json_of(&restore(&store, &archive, &["--json"]).success());
+    assert_same_rows(&rows(before), &rows(store.everything()));
+    let counts = |done: &serde_json::Value| {
+        ["inserted_rows", "updated_rows", "deleted_rows"].map(|key| done["streams"][0][key].clone())
+    };
+    if backend == Backend::Postgres {
+        assert_eq!(counts(&done), [json!(1), json!(3), json!(1)]);
+    }
+    store.rollback("last", &[]).success();
+    assert_same_rows(&rows(edit), &rows(store.everything()));
 }
 
 fn rows_of_other_tables_keep_what_they_refer_to(backend: Backend) {
