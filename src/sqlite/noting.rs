@@ -73,10 +73,23 @@ impl Noting {
             };
             let shape = found.map(shape_of);
             noting.tables.push(NotedTable { name: name.clone(), key: key.clone(), noted, shape });
-            let number = sequence(connection, name).map_err(cannot)?;
-            noting.sequences.push((name.clone(), number));
+            noting.note_sequences(connection, [name.as_str()]).map_err(cannot)?;
         }
         Ok(noting)
+    }
+
+    /// Notes the numbers that AUTOINCREMENT tables have given last.
+    pub(super) fn note_sequences<'a>(
+        &mut self,
+        connection: &Connection,
+        tables: impl IntoIterator<Item = &'a str>,
+    ) -> rusqlite::Result<()> {
+        for table in tables {
+            if self.sequences.iter().all(|(name, _)| name != table) {
+                self.sequences.push((table.to_owned(), sequence(connection, table)?));
+            }
+        }
+        Ok(())
     }
 
     /// The tables that were there when the batch began.

@@ -86,6 +86,8 @@ impl SqliteHistory {
             shape.tables.iter().map(|t| (t.name.clone(), Vec::new())).collect();
         let mut noting = Noting::start(&connection, &tables)?;
         noting.added = added;
+        let moved = shape.sequences.iter().map(|moved| moved.name.as_str());
+        noting.note_sequences(&connection, moved).map_err(cannot)?;
         let noting = Some((noting, references(shape)));
         let record = Some((record.clone(), self.file));
         let deleted = Deleted::None;
@@ -217,15 +219,20 @@ struct SqliteUndoing {
 
 impl SqliteUndoing {
     fn undo_objects_now(&mut self, shape: &Shape) -> rusqlite::Result<Shape> {
+        let at_first: &[(String, Option<i64>)] =
+            self.noting.as_ref().map_or(&[], |(noting, _)| &noting.sequences);
         // SQLite enters a number for every INSERT, even one of no rows
-        let at_first = self.noting.iter().flat_map(|(noting, _)| &noting.sequences);
-        for (table, _) in at_first.filter(|(_, before)| before.is_none()) {
+        for (table, _) in at_first.iter().filter(|(_, before)| before.is_none()) {
             if sequence(&self.connection, table)? == Some(0) {
                 self.connection.execute_batch(&set_sequence(table, None))?;
             }
         }
+        // the rows that came back may have moved a number that nobody else has moved since
         for moved in &shape.sequences {
-            if sequence(&self.connection, &moved.name)? == moved.after {
+            let is_untouched = |(name, number): &(String, Option<i64>)| {
+                *name == moved.name && *number == moved.after
+            };
+            if at_first.iter().any(is_untouched) {
                 self.connection.execute_batch(&set_sequence(&moved.name, moved.before))?;
             }
         }

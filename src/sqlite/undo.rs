@@ -346,6 +346,11 @@ pub(super) fn set_sequence(table: &str, number: Option<i64>) -> String {
     let table = literal(table);
     match number {
         None => format!("DELETE FROM sqlite_sequence WHERE name = {table}"),
-        Some(number) => format!("UPDATE sqlite_sequence SET seq = {number} WHERE name = {table}"),
+        Some(number) => format!(
+            "UPDATE sqlite_sequence SET seq = {number} WHERE name = {table}; \
+             INSERT INTO sqlite_sequence (name, seq) SELECT name, {number} FROM sqlite_schema \
+              WHERE type = 'table' AND name = {table} \
+                AND NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = {table})"
+        ),
     }
 }

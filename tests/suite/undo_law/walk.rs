@@ -375,7 +375,7 @@ impl Walk {
         let committed = self.finish(&shown, what, &done, Some(n));
         assert!(live || done.code == Some(2), "it was undone already: {}", done.stderr);
         let past = &self.past[n];
-        if before == past.after && live {
+        if before == past.after && live && !self.needs_its_column(n, &done) {
             assert!(committed, "nothing was done since, but: {}", done.stderr);
             same(&past.before, &self.now, "a rollback gives back what was before");
         }
@@ -399,6 +399,16 @@ impl Walk {
             };
             same(&lines(&expected), &lines(&now), "a rollback changes what its batch changed");
         }
+    }
+
+    /// Whether a batch was kept because a later one, which is there, has loaded rows with a column that it has added: such
+    /// rows may be the same ones, so that nothing seems to have been done since.
+    fn needs_its_column(&self, n: usize, done: &Output) -> bool {
+        let is_import = |m: usize| self.past[m].undoes.is_none() && self.is_live(m);
+        done.code == Some(11)
+            && done.stderr.contains("a later batch has loaded rows with the columns of this one")
+            && schema(&self.past[n].before) != schema(&self.past[n].after)
+            && (n + 1..self.past.len()).any(is_import)
     }
 
     /// What a hand has written since a batch is there after its rollback, as far as it was before.
