@@ -188,8 +188,7 @@ fn columns(table: &ShapeTable, alias: &str) -> Vec<String> {
 
 /// SQL for the fingerprint of a row whose columns are given as SQL.
 fn fingerprint(database: &dyn UndoSql, table: &ShapeTable, columns: &[String]) -> String {
-    let content: Vec<String> = table.content().map(|n| columns[n].clone()).collect();
-    database.fingerprint(&content)
+    database.fingerprint(&table.content(columns))
 }
 
 /// The columns of a row `b` as it was before, of which the first `width` were there.

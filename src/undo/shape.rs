@@ -96,10 +96,18 @@ pub struct Sequence {
 }
 
 impl ShapeTable {
-    /// The columns, as indices, by which it is seen whether a row was edited: the row number of SQLite is not content where
-    /// rows have a key.
-    pub fn content(&self) -> impl Iterator<Item = usize> {
-        (0..self.columns.len()).filter(|n| self.key.is_empty() || !self.columns[*n].rowid)
+    /// SQL for what tells whether a row was edited, of all its columns as SQL: the row number of SQLite is content only of
+    /// rows without a key, which nothing else tells apart.
+    pub fn content(&self, columns: &[String]) -> Vec<String> {
+        let unknown: Vec<String> =
+            self.key.iter().map(|k| format!("{} IS NULL", columns[*k])).collect();
+        let content = |(n, column): (usize, &String)| match self.columns[n].rowid {
+            true if !unknown.is_empty() => {
+                format!("CASE WHEN {} THEN {column} END", unknown.join(" OR "))
+            }
+            _ => column.clone(),
+        };
+        columns.iter().enumerate().map(content).collect()
     }
 
     /// What the rows of a table of our own are, in words.

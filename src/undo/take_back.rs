@@ -211,8 +211,9 @@ impl TakeBack {
         let places: Vec<String> =
             place.iter().enumerate().map(|(n, p)| format!("{p} AS p{n}")).collect();
         let (places, first) = (places.join(", "), &place[0]);
-        let now = table.content().map(|n| format!("t.{}", quoted(&table.columns[n].name)));
-        let now = database.fingerprint(&now.collect::<Vec<String>>());
+        let now: Vec<String> =
+            table.columns.iter().map(|c| format!("t.{}", quoted(&c.name))).collect();
+        let now = database.fingerprint(&table.content(&now));
         let former = (0..table.columns.len()).filter(|n| !table.columns[*n].rowid);
         let former: Vec<String> = former.map(|n| former_value(database, table, n, "t")).collect();
         let former = database.fingerprint(&former);

@@ -392,8 +392,17 @@ impl Walk {
                     *expected.entry(line).or_default() += by * count;
                 }
             }
-            expected.retain(|_, count| *count != 0);
             let now = counted(&self.now);
+            let is_import = |m: usize| self.past[m].undoes.is_none() && self.is_live(m);
+            if (n + 1..self.past.len()).any(is_import) {
+                // what the columns of archives were is still said of tables with rows of later ones
+                let said =
+                    |line: &str| line.starts_with("chronicle_dump") && line.contains("columns");
+                let stays =
+                    |(line, count): &(String, i64)| said(line) && now.get(line) == Some(count);
+                expected.extend(counted(&before).into_iter().filter(stays));
+            }
+            expected.retain(|_, count| *count != 0);
             let lines = |all: &BTreeMap<String, i64>| -> Vec<String> {
                 all.iter().map(|(line, count)| format!("{line} ({count} times)")).collect()
             };
@@ -476,7 +485,11 @@ impl Walk {
         let first = done.stderr.lines().next().unwrap_or_default().to_owned();
         self.log.push(format!("{}: {shown} -> {code} {first}", self.step));
         let (committed, before) = (code == 0, Rc::clone(&self.now));
-        self.count(what, committed);
+        // rows of a table without a key cannot be restored among others
+        match code == 9 && done.stderr.contains("is not a unique key in this database") {
+            true => self.count("refusal of rows without a key", true),
+            false => self.count(what, committed),
+        }
         self.now = self.dump();
         if !committed {
             let known = [2, 9, 10, 11, 12].contains(&code);
