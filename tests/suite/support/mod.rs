@@ -6,6 +6,7 @@ pub(crate) mod cluster;
 pub(crate) mod everything;
 pub(crate) mod files;
 pub(crate) mod generate;
+pub(crate) mod hints;
 pub(crate) mod migrate;
 pub(crate) mod oracle;
 pub(crate) mod program;

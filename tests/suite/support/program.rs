@@ -15,6 +15,7 @@ use percent_encoding::percent_decode;
 use tempfile::TempDir;
 
 use super::cluster::PASSWORD;
+use super::hints::unknown_options;
 
 /// A run that takes longer than this hangs.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -235,7 +236,8 @@ impl Running {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Waits for its end. Panics if it takes too long, or if a password is in anything that it wrote.
+    /// Waits for its end. Panics if it takes too long, if a password is in anything that it wrote, or if a hint
+    /// names an option that cannot be typed.
     #[track_caller]
     pub(crate) fn wait(mut self) -> Output {
         let started = Instant::now();
@@ -257,6 +259,7 @@ impl Running {
         };
         let output = self.output(status, started);
         output.keeps_the_password();
+        output.hints_at_what_can_be_typed();
         output
     }
 
@@ -368,6 +371,14 @@ impl Output {
                 );
             }
         }
+    }
+
+    /// Panics if a hint names an option that its reader cannot type.
+    #[track_caller]
+    fn hints_at_what_can_be_typed(&self) {
+        let command = self.args.first().map(|arg| arg.to_string_lossy()).unwrap_or_default();
+        let unknown = unknown_options(&command, &self.stderr);
+        assert!(unknown.is_empty(), "no option of the command: {unknown:?}\n{}", self.shown());
     }
 
     /// Everything, for a person.
