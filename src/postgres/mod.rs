@@ -10,6 +10,7 @@ pub mod connection;
 pub mod conninfo;
 pub mod copy_codec;
 pub mod fields;
+mod free_value;
 mod history;
 pub mod load;
 mod noted;

@@ -7,6 +7,7 @@ use tokio_postgres::error::SqlState;
 
 use super::connection::Connection;
 use super::copy_codec::{self, Field, RowReader};
+use super::free_value::{free_value, type_of};
 use super::{key_text, literal, noted, quoted};
 use crate::catalog::ColumnType;
 use crate::error::{Code, Error, Result};
@@ -18,9 +19,16 @@ use chronicle_archive::{Batch, Kind};
 /// The bytes of one message of a COPY.
 const MESSAGE: usize = 256 << 10;
 
-/// What the server says of a unique value that another row has, and of a column that takes values only in new rows.
-const TAKEN: [SqlState; 3] =
-    [SqlState::UNIQUE_VIOLATION, SqlState::EXCLUSION_VIOLATION, SqlState::GENERATED_ALWAYS];
+/// What the server says of a unique value that another row has, of a value that a rule of the table refuses, and of a column
+/// that takes values only in new rows.
+const REFUSED: [SqlState; 6] = [
+    SqlState::UNIQUE_VIOLATION,
+    SqlState::EXCLUSION_VIOLATION,
+    SqlState::CHECK_VIOLATION,
+    SqlState::WITH_CHECK_OPTION_VIOLATION,
+    SqlState::NUMERIC_VALUE_OUT_OF_RANGE,
+    SqlState::GENERATED_ALWAYS,
+];
 
 /// A transaction in which receipts are written or taken back.
 pub(super) struct PgUndo<'c> {
@@ -210,6 +218,12 @@ impl UndoSql for PgUndo<'_> {
         self.as_replica
     }
 
+    fn free_value(&self, table: &ShapeTable, column: usize, number: &str) -> Option<String> {
+        let (full, column) =
+            (self.full(table.schema.as_deref(), &table.name), &table.columns[column]);
+        free_value(&type_of(&column.ty)?, &column.name, &[&full], number)
+    }
+
     fn columns<'a>(&'a mut self, table: &'a ShapeTable) -> BoxFuture<'a, Result<NamesAndTypes>> {
         let schema = table.schema.as_deref().unwrap_or("public");
         Box::pin(noted::columns(self.connection, schema, &table.name))
@@ -304,20 +318,20 @@ impl UndoSql for PgUndo<'_> {
         })
     }
 
-    fn run_unless_taken<'a>(
+    fn run_unless_refused<'a>(
         &'a mut self,
         what: &'a str,
         sql: &'a str,
     ) -> BoxFuture<'a, Result<bool>> {
         Box::pin(async move {
             let run = |sql| self.connection.run(Code::Target, what, sql);
-            run("SAVEPOINT unless_taken").await?;
+            run("SAVEPOINT unless_refused").await?;
             let done = self.connection.client.execute_typed(sql, &[]).await;
             match done {
-                Ok(_) => run("RELEASE SAVEPOINT unless_taken").await.map(|()| true),
-                Err(e) if e.code().is_some_and(|code| TAKEN.contains(code)) => {
-                    run("ROLLBACK TO SAVEPOINT unless_taken").await?;
-                    run("RELEASE SAVEPOINT unless_taken").await.map(|()| false)
+                Ok(_) => run("RELEASE SAVEPOINT unless_refused").await.map(|()| true),
+                Err(e) if e.code().is_some_and(|code| REFUSED.contains(code)) => {
+                    run("ROLLBACK TO SAVEPOINT unless_refused").await?;
+                    run("RELEASE SAVEPOINT unless_refused").await.map(|()| false)
                 }
                 Err(e) => Err(self.connection.failed(Code::Target, what, e)),
             }

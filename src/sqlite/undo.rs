@@ -215,6 +215,11 @@ impl UndoSql for SqliteUndo<'_> {
         true
     }
 
+    // rows are deleted and inserted instead
+    fn free_value(&self, _: &ShapeTable, _: usize, _: &str) -> Option<String> {
+        None
+    }
+
     fn columns<'a>(&'a mut self, table: &'a ShapeTable) -> BoxFuture<'a, Result<NamesAndTypes>> {
         let found = self.columns_now(table);
         let found = found.map_err(|e| failed(Code::Target, "cannot read the tables", e));
@@ -280,7 +285,7 @@ impl UndoSql for SqliteUndo<'_> {
         Box::pin(async { done })
     }
 
-    fn run_unless_taken<'a>(
+    fn run_unless_refused<'a>(
         &'a mut self,
         what: &'a str,
         sql: &'a str,

@@ -147,7 +147,7 @@ impl TakeBack {
                 self.update(database, n, (&what, &update, &insert)).await?;
             }
             Some(update) => {
-                if !database.run_unless_taken(&what, &update).await? {
+                if !database.run_unless_refused(&what, &update).await? {
                     self.replace(database, n, table, &what).await?;
                 }
                 database.run(&what, &insert).await?;

@@ -101,9 +101,13 @@ pub trait UndoSql: Send {
     /// Runs a statement; the number of rows that it wrote.
     fn run<'a>(&'a mut self, what: &'a str, sql: &'a str) -> BoxFuture<'a, Result<u64>>;
 
-    /// Runs a statement that updates rows, unless two rows would have the same unique value, if only for a moment, or
-    /// a column takes values only in new rows; whether it did.
-    fn run_unless_taken<'a>(
+    /// SQL for a value that no row of a table has in a column, by SQL for the number of a row that gets it for a moment; `None`
+    /// if none is known, or rows never need one.
+    fn free_value(&self, table: &ShapeTable, column: usize, number: &str) -> Option<String>;
+
+    /// Runs a statement that updates rows, unless two rows would have the same unique value, if only for a moment, a rule of
+    /// the table refuses a value, or a column takes values only in new rows; whether it did.
+    fn run_unless_refused<'a>(
         &'a mut self,
         what: &'a str,
         sql: &'a str,

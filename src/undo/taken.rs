@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::take_back::{TakeBack, at, found, has_changed, staged, was};
 use super::{GONE, ShapeReference, ShapeTable, UndoSql, quoted};
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 
 const WHAT: &str = "cannot look for rows that are in the way of the batch's";
 
@@ -187,7 +187,7 @@ impl TakeBack {
             if database.run(WHAT, &next).await? == 0 {
                 // in a circle none can be the first
                 if gave_up || !self.give_up_values(database, n).await? {
-                    break;
+                    return Err(self.circle(database, n, &waiting).await?);
                 }
                 (round, gave_up) = (round - 1, true);
                 continue;
@@ -197,6 +197,29 @@ impl TakeBack {
         // what is inserted beside an update comes behind it, and references are checked when both are done
         let both = format!("WITH put AS ({insert} RETURNING 1) {sql} AND f.restores = 1");
         database.run(what, &both).await.map(|_| ())
+    }
+
+    /// The error of rows that have each other's former unique values, and can give none of them up.
+    async fn circle(&self, database: &mut dyn UndoSql, n: usize, waiting: &str) -> Result<Error> {
+        let table = &self.shape.tables[n];
+        let keys: Vec<String> = (0..table.key.len()).map(|n| format!("key{n}")).collect();
+        let keys = if keys.is_empty() { vec!["n".to_owned()] } else { keys };
+        let sql = format!(
+            "SELECT DISTINCT {} FROM {} o JOIN ({waiting}) w ON w.n = o.n ORDER BY 1 LIMIT 2",
+            database.key_text(&keys, "o"),
+            staged(n)
+        );
+        let rows = database.rows(WHAT, &sql).await?.into_iter();
+        let rows: Vec<String> = rows.filter_map(|row| row.into_iter().next().flatten()).collect();
+        let rows = rows.join("; ");
+        let what = format!(
+            "{}: rows have each other's former unique values, and a rule of the table lets none of them take \
+             another value for a moment: {rows}; nothing was changed",
+            table.name
+        );
+        Ok(Error::new(Code::Conflict, what).hint(
+            "give one of these rows another unique value by hand, then undo the rest with --force",
+        ))
     }
 
     /// Has the changed rows of a table give up unique values that others get, for values that nobody has; whether any
@@ -221,8 +244,7 @@ impl TakeBack {
                     && !table.referred.iter().any(|r| r.to.contains(name))
             };
             let free = |c: usize| {
-                let column = &table.columns[c];
-                Some((c, quoted(&column.name), free_value(&column.ty, &full, &column.name)?))
+                Some((c, quoted(&table.columns[c].name), database.free_value(table, c, "g.n")?))
             };
             let Some((c, name, value)) = (0..table.columns.len()).filter(is_free).find_map(free)
             else {
@@ -248,25 +270,9 @@ impl TakeBack {
                 found = found(n),
                 staged = staged(n),
             );
-            any |= database.run(WHAT, &sql).await? > 0;
+            // a rule of the table may refuse such values
+            any |= database.run_unless_refused(WHAT, &sql).await?;
         }
         Ok(any)
     }
-}
-
-/// SQL for a value of a type that no row of a table has in a column, by the number `g.n` of the row.
-fn free_value(ty: &str, full: &str, column: &str) -> Option<String> {
-    let random = "md5(random()::text || g.n::text)";
-    Some(match ty {
-        "text" | "character varying" => random.to_owned(),
-        "uuid" => format!("{random}::uuid"),
-        "bytea" => format!("decode({random}, 'hex')"),
-        "smallint" | "integer" | "bigint" => {
-            format!("least(0, (SELECT min(x.{0}) FROM {full} x)) - g.n", quoted(column))
-        }
-        _ => {
-            let most = ty.strip_prefix("character varying(")?.strip_suffix(')')?;
-            format!("left({random}, {most})")
-        }
-    })
 }

@@ -6,8 +6,9 @@
 
 use super::conflict::{UPDATED, decisions};
 use super::merge::{Merge, STAGED, STORED};
-use crate::catalog::{CatalogColumn, ColumnType};
+use crate::catalog::CatalogColumn;
 use crate::error::Result;
+use crate::postgres::free_value::free_value;
 use crate::postgres::noted::referring;
 use crate::postgres::quoted;
 
@@ -74,30 +75,13 @@ impl Merge<'_> {
             let referred = referring.iter().any(|r| r.to.contains(&column.physical));
             unique.contains(&column.physical) && !key && !referred
         };
-        let columns = self.table.columns.iter().filter(is_free);
-        let free =
-            |column: &CatalogColumn| Some((quoted(&column.physical), self.free_sql(column)?));
-        Ok(columns.filter_map(free).next())
-    }
-
-    fn free_sql(&self, column: &CatalogColumn) -> Option<String> {
-        let random = "md5(random()::text || w.n::text)";
-        let name = quoted(&column.physical);
-        let least = || {
-            format!(
-                "least(0, (SELECT min(x.{name}) FROM {} x), (SELECT min(x.{name}) FROM {} x)) - w.n",
-                self.full(),
-                self.staging
-            )
+        let full = self.full();
+        let free = |column: &CatalogColumn| {
+            let (name, tables) = (&column.physical, [full.as_str(), self.staging]);
+            let value = free_value(&column.ty, name, &tables, "w.n");
+            let value = value.or_else(|| (!column.not_null).then(|| "NULL".to_owned()))?;
+            Some((quoted(name), value))
         };
-        Some(match &column.ty {
-            ColumnType::Text(None) => random.to_owned(),
-            ColumnType::Text(Some(most)) => format!("left({random}, {most})"),
-            ColumnType::Uuid => format!("{random}::uuid"),
-            ColumnType::Bytea => format!("decode({random}, 'hex')"),
-            ColumnType::Int(_) => least(),
-            _ if !column.not_null => "NULL".to_owned(),
-            _ => return None,
-        })
+        Ok(self.table.columns.iter().filter(is_free).find_map(free))
     }
 }

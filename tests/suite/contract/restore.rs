@@ -157,6 +157,36 @@ fn a_restore_moves_unique_values_from_row_to_row(backend: Backend) {
     assert_same_rows(&rows(edit), &rows(store.everything()));
 }
 
+#[test]
+fn a_rule_against_any_other_value_is_said_by_a_rollback() {
+    let store = Backend::Postgres.make("restore_ruled");
+    let all: String = (1..4).map(|n| session(n, &format!("cs-{n}"))).collect();
+    store.import(&store.archive(&all), &[]).success();
+    let set = |n: u32, value: &str| {
+        store.run(&format!(
+            "UPDATE chronicle_sessions SET claude_session_id = '{value}' WHERE id = '{}'",
+            id(n)
+        ));
+    };
+    [(1, "away"), (2, "cs-1"), (1, "cs-2")].into_iter().for_each(|(n, value)| set(n, value));
+    let archive = snapshot(&store, "swapped.zst");
+    [(1, "away"), (2, "cs-2"), (1, "cs-1")].into_iter().for_each(|(n, value)| set(n, value));
+    restore(&store, &archive, &[]).success();
+    store.run("ALTER TABLE chronicle_sessions ADD CHECK (claude_session_id LIKE 'cs-%')");
+    let swapped = store.everything();
+    store
+        .rollback("last", &[])
+        .fails_with(11)
+        .stderr_has("chronicle_sessions: rows have each other's former unique values")
+        .stderr_has(&format!("{}; {}", id(1), id(2)))
+        .stderr_has("give one of these rows another unique value by hand");
+    assert_same_rows(&swapped, &store.everything());
+    set(1, "cs-9");
+    store.rollback("last", &["--force"]).success();
+    let values = "SELECT string_agg(claude_session_id, ' ' ORDER BY id) FROM chronicle_sessions";
+    assert_eq!(store.one(values), "cs-9 cs-2 cs-3");
+}
+
 fn rows_of_other_tables_keep_what_they_refer_to(backend: Backend) {
     let (store, archive, _) = edited(backend, "restore_outside");
     let ty = if backend == Backend::Sqlite { "TEXT" } else { "uuid" };
