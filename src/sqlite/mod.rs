@@ -35,7 +35,9 @@ pub(crate) fn failed(code: Code, what: impl Into<String>, cause: rusqlite::Error
         }
         Some(ErrorCode::DiskFull) => {
             let full = std::io::Error::new(std::io::ErrorKind::StorageFull, "the disk is full");
-            Error::new(code, format!("{what}: the disk is full; nothing was changed"))
+            let said = what.contains("nothing was changed");
+            let unchanged = if said { "" } else { "; nothing was changed" };
+            Error::new(code, format!("{what}: the disk is full{unchanged}"))
                 .hint("free space, or point TMPDIR at a larger disk, and try again")
                 .because(full)
         }
