@@ -128,6 +128,9 @@ pub async fn import(
             Err(error) => return Err(about(loading.fail(error).await)),
         }
         if n + 1 == count {
+            if let Err(error) = correct_orphans(&mut done, loading.as_mut()).await {
+                return Err(loading.fail(error).await);
+            }
             let committed = loading.keeps_rows();
             if let Some(batch) = &mut batch {
                 batch.details.numbers = std::mem::take(&mut numbers);
@@ -152,6 +155,19 @@ pub async fn import(
         target = loading.go_on().await?;
     }
     Ok(done)
+}
+
+/// Has what was said of orphans be right at the end of the batch, too.
+async fn correct_orphans(done: &mut [Imported], loading: &mut dyn Loading) -> Result<()> {
+    if done.len() < 2 || done.iter().all(|imported| imported.stats.orphans.is_empty()) {
+        return Ok(());
+    }
+    for left in loading.orphans_left().await? {
+        if let Some(imported) = done.get_mut(left.archive) {
+            imported.stats.correct_orphans(&left.orphans);
+        }
+    }
+    Ok(())
 }
 
 /// Adds a notice of the whole batch, unless its start had one of the kind.

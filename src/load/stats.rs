@@ -99,6 +99,26 @@ pub struct ImportStats {
     pub notices: Vec<Notice>,
 }
 
+/// What an archive of a batch has loaded that refers to nothing, also now that others have come.
+#[derive(Debug, Clone)]
+pub struct OrphansOf {
+    /// Which archive of the batch it was.
+    pub archive: usize,
+    /// The rows; there may be none any more.
+    pub orphans: Orphans,
+}
+
+impl ImportStats {
+    /// Corrects what was said of orphans when their archive ended.
+    pub fn correct_orphans(&mut self, left: &Orphans) {
+        let is_it = |o: &Orphans| o.stream == left.stream && o.column == left.column;
+        if let Some(said) = self.orphans.iter_mut().find(|o| is_it(o)) {
+            said.clone_from(left);
+        }
+        self.orphans.retain(|orphans| orphans.rows > 0);
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

@@ -8,7 +8,7 @@ use super::sidecar::STAGED_ENTRIES;
 use crate::catalog::ColumnType;
 use crate::error::{Code, Error, Result};
 use crate::load::{Cause, Conflict, SAMPLES, key_not_unique};
-use crate::plan::{Plan, ReferencePlan, TablePlan};
+use crate::plan::{Plan, TablePlan};
 use crate::policy::OnConflict;
 use crate::postgres::{key_text, literal, quoted};
 use crate::sidecar::NAMELESS;
@@ -29,30 +29,11 @@ pub(super) fn decisions(stream: usize) -> String {
     format!("pg_temp.chronicle_dump_decided_{stream}")
 }
 
-/// Where the two keys of rows are noted that a table has under another key than the archive.
-pub(super) fn known_as(table: usize) -> String {
-    format!("pg_temp.chronicle_dump_known_as_{table}")
-}
-
-/// SQL that makes the table of the two keys of such rows, if there is none.
-pub(super) fn create_known_as(merge: &Merge<'_>) -> String {
-    let names = merge.key.names();
-    let (old, new) = (numbered("o", names.len()), numbered("n", names.len()));
-    let pairs: Vec<String> = (names.iter().zip(old.iter().zip(&new)))
-        .flat_map(|(name, (o, n))| [format!("t.{name} AS {o}"), format!("t.{name} AS {n}")])
-        .collect();
-    format!(
-        "CREATE TEMPORARY TABLE IF NOT EXISTS {} ON COMMIT DROP AS SELECT {} FROM {} t WITH NO DATA",
-        known_as(merge.stream.table).trim_start_matches("pg_temp."),
-        pairs.join(", "),
-        merge.full()
-    )
-}
-
 impl PgLoading {
     /// Gives staged rows the keys that the target has for them and for what they refer to.
     pub(super) async fn meet_existing(&mut self, plan: &Plan, loads: &[usize]) -> Result<()> {
         let mut renamed = vec![0; loads.len()];
+        self.forget_earlier_keys(plan, loads).await?;
         for (n, load) in loads.iter().enumerate() {
             renamed[n] += self.rename_references(plan, *load).await?;
             if self.has_existing(*load).await? {
@@ -64,6 +45,7 @@ impl PgLoading {
             renamed[n] += self.rename_references(plan, *load).await?;
         }
         let matched = self.match_all_contents(loads).await?;
+        self.repoint_loose(plan).await?;
         for ((load, renamed), matched) in loads.iter().zip(renamed).zip(matched) {
             if renamed + matched > 0 {
                 self.sum_again(plan, *load).await?;
@@ -76,22 +58,6 @@ impl PgLoading {
     pub(super) async fn has_existing(&self, load: usize) -> Result<bool> {
         let stream = PgLoading::table_plan(&self.plan, self.done[load].stream)?;
         Ok(!self.db.is_empty(&stream.table_name).await?)
-    }
-
-    /// Has staged rows refer to existing rows by the keys that the target has for them.
-    pub(super) async fn rename_references(&mut self, plan: &Plan, load: usize) -> Result<u64> {
-        let merges = self.merges(plan, &[load])?;
-        let mut renamed = 0;
-        for merge in &merges {
-            for reference in &merge.stream.references {
-                let parent = &self.db.catalog.tables[reference.table];
-                let is_known = self.known_as.contains(&reference.table);
-                if is_known && reference.parent_columns == parent.key {
-                    renamed += merge.rename_references(reference).await?;
-                }
-            }
-        }
-        Ok(renamed)
     }
 
     /// Gives staged rows the keys of the existing rows that have one of their unique values.
@@ -111,7 +77,7 @@ impl PgLoading {
             }
             renamed += rows;
         }
-        self.known_as.extend(table);
+        table.into_iter().for_each(|table| self.db.found_other_keys(table));
         self.loaded[self.done[load].stream].matched_rows += renamed;
         conflicts.into_iter().for_each(|conflict| self.conflicts.add(conflict));
         Ok(renamed)
@@ -219,7 +185,7 @@ impl Merge<'_> {
     /// the number of those rows, and the conflict of rows that several existing ones are in the way of.
     async fn rename_keys(&self, natural: &[Vec<String>]) -> Result<(u64, Option<Conflict>)> {
         const WHAT: &str = "cannot look for existing rows";
-        let (place, create) = (known_as(self.stream.table), create_known_as(self));
+        let (place, create) = (self.known_as(), self.create_known_as());
         let width = self.key.names().len();
         let (old, new) = (numbered("o", width), numbered("n", width));
         let staged = self.key.values(STAGED);
@@ -272,21 +238,13 @@ impl Merge<'_> {
         Ok((self.execute(WHAT, &sql).await?, conflict))
     }
 
-    /// A column of the noted keys as it is staged.
-    fn as_staged(&self, column: usize, noted: &str) -> String {
-        match self.stream.columns[column].ty {
-            ColumnType::Cast(_) => format!("d.{noted}::text"),
-            _ => format!("d.{noted}"),
-        }
-    }
-
     /// Gives the entries of rows that the target has under another key that key, without the ids that the
     /// rows have in the archive.
     async fn rename_entries(&self) -> Result<()> {
         if self.loading.sidecar().is_none() {
             return Ok(());
         }
-        let place = known_as(self.stream.table);
+        let place = self.known_as();
         let (old, new) =
             (numbered("o", self.stream.key.len()), numbered("n", self.stream.key.len()));
         let mut names = vec![NAMELESS.to_owned()];
@@ -304,31 +262,6 @@ impl Merge<'_> {
             table = literal(&self.stream.table_name)
         );
         self.db().run("cannot move the entries of existing rows", &sql).await
-    }
-
-    /// Has staged rows refer to existing rows by the keys that the target has for them.
-    async fn rename_references(&self, reference: &ReferencePlan) -> Result<u64> {
-        let place = known_as(reference.table);
-        let width = reference.columns.len();
-        let (old, new) = (numbered("o", width), numbered("n", width));
-        let set: Vec<String> = (reference.columns.iter().zip(&new))
-            .map(|(column, n)| format!("{} = {}", self.name(*column), self.as_staged(*column, n)))
-            .collect();
-        let same: Vec<String> = (reference.columns.iter().zip(&old))
-            .map(|(column, o)| match &self.stream.columns[*column].ty {
-                ColumnType::Cast(ty) => {
-                    same_as_type(&format!("d.{o}"), &format!("s.{}", self.name(*column)), ty)
-                }
-                _ => format!("d.{o} = s.{}", self.name(*column)),
-            })
-            .collect();
-        let sql = format!(
-            "UPDATE {} s SET {} FROM {place} d WHERE {}",
-            self.staging,
-            set.join(", "),
-            same.join(" AND ")
-        );
-        self.execute("cannot point rows to existing ones", &sql).await
     }
 
     /// The rows whose key another row of the archive has, too.
@@ -516,7 +449,7 @@ impl Merge<'_> {
         self.write(&sql).await
     }
 
-    async fn execute(&self, what: &str, sql: &str) -> Result<u64> {
+    pub(super) async fn execute(&self, what: &str, sql: &str) -> Result<u64> {
         let done = self.db().connection.client.execute_typed(sql, &[]).await;
         done.map_err(|e| self.db().connection.failed(Code::Target, what, e))
     }
@@ -528,6 +461,6 @@ pub(super) fn numbered(prefix: &str, width: usize) -> Vec<String> {
 }
 
 /// Columns of an alias.
-fn dotted(alias: &str, names: &[String]) -> Vec<String> {
+pub(super) fn dotted(alias: &str, names: &[String]) -> Vec<String> {
     names.iter().map(|name| format!("{alias}.{name}")).collect()
 }
