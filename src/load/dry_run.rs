@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-use super::{ExistingKeys, ImportStats, Loading, OrphansOf, Rejected, Rows, Target, Verdict};
+use super::{BatchEnd, ExistingKeys, ImportStats, Loading, Rejected, Rows, Target, Verdict};
 use crate::cancel::Cancel;
 use crate::catalog::Catalog;
 use crate::error::{Error, Result};
@@ -87,8 +87,8 @@ impl Loading for Uncommitted {
         self.0.finalize(progress)
     }
 
-    fn orphans_left(&mut self) -> BoxFuture<'_, Result<Vec<OrphansOf>>> {
-        self.0.orphans_left()
+    fn end_batch(&mut self) -> BoxFuture<'_, Result<BatchEnd>> {
+        self.0.end_batch()
     }
 
     fn go_on(self: Box<Self>) -> BoxFuture<'static, Result<Box<dyn Target>>> {

@@ -20,7 +20,7 @@ pub use numbers::{BatchNumbers, note_numbers, numbered, require_same_numbers};
 pub use preflight::Preflight;
 pub use problems::{KEYS, OnProblem, Problem, Problems, REJECT, SAMPLES};
 pub use rejected::{Cause, Rejected};
-pub use stats::{ImportStats, OrphansOf, StreamStats, add_changes, without};
+pub use stats::{BatchEnd, ConflictOf, ImportStats, OrphansOf, StreamStats, add_changes, without};
 pub use verdict::Verdict;
 
 use std::sync::Arc;
@@ -217,9 +217,8 @@ pub trait Loading: Send {
     /// what was loaded, and returns what was done. Nothing is visible to others yet.
     fn finalize<'a>(&'a mut self, progress: &'a Progress) -> BoxFuture<'a, Result<ImportStats>>;
 
-    /// What earlier archives have loaded that still refers to nothing, now that all have come: some of them may have
-    /// brought what others lacked.
-    fn orphans_left(&mut self) -> BoxFuture<'_, Result<Vec<OrphansOf>>>;
+    /// What has turned out now that the rows of all archives have come.
+    fn end_batch(&mut self) -> BoxFuture<'_, Result<BatchEnd>>;
 
     /// Keeps what was loaded, still unseen by others, and takes the rows of another archive.
     fn go_on(self: Box<Self>) -> BoxFuture<'static, Result<Box<dyn Target>>>;

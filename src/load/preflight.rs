@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 
 use super::{
-    Cause, DryRun, ExistingKeys, ImportStats, Loading, OnProblem, OrphansOf, Problems, Rejected,
+    BatchEnd, Cause, DryRun, ExistingKeys, ImportStats, Loading, OnProblem, Problems, Rejected,
     RowPlace, Rows, Target, Verdict,
 };
 use crate::cancel::Cancel;
@@ -119,8 +119,8 @@ impl Loading for Earlier {
         self.loading.finalize(progress)
     }
 
-    fn orphans_left(&mut self) -> BoxFuture<'_, Result<Vec<OrphansOf>>> {
-        self.loading.orphans_left()
+    fn end_batch(&mut self) -> BoxFuture<'_, Result<BatchEnd>> {
+        self.loading.end_batch()
     }
 
     fn go_on(self: Box<Self>) -> BoxFuture<'static, Result<Box<dyn Target>>> {
@@ -181,8 +181,8 @@ impl Loading for Collecting {
         })
     }
 
-    fn orphans_left(&mut self) -> BoxFuture<'_, Result<Vec<OrphansOf>>> {
-        self.loading.orphans_left()
+    fn end_batch(&mut self) -> BoxFuture<'_, Result<BatchEnd>> {
+        self.loading.end_batch()
     }
 
     fn go_on(self: Box<Self>) -> BoxFuture<'static, Result<Box<dyn Target>>> {

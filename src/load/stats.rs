@@ -99,6 +99,24 @@ pub struct ImportStats {
     pub notices: Vec<Notice>,
 }
 
+/// What has turned out once all archives of a batch have come.
+#[derive(Debug, Clone, Default)]
+pub struct BatchEnd {
+    /// What the orphans of archives are now that others have come, which may have brought what they lacked.
+    pub orphans: Vec<OrphansOf>,
+    /// The rows that are not what the target has, where an archive could still have told that they are.
+    pub disputes: Vec<ConflictOf>,
+}
+
+/// A conflict, and which archive of the batch has the rows.
+#[derive(Debug, Clone)]
+pub struct ConflictOf {
+    /// Which archive it is.
+    pub archive: usize,
+    /// The rows.
+    pub conflict: Conflict,
+}
+
 /// What an archive of a batch has loaded that refers to nothing, also now that others have come.
 #[derive(Debug, Clone)]
 pub struct OrphansOf {

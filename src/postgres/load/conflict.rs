@@ -1,15 +1,17 @@
 //! Staged rows that the table has already: those that it has under another key get that key, and a policy decides about
 //! those with other content. All of it is found by joins on the server.
 
+use super::dispute::DISPUTED;
 use super::keys::{Alias, same_as_type};
 use super::loading::PgLoading;
 use super::merge::{Merge, STAGED, STORED};
 use super::sidecar::STAGED_ENTRIES;
 use crate::catalog::ColumnType;
 use crate::error::{Code, Error, Result};
-use crate::load::{Cause, Conflict, SAMPLES, key_not_unique};
+use crate::load::{Cause, Conflict, SAMPLES, key_not_unique, without};
 use crate::plan::{Plan, TablePlan};
 use crate::policy::OnConflict;
+use crate::postgres::fields::Fields;
 use crate::postgres::{key_text, literal, quoted};
 use crate::sidecar::NAMELESS;
 use chronicle_archive::Batch;
@@ -100,28 +102,36 @@ impl PgLoading {
     /// Finds what is in the way of staged rows and decides about it.
     pub(super) async fn decide(&mut self, plan: &Plan, load: usize) -> Result<()> {
         let stream = PgLoading::table_plan(plan, self.done[load].stream)?;
-        let (mut found, mut kept, mut updates) = (Vec::new(), 0, 0);
+        let (mut found, mut kept, mut updates, mut disputed) = (Vec::new(), 0, 0, 0);
         let mut ambiguous = None;
         for merge in self.merges(plan, &[load])? {
             found.extend(merge.twice().await?);
             ambiguous = merge.ambiguous().await?;
-            (kept, updates) = merge.decide(ambiguous.is_none()).await?;
+            (kept, updates, disputed) = merge.decide(ambiguous.is_none()).await?;
             found.extend(merge.refused().await?);
+        }
+        if disputed > 0 {
+            self.note_disputed(stream, load).await?;
         }
         if let Some(error) = ambiguous {
             self.refuse(&stream.stream, error)?;
         }
         self.done[load].updates = updates;
         found.into_iter().for_each(|conflict| self.conflicts.add(conflict));
-        if kept > 0 {
-            self.take_kept_out(stream, load).await?;
+        if kept + disputed > 0 {
+            self.take_kept_out(stream, load, disputed).await?;
         }
         Ok(())
     }
 
     /// Takes the rows that are not loaded, since the target's stay, out of the sums, and their entries out
     /// of what is staged.
-    async fn take_kept_out(&mut self, stream: &TablePlan, load: usize) -> Result<()> {
+    async fn take_kept_out(
+        &mut self,
+        stream: &TablePlan,
+        load: usize,
+        disputed: u64,
+    ) -> Result<()> {
         let none = self.done[load].sums.another();
         let mut sums = std::mem::replace(&mut self.done[load].sums, none);
         let done = &self.done[load];
@@ -145,7 +155,8 @@ impl PgLoading {
             self.db.run("cannot leave out entries", &sql).await?;
         }
         let number = done.stream;
-        self.loaded[number].conflicting_rows += kept;
+        self.loaded[number].conflicting_rows += without(kept, disputed)?;
+        self.loaded[number].skipped_rows += disputed;
         let done = &mut self.done[load];
         done.sums = sums;
         done.kept = kept;
@@ -322,9 +333,9 @@ impl Merge<'_> {
         Ok(self.read(&sql, |row| row.boolean()).await? == [true])
     }
 
-    /// Decides about the rows that differ from the table's; how many of them stay, and how many are
-    /// updated. Where they cannot be compared, nothing is decided.
-    async fn decide(&self, comparable: bool) -> Result<(u64, u64)> {
+    /// Decides about the rows that differ from the table's; how many of them stay, how many are updated, and how many
+    /// are disputed. Where they cannot be compared, nothing is decided.
+    async fn decide(&self, comparable: bool) -> Result<(u64, u64, u64)> {
         const WHAT: &str = "cannot compare with existing rows";
         let place = decisions(self.number);
         let (mut first, mut any) = (Vec::new(), Vec::new());
@@ -350,15 +361,21 @@ impl Merge<'_> {
         self.db().run(WHAT, &sql).await?;
         let sql = format!(
             "SELECT count(*) FILTER (WHERE decision = '{KEPT}'), \
-                    count(*) FILTER (WHERE decision = '{UPDATED}') FROM {place}"
+                    count(*) FILTER (WHERE decision = '{UPDATED}'), \
+                    count(*) FILTER (WHERE decision = '{DISPUTED}') FROM {place}"
         );
-        let counts = self.read(&sql, |row| Ok((row.parsed()?, row.parsed()?))).await?;
+        let read = |row: &mut Fields| Ok((row.parsed()?, row.parsed()?, row.parsed()?));
+        let counts = self.read(&sql, read).await?;
         Ok(counts.first().copied().unwrap_or_default())
     }
 
     /// SQL for what the policy decides about a staged row and a stored one that differ.
     fn decision(&self) -> String {
         let fixed = |word: &str| format!("'{word}'");
+        let refused = || match self.is_disputed() {
+            Some(is_it) => format!("CASE WHEN {is_it} THEN '{DISPUTED}' ELSE '{REFUSED}' END"),
+            None => fixed(REFUSED),
+        };
         match (self.stream.on_conflict, self.stream.changed) {
             (OnConflict::Skip, _) => fixed(KEPT),
             (OnConflict::Update, _) => fixed(UPDATED),
@@ -368,10 +385,11 @@ impl Merge<'_> {
                 let name = self.name(column);
                 format!(
                     "CASE WHEN s.{name} > t.{name} THEN '{UPDATED}' WHEN s.{name} < t.{name} \
-                     THEN '{KEPT}' ELSE '{REFUSED}' END"
+                     THEN '{KEPT}' ELSE {} END",
+                    refused()
                 )
             }
-            (OnConflict::Fail | OnConflict::Newer, _) => fixed(REFUSED),
+            (OnConflict::Fail | OnConflict::Newer, _) => refused(),
         }
     }
 

@@ -18,7 +18,7 @@ use crate::error::{Code, Error, Result};
 use crate::fault;
 use crate::history::BatchRecord;
 use crate::load::{
-    ConflictList, ExistingKeys, ImportStats, Loading, OrphansOf, Problems, Rejected, Rows,
+    BatchEnd, ConflictList, ExistingKeys, ImportStats, Loading, Problems, Rejected, Rows,
     StreamStats, Target, Verdict, without,
 };
 use crate::notice::{Notice, NoticeKind};
@@ -341,7 +341,8 @@ impl PgTarget {
                     WHERE relnamespace = pg_catalog.pg_my_temp_schema() AND relkind = 'r' \
                       AND relname LIKE 'chronicle\\_dump\\_%' \
                       AND relname NOT LIKE 'chronicle\\_dump\\_known\\_as\\_%' \
-                      AND relname NOT LIKE 'chronicle\\_dump\\_loose\\_%'";
+                      AND relname NOT LIKE 'chronicle\\_dump\\_loose\\_%' \
+                      AND relname NOT LIKE 'chronicle\\_dump\\_disputed\\_%'";
         for name in self.connection.read(Code::Target, WHAT, sql, |row| row.text()).await? {
             self.run(WHAT, &format!("DROP TABLE pg_temp.{name}")).await?;
         }
@@ -381,8 +382,8 @@ impl Loading for PgLoading {
         Box::pin(self.finalize_now(progress))
     }
 
-    fn orphans_left(&mut self) -> BoxFuture<'_, Result<Vec<OrphansOf>>> {
-        Box::pin(self.orphans_left_now())
+    fn end_batch(&mut self) -> BoxFuture<'_, Result<BatchEnd>> {
+        Box::pin(self.end_now())
     }
 
     fn go_on(self: Box<Self>) -> BoxFuture<'static, Result<Box<dyn Target>>> {

@@ -7,6 +7,7 @@ mod conflict;
 mod content;
 mod copy;
 mod disk;
+mod dispute;
 mod existing_keys;
 mod foreign_keys;
 mod indexes;
@@ -32,6 +33,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use uuid::Uuid;
 
+use self::dispute::Disputed;
 use self::loading::{Mode, PgLoading};
 use self::own_rows::Outside;
 pub(super) use self::prepare::MEMORY;
@@ -95,6 +97,8 @@ pub struct PgTarget {
     known: BTreeSet<u32>,
     /// The rows that they have brought and that refer to nothing.
     loose: Vec<LooseRows>,
+    /// The rows of these archives of which only a later one tells whether they are there.
+    disputed: Vec<Disputed>,
     /// How long another batch is waited for.
     patience: Patience,
     /// Whether the indexes of empty tables stay where they are, so that these can be read.
@@ -165,6 +169,7 @@ impl PgTarget {
             archives: 0,
             known: BTreeSet::new(),
             loose: Vec::new(),
+            disputed: Vec::new(),
             patience: Patience { wait: options.wait, cancel: cancel.clone() },
             readers_go_on: options.readers_go_on,
         })

@@ -10,7 +10,7 @@ use super::loading::PgLoading;
 use super::merge::Merge;
 use crate::catalog::{ColumnType, Reference};
 use crate::error::Result;
-use crate::load::OrphansOf;
+use crate::load::{BatchEnd, OrphansOf};
 use crate::plan::{Plan, ReferencePlan};
 use crate::postgres::quoted;
 use crate::source::Orphans;
@@ -233,8 +233,14 @@ impl PgLoading {
         Ok(())
     }
 
-    /// What earlier archives have loaded that still refers to nothing.
-    pub(super) async fn orphans_left_now(&self) -> Result<Vec<OrphansOf>> {
+    /// What has turned out once all archives of the batch have come.
+    pub(super) async fn end_now(&self) -> Result<BatchEnd> {
+        let (orphans, disputes) = (self.orphans_left().await?, self.disputes_left().await?);
+        Ok(BatchEnd { orphans, disputes })
+    }
+
+    /// What archives have loaded that still refers to nothing.
+    async fn orphans_left(&self) -> Result<Vec<OrphansOf>> {
         let mut left = Vec::new();
         for loose in &self.db.loose {
             let Some((table, reference, is_loose)) = self.loose_rows(loose) else { continue };

@@ -103,6 +103,10 @@ impl Progress {
         };
         let shared = incoming.stream.shares_with.is_some();
         let done = match Decision::of(incoming.stream.on_conflict, || met.newer) {
+            Decision::Refuse if self.dispute(db, incoming, &met)? => {
+                self.loaded.skipped_rows += 1;
+                Done::Present
+            }
             Decision::Refuse => self.refuse(incoming, cause),
             Decision::Keep => {
                 self.loaded.conflicting_rows += 1;

@@ -9,6 +9,7 @@ use rusqlite::CachedStatement;
 use super::SqliteTarget;
 use super::batch::BatchColumn;
 use super::content::MetRows;
+use super::dispute::Disputed;
 use super::own_rows::Seen;
 use super::references::ReferenceCheck;
 use super::repoint::{KnownAs, renamed_references};
@@ -19,7 +20,7 @@ use crate::fault;
 use crate::history::BatchRecord;
 use crate::load::row_sketch::RowSketch;
 use crate::load::{
-    Cause, ConflictList, ExistingKeys, ImportStats, Loading, OrphansOf, Problems, Rejected, Rows,
+    BatchEnd, Cause, ConflictList, ExistingKeys, ImportStats, Loading, Problems, Rejected, Rows,
     StreamStats, Target,
 };
 use crate::notice::Notice;
@@ -82,6 +83,8 @@ pub(super) struct Progress {
     pub(super) met: Option<MetRows>,
     /// The rows that another row is in the way of, and nothing settles it.
     pub(super) conflicts: ConflictList,
+    /// The rows that another one is in the way of which may turn out to be the same.
+    pub(super) disputed: Vec<Disputed>,
     /// The references of its rows.
     pub(super) references: Vec<ReferenceCheck>,
     /// The column for the id of the batch, if its table has one.
@@ -102,6 +105,7 @@ impl Progress {
             seen: None,
             met: None,
             conflicts: ConflictList::default(),
+            disputed: Vec::new(),
             references: Vec::new(),
             batch: None,
         }
@@ -210,6 +214,7 @@ impl SqliteLoading {
         self.db.written = self.written();
         let noted = self.note_loose();
         self.db.known_as = self.known_as;
+        self.db.disputed.extend(self.streams.into_iter().flat_map(|progress| progress.disputed));
         self.db.archives += 1;
         let forgotten = noted
             .and_then(|()| self.db.forget_given_numbers(&self.plan))
@@ -250,7 +255,8 @@ impl SqliteTarget {
         let cannot = |e| failed(Code::Target, "cannot go on to the next archive", e);
         let sql = "SELECT name FROM temp.sqlite_schema WHERE type = 'table' \
                    AND name NOT LIKE 'undo\\_%' ESCAPE '\\' AND name NOT LIKE 'outside\\_%' ESCAPE '\\' \
-                   AND name NOT LIKE 'known\\_as\\_%' ESCAPE '\\' AND name NOT LIKE 'loose\\_%' ESCAPE '\\'";
+                   AND name NOT LIKE 'known\\_as\\_%' ESCAPE '\\' AND name NOT LIKE 'loose\\_%' ESCAPE '\\' \
+                   AND name NOT LIKE 'disputed\\_%' ESCAPE '\\'";
         let names: rusqlite::Result<Vec<String>> = (self.connection.prepare(sql))
             .and_then(|mut found| found.query_map([], |row| row.get(0))?.collect());
         for name in names.map_err(cannot)? {
@@ -315,10 +321,10 @@ impl Loading for SqliteLoading {
         Box::pin(async move { self.finalize_now() })
     }
 
-    fn orphans_left(&mut self) -> BoxFuture<'_, Result<Vec<OrphansOf>>> {
+    fn end_batch(&mut self) -> BoxFuture<'_, Result<BatchEnd>> {
         let cannot = |e| failed(Code::Target, "cannot check the references", e);
-        let left = self.orphans_left_now().map_err(cannot);
-        Box::pin(async { left })
+        let end = self.end_now().map_err(cannot);
+        Box::pin(async { end })
     }
 
     fn go_on(self: Box<Self>) -> BoxFuture<'static, Result<Box<dyn Target>>> {

@@ -4,6 +4,7 @@
 mod batch;
 mod conflict;
 mod content;
+mod dispute;
 mod keys;
 mod loading;
 mod own_rows;
@@ -24,6 +25,7 @@ use futures::future::BoxFuture;
 use rusqlite::{Connection, OpenFlags};
 
 use self::content::MetRows;
+use self::dispute::Disputed;
 use self::keys::Keys;
 use self::loading::{Progress, SqliteLoading};
 use self::own_rows::{Outside, Seen};
@@ -88,6 +90,8 @@ pub struct SqliteTarget {
     known_as: Vec<KnownAs>,
     /// The rows that they have brought and that refer to nothing.
     loose: Vec<LooseRows>,
+    /// The rows of these archives of which only a later one tells whether they are there.
+    disputed: Vec<Disputed>,
     /// Of a private copy that a check writes to.
     rehearsal: Option<Rehearsal>,
 }
@@ -222,6 +226,7 @@ impl SqliteTarget {
             archives: 0,
             known_as: Vec::new(),
             loose: Vec::new(),
+            disputed: Vec::new(),
             rehearsal: None,
         })
     }
@@ -336,6 +341,7 @@ impl SqliteTarget {
             places,
             places_are_indexed: false,
             conflicts: ConflictList::default(),
+            disputed: Vec::new(),
             references: ReferenceCheck::all(number, stream, &self.catalog, keys),
             batch: self.batch_column(stream)?,
         })

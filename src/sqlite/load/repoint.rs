@@ -12,7 +12,7 @@ use super::references::refers;
 use super::row::Bound;
 use crate::catalog::Reference;
 use crate::error::{Code, Result};
-use crate::load::OrphansOf;
+use crate::load::{BatchEnd, OrphansOf};
 use crate::plan::{Plan, TablePlan};
 use crate::source::Orphans;
 use crate::sqlite::{failed, quoted};
@@ -46,7 +46,7 @@ impl KnownAs {
     }
 
     /// The temporary table of the two keys of each row.
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         format!("temp.known_as_{}", self.table)
     }
 
@@ -295,8 +295,13 @@ impl SqliteLoading {
         Ok(())
     }
 
-    /// What earlier archives have loaded that still refers to nothing, beside what they said themselves.
-    pub(super) fn orphans_left_now(&self) -> rusqlite::Result<Vec<OrphansOf>> {
+    /// What has turned out once all archives of the batch have come.
+    pub(super) fn end_now(&self) -> rusqlite::Result<BatchEnd> {
+        Ok(BatchEnd { orphans: self.orphans_left()?, disputes: self.disputes_left()? })
+    }
+
+    /// What earlier archives have loaded that still refers to nothing.
+    fn orphans_left(&self) -> rusqlite::Result<Vec<OrphansOf>> {
         let left = |loose: &LooseRows| {
             let table = &self.db.catalog.tables[loose.table];
             let reference = &table.references[loose.reference];

@@ -10,6 +10,9 @@ both! {
     an_event_meets_its_session_in_any_order_of_archives
     sessions_under_many_ids_get_all_their_events
     an_event_without_a_session_anywhere_stays_an_orphan
+    an_event_under_two_ids_of_its_session_is_one_event
+    an_event_of_two_sessions_is_a_conflict_in_any_order
+    a_check_believes_what_a_later_archive_tells
 }
 
 const KEEP: &str = "--orphans=keep";
@@ -140,70 +143,145 @@ fn an_event_without_a_session_anywhere_stays_an_orphan(backend: Backend) {
     in_all_orders(backend, &archives, &events, (1, 2)).expect("the same content");
 }
 
-/// An archive: under which ids it has the sessions, if it has them, and which of the events.
-type Held = (Vec<Option<u32>>, Vec<bool>);
-
-const SESSIONS: u32 = 3;
-const IDS: u32 = 3;
-const EVENTS: usize = 6;
-
-/// One of the ids that a session has.
-fn known_id(session: u32, which: u32) -> u32 {
-    100 + session * 10 + which
+fn an_event_under_two_ids_of_its_session_is_one_event(backend: Backend) {
+    let store = loose(backend, "orphans_disputed");
+    let archives = [
+        session(1, "cs-1"),
+        session(2, "cs-1") + &event(12, 2, "stop", "1") + &event(13, 2, "stop", "1"),
+        event(12, 1, "stop", "1") + &event(13, 3, "stop", "1"),
+        session(3, "cs-1"),
+    ]
+    .map(|sql| store.archive(&sql));
+    let events = [12, 13].map(|number| format!("{} cs-1", id(number)));
+    in_all_orders(backend, &archives, &events, (1, 0)).expect("the same content");
 }
 
-/// For each event its session and under which id it refers to it, and up to four archives.
-fn worlds() -> impl Strategy<Value = (Vec<(u32, u32)>, Vec<Held>)> {
-    let event = (0..SESSIONS, 0..IDS);
-    let id_of = prop_oneof![1 => Just(None), 2 => (0..IDS).prop_map(Some)];
-    let held = (
-        proptest::collection::vec(id_of, SESSIONS as usize),
-        proptest::collection::vec(any::<bool>(), EVENTS),
-    );
-    (proptest::collection::vec(event, EVENTS), proptest::collection::vec(held, 2..4))
+fn an_event_of_two_sessions_is_a_conflict_in_any_order(backend: Backend) {
+    let store = loose(backend, "orphans_two_sessions");
+    let own = session(1, "cs-1") + &event(12, 1, "stop", "1");
+    for (other, more) in [
+        (session(2, "cs-2"), event(12, 2, "stop", "1")),
+        (session(1, "cs-1"), event(12, 2, "stop", "1")),
+        (session(1, "cs-1"), event(12, 2, "pre_tool_use", "1") + &session(2, "cs-2")),
+    ] {
+        let archives = [own.clone(), other, more].map(|sql| store.archive(&sql));
+        for order in orders(3) {
+            let archives: Vec<&PathBuf> = order.iter().map(|n| &archives[*n]).collect();
+            for mode in [&[][..], &["--dry-run"]] {
+                import_in(&store, &archives, mode).fails_with(11).stderr_has(&id(12));
+            }
+            let words = archives.iter().map(|path| path.to_str().expect("a path in UTF-8"));
+            let (url, check) = (store.url(), ["check", "--strict", KEEP].into_iter());
+            Program::new(check.chain(words).chain(["--to", &url])).run().fails_with(11);
+            assert_eq!(store.dump(), Vec::<String>::new());
+        }
+    }
+}
+
+fn a_check_believes_what_a_later_archive_tells(backend: Backend) {
+    let store = loose(backend, "orphans_checked");
+    let archives = [
+        event(12, 1, "stop", "1"),
+        session(2, "cs-1") + &event(12, 2, "stop", "1"),
+        session(1, "cs-1"),
+    ]
+    .map(|sql| store.archive(&sql));
+    for order in orders(3) {
+        let words = order.iter().map(|n| archives[*n].to_str().expect("a path in UTF-8"));
+        let (url, check) = (store.url(), ["check", "--strict", KEEP].into_iter());
+        Program::new(check.chain(words).chain(["--to", &url])).run().success();
+    }
+}
+
+/// An archive: under which ids it has the sessions, and under which of them the events that it has refer to theirs.
+type Held = (Vec<Option<u32>>, Vec<Option<u32>>);
+
+const SESSIONS: usize = 3;
+const IDS: u32 = 3;
+const EVENTS: usize = 5;
+
+/// The session of an event.
+fn session_of_event(event: usize) -> usize {
+    event % SESSIONS
+}
+
+/// One of the ids that a session has.
+fn known_id(session: usize, which: u32) -> u32 {
+    100 + 10 * u32::try_from(session).expect("a small number") + which
+}
+
+/// A few archives.
+fn worlds() -> impl Strategy<Value = Vec<Held>> {
+    let id_of = || prop_oneof![1 => Just(None), 2 => (0..IDS).prop_map(Some)];
+    let held =
+        (proptest::collection::vec(id_of(), SESSIONS), proptest::collection::vec(id_of(), EVENTS));
+    proptest::collection::vec(held, 2..5)
 }
 
 fn sessions_under_many_ids_get_all_their_events(backend: Backend) {
     let config =
         Config { cases: 6, failure_persistence: None, max_shrink_iters: 20, ..Config::default() };
-    let result = TestRunner::new(config).run(&worlds(), |(events, archives)| {
-        spread(backend, &events, &archives).map_err(TestCaseError::fail)
-    });
+    let result = TestRunner::new(config)
+        .run(&worlds(), |archives| spread(backend, &archives).map_err(TestCaseError::fail));
     result.unwrap_or_else(|error| panic!("{error}"));
 }
 
-fn spread(backend: Backend, events: &[(u32, u32)], archives: &[Held]) -> Result<(), String> {
-    let store = loose(backend, "orphans_spread");
-    let event_id = |n: usize| 20 + u32::try_from(n).expect("a small number");
-    let sql = |(sessions, held): &Held| {
-        let mut sql: String = (0..SESSIONS)
-            .filter_map(|s| Some(session(known_id(s, sessions[s as usize]?), &format!("cs-{s}"))))
-            .collect();
-        for (n, (of, which)) in events.iter().enumerate().filter(|(n, _)| held[*n]) {
-            sql += &event(event_id(n), known_id(*of, *which), "stop", "1");
+/// What the events of archives are in the end, with the session of each or the id that nobody knows; an error if it is not
+/// the same everywhere. And how many of them nobody knows the session of.
+fn expected(archives: &[Held]) -> Result<(Vec<String>, u64), String> {
+    let (mut all, mut orphans) = (Vec::new(), 0);
+    for event in 0..EVENTS {
+        let of = session_of_event(event);
+        let is_known = |which: u32| archives.iter().any(|(ids, _)| ids[of] == Some(which));
+        let means = |which: u32| match is_known(which) {
+            true => format!("cs-{of}"),
+            false => id(known_id(of, which)),
+        };
+        let copies = archives.iter().filter_map(|(_, events)| events[event]);
+        let mut meant: Vec<String> = copies.map(means).collect();
+        meant.sort();
+        meant.dedup();
+        if meant.len() > 1 {
+            return Err(format!("event {event} is of {meant:?}"));
         }
-        sql
+        orphans += u64::from(meant.iter().any(|means| !means.starts_with("cs-")));
+        all.extend(meant.iter().map(|means| format!("{} {means}", id(event_id(event)))));
+    }
+    if all.is_empty() {
+        all.push(String::new());
+    }
+    Ok((all, orphans))
+}
+
+fn event_id(event: usize) -> u32 {
+    20 + u32::try_from(event).expect("a small number")
+}
+
+fn spread(backend: Backend, archives: &[Held]) -> Result<(), String> {
+    let store = loose(backend, "orphans_spread");
+    let sql = |(sessions, events): &Held| {
+        let known = |s: usize| Some(session(known_id(s, sessions[s]?), &format!("cs-{s}")));
+        let refers = |e: usize| {
+            let of = known_id(session_of_event(e), events[e]?);
+            Some(event(event_id(e), of, "stop", "1"))
+        };
+        let sessions = (0..SESSIONS).filter_map(known);
+        sessions.chain((0..EVENTS).filter_map(refers)).collect::<String>()
     };
     let files: Vec<PathBuf> = archives.iter().map(|held| store.archive(&sql(held))).collect();
-    let is_known =
-        |of: u32, which: u32| archives.iter().any(|(s, _)| s[of as usize] == Some(which));
-    let (mut expected, mut orphans) = (Vec::new(), 0);
-    for (n, (of, which)) in events.iter().enumerate() {
-        let copies = archives.iter().filter(|(_, held)| held[n]).count();
-        let refers = match is_known(*of, *which) {
-            true => format!("cs-{of}"),
-            false => id(known_id(*of, *which)),
-        };
-        if copies > 0 {
-            expected.push(format!("{} {refers}", id(event_id(n))));
-            orphans += u64::from(!is_known(*of, *which));
+    let has = |s: &usize| archives.iter().any(|(ids, _)| ids[*s].is_some());
+    let sessions = (0..SESSIONS).filter(has).count();
+    match expected(archives) {
+        Ok((events, orphans)) => in_all_orders(backend, &files, &events, (sessions, orphans)),
+        Err(why) => {
+            for order in orders(files.len()) {
+                let files: Vec<&PathBuf> = order.iter().map(|n| &files[*n]).collect();
+                let code = import_in(&store, &files, &[]).code;
+                if code != Some(11) {
+                    return Err(format!("{order:?}: {code:?}, although {why}"));
+                }
+            }
+            Ok(())
         }
     }
-    if expected.is_empty() {
-        expected.push(String::new());
-    }
-    let sessions = (0..SESSIONS as usize)
-        .filter(|s| archives.iter().any(|(ids, _)| ids[*s].is_some()))
-        .count();
-    in_all_orders(backend, &files, &expected, (sessions, orphans))
 }
