@@ -10,6 +10,7 @@ use super::SqliteTarget;
 use super::batch::BatchColumn;
 use super::conflict::{KnownAs, renamed_references};
 use super::content::MetRows;
+use super::make_way::Moved;
 use super::own_rows::Seen;
 use super::references::ReferenceCheck;
 use super::row::{IncomingRow, Inserted, insert_sql};
@@ -80,6 +81,8 @@ pub(super) struct Progress {
     pub(super) seen: Option<Seen>,
     /// The rows that were there and that the archive has, too, where rows are also the same by their content.
     pub(super) met: Option<MetRows>,
+    /// The rows that have given up unique values.
+    pub(super) moved: Moved,
     /// The rows that another row is in the way of, and nothing settles it.
     pub(super) conflicts: ConflictList,
     /// The references of its rows.
@@ -90,7 +93,7 @@ pub(super) struct Progress {
 
 impl Progress {
     /// The progress of a stream that has no table.
-    pub(super) fn unmapped(stream: &str) -> Progress {
+    pub(super) fn unmapped(number: usize, stream: &str) -> Progress {
         Progress {
             table: 0,
             loaded: StreamStats { stream: stream.to_owned(), ..StreamStats::default() },
@@ -101,6 +104,7 @@ impl Progress {
             places_are_indexed: false,
             seen: None,
             met: None,
+            moved: Moved::of(number),
             conflicts: ConflictList::default(),
             references: Vec::new(),
             batch: None,
@@ -173,6 +177,7 @@ impl SqliteLoading {
         fault::point("load: before other rows go")?;
         self.delete_others()?;
         fault::point("load: after other rows have gone")?;
+        self.settle_moved()?;
         self.repoint()
             .map_err(|e| failed(Code::Target, "cannot point rows to existing ones", e))?;
         fault::point("load: before references are settled")?;

@@ -6,6 +6,7 @@ mod conflict;
 mod content;
 mod keys;
 mod loading;
+mod make_way;
 mod own_rows;
 mod receipts;
 mod references;
@@ -25,6 +26,7 @@ use rusqlite::{Connection, OpenFlags};
 use self::content::MetRows;
 use self::keys::Keys;
 use self::loading::{Progress, SqliteLoading};
+use self::make_way::Moved;
 use self::own_rows::{Outside, Seen};
 use self::references::ReferenceCheck;
 use self::schema::{describe, named_checks_of};
@@ -254,7 +256,7 @@ impl SqliteTarget {
         let mut streams = Vec::new();
         for (number, stream) in plan.streams.iter().enumerate() {
             let Some(stream) = stream.table() else {
-                let mut progress = Progress::unmapped(stream.name());
+                let mut progress = Progress::unmapped(number, stream.name());
                 let stored = self.has_sidecar().map_err(cannot)?;
                 if plan.options.own_rows == OwnRows::Replaced && stored {
                     progress.seen =
@@ -329,6 +331,7 @@ impl SqliteTarget {
             note_place: places.as_ref().map(|t| format!("INSERT INTO {t} VALUES ({values})")),
             places,
             places_are_indexed: false,
+            moved: Moved::of(number),
             conflicts: ConflictList::default(),
             references: ReferenceCheck::all(number, stream, &self.catalog, keys),
             batch: self.batch_column(stream)?,

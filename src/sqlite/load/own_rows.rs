@@ -174,11 +174,13 @@ impl Seen {
         connection.prepare_cached(&sql)?.execute(params_from_iter(place)).map(|_| ())
     }
 
-    fn has(&self, connection: &Connection, place: &[SqlValue]) -> rusqlite::Result<bool> {
+    pub(super) fn has(&self, connection: &Connection, place: &[SqlValue]) -> Result<bool> {
         let same: Vec<String> = (0..place.len()).map(|n| format!("p{n} = ?")).collect();
         let sql =
             format!("SELECT EXISTS (SELECT 1 FROM {} WHERE {})", self.name, same.join(" AND "));
-        connection.prepare_cached(&sql)?.query_row(params_from_iter(place), |row| row.get(0))
+        (connection.prepare_cached(&sql))
+            .and_then(|mut found| found.query_row(params_from_iter(place), |row| row.get(0)))
+            .map_err(cannot)
     }
 }
 
@@ -206,27 +208,17 @@ impl Progress {
         }
     }
 
-    /// Makes the target hold a row that others are in the way of: those go, unless they are the archive's, and the row
-    /// with its key gets its values.
+    /// Makes the target hold a row that others are in the way of: the row with its key gets its values, and the others give
+    /// theirs up, unless they are the archive's.
     pub(super) fn replace(
         &mut self,
         incoming: &IncomingRow<'_>,
         insert: &mut rusqlite::CachedStatement<'_>,
     ) -> Result<Written> {
-        let met = incoming.met_by_key()?;
-        let own = met.as_ref().map(|met| &met.place);
-        for place in incoming.in_the_way()? {
-            if own == Some(&place) {
-                continue;
+        let Some(met) = incoming.met_by_key()? else {
+            if let Err(cause) = self.make_way(incoming, None)? {
+                return Ok((self.refuse(incoming, cause), None));
             }
-            let Some(seen) = &self.seen else { return Ok((self.refuse(incoming, taken()), None)) };
-            if seen.has(incoming.connection, &place).map_err(cannot)? {
-                return Ok((self.refuse(incoming, taken()), None));
-            }
-            incoming.delete_at(&place).map_err(cannot)?;
-            self.loaded.deleted_rows += 1;
-        }
-        let Some(met) = met else {
             return match incoming.insert(insert)? {
                 Inserted::At(place) => {
                     self.has_inserted(incoming, &place)?;
@@ -242,7 +234,7 @@ impl Progress {
             return Ok((Done::Present, None));
         }
         let twice = match &self.seen {
-            Some(seen) => seen.has(incoming.connection, &met.place).map_err(cannot)?,
+            Some(seen) => seen.has(incoming.connection, &met.place)?,
             None => true,
         };
         let done = match twice {
@@ -258,20 +250,7 @@ fn taken() -> Cause {
 }
 
 impl IncomingRow<'_> {
-    /// The places of the rows that have one of its unique values.
-    fn in_the_way(&self) -> Result<Vec<Vec<SqlValue>>> {
-        let mut places = Vec::new();
-        for unique in &self.keys.unique {
-            let columns = unique.columns.iter().map(|(name, _)| self.position(name));
-            let Some(columns) = columns.collect::<Option<Vec<usize>>>() else { continue };
-            if let Some(met) = self.find(&self.same_unique(unique, &columns), &columns)? {
-                places.push(met.place);
-            }
-        }
-        Ok(places)
-    }
-
-    fn delete_at(&self, place: &[SqlValue]) -> rusqlite::Result<()> {
+    pub(super) fn delete_at(&self, place: &[SqlValue]) -> rusqlite::Result<()> {
         let sql =
             format!("DELETE FROM {} WHERE {}", quoted(&self.table.name), self.keys.is_at_bound());
         self.connection.prepare_cached(&sql)?.execute(params_from_iter(place)).map(|_| ())
@@ -332,19 +311,27 @@ impl SqliteLoading {
     fn delete_unseen(&self, number: usize, stream: &TablePlan) -> rusqlite::Result<u64> {
         let Some(seen) = &self.streams[number].seen else { return Ok(0) };
         let keys = &self.db.keys[stream.table];
+        let moved = &self.streams[number].moved;
+        // a row that has given up its values is none any more
+        let needed = match (self.needed(stream)?, moved.any) {
+            (Some(needed), true) => {
+                format!(" AND NOT ({needed} AND NOT {})", keys.is_among("p", &moved.name))
+            }
+            (Some(needed), false) => format!(" AND NOT ({needed})"),
+            (None, _) => String::new(),
+        };
         let sql = format!(
-            "DELETE FROM {} AS p WHERE NOT {}{}",
+            "DELETE FROM {} AS p WHERE NOT {}{needed}",
             quoted(&stream.table_name),
             keys.is_among("p", &seen.name),
-            self.but_needed(stream)?
         );
         self.db.connection.execute(&sql, []).map(|rows| rows as u64)
     }
 
-    /// SQL that leaves out the rows `p` of a stream's table which stay although the archive lacks them, since its rows
+    /// SQL that is true of the rows `p` of a stream's table which stay although the archive lacks them, since its rows
     /// refer to them: those that an import has created for such rows, as an export leaves them out; all, if rows are
     /// created for orphans.
-    fn but_needed(&self, stream: &TablePlan) -> rusqlite::Result<String> {
+    fn needed(&self, stream: &TablePlan) -> rusqlite::Result<Option<String>> {
         let parent = &self.db.catalog.tables[stream.table];
         let created = match self.plan.options.orphans {
             Some(OnOrphans::Adopt) => String::new(),
@@ -355,7 +342,7 @@ impl SqliteLoading {
                 key_text(&self.db.keys[stream.table].key("p")),
                 row_text("p.", parent.columns.iter().map(|c| &c.physical))
             ),
-            _ => return Ok(String::new()),
+            _ => return Ok(None),
         };
         let mut refers_to = Vec::new();
         for (number, child) in self.plan.tables() {
@@ -370,10 +357,7 @@ impl SqliteLoading {
                 format!("EXISTS (SELECT 1 FROM {} AS t WHERE {same}{seen})", quoted(&table.name))
             }));
         }
-        Ok(match refers_to.is_empty() {
-            true => String::new(),
-            false => format!(" AND NOT (({}){created})", refers_to.join(" OR ")),
-        })
+        Ok((!refers_to.is_empty()).then(|| format!("({}){created}", refers_to.join(" OR "))))
     }
 
     /// Deletes the entries of rows that are gone.
