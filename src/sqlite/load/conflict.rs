@@ -291,10 +291,7 @@ impl Progress {
     pub(super) fn update(&mut self, incoming: &IncomingRow<'_>, met: &Met) -> Result<Done> {
         let mut updated = incoming.update(met)?;
         if let Err(Cause::Taken { .. }) = updated {
-            updated = match self.make_way(incoming, Some(&met.place))? {
-                Ok(()) => incoming.update(met)?,
-                Err(cause) => Err(cause),
-            };
+            updated = self.make_way(incoming, Some(&met.place), || incoming.update(met))?;
         }
         let place = match updated {
             Ok(place) => place,

@@ -79,6 +79,8 @@ pub(super) struct Progress {
     pub(super) places_are_indexed: bool,
     /// The rows that the archive has, where those go that it lacks.
     pub(super) seen: Option<Seen>,
+    /// The rows that are stored whole and that the archive has, likewise.
+    pub(super) seen_whole: Option<Seen>,
     /// The rows that were there and that the archive has, too, where rows are also the same by their content.
     pub(super) met: Option<MetRows>,
     /// The rows that have given up unique values.
@@ -103,6 +105,7 @@ impl Progress {
             note_place: None,
             places_are_indexed: false,
             seen: None,
+            seen_whole: None,
             met: None,
             moved: Moved::of(number),
             conflicts: ConflictList::default(),

@@ -13,6 +13,7 @@ use super::loading::{Progress, SqliteLoading};
 use super::row::IncomingRow;
 use crate::error::{Code, Error, Result};
 use crate::load::Cause;
+use crate::policy::OnConflict;
 use crate::sqlite::catalog::UniqueKey;
 use crate::sqlite::{extended_code, failed, quoted};
 
@@ -34,29 +35,32 @@ impl Moved {
         Moved { name: format!("temp.moved_{number}"), any: false }
     }
 
-    /// Notes that a row of the archive has got the values of a unique key from an existing row.
-    fn note(&mut self, incoming: &IncomingRow<'_>, unique: usize, met: &Met) -> Result<()> {
-        if !self.any {
-            let name = self.name.trim_start_matches("temp.");
-            let sql = format!(
-                "CREATE TEMP TABLE {name} AS SELECT {}, '' AS taker, '' AS giver, 0 AS key \
-                   FROM {} AS t WHERE false; \
-                 CREATE INDEX temp.{name}_index ON {name} ({})",
-                incoming.keys.places("t"),
-                quoted(&incoming.table.name),
-                numbered("p", incoming.keys.place_width())
-            );
-            incoming.connection.execute_batch(&sql).map_err(cannot)?;
-            self.any = true;
+    fn create(&mut self, incoming: &IncomingRow<'_>) -> rusqlite::Result<()> {
+        if self.any {
+            return Ok(());
         }
+        let name = self.name.trim_start_matches("temp.");
+        let sql = format!(
+            "CREATE TEMP TABLE {name} AS SELECT {}, '' AS taker, '' AS giver, 0 AS key \
+               FROM {} AS t WHERE false; \
+             CREATE INDEX temp.{name}_index ON {name} ({})",
+            incoming.keys.places("t"),
+            quoted(&incoming.table.name),
+            numbered("p", incoming.keys.place_width())
+        );
+        incoming.connection.execute_batch(&sql)?;
+        self.any = true;
+        Ok(())
+    }
+
+    /// Notes that a row of the archive gets the values of a unique key from an existing row.
+    fn note(&self, incoming: &IncomingRow<'_>, unique: usize, met: &Met) -> rusqlite::Result<()> {
         let values = vec!["?"; met.place.len() + 2].join(", ");
         let sql = format!("INSERT INTO {} VALUES ({values}, {unique})", self.name);
         let giver = met.known_as.as_ref().map(|(_, text)| SqlValue::Text(text.clone()));
         let rows = [SqlValue::Text(incoming.key()), giver.unwrap_or(SqlValue::Null)];
-        (incoming.connection.prepare_cached(&sql))
-            .and_then(|mut note| note.execute(params_from_iter(met.place.iter().chain(&rows))))
-            .map(|_| ())
-            .map_err(cannot)
+        let mut note = incoming.connection.prepare_cached(&sql)?;
+        note.execute(params_from_iter(met.place.iter().chain(&rows))).map(|_| ())
     }
 
     /// Forgets a row that has got its values from the archive.
@@ -74,9 +78,31 @@ impl Moved {
 }
 
 impl Progress {
-    /// Has the rows that are in the way of a row give up the unique values that it gets, but for the row that becomes it;
-    /// gives why one does not.
-    pub(super) fn make_way(
+    /// Writes a row that others are in the way of, once these have given up the unique values that it gets, but for the
+    /// row that it becomes. Gives why it cannot be written; then all is as before.
+    pub(super) fn make_way<T>(
+        &mut self,
+        incoming: &IncomingRow<'_>,
+        own: Option<&[SqlValue]>,
+        write: impl FnOnce() -> Result<std::result::Result<T, Cause>>,
+    ) -> Result<std::result::Result<T, Cause>> {
+        let run = |sql: &str| incoming.connection.execute_batch(sql).map_err(cannot);
+        self.moved.create(incoming).map_err(cannot)?;
+        let deleted_rows = self.loaded.deleted_rows;
+        run("SAVEPOINT make_way")?;
+        let written = match self.move_others(incoming, own)? {
+            Ok(()) => write()?,
+            Err(cause) => Err(cause),
+        };
+        if written.is_err() {
+            run("ROLLBACK TO make_way")?;
+            self.loaded.deleted_rows = deleted_rows;
+        }
+        run("RELEASE make_way")?;
+        Ok(written)
+    }
+
+    fn move_others(
         &mut self,
         incoming: &IncomingRow<'_>,
         own: Option<&[SqlValue]>,
@@ -86,16 +112,15 @@ impl Progress {
             if own == Some(&met.place) {
                 continue;
             }
-            let replaces = self.seen.is_some();
             let is_final = match &self.seen {
                 Some(seen) => seen.has(incoming.connection, &met.place)?,
                 None => self.has_loaded(incoming, &met.place)?,
             };
             let moves = !is_final && incoming.give_up(unique, &met.place).map_err(cannot)?;
             if moves {
-                self.moved.note(incoming, number, &met)?;
-            } else if replaces && !is_final {
-                // what it should give up says which row it is: if the archive has such a row, it comes as a new one
+                self.moved.note(incoming, number, &met).map_err(cannot)?;
+            } else if self.seen.is_some() && !is_final {
+                // only its key or its place could move, which say what row it is: the archive's with that key is new
                 incoming.delete_at(&met.place).map_err(cannot)?;
                 self.loaded.deleted_rows += 1;
             } else {
@@ -122,13 +147,16 @@ impl IncomingRow<'_> {
 
     /// Has the row at a place give up its values of a unique key; whether it could.
     fn give_up(&self, unique: &UniqueKey, place: &[SqlValue]) -> rusqlite::Result<bool> {
-        let target = |column: usize| self.stream.columns[column].target;
+        let decides = |column: usize| match self.stream.on_conflict {
+            OnConflict::Newer => self.stream.changed == Some(column),
+            _ => false,
+        };
         let is_free = |column: &usize| {
-            let says_what_it_is = self.stream.key.contains(column)
-                || self.keys.addresses_by(&self.table.columns[target(*column)].physical);
-            !says_what_it_is
-                && self.stream.changed != Some(*column)
+            let target = self.stream.columns[*column].target;
+            !self.stream.key.contains(column)
+                && !self.keys.addresses_by(&self.table.columns[target].physical)
                 && self.stream.batch != Some(*column)
+                && !decides(*column)
         };
         let columns = unique.columns.iter().filter_map(|(name, _)| self.position(name));
         for column in columns.filter(is_free) {
@@ -188,9 +216,6 @@ impl SqliteLoading {
                     progress.conflicts.note(&stream.stream, taken(unique, giver), &taker);
                 }
             }
-            let rows = format!("SELECT count(DISTINCT taker) FROM {}", progress.moved.name);
-            let rows: i64 = connection.query_row(&rows, [], |row| row.get(0)).map_err(cannot)?;
-            progress.loaded.updated_rows -= rows.unsigned_abs();
         }
         Ok(())
     }

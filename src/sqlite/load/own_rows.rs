@@ -136,17 +136,17 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Makes the table for a stream, as `places` of its rows say.
+    /// Makes the table for all streams that go into a table, as `places` of its rows say.
     pub(super) fn create(
         connection: &Connection,
-        number: usize,
-        table: &str,
+        table: usize,
+        table_name: &str,
         places: &str,
     ) -> rusqlite::Result<Seen> {
-        let name = format!("temp.seen_{number}");
+        let name = format!("temp.seen_{table}");
         connection.execute_batch(&format!(
-            "CREATE TEMP TABLE seen_{number} AS SELECT {places} FROM {} AS t WHERE false",
-            quoted(table)
+            "CREATE TEMP TABLE IF NOT EXISTS seen_{table} AS SELECT {places} FROM {} AS t WHERE false",
+            quoted(table_name)
         ))?;
         let width: i64 = connection.query_row(
             "SELECT count(*) FROM pragma_table_info(?1, 'temp')",
@@ -155,7 +155,7 @@ impl Seen {
         )?;
         let columns: Vec<String> = (0..width).map(|n| format!("p{n}")).collect();
         let index = format!(
-            "CREATE INDEX temp.seen_{number}_index ON seen_{number} ({})",
+            "CREATE INDEX IF NOT EXISTS temp.seen_{table}_index ON seen_{table} ({})",
             columns.join(", ")
         );
         connection.execute_batch(&index)?;
@@ -164,8 +164,8 @@ impl Seen {
 
     /// Makes the table for the rows of a stream that are stored whole, by their keys.
     pub(super) fn of_entries(connection: &Connection, number: usize) -> rusqlite::Result<Seen> {
-        connection.execute_batch(&format!("CREATE TEMP TABLE seen_{number} (p0)"))?;
-        Ok(Seen { name: format!("temp.seen_{number}") })
+        connection.execute_batch(&format!("CREATE TEMP TABLE seen_entries_{number} (p0)"))?;
+        Ok(Seen { name: format!("temp.seen_entries_{number}") })
     }
 
     fn note(&self, connection: &Connection, place: &[SqlValue]) -> rusqlite::Result<()> {
@@ -187,7 +187,10 @@ impl Seen {
 impl Progress {
     /// Notes that the archive has a row that is stored whole.
     pub(super) fn note_entry(&self, connection: &Connection, key: &str) -> Result<()> {
-        self.note_seen(connection, &[SqlValue::Text(key.to_owned())])
+        match &self.seen_whole {
+            Some(seen) => seen.note(connection, &[SqlValue::Text(key.to_owned())]).map_err(cannot),
+            None => Ok(()),
+        }
     }
 
     /// Notes that the archive has the row at a place.
@@ -216,17 +219,24 @@ impl Progress {
         insert: &mut rusqlite::CachedStatement<'_>,
     ) -> Result<Written> {
         let Some(met) = incoming.met_by_key()? else {
-            if let Err(cause) = self.make_way(incoming, None)? {
-                return Ok((self.refuse(incoming, cause), None));
-            }
-            return match incoming.insert(insert)? {
-                Inserted::At(place) => {
-                    self.has_inserted(incoming, &place)?;
-                    Ok((Done::Inserted, None))
-                }
-                Inserted::Rejected(cause) => Ok((Done::Refused(cause), None)),
-                Inserted::UniqueValueTaken => Ok((self.refuse(incoming, taken()), None)),
+            let insert = || {
+                Ok(match incoming.insert(insert)? {
+                    Inserted::At(place) => Ok(place),
+                    Inserted::Rejected(cause) => Err(cause),
+                    Inserted::UniqueValueTaken => {
+                        Err(Cause::Taken { columns: Vec::new(), by: None })
+                    }
+                })
             };
+            let done = match self.make_way(incoming, None, insert)? {
+                Ok(place) => {
+                    self.has_inserted(incoming, &place)?;
+                    Done::Inserted
+                }
+                Err(cause) if cause.is_conflict() => self.refuse(incoming, cause),
+                Err(cause) => Done::Refused(cause),
+            };
+            return Ok((done, None));
         };
         if met.differs.is_none() {
             self.loaded.skipped_rows += 1;
@@ -243,10 +253,6 @@ impl Progress {
         };
         Ok((done, None))
     }
-}
-
-fn taken() -> Cause {
-    Cause::Taken { columns: Vec::new(), by: None }
 }
 
 impl IncomingRow<'_> {
@@ -287,15 +293,14 @@ impl SqliteLoading {
     pub(super) fn delete_others(&mut self) -> Result<()> {
         if self.plan.options.own_rows == OwnRows::Replaced {
             let plan = self.plan.clone();
-            for (number, stream) in plan.tables() {
+            // all streams of a table have come
+            for (number, stream) in plan.tables().filter(|(_, s)| s.shares_with.is_none()) {
                 let rows = self.delete_unseen(number, stream).map_err(cannot)?;
                 self.streams[number].loaded.deleted_rows += rows;
             }
             for (number, stream) in plan.streams.iter().enumerate() {
-                let (Some(unmapped), Some(seen)) = (stream.unmapped(), &self.streams[number].seen)
-                else {
-                    continue;
-                };
+                let seen = &self.streams[number].seen_whole;
+                let (Some(unmapped), Some(seen)) = (stream.unmapped(), seen) else { continue };
                 let sql = format!(
                     "DELETE FROM {SIDECAR} WHERE table_name = ? AND key NOT IN (SELECT p0 FROM {})",
                     seen.name
@@ -311,15 +316,12 @@ impl SqliteLoading {
     fn delete_unseen(&self, number: usize, stream: &TablePlan) -> rusqlite::Result<u64> {
         let Some(seen) = &self.streams[number].seen else { return Ok(0) };
         let keys = &self.db.keys[stream.table];
-        let moved = &self.streams[number].moved;
-        // a row that has given up its values is none any more
-        let needed = match (self.needed(stream)?, moved.any) {
-            (Some(needed), true) => {
-                format!(" AND NOT ({needed} AND NOT {})", keys.is_among("p", &moved.name))
-            }
-            (Some(needed), false) => format!(" AND NOT ({needed})"),
-            (None, _) => String::new(),
-        };
+        let needed = self.needed(stream)?.map_or_else(String::new, |needed| {
+            // a row that has given up its values is none any more
+            let moved = self.streams.iter().filter(|s| s.table == stream.table && s.moved.any);
+            let stays = moved.map(|s| format!(" AND NOT {}", keys.is_among("p", &s.moved.name)));
+            format!(" AND NOT ({needed}{})", stays.collect::<String>())
+        });
         let sql = format!(
             "DELETE FROM {} AS p WHERE NOT {}{needed}",
             quoted(&stream.table_name),

@@ -65,6 +65,46 @@ fn tables(test_name: &str, strict: bool) -> Tables {
     Tables::new(test_name, &ddl(more), &[("t", "side", &["id"])])
 }
 
+#[test]
+fn a_row_that_is_refused_takes_nothing() {
+    let ddl = "CREATE TABLE t (id TEXT PRIMARY KEY, a TEXT, b TEXT)";
+    let tables = Tables::new("moved_refused", ddl, &[("t", "side", &["id"])]);
+    let unique = "CREATE UNIQUE INDEX one_a ON t (a); CREATE UNIQUE INDEX one_b ON t (b);";
+    let target = tables.file(
+        "b.db",
+        &format!("{unique} INSERT INTO t VALUES ('k0', 'a0', 'b0'), ('k1', 'a1', 'b1'), ('k2', 'a2', 'b2')"),
+    );
+    let before = content(&target);
+    // the second row gets a value of the third one, and one that the first one has from the archive, too
+    let archive = tables.export(
+        &tables.file("a.db", "INSERT INTO t VALUES ('k0', 'new', 'b0'), ('k1', 'a2', 'b0')"),
+    );
+    for options in [&["--on-conflict=update"][..], &["--on-conflict=update", "--dry-run"]] {
+        tables.import(&archive, &target, options).fails_with(11).stderr_has(
+            "error: t: 1 row: its b is already used by the row with key k0 (first: key k1)",
+        );
+        assert_eq!(before, content(&target));
+    }
+}
+
+#[test]
+fn numbers_of_rows_that_are_no_keys_move_in_a_restore() {
+    let ddl = "CREATE TABLE t (n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE)";
+    let tables = Tables::new("moved_numbers", ddl, &[("t", "side", &["id"])]);
+    let target = tables.file("b.db", "INSERT INTO t VALUES (1, 'k0'), (2, 'k1')");
+    let before = content(&target);
+    let source = tables.file("a.db", "INSERT INTO t VALUES (2, 'k0'), (1, 'k1')");
+    let to = format!("sqlite:{target}");
+    let restore = ["restore", &tables.export(&source), "--to", &to, "--json"];
+    let done = json_of(&tables.run(&restore, &[]).success());
+    // a row whose place another one gets is inserted again
+    let counts = ["inserted_rows", "updated_rows", "deleted_rows", "skipped_rows"];
+    assert_eq!(counts.map(|what| counted(&done, what)[0]), [1, 1, 1, 0]);
+    assert_eq!(content(&source), content(&target));
+    Program::new(["rollback", "last", "--from", &target]).run().success();
+    assert_eq!(before, content(&target));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
