@@ -127,7 +127,11 @@ impl Progress {
     }
 
     /// Whether the row at a place was loaded or updated before by this import.
-    fn has_loaded(&mut self, incoming: &IncomingRow<'_>, place: &[SqlValue]) -> Result<bool> {
+    pub(super) fn has_loaded(
+        &mut self,
+        incoming: &IncomingRow<'_>,
+        place: &[SqlValue],
+    ) -> Result<bool> {
         // a table that holds nothing else has no list of places
         let Some(places) = &self.places else { return Ok(true) };
         let width = incoming.keys.place_width();
@@ -152,12 +156,17 @@ impl Progress {
 
     /// Gives the existing row the values of the archive.
     pub(super) fn update(&mut self, incoming: &IncomingRow<'_>, met: &Met) -> Result<Done> {
-        let place = match incoming.update(met)? {
+        let mut updated = incoming.update(met)?;
+        if let Err(Cause::Taken { .. }) = updated {
+            updated = self.make_way(incoming, Some(&met.place), || incoming.update(met))?;
+        }
+        let place = match updated {
             Ok(place) => place,
             Err(cause) if cause.is_conflict() => return Ok(self.refuse(incoming, cause)),
             Err(cause) => return Ok(Done::Refused(cause)),
         };
         self.loaded.updated_rows += 1;
+        self.moved.forget(incoming.connection, &met.place)?;
         self.sketch.add(&incoming.updated(met), 0);
         self.note_seen(incoming.connection, &place)?;
         incoming.note_loaded(self.note_place.as_deref(), &place)?;

@@ -15,6 +15,8 @@ pub(super) struct Keys {
     place: UniqueKey,
     /// Whether that is the rowid.
     pub(super) has_rowid: bool,
+    /// The column that is another name of the rowid.
+    rowid_alias: Option<String>,
     /// The key's columns, as SQL, each with the collation by which SQLite keeps it unique.
     key: Vec<(String, Option<String>)>,
     /// Whether SQLite keeps the key unique.
@@ -48,6 +50,7 @@ impl Keys {
         Ok(Keys {
             place,
             has_rowid: table.rowid().is_some(),
+            rowid_alias: table.rowid_alias().map(str::to_owned),
             key: names.iter().map(|n| (quoted(n), collation(n).map(str::to_owned))).collect(),
             // where some of its columns are unique, so is the whole
             is_unique: table.unique.iter().any(|unique| {
@@ -100,6 +103,12 @@ impl Keys {
             format!("{} = ?{}", quoted(name), self.collated(collation))
         };
         self.place.columns.iter().map(same).collect::<Vec<_>>().join(" AND ")
+    }
+
+    /// Whether a column is one of a place, under whatever name.
+    pub(super) fn addresses_by(&self, column: &str) -> bool {
+        let place = self.place.columns.iter().map(|(name, _)| name);
+        place.chain(&self.rowid_alias).any(|name| name.eq_ignore_ascii_case(column))
     }
 
     /// How many columns a place has.

@@ -10,6 +10,7 @@ use super::SqliteTarget;
 use super::batch::BatchColumn;
 use super::content::MetRows;
 use super::dispute::Disputed;
+use super::make_way::Moved;
 use super::own_rows::Seen;
 use super::references::ReferenceCheck;
 use super::repoint::{KnownAs, renamed_references};
@@ -79,8 +80,12 @@ pub(super) struct Progress {
     pub(super) places_are_indexed: bool,
     /// The rows that the archive has, where those go that it lacks.
     pub(super) seen: Option<Seen>,
+    /// The rows that are stored whole and that the archive has, likewise.
+    pub(super) seen_whole: Option<Seen>,
     /// The rows that were there and that the archive has, too, where rows are also the same by their content.
     pub(super) met: Option<MetRows>,
+    /// The rows that have given up unique values.
+    pub(super) moved: Moved,
     /// The rows that another row is in the way of, and nothing settles it.
     pub(super) conflicts: ConflictList,
     /// The rows that another one is in the way of which may turn out to be the same.
@@ -93,7 +98,7 @@ pub(super) struct Progress {
 
 impl Progress {
     /// The progress of a stream that has no table.
-    pub(super) fn unmapped(stream: &str) -> Progress {
+    pub(super) fn unmapped(number: usize, stream: &str) -> Progress {
         Progress {
             table: 0,
             loaded: StreamStats { stream: stream.to_owned(), ..StreamStats::default() },
@@ -103,7 +108,9 @@ impl Progress {
             note_place: None,
             places_are_indexed: false,
             seen: None,
+            seen_whole: None,
             met: None,
+            moved: Moved::of(number),
             conflicts: ConflictList::default(),
             disputed: Vec::new(),
             references: Vec::new(),
@@ -176,6 +183,7 @@ impl SqliteLoading {
         fault::point("load: before other rows go")?;
         self.delete_others()?;
         fault::point("load: after other rows have gone")?;
+        self.settle_moved()?;
         self.repoint()
             .map_err(|e| failed(Code::Target, "cannot point rows to existing ones", e))?;
         fault::point("load: before references are settled")?;

@@ -7,6 +7,7 @@ mod content;
 mod dispute;
 mod keys;
 mod loading;
+mod make_way;
 mod own_rows;
 mod receipts;
 mod references;
@@ -28,6 +29,7 @@ use self::content::MetRows;
 use self::dispute::Disputed;
 use self::keys::Keys;
 use self::loading::{Progress, SqliteLoading};
+use self::make_way::Moved;
 use self::own_rows::{Outside, Seen};
 use self::references::ReferenceCheck;
 use self::repoint::{KnownAs, LooseRows};
@@ -265,13 +267,7 @@ impl SqliteTarget {
         let mut streams = Vec::new();
         for (number, stream) in plan.streams.iter().enumerate() {
             let Some(stream) = stream.table() else {
-                let mut progress = Progress::unmapped(stream.name());
-                let stored = self.has_sidecar().map_err(cannot)?;
-                if plan.options.own_rows == OwnRows::Replaced && stored {
-                    progress.seen =
-                        Some(Seen::of_entries(&self.connection, number).map_err(cannot)?);
-                }
-                streams.push(progress);
+                streams.push(Progress::unmapped(number, stream.name()));
                 continue;
             };
             let table = &self.catalog.tables[stream.table];
@@ -283,6 +279,14 @@ impl SqliteTarget {
         }
         for (number, rows) in gone {
             streams[number].loaded.deleted_rows = rows;
+        }
+        if plan.options.own_rows == OwnRows::Replaced && self.has_sidecar().map_err(cannot)? {
+            for (number, stream) in plan.streams.iter().enumerate() {
+                if stream.unmapped().is_some() {
+                    let seen = Seen::of_entries(&self.connection, number).map_err(cannot)?;
+                    streams[number].seen_whole = Some(seen);
+                }
+            }
         }
         if plan.keeps_columns() {
             note_columns(&self.connection, plan).map_err(cannot)?;
@@ -320,7 +324,10 @@ impl SqliteTarget {
         }
         let replaces = plan.options.own_rows == OwnRows::Replaced && any;
         let seen = replaces
-            .then(|| Seen::create(&self.connection, number, &stream.table_name, &keys.places("t")))
+            .then(|| {
+                let places = keys.places("t");
+                Seen::create(&self.connection, stream.table, &stream.table_name, &places)
+            })
             .transpose()?;
         let matches = !stream.content.is_empty() && !stream.key.is_empty() && any;
         let met = matches
@@ -329,6 +336,7 @@ impl SqliteTarget {
         let values = vec!["?"; keys.place_width()].join(", ");
         Ok(Progress {
             seen,
+            seen_whole: None,
             met,
             table: stream.table,
             loaded: StreamStats { stream: stream.stream.clone(), ..StreamStats::default() },
@@ -340,6 +348,7 @@ impl SqliteTarget {
             note_place: places.as_ref().map(|t| format!("INSERT INTO {t} VALUES ({values})")),
             places,
             places_are_indexed: false,
+            moved: Moved::of(number),
             conflicts: ConflictList::default(),
             disputed: Vec::new(),
             references: ReferenceCheck::all(number, stream, &self.catalog, keys),

@@ -136,17 +136,17 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Makes the table for a stream, as `places` of its rows say.
+    /// Makes the table for all streams that go into a table, as `places` of its rows say.
     pub(super) fn create(
         connection: &Connection,
-        number: usize,
-        table: &str,
+        table: usize,
+        table_name: &str,
         places: &str,
     ) -> rusqlite::Result<Seen> {
-        let name = format!("temp.seen_{number}");
+        let name = format!("temp.seen_{table}");
         connection.execute_batch(&format!(
-            "CREATE TEMP TABLE seen_{number} AS SELECT {places} FROM {} AS t WHERE false",
-            quoted(table)
+            "CREATE TEMP TABLE IF NOT EXISTS seen_{table} AS SELECT {places} FROM {} AS t WHERE false",
+            quoted(table_name)
         ))?;
         let width: i64 = connection.query_row(
             "SELECT count(*) FROM pragma_table_info(?1, 'temp')",
@@ -155,7 +155,7 @@ impl Seen {
         )?;
         let columns: Vec<String> = (0..width).map(|n| format!("p{n}")).collect();
         let index = format!(
-            "CREATE INDEX temp.seen_{number}_index ON seen_{number} ({})",
+            "CREATE INDEX IF NOT EXISTS temp.seen_{table}_index ON seen_{table} ({})",
             columns.join(", ")
         );
         connection.execute_batch(&index)?;
@@ -164,8 +164,8 @@ impl Seen {
 
     /// Makes the table for the rows of a stream that are stored whole, by their keys.
     pub(super) fn of_entries(connection: &Connection, number: usize) -> rusqlite::Result<Seen> {
-        connection.execute_batch(&format!("CREATE TEMP TABLE seen_{number} (p0)"))?;
-        Ok(Seen { name: format!("temp.seen_{number}") })
+        connection.execute_batch(&format!("CREATE TEMP TABLE seen_entries_{number} (p0)"))?;
+        Ok(Seen { name: format!("temp.seen_entries_{number}") })
     }
 
     fn note(&self, connection: &Connection, place: &[SqlValue]) -> rusqlite::Result<()> {
@@ -174,18 +174,23 @@ impl Seen {
         connection.prepare_cached(&sql)?.execute(params_from_iter(place)).map(|_| ())
     }
 
-    fn has(&self, connection: &Connection, place: &[SqlValue]) -> rusqlite::Result<bool> {
+    pub(super) fn has(&self, connection: &Connection, place: &[SqlValue]) -> Result<bool> {
         let same: Vec<String> = (0..place.len()).map(|n| format!("p{n} = ?")).collect();
         let sql =
             format!("SELECT EXISTS (SELECT 1 FROM {} WHERE {})", self.name, same.join(" AND "));
-        connection.prepare_cached(&sql)?.query_row(params_from_iter(place), |row| row.get(0))
+        (connection.prepare_cached(&sql))
+            .and_then(|mut found| found.query_row(params_from_iter(place), |row| row.get(0)))
+            .map_err(cannot)
     }
 }
 
 impl Progress {
     /// Notes that the archive has a row that is stored whole.
     pub(super) fn note_entry(&self, connection: &Connection, key: &str) -> Result<()> {
-        self.note_seen(connection, &[SqlValue::Text(key.to_owned())])
+        match &self.seen_whole {
+            Some(seen) => seen.note(connection, &[SqlValue::Text(key.to_owned())]).map_err(cannot),
+            None => Ok(()),
+        }
     }
 
     /// Notes that the archive has the row at a place.
@@ -206,35 +211,32 @@ impl Progress {
         }
     }
 
-    /// Makes the target hold a row that others are in the way of: those go, unless they are the archive's, and the row
-    /// with its key gets its values.
+    /// Makes the target hold a row that others are in the way of: the row with its key gets its values, and the others give
+    /// theirs up, unless they are the archive's.
     pub(super) fn replace(
         &mut self,
         incoming: &IncomingRow<'_>,
         insert: &mut rusqlite::CachedStatement<'_>,
     ) -> Result<Written> {
-        let met = incoming.met_by_key()?;
-        let own = met.as_ref().map(|met| &met.place);
-        for place in incoming.in_the_way()? {
-            if own == Some(&place) {
-                continue;
-            }
-            let Some(seen) = &self.seen else { return Ok((self.refuse(incoming, taken()), None)) };
-            if seen.has(incoming.connection, &place).map_err(cannot)? {
-                return Ok((self.refuse(incoming, taken()), None));
-            }
-            incoming.delete_at(&place).map_err(cannot)?;
-            self.loaded.deleted_rows += 1;
-        }
-        let Some(met) = met else {
-            return match incoming.insert(insert)? {
-                Inserted::At(place) => {
-                    self.has_inserted(incoming, &place)?;
-                    Ok((Done::Inserted, None))
-                }
-                Inserted::Rejected(cause) => Ok((Done::Refused(cause), None)),
-                Inserted::UniqueValueTaken => Ok((self.refuse(incoming, taken()), None)),
+        let Some(met) = incoming.met_by_key()? else {
+            let insert = || {
+                Ok(match incoming.insert(insert)? {
+                    Inserted::At(place) => Ok(place),
+                    Inserted::Rejected(cause) => Err(cause),
+                    Inserted::UniqueValueTaken => {
+                        Err(Cause::Taken { columns: Vec::new(), by: None })
+                    }
+                })
             };
+            let done = match self.make_way(incoming, None, insert)? {
+                Ok(place) => {
+                    self.has_inserted(incoming, &place)?;
+                    Done::Inserted
+                }
+                Err(cause) if cause.is_conflict() => self.refuse(incoming, cause),
+                Err(cause) => Done::Refused(cause),
+            };
+            return Ok((done, None));
         };
         if met.differs.is_none() {
             self.loaded.skipped_rows += 1;
@@ -242,7 +244,7 @@ impl Progress {
             return Ok((Done::Present, None));
         }
         let twice = match &self.seen {
-            Some(seen) => seen.has(incoming.connection, &met.place).map_err(cannot)?,
+            Some(seen) => seen.has(incoming.connection, &met.place)?,
             None => true,
         };
         let done = match twice {
@@ -253,25 +255,8 @@ impl Progress {
     }
 }
 
-fn taken() -> Cause {
-    Cause::Taken { columns: Vec::new(), by: None }
-}
-
 impl IncomingRow<'_> {
-    /// The places of the rows that have one of its unique values.
-    fn in_the_way(&self) -> Result<Vec<Vec<SqlValue>>> {
-        let mut places = Vec::new();
-        for unique in &self.keys.unique {
-            let columns = unique.columns.iter().map(|(name, _)| self.position(name));
-            let Some(columns) = columns.collect::<Option<Vec<usize>>>() else { continue };
-            if let Some(met) = self.find(&self.same_unique(unique, &columns), &columns)? {
-                places.push(met.place);
-            }
-        }
-        Ok(places)
-    }
-
-    fn delete_at(&self, place: &[SqlValue]) -> rusqlite::Result<()> {
+    pub(super) fn delete_at(&self, place: &[SqlValue]) -> rusqlite::Result<()> {
         let sql =
             format!("DELETE FROM {} WHERE {}", quoted(&self.table.name), self.keys.is_at_bound());
         self.connection.prepare_cached(&sql)?.execute(params_from_iter(place)).map(|_| ())
@@ -308,15 +293,14 @@ impl SqliteLoading {
     pub(super) fn delete_others(&mut self) -> Result<()> {
         if self.plan.options.own_rows == OwnRows::Replaced {
             let plan = self.plan.clone();
-            for (number, stream) in plan.tables() {
+            // all streams of a table have come
+            for (number, stream) in plan.tables().filter(|(_, s)| s.shares_with.is_none()) {
                 let rows = self.delete_unseen(number, stream).map_err(cannot)?;
                 self.streams[number].loaded.deleted_rows += rows;
             }
             for (number, stream) in plan.streams.iter().enumerate() {
-                let (Some(unmapped), Some(seen)) = (stream.unmapped(), &self.streams[number].seen)
-                else {
-                    continue;
-                };
+                let seen = &self.streams[number].seen_whole;
+                let (Some(unmapped), Some(seen)) = (stream.unmapped(), seen) else { continue };
                 let sql = format!(
                     "DELETE FROM {SIDECAR} WHERE table_name = ? AND key NOT IN (SELECT p0 FROM {})",
                     seen.name
@@ -332,19 +316,24 @@ impl SqliteLoading {
     fn delete_unseen(&self, number: usize, stream: &TablePlan) -> rusqlite::Result<u64> {
         let Some(seen) = &self.streams[number].seen else { return Ok(0) };
         let keys = &self.db.keys[stream.table];
+        let needed = self.needed(stream)?.map_or_else(String::new, |needed| {
+            // a row that has given up its values is none any more
+            let moved = self.streams.iter().filter(|s| s.table == stream.table && s.moved.any);
+            let stays = moved.map(|s| format!(" AND NOT {}", keys.is_among("p", &s.moved.name)));
+            format!(" AND NOT ({needed}{})", stays.collect::<String>())
+        });
         let sql = format!(
-            "DELETE FROM {} AS p WHERE NOT {}{}",
+            "DELETE FROM {} AS p WHERE NOT {}{needed}",
             quoted(&stream.table_name),
             keys.is_among("p", &seen.name),
-            self.but_needed(stream)?
         );
         self.db.connection.execute(&sql, []).map(|rows| rows as u64)
     }
 
-    /// SQL that leaves out the rows `p` of a stream's table which stay although the archive lacks them, since its rows
+    /// SQL that is true of the rows `p` of a stream's table which stay although the archive lacks them, since its rows
     /// refer to them: those that an import has created for such rows, as an export leaves them out; all, if rows are
     /// created for orphans.
-    fn but_needed(&self, stream: &TablePlan) -> rusqlite::Result<String> {
+    fn needed(&self, stream: &TablePlan) -> rusqlite::Result<Option<String>> {
         let parent = &self.db.catalog.tables[stream.table];
         let created = match self.plan.options.orphans {
             Some(OnOrphans::Adopt) => String::new(),
@@ -355,7 +344,7 @@ impl SqliteLoading {
                 key_text(&self.db.keys[stream.table].key("p")),
                 row_text("p.", parent.columns.iter().map(|c| &c.physical))
             ),
-            _ => return Ok(String::new()),
+            _ => return Ok(None),
         };
         let mut refers_to = Vec::new();
         for (number, child) in self.plan.tables() {
@@ -370,10 +359,7 @@ impl SqliteLoading {
                 format!("EXISTS (SELECT 1 FROM {} AS t WHERE {same}{seen})", quoted(&table.name))
             }));
         }
-        Ok(match refers_to.is_empty() {
-            true => String::new(),
-            false => format!(" AND NOT (({}){created})", refers_to.join(" OR ")),
-        })
+        Ok((!refers_to.is_empty()).then(|| format!("({}){created}", refers_to.join(" OR "))))
     }
 
     /// Deletes the entries of rows that are gone.

@@ -37,6 +37,7 @@ impl SqliteLoading {
             }
         }
         for entry in rows.also_whole.iter().filter(|e| !refused.iter().any(|r| r.row == e.row)) {
+            progress.note_entry(&self.db.connection, &entry.key)?;
             if let Joined::Refused(cause) = join_entry(&self.db.connection, name, entry, policy)? {
                 progress.conflicts.note(&unmapped.stream, cause, &entry.key);
             }

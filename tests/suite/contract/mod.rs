@@ -6,6 +6,7 @@ mod conflicts;
 mod content;
 mod later;
 mod mirror;
+mod moved;
 mod orphans;
 mod postgres;
 mod refused;

@@ -8,6 +8,7 @@ both! {
     a_restore_is_undone
     a_restore_takes_unique_values_from_rows_that_go
     a_restore_moves_unique_values_from_row_to_row
+    a_restore_of_two_streams_of_one_table_keeps_both
     rows_of_other_tables_keep_what_they_refer_to
     a_dry_run_shows_the_differences
     a_part_of_a_database_is_not_restored
@@ -147,12 +148,14 @@ fn a_restore_moves_unique_values_from_row_to_row(backend: Backend) {
     assert_same_rows(&edit, &store.everything());
     let done = json_of(&restore(&store, &archive, &["--json"]).success());
     assert_same_rows(&rows(before), &rows(store.everything()));
-    let counts = |done: &serde_json::Value| {
-        ["inserted_rows", "updated_rows", "deleted_rows"].map(|key| done["streams"][0][key].clone())
-    };
-    if backend == Backend::Postgres {
-        assert_eq!(counts(&done), [json!(1), json!(3), json!(1)]);
-    }
+    let counts = ["inserted_rows", "updated_rows", "deleted_rows"]
+        .map(|key| done["streams"][0][key].clone());
+    assert_eq!(counts, [json!(1), json!(3), json!(1)]);
+    let batch = store.history().last().expect("a batch").clone();
+    let tables = batch["tables"].as_array().expect("tables");
+    let of = tables.iter().find(|table| table["table"] == sessions).expect("the table");
+    let noted = ["inserted", "updated", "deleted"].map(|what| of[what].clone());
+    assert_eq!(noted, counts, "{batch}");
     store.rollback("last", &[]).success();
     assert_same_rows(&rows(edit), &rows(store.everything()));
 }
@@ -185,6 +188,48 @@ fn a_rule_against_any_other_value_is_said_by_a_rollback() {
     store.rollback("last", &["--force"]).success();
     let values = "SELECT string_agg(claude_session_id, ' ' ORDER BY id) FROM chronicle_sessions";
     assert_eq!(store.one(values), "cs-9 cs-2 cs-3");
+}
+
+fn a_restore_of_two_streams_of_one_table_keeps_both(backend: Backend) {
+    let store = backend.make("restore_two_streams");
+    let of_the_server = |number: u32| {
+        format!(
+            "INSERT INTO chronicle_sessions (id, claude_session_id, start_time) \
+             VALUES ('{}', 'cs-{number}', '2025-08-19T10:00:00Z');",
+            id(number)
+        )
+    };
+    let rows_of_both =
+        session(1, "cs-1") + &session(2, "cs-2") + &of_the_server(3) + &of_the_server(4);
+    let folder = store.folder.path();
+    let archive = archive_of(folder, &["sqlite-hooks.sql", "sqlite-server.sql"], &rows_of_both);
+    let options = ["--on-missing-column=preserve", "--on-unrepresentable=preserve"];
+    store.import(&archive, &options).success();
+    let before = without_names(store.everything());
+    restore(&store, &archive, &options).success();
+    assert_same_rows(&before, &without_names(store.everything()));
+    // values move from row to row, in a file also from a row of one stream to one of the other
+    let sessions = backend.sessions();
+    let moves = match backend {
+        Backend::Sqlite => [(1, "away"), (3, "cs-1"), (1, "cs-3"), (4, "gone")],
+        Backend::Postgres => [(1, "away"), (2, "cs-1"), (1, "cs-2"), (4, "gone")],
+    };
+    for (number, value) in moves {
+        let id = id(number);
+        store
+            .run(&format!("UPDATE {sessions} SET claude_session_id = '{value}' WHERE id = '{id}'"));
+    }
+    store.import(&store.archive(&session(5, "cs-4")), &[]).success();
+    let edit = without_names(store.everything());
+    let done = json_of(&restore(&store, &archive, &[&options[..], &["--json"]].concat()).success());
+    assert_same_rows(&before, &without_names(store.everything()));
+    let sums = ["inserted_rows", "updated_rows", "deleted_rows", "skipped_rows"].map(|key| {
+        let streams = done["streams"].as_array().expect("streams");
+        streams.iter().map(|stream| stream[key].as_u64().expect("a number")).sum::<u64>()
+    });
+    assert_eq!(sums, [0, 3, 1, 1], "{done:#}");
+    store.rollback("last", &[]).success();
+    assert_same_rows(&edit, &without_names(store.everything()));
 }
 
 fn rows_of_other_tables_keep_what_they_refer_to(backend: Backend) {

@@ -15,14 +15,14 @@ use crate::support::program::{Output, Program};
 type Described<'a> = (&'a str, &'a str, &'a [&'a str]);
 
 /// Databases of tables that no known layout has, and the layout that describes them.
-struct Tables {
+pub(super) struct Tables {
     scratch: Scratch,
     layout: PathBuf,
     ddl: String,
 }
 
 impl Tables {
-    fn new(test_name: &str, ddl: &str, tables: &[Described<'_>]) -> Tables {
+    pub(super) fn new(test_name: &str, ddl: &str, tables: &[Described<'_>]) -> Tables {
         let scratch = Scratch::new(test_name);
         let layout = scratch.path("layout.toml");
         let mut text = String::from(
@@ -42,19 +42,19 @@ impl Tables {
     }
 
     /// A new file with these rows.
-    fn file(&self, name: &str, rows: &str) -> String {
+    pub(super) fn file(&self, name: &str, rows: &str) -> String {
         let file = words(&self.scratch.path(name)).to_owned();
         fill(&file, &self.ddl);
         fill(&file, rows);
         file
     }
 
-    fn run(&self, args: &[&str], options: &[&str]) -> Output {
+    pub(super) fn run(&self, args: &[&str], options: &[&str]) -> Output {
         Program::new([args, options, &["--layout", words(&self.layout)]].concat()).run()
     }
 
     #[track_caller]
-    fn export(&self, from: &str) -> String {
+    pub(super) fn export(&self, from: &str) -> String {
         let archive = format!("{from}.{}.archive", fs::read_dir(self.folder()).unwrap().count());
         self.run(&["export", from, "-o", &archive, "-q"], &[]).success();
         archive
@@ -69,7 +69,7 @@ impl Tables {
         words(&self.scratch.path(name)).to_owned()
     }
 
-    fn import(&self, archive: &str, to: &str, options: &[&str]) -> Output {
+    pub(super) fn import(&self, archive: &str, to: &str, options: &[&str]) -> Output {
         self.run(&["import", archive, "--to", &format!("sqlite:{to}"), "--json"], options)
     }
 
@@ -86,13 +86,13 @@ impl Tables {
 
 /// A number that an import counted, stream by stream.
 #[track_caller]
-fn counted(imported: &Json, what: &str) -> Vec<u64> {
+pub(super) fn counted(imported: &Json, what: &str) -> Vec<u64> {
     imported["streams"].as_array().unwrap().iter().map(|s| s[what].as_u64().unwrap()).collect()
 }
 
 /// Everything in the tables of a file, to the byte and the storage class.
 #[track_caller]
-fn content(file: &str) -> Vec<String> {
+pub(super) fn content(file: &str) -> Vec<String> {
     let tables = ask(
         file,
         "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%' \
