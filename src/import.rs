@@ -14,8 +14,9 @@ use crate::fault;
 use crate::history::{BatchKind, BatchRecord, LoadedArchive};
 use crate::load::rejects::{RejectReason, Rejects};
 use crate::load::{
-    BatchNumbers, Conflict, ImportStats, Loading, OnProblem, Problem, Problems, Rejected, RowPlace,
-    Rows, Target, note_numbers, numbered, require_same_numbers, unsettled,
+    BatchEnd, BatchNumbers, Conflict, ConflictList, ImportStats, Loading, OnProblem, Problem,
+    Problems, Rejected, RowPlace, Rows, Target, note_numbers, numbered, require_same_numbers,
+    unsettled,
 };
 use crate::notice::Notice;
 use crate::plan::{Plan, key_of, plan};
@@ -65,6 +66,8 @@ pub struct Imported {
     pub changes: Vec<Change>,
     /// What would stop an import, found by a check.
     pub problems: Vec<Problem>,
+    /// What would stop it, unless an archive that is yet to come settles it.
+    pub disputes: Vec<Problem>,
     /// Rows that were left out, per stream and reason.
     pub rejected: Vec<Problem>,
     /// The archive of the rows that were left out, if there are any.
@@ -112,22 +115,30 @@ pub async fn import(
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<Vec<Imported>> {
-    let (mut done, count) = (Vec::<Imported>::new(), parts.len());
+    let (mut done, mut names, count) = (Vec::<Imported>::new(), Vec::new(), parts.len());
     let start = |o: &BatchOptions| BatchRecord::start(o.kind, target.catalog().backend.word());
     let mut batch = options.batch.as_ref().map(start);
     let mut numbers = BatchNumbers::new();
     for (n, part) in parts.into_iter().enumerate() {
         let name = part.name.clone();
+        names.push(part.name.clone());
         let about = |e: Error| if count > 1 { e.about(&name) } else { e };
         let (prepared, mut loading) =
             begin(part, target, &options, (&mut batch, &numbers), n == 0, cancel)
                 .await
                 .map_err(about)?;
-        match load(prepared, loading.as_mut(), &options, &mut numbers, progress, cancel).await {
+        let on_problem = prepared.import.on_problem;
+        let place = (n, n + 1 == count);
+        let loaded =
+            load(prepared, loading.as_mut(), &options, (&mut numbers, place), progress, cancel);
+        match loaded.await {
             Ok(imported) => done.push(imported),
             Err(error) => return Err(about(loading.fail(error).await)),
         }
         if n + 1 == count {
+            if let Err(error) = end(&mut done, &names, on_problem, loading.as_mut()).await {
+                return Err(loading.fail(error).await);
+            }
             let committed = loading.keeps_rows();
             if let Some(batch) = &mut batch {
                 batch.details.numbers = std::mem::take(&mut numbers);
@@ -152,6 +163,53 @@ pub async fn import(
         target = loading.go_on().await?;
     }
     Ok(done)
+}
+
+/// Looks what has turned out at the end of the batch: has what was said of orphans be right, and stops an import with rows
+/// that are not what the target has after all.
+async fn end(
+    done: &mut [Imported],
+    names: &[String],
+    on_problem: OnProblem,
+    loading: &mut dyn Loading,
+) -> Result<()> {
+    let BatchEnd { orphans, disputes } = loading.end_batch().await?;
+    // what one archive has said of itself is right
+    let several = done.len() > 1;
+    for left in orphans.iter().filter(|_| several) {
+        if let Some(imported) = done.get_mut(left.archive) {
+            imported.stats.correct_orphans(&left.orphans);
+        }
+    }
+    for dispute in disputes {
+        let of = done.get(dispute.archive).filter(|_| on_problem == OnProblem::Stop);
+        if let Some(error) =
+            of.and_then(|of| unsettled(std::slice::from_ref(&dispute.conflict), &of.plan))
+        {
+            return Err(match (several, names.get(dispute.archive)) {
+                (true, Some(name)) => error.about(name),
+                _ => error,
+            });
+        }
+        if let Some(last) = done.last_mut() {
+            last.disputes.push(dispute.conflict.problem());
+        }
+    }
+    Ok(())
+}
+
+/// Adds the rows of the last archive, which no other one can settle any more, to those that nothing settles.
+async fn add_disputes(
+    stats: &mut ImportStats,
+    number: usize,
+    loading: &mut dyn Loading,
+) -> Result<()> {
+    let mut all = ConflictList::default();
+    let disputes = loading.end_batch().await?.disputes.into_iter();
+    let own = disputes.filter(|dispute| dispute.archive == number).map(|d| d.conflict);
+    stats.conflicts.drain(..).chain(own).for_each(|conflict| all.add(conflict));
+    stats.conflicts = all.all();
+    Ok(())
 }
 
 /// Adds a notice of the whole batch, unless its start had one of the kind.
@@ -245,12 +303,12 @@ async fn prepare(
     Ok(Prepared { archive_input, batch, empty, transformer, import })
 }
 
-/// Loads all rows; nothing of them is visible yet.
+/// Loads all rows; nothing of them is visible yet. The place is the archive's number, and whether it is the last one.
 async fn load(
     prepared: Prepared,
     loading: &mut dyn Loading,
     options: &ImportOptions,
-    numbers: &mut BatchNumbers,
+    (numbers, place): (&mut BatchNumbers, (usize, bool)),
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<Imported> {
@@ -285,7 +343,10 @@ async fn load(
         .hint("check that the digest is of this archive"));
     }
     progress.enter(Phase::Verifying);
-    let stats = cancel.or(loading.finalize(progress)).await?;
+    let mut stats = cancel.or(loading.finalize(progress)).await?;
+    if let ((number, true), OnProblem::Stop) = (place, import.on_problem) {
+        add_disputes(&mut stats, number, loading).await?;
+    }
     note_numbers(&import.plan, loading, numbers).await?;
     import.finish(&transformer, stats, sealed)
 }
@@ -506,6 +567,7 @@ impl Import {
             plan: self.plan,
             stats,
             problems,
+            disputes: Vec::new(),
             rejected: self.rejected.all(),
             rejects,
             archive_id: self.archive_id,

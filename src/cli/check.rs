@@ -116,7 +116,8 @@ impl Asked<'_> {
             .map_err(|e| Error::new(Code::Internal, "cannot create a pipe").because(e))?;
         let exported = write(source, out, cancel);
         let name = location.to_string();
-        let read = self.read(options, &[], (name, Box::new(input)), progress, cancel);
+        let archive = (name, Box::new(input) as Box<dyn Read + Send>);
+        let read = self.read(options, (&[], 0), archive, progress, cancel);
         let (exported, checked) = tokio::join!(exported, read);
         // if the reader has stopped, the writer has failed for that
         match (checked, exported) {
@@ -143,14 +144,15 @@ impl Asked<'_> {
             let about = |e: Error| if paths.len() > 1 { e.about(archive_name(path)) } else { e };
             let input = open_archive(Some(path), progress)?;
             let archive = (archive_name(path), input);
-            let read = self.read(options.clone(), &paths[..n], archive, progress, cancel).await;
+            let left = paths.len() - n - 1;
+            let others = (&paths[..n], left);
+            let read = self.read(options.clone(), others, archive, progress, cancel).await;
             let checked = read.map_err(about)?;
             let stops = !checked.problems().is_empty();
             let known = match all {
                 None => checked,
                 Some(known) => known.and(checked),
             };
-            let left = paths.len() - n - 1;
             all = Some(match stops && left > 0 {
                 true => known.without(left, &archive_name(path)),
                 false => known,
@@ -162,11 +164,11 @@ impl Asked<'_> {
         all.ok_or_else(|| Error::new(Code::Internal, "nothing was checked"))
     }
 
-    /// Reads an archive as an import would, behind others.
+    /// Reads an archive as an import would, behind others; so many more are left.
     async fn read(
         &self,
         options: PlanOptions,
-        earlier: &[PathBuf],
+        (earlier, left): (&[PathBuf], usize),
         (name, input): (String, Box<dyn Read + Send>),
         progress: &Progress,
         cancel: &Cancel,
@@ -194,7 +196,10 @@ impl Asked<'_> {
             parts.push(Part { name, open: Box::pin(open), rejects: None });
         }
         parts.push(Part::opened(name.clone(), archive_input));
-        let imported = import(parts, target, options, progress, cancel).await?.pop();
+        let mut imported = import(parts, target, options, progress, cancel).await?.pop();
+        if let Some(last) = imported.as_mut().filter(|_| left == 0) {
+            last.problems.append(&mut last.disputes);
+        }
         let sealed = imported.as_ref().map(|imported| imported.sealed.clone());
         let sealed = sealed.ok_or_else(|| Error::new(Code::Internal, "nothing was checked"))?;
         Ok(Checked::new(CheckedPart { name, sealed, profile: None, imported }))

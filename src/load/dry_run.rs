@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-use super::{ExistingKeys, ImportStats, Loading, Rejected, Rows, Target, Verdict};
+use super::{BatchEnd, ExistingKeys, ImportStats, Loading, Rejected, Rows, Target, Verdict};
 use crate::cancel::Cancel;
 use crate::catalog::Catalog;
 use crate::error::{Error, Result};
@@ -85,6 +85,10 @@ impl Loading for Uncommitted {
 
     fn finalize<'a>(&'a mut self, progress: &'a Progress) -> BoxFuture<'a, Result<ImportStats>> {
         self.0.finalize(progress)
+    }
+
+    fn end_batch(&mut self) -> BoxFuture<'_, Result<BatchEnd>> {
+        self.0.end_batch()
     }
 
     fn go_on(self: Box<Self>) -> BoxFuture<'static, Result<Box<dyn Target>>> {

@@ -20,7 +20,7 @@ pub use numbers::{BatchNumbers, note_numbers, numbered, require_same_numbers};
 pub use preflight::Preflight;
 pub use problems::{KEYS, OnProblem, Problem, Problems, REJECT, SAMPLES};
 pub use rejected::{Cause, Rejected};
-pub use stats::{ImportStats, StreamStats, add_changes, without};
+pub use stats::{BatchEnd, ConflictOf, ImportStats, OrphansOf, StreamStats, add_changes, without};
 pub use verdict::Verdict;
 
 use std::sync::Arc;
@@ -216,6 +216,9 @@ pub trait Loading: Send {
     /// Ends the loading: decides what had to wait for all rows, checks every reference, reads back
     /// what was loaded, and returns what was done. Nothing is visible to others yet.
     fn finalize<'a>(&'a mut self, progress: &'a Progress) -> BoxFuture<'a, Result<ImportStats>>;
+
+    /// What has turned out now that the rows of all archives have come.
+    fn end_batch(&mut self) -> BoxFuture<'_, Result<BatchEnd>>;
 
     /// Keeps what was loaded, still unseen by others, and takes the rows of another archive.
     fn go_on(self: Box<Self>) -> BoxFuture<'static, Result<Box<dyn Target>>>;

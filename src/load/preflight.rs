@@ -5,8 +5,8 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 
 use super::{
-    Cause, DryRun, ExistingKeys, ImportStats, Loading, OnProblem, Problems, Rejected, RowPlace,
-    Rows, Target, Verdict,
+    BatchEnd, Cause, DryRun, ExistingKeys, ImportStats, Loading, OnProblem, Problems, Rejected,
+    RowPlace, Rows, Target, Verdict,
 };
 use crate::cancel::Cancel;
 use crate::catalog::Catalog;
@@ -119,6 +119,10 @@ impl Loading for Earlier {
         self.loading.finalize(progress)
     }
 
+    fn end_batch(&mut self) -> BoxFuture<'_, Result<BatchEnd>> {
+        self.loading.end_batch()
+    }
+
     fn go_on(self: Box<Self>) -> BoxFuture<'static, Result<Box<dyn Target>>> {
         Box::pin(async move {
             let target = self.loading.go_on().await?;
@@ -175,6 +179,10 @@ impl Loading for Collecting {
             stats.problems.splice(0..0, self.problems.all());
             Ok(stats)
         })
+    }
+
+    fn end_batch(&mut self) -> BoxFuture<'_, Result<BatchEnd>> {
+        self.loading.end_batch()
     }
 
     fn go_on(self: Box<Self>) -> BoxFuture<'static, Result<Box<dyn Target>>> {

@@ -99,6 +99,44 @@ pub struct ImportStats {
     pub notices: Vec<Notice>,
 }
 
+/// What has turned out once all archives of a batch have come.
+#[derive(Debug, Clone, Default)]
+pub struct BatchEnd {
+    /// What the orphans of archives are now that others have come, which may have brought what they lacked.
+    pub orphans: Vec<OrphansOf>,
+    /// The rows that are not what the target has, where an archive could still have told that they are.
+    pub disputes: Vec<ConflictOf>,
+}
+
+/// A conflict, and which archive of the batch has the rows.
+#[derive(Debug, Clone)]
+pub struct ConflictOf {
+    /// Which archive it is.
+    pub archive: usize,
+    /// The rows.
+    pub conflict: Conflict,
+}
+
+/// What an archive of a batch has loaded that refers to nothing, also now that others have come.
+#[derive(Debug, Clone)]
+pub struct OrphansOf {
+    /// Which archive of the batch it was.
+    pub archive: usize,
+    /// The rows; there may be none any more.
+    pub orphans: Orphans,
+}
+
+impl ImportStats {
+    /// Corrects what was said of orphans when their archive ended.
+    pub fn correct_orphans(&mut self, left: &Orphans) {
+        let is_it = |o: &Orphans| o.stream == left.stream && o.column == left.column;
+        if let Some(said) = self.orphans.iter_mut().find(|o| is_it(o)) {
+            said.clone_from(left);
+        }
+        self.orphans.retain(|orphans| orphans.rows > 0);
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

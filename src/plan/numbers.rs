@@ -82,6 +82,13 @@ impl Plan {
         tables.filter(|stream| stream.number_rule().is_some() && stream.shares_with.is_none())
     }
 
+    /// Whether rows of a table, or what refers to them, get numbers that only this import gives them.
+    pub fn gives_numbers(&self, table: usize) -> bool {
+        let columns = self.tables().flat_map(|(_, stream)| &stream.columns);
+        let mut ids = columns.filter_map(|column| column.ids.as_ref());
+        ids.any(|ids| ids.table == table && ids.rule.gives_integers())
+    }
+
     /// Whether there are such streams.
     pub fn has_numbers(&self) -> bool {
         self.numbered_streams().next().is_some()

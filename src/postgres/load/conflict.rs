@@ -1,15 +1,17 @@
 //! Staged rows that the table has already: those that it has under another key get that key, and a policy decides about
 //! those with other content. All of it is found by joins on the server.
 
+use super::dispute::DISPUTED;
 use super::keys::{Alias, same_as_type};
 use super::loading::PgLoading;
 use super::merge::{Merge, STAGED, STORED};
 use super::sidecar::STAGED_ENTRIES;
 use crate::catalog::ColumnType;
 use crate::error::{Code, Error, Result};
-use crate::load::{Cause, Conflict, SAMPLES, key_not_unique};
-use crate::plan::{Plan, ReferencePlan, TablePlan};
+use crate::load::{Cause, Conflict, SAMPLES, key_not_unique, without};
+use crate::plan::{Plan, TablePlan};
 use crate::policy::OnConflict;
+use crate::postgres::fields::Fields;
 use crate::postgres::{key_text, literal, quoted};
 use crate::sidecar::NAMELESS;
 use chronicle_archive::Batch;
@@ -29,30 +31,11 @@ pub(super) fn decisions(stream: usize) -> String {
     format!("pg_temp.chronicle_dump_decided_{stream}")
 }
 
-/// Where the two keys of rows are noted that a table has under another key than the archive.
-pub(super) fn known_as(table: usize) -> String {
-    format!("pg_temp.chronicle_dump_known_as_{table}")
-}
-
-/// SQL that makes the table of the two keys of such rows, if there is none.
-pub(super) fn create_known_as(merge: &Merge<'_>) -> String {
-    let names = merge.key.names();
-    let (old, new) = (numbered("o", names.len()), numbered("n", names.len()));
-    let pairs: Vec<String> = (names.iter().zip(old.iter().zip(&new)))
-        .flat_map(|(name, (o, n))| [format!("t.{name} AS {o}"), format!("t.{name} AS {n}")])
-        .collect();
-    format!(
-        "CREATE TEMPORARY TABLE IF NOT EXISTS {} ON COMMIT DROP AS SELECT {} FROM {} t WITH NO DATA",
-        known_as(merge.stream.table).trim_start_matches("pg_temp."),
-        pairs.join(", "),
-        merge.full()
-    )
-}
-
 impl PgLoading {
     /// Gives staged rows the keys that the target has for them and for what they refer to.
     pub(super) async fn meet_existing(&mut self, plan: &Plan, loads: &[usize]) -> Result<()> {
         let mut renamed = vec![0; loads.len()];
+        self.forget_earlier_keys(plan, loads).await?;
         for (n, load) in loads.iter().enumerate() {
             renamed[n] += self.rename_references(plan, *load).await?;
             if self.has_existing(*load).await? {
@@ -64,6 +47,7 @@ impl PgLoading {
             renamed[n] += self.rename_references(plan, *load).await?;
         }
         let matched = self.match_all_contents(loads).await?;
+        self.repoint_loose(plan).await?;
         for ((load, renamed), matched) in loads.iter().zip(renamed).zip(matched) {
             if renamed + matched > 0 {
                 self.sum_again(plan, *load).await?;
@@ -76,22 +60,6 @@ impl PgLoading {
     pub(super) async fn has_existing(&self, load: usize) -> Result<bool> {
         let stream = PgLoading::table_plan(&self.plan, self.done[load].stream)?;
         Ok(!self.db.is_empty(&stream.table_name).await?)
-    }
-
-    /// Has staged rows refer to existing rows by the keys that the target has for them.
-    pub(super) async fn rename_references(&mut self, plan: &Plan, load: usize) -> Result<u64> {
-        let merges = self.merges(plan, &[load])?;
-        let mut renamed = 0;
-        for merge in &merges {
-            for reference in &merge.stream.references {
-                let parent = &self.db.catalog.tables[reference.table];
-                let is_known = self.known_as.contains(&reference.table);
-                if is_known && reference.parent_columns == parent.key {
-                    renamed += merge.rename_references(reference).await?;
-                }
-            }
-        }
-        Ok(renamed)
     }
 
     /// Gives staged rows the keys of the existing rows that have one of their unique values.
@@ -111,7 +79,7 @@ impl PgLoading {
             }
             renamed += rows;
         }
-        self.known_as.extend(table);
+        table.into_iter().for_each(|table| self.db.found_other_keys(table));
         self.loaded[self.done[load].stream].matched_rows += renamed;
         conflicts.into_iter().for_each(|conflict| self.conflicts.add(conflict));
         Ok(renamed)
@@ -134,28 +102,36 @@ impl PgLoading {
     /// Finds what is in the way of staged rows and decides about it.
     pub(super) async fn decide(&mut self, plan: &Plan, load: usize) -> Result<()> {
         let stream = PgLoading::table_plan(plan, self.done[load].stream)?;
-        let (mut found, mut kept, mut updates) = (Vec::new(), 0, 0);
+        let (mut found, mut kept, mut updates, mut disputed) = (Vec::new(), 0, 0, 0);
         let mut ambiguous = None;
         for merge in self.merges(plan, &[load])? {
             found.extend(merge.twice().await?);
             ambiguous = merge.ambiguous().await?;
-            (kept, updates) = merge.decide(ambiguous.is_none()).await?;
+            (kept, updates, disputed) = merge.decide(ambiguous.is_none()).await?;
             found.extend(merge.refused().await?);
+        }
+        if disputed > 0 {
+            self.note_disputed(stream, load).await?;
         }
         if let Some(error) = ambiguous {
             self.refuse(&stream.stream, error)?;
         }
         self.done[load].updates = updates;
         found.into_iter().for_each(|conflict| self.conflicts.add(conflict));
-        if kept > 0 {
-            self.take_kept_out(stream, load).await?;
+        if kept + disputed > 0 {
+            self.take_kept_out(stream, load, disputed).await?;
         }
         Ok(())
     }
 
     /// Takes the rows that are not loaded, since the target's stay, out of the sums, and their entries out
     /// of what is staged.
-    async fn take_kept_out(&mut self, stream: &TablePlan, load: usize) -> Result<()> {
+    async fn take_kept_out(
+        &mut self,
+        stream: &TablePlan,
+        load: usize,
+        disputed: u64,
+    ) -> Result<()> {
         let none = self.done[load].sums.another();
         let mut sums = std::mem::replace(&mut self.done[load].sums, none);
         let done = &self.done[load];
@@ -179,7 +155,8 @@ impl PgLoading {
             self.db.run("cannot leave out entries", &sql).await?;
         }
         let number = done.stream;
-        self.loaded[number].conflicting_rows += kept;
+        self.loaded[number].conflicting_rows += without(kept, disputed)?;
+        self.loaded[number].skipped_rows += disputed;
         let done = &mut self.done[load];
         done.sums = sums;
         done.kept = kept;
@@ -219,7 +196,7 @@ impl Merge<'_> {
     /// the number of those rows, and the conflict of rows that several existing ones are in the way of.
     async fn rename_keys(&self, natural: &[Vec<String>]) -> Result<(u64, Option<Conflict>)> {
         const WHAT: &str = "cannot look for existing rows";
-        let (place, create) = (known_as(self.stream.table), create_known_as(self));
+        let (place, create) = (self.known_as(), self.create_known_as());
         let width = self.key.names().len();
         let (old, new) = (numbered("o", width), numbered("n", width));
         let staged = self.key.values(STAGED);
@@ -272,21 +249,13 @@ impl Merge<'_> {
         Ok((self.execute(WHAT, &sql).await?, conflict))
     }
 
-    /// A column of the noted keys as it is staged.
-    fn as_staged(&self, column: usize, noted: &str) -> String {
-        match self.stream.columns[column].ty {
-            ColumnType::Cast(_) => format!("d.{noted}::text"),
-            _ => format!("d.{noted}"),
-        }
-    }
-
     /// Gives the entries of rows that the target has under another key that key, without the ids that the
     /// rows have in the archive.
     async fn rename_entries(&self) -> Result<()> {
         if self.loading.sidecar().is_none() {
             return Ok(());
         }
-        let place = known_as(self.stream.table);
+        let place = self.known_as();
         let (old, new) =
             (numbered("o", self.stream.key.len()), numbered("n", self.stream.key.len()));
         let mut names = vec![NAMELESS.to_owned()];
@@ -304,31 +273,6 @@ impl Merge<'_> {
             table = literal(&self.stream.table_name)
         );
         self.db().run("cannot move the entries of existing rows", &sql).await
-    }
-
-    /// Has staged rows refer to existing rows by the keys that the target has for them.
-    async fn rename_references(&self, reference: &ReferencePlan) -> Result<u64> {
-        let place = known_as(reference.table);
-        let width = reference.columns.len();
-        let (old, new) = (numbered("o", width), numbered("n", width));
-        let set: Vec<String> = (reference.columns.iter().zip(&new))
-            .map(|(column, n)| format!("{} = {}", self.name(*column), self.as_staged(*column, n)))
-            .collect();
-        let same: Vec<String> = (reference.columns.iter().zip(&old))
-            .map(|(column, o)| match &self.stream.columns[*column].ty {
-                ColumnType::Cast(ty) => {
-                    same_as_type(&format!("d.{o}"), &format!("s.{}", self.name(*column)), ty)
-                }
-                _ => format!("d.{o} = s.{}", self.name(*column)),
-            })
-            .collect();
-        let sql = format!(
-            "UPDATE {} s SET {} FROM {place} d WHERE {}",
-            self.staging,
-            set.join(", "),
-            same.join(" AND ")
-        );
-        self.execute("cannot point rows to existing ones", &sql).await
     }
 
     /// The rows whose key another row of the archive has, too.
@@ -389,9 +333,9 @@ impl Merge<'_> {
         Ok(self.read(&sql, |row| row.boolean()).await? == [true])
     }
 
-    /// Decides about the rows that differ from the table's; how many of them stay, and how many are
-    /// updated. Where they cannot be compared, nothing is decided.
-    async fn decide(&self, comparable: bool) -> Result<(u64, u64)> {
+    /// Decides about the rows that differ from the table's; how many of them stay, how many are updated, and how many
+    /// are disputed. Where they cannot be compared, nothing is decided.
+    async fn decide(&self, comparable: bool) -> Result<(u64, u64, u64)> {
         const WHAT: &str = "cannot compare with existing rows";
         let place = decisions(self.number);
         let (mut first, mut any) = (Vec::new(), Vec::new());
@@ -417,15 +361,21 @@ impl Merge<'_> {
         self.db().run(WHAT, &sql).await?;
         let sql = format!(
             "SELECT count(*) FILTER (WHERE decision = '{KEPT}'), \
-                    count(*) FILTER (WHERE decision = '{UPDATED}') FROM {place}"
+                    count(*) FILTER (WHERE decision = '{UPDATED}'), \
+                    count(*) FILTER (WHERE decision = '{DISPUTED}') FROM {place}"
         );
-        let counts = self.read(&sql, |row| Ok((row.parsed()?, row.parsed()?))).await?;
+        let read = |row: &mut Fields| Ok((row.parsed()?, row.parsed()?, row.parsed()?));
+        let counts = self.read(&sql, read).await?;
         Ok(counts.first().copied().unwrap_or_default())
     }
 
     /// SQL for what the policy decides about a staged row and a stored one that differ.
     fn decision(&self) -> String {
         let fixed = |word: &str| format!("'{word}'");
+        let refused = || match self.is_disputed() {
+            Some(is_it) => format!("CASE WHEN {is_it} THEN '{DISPUTED}' ELSE '{REFUSED}' END"),
+            None => fixed(REFUSED),
+        };
         match (self.stream.on_conflict, self.stream.changed) {
             (OnConflict::Skip, _) => fixed(KEPT),
             (OnConflict::Update, _) => fixed(UPDATED),
@@ -435,10 +385,11 @@ impl Merge<'_> {
                 let name = self.name(column);
                 format!(
                     "CASE WHEN s.{name} > t.{name} THEN '{UPDATED}' WHEN s.{name} < t.{name} \
-                     THEN '{KEPT}' ELSE '{REFUSED}' END"
+                     THEN '{KEPT}' ELSE {} END",
+                    refused()
                 )
             }
-            (OnConflict::Fail | OnConflict::Newer, _) => fixed(REFUSED),
+            (OnConflict::Fail | OnConflict::Newer, _) => refused(),
         }
     }
 
@@ -516,7 +467,7 @@ impl Merge<'_> {
         self.write(&sql).await
     }
 
-    async fn execute(&self, what: &str, sql: &str) -> Result<u64> {
+    pub(super) async fn execute(&self, what: &str, sql: &str) -> Result<u64> {
         let done = self.db().connection.client.execute_typed(sql, &[]).await;
         done.map_err(|e| self.db().connection.failed(Code::Target, what, e))
     }
@@ -528,6 +479,6 @@ pub(super) fn numbered(prefix: &str, width: usize) -> Vec<String> {
 }
 
 /// Columns of an alias.
-fn dotted(alias: &str, names: &[String]) -> Vec<String> {
+pub(super) fn dotted(alias: &str, names: &[String]) -> Vec<String> {
     names.iter().map(|name| format!("{alias}.{name}")).collect()
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::conflict::{create_known_as, known_as, numbered};
+use super::conflict::numbered;
 use super::keys::Alias;
 use super::loading::PgLoading;
 use super::merge::{Merge, STAGED, STORED};
@@ -35,7 +35,7 @@ impl PgLoading {
         }
         let mut rows = 0;
         for merge in self.merges(plan, &[load])? {
-            self.db.run(WHAT, &create_known_as(&merge)).await?;
+            self.db.run(WHAT, &merge.create_known_as()).await?;
             rows = merge.find_pairs(&brought).await?;
             if rows > 0 {
                 merge.join_entries().await?;
@@ -44,7 +44,7 @@ impl PgLoading {
             self.db.run(WHAT, &format!("DROP TABLE {PAIRS}")).await?;
         }
         if rows > 0 {
-            self.known_as.insert(stream.table);
+            self.db.found_other_keys(stream.table);
             self.loaded[number].content_matched_rows += rows;
         }
         Ok(rows)
@@ -145,8 +145,8 @@ impl Merge<'_> {
         let aliases: Vec<String> =
             numbered("n", width).iter().map(|name| format!("d.{name}")).collect();
         stored.push(format!(
-            "NOT EXISTS (SELECT 1 FROM {} d WHERE {})",
-            known_as(self.stream.table),
+            "NOT EXISTS (SELECT 1 FROM {} d WHERE d.earlier IS NULL AND {})",
+            self.known_as(),
             self.key.equal(&aliases, &self.key.values(STORED))
         ));
         let pairs: Vec<String> = (0..width)
@@ -213,7 +213,7 @@ impl Merge<'_> {
         let sql = format!(
             "INSERT INTO {} ({columns}) SELECT {columns} FROM {PAIRS}; \
              DELETE FROM {} s USING {PAIRS} d WHERE d.staged = s.ctid",
-            known_as(self.stream.table),
+            self.known_as(),
             self.staging
         );
         self.db().run(WHAT, &sql).await

@@ -126,7 +126,7 @@ impl PgLoading {
                 loads.any(|load| goes_into(load) && (load.merged || load.staging.is_none()));
             let parent = &self.db.catalog.tables[reference.table].name;
             let may = match is_known {
-                true => self.known_as.contains(&reference.table),
+                true => self.db.has_other_keys(reference.table),
                 false => reference.table != stream.table && !self.db.is_empty(parent).await?,
             };
             if may {

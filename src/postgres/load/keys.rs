@@ -1,7 +1,7 @@
 //! The key of a table's rows as SQL: of any number of columns, which the database compares itself.
 
 use super::PgTarget;
-use crate::catalog::CatalogTable;
+use crate::catalog::{CatalogColumn, CatalogTable, ColumnType};
 use crate::plan::TablePlan;
 use crate::postgres::{key_text, quoted};
 
@@ -31,15 +31,15 @@ impl PgTarget {
     /// The key of the table that a stream goes into.
     pub(super) fn key(&self, stream: &TablePlan) -> Key {
         let table = &self.catalog.tables[stream.table];
-        let column = |n: &usize| {
-            let column = &table.columns[*n];
-            KeyColumn {
-                name: quoted(&column.physical),
-                cast: self.cast_of(stream, &column.physical).map(str::to_owned),
-                nullable: !column.not_null,
-            }
-        };
-        Key { columns: table.key.iter().map(column).collect(), names: key_names(table) }
+        Key::of(table, |column| self.cast_of(stream, &column.physical).map(str::to_owned))
+    }
+
+    /// The key of a table, for rows that are in it.
+    pub(super) fn stored_key(&self, table: usize) -> Key {
+        Key::of(&self.catalog.tables[table], |column| match &column.ty {
+            ColumnType::Cast(ty) => Some(ty.clone()),
+            _ => None,
+        })
     }
 }
 
@@ -55,6 +55,16 @@ pub(super) fn key_names(table: &CatalogTable) -> Vec<String> {
 }
 
 impl Key {
+    /// The key of a table; `cast` says as which type staged texts of a column are compared.
+    fn of(table: &CatalogTable, cast: impl Fn(&CatalogColumn) -> Option<String>) -> Key {
+        let column = |n: &usize| {
+            let column = &table.columns[*n];
+            let (name, cast) = (quoted(&column.physical), cast(column));
+            KeyColumn { name, cast, nullable: !column.not_null }
+        };
+        Key { columns: table.key.iter().map(column).collect(), names: key_names(table) }
+    }
+
     /// SQL for the text that names a row.
     pub(super) fn text(&self, alias: &str) -> String {
         key_text(&self.names, alias)

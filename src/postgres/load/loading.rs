@@ -1,7 +1,6 @@
 //! The transaction in which rows come into Postgres, from the first batch to the commit: every stream in its turn,
 //! then whatever had to wait for all rows.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -11,6 +10,7 @@ use super::indexes::Index;
 use super::judge::Judgements;
 use super::merge::{Merge, merge};
 use super::own_rows::When;
+use super::repoint::KeptOrphans;
 use super::sidecar::SidecarCopy;
 use super::{ABORTED, PgTarget};
 use crate::catalog::{Catalog, Reference};
@@ -18,8 +18,8 @@ use crate::error::{Code, Error, Result};
 use crate::fault;
 use crate::history::BatchRecord;
 use crate::load::{
-    ConflictList, ExistingKeys, ImportStats, Loading, Problems, Rejected, Rows, StreamStats,
-    Target, Verdict, without,
+    BatchEnd, ConflictList, ExistingKeys, ImportStats, Loading, Problems, Rejected, Rows,
+    StreamStats, Target, Verdict, without,
 };
 use crate::notice::{Notice, NoticeKind};
 use crate::plan::{Plan, TablePlan};
@@ -46,8 +46,8 @@ pub(super) struct PgLoading {
     pub(super) orphans: Vec<Orphans>,
     /// What the server has said of values.
     pub(super) judged: Judgements,
-    /// The tables that have rows under another key than the archive.
-    pub(super) known_as: BTreeSet<usize>,
+    /// The orphans that are about to be merged.
+    pub(super) kept_orphans: Vec<KeptOrphans>,
     /// The rows that another row is in the way of, and nothing settles it: with any, nothing goes into a
     /// table any more.
     pub(super) conflicts: ConflictList,
@@ -82,7 +82,7 @@ impl PgLoading {
             done: Vec::new(),
             orphans: Vec::new(),
             judged: Judgements::default(),
-            known_as: BTreeSet::new(),
+            kept_orphans: Vec::new(),
             conflicts: ConflictList::default(),
             created: None,
             bytes,
@@ -206,6 +206,9 @@ impl PgLoading {
             self.decide(&plan, *load).await?;
         }
         let merges = !self.rehearses() && self.conflicts.is_empty();
+        if merges {
+            self.note_loose(&plan).await?;
+        }
         fault::point("load: before other rows go")?;
         if merges && self.replaces_rows() {
             self.delete_others(When::BeforeRows).await?;
@@ -298,11 +301,11 @@ impl PgLoading {
         self.db.rebuild_indexes(&indexes).await
     }
 
-    /// The target with what was loaded, without what was noted about it.
+    /// The target with what was loaded, and of what was noted about it what counts for later archives, too.
     async fn go_on_now(mut self) -> Result<PgTarget> {
         self.db.written = self.written();
         let mut db = self.db;
-        match db.forget_streams().await {
+        match db.forget_streams(&self.plan).await {
             Ok(()) => Ok(db),
             Err(error) => Err(db.give_up(error).await),
         }
@@ -327,13 +330,19 @@ impl PgLoading {
 }
 
 impl PgTarget {
-    /// Forgets what was noted about the streams of an archive.
-    async fn forget_streams(&mut self) -> Result<()> {
+    /// Forgets what was noted about the streams of an archive; what is noted of the batch stays.
+    async fn forget_streams(&mut self, plan: &Plan) -> Result<()> {
         const WHAT: &str = "cannot go on to the next archive";
         fault::point("load: between archives")?;
+        self.archives += 1;
+        self.forget_given_numbers(plan).await?;
+        self.age_other_keys().await?;
         let sql = "SELECT pg_catalog.quote_ident(relname) FROM pg_catalog.pg_class \
                     WHERE relnamespace = pg_catalog.pg_my_temp_schema() AND relkind = 'r' \
-                      AND relname LIKE 'chronicle\\_dump\\_%'";
+                      AND relname LIKE 'chronicle\\_dump\\_%' \
+                      AND relname NOT LIKE 'chronicle\\_dump\\_known\\_as\\_%' \
+                      AND relname NOT LIKE 'chronicle\\_dump\\_loose\\_%' \
+                      AND relname NOT LIKE 'chronicle\\_dump\\_disputed\\_%'";
         for name in self.connection.read(Code::Target, WHAT, sql, |row| row.text()).await? {
             self.run(WHAT, &format!("DROP TABLE pg_temp.{name}")).await?;
         }
@@ -371,6 +380,10 @@ impl Loading for PgLoading {
 
     fn finalize<'a>(&'a mut self, progress: &'a Progress) -> BoxFuture<'a, Result<ImportStats>> {
         Box::pin(self.finalize_now(progress))
+    }
+
+    fn end_batch(&mut self) -> BoxFuture<'_, Result<BatchEnd>> {
+        Box::pin(self.end_now())
     }
 
     fn go_on(self: Box<Self>) -> BoxFuture<'static, Result<Box<dyn Target>>> {

@@ -130,7 +130,7 @@ impl Merge<'_> {
     }
 
     /// SQL that is true if a column of the two rows is not the same.
-    fn differs(&self, column: usize, ty: &ColumnType) -> String {
+    pub(super) fn differs(&self, column: usize, ty: &ColumnType) -> String {
         let name = self.name(column);
         if self.loading.rehearses() && self.is_added(&self.stream.columns[column]) {
             return format!("s.{name} IS NOT NULL");

@@ -7,7 +7,9 @@ mod conflict;
 mod content;
 mod copy;
 mod disk;
+mod dispute;
 mod existing_keys;
+mod foreign_keys;
 mod indexes;
 mod judge;
 mod keys;
@@ -19,6 +21,7 @@ mod prepare;
 mod receipts;
 mod references;
 mod rehearsal;
+mod repoint;
 mod rules;
 mod sidecar;
 mod spelling;
@@ -30,12 +33,14 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use uuid::Uuid;
 
+use self::dispute::Disputed;
 use self::loading::{Mode, PgLoading};
 use self::own_rows::Outside;
 pub(super) use self::prepare::MEMORY;
 use self::prepare::{compress, create_tables, who_may_read};
 use self::receipts::Touched;
 pub use self::rehearsal::PgRehearsal;
+use self::repoint::LooseRows;
 use self::rules::Rule;
 use super::batch::{OpenBatch, Patience, read_catalog};
 use super::catalog::PgCatalog;
@@ -86,6 +91,14 @@ pub struct PgTarget {
     cleared: BTreeSet<String>,
     /// What refers to them from tables that no archive fills.
     outside: Vec<Outside>,
+    /// How many archives the batch has loaded.
+    archives: usize,
+    /// The oids of the tables that have rows under another key than these archives.
+    known: BTreeSet<u32>,
+    /// The rows that they have brought and that refer to nothing.
+    loose: Vec<LooseRows>,
+    /// The rows of these archives of which only a later one tells whether they are there.
+    disputed: Vec<Disputed>,
     /// How long another batch is waited for.
     patience: Patience,
     /// Whether the indexes of empty tables stay where they are, so that these can be read.
@@ -153,6 +166,10 @@ impl PgTarget {
             written: Vec::new(),
             cleared: BTreeSet::new(),
             outside: Vec::new(),
+            archives: 0,
+            known: BTreeSet::new(),
+            loose: Vec::new(),
+            disputed: Vec::new(),
             patience: Patience { wait: options.wait, cancel: cancel.clone() },
             readers_go_on: options.readers_go_on,
         })
@@ -164,6 +181,7 @@ impl PgTarget {
         self.start_receipts().await?;
         self.silence_triggers().await?;
         check_at_once(&self.connection).await?;
+        self.forget_given_numbers(plan).await?;
         self.find_own_batches(plan).await?;
         fault::point("load: before rows are cleared")?;
         let gone = self.prepare_own_rows(plan).await?;

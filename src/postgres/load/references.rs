@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::copy::StreamLoad;
 use super::keys::{key_names, same_as_type};
 use super::loading::PgLoading;
+use super::repoint::KeptOrphans;
 use super::sidecar::STAGED_ENTRIES;
 use crate::catalog::{CatalogTable, ColumnType, Reference};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Result};
 use crate::load::bench_skip::{Step, skips};
 use crate::load::without;
 use crate::plan::TablePlan;
@@ -17,12 +17,11 @@ use crate::postgres::own_tables::OwnTables;
 use crate::postgres::{key_text, literal, quoted, row_text};
 use crate::sidecar::{DEFAULT, WHOLE_ROW};
 use crate::source::{NOT_ADOPTED, ORPHANS_NAMED, Orphans};
-use chronicle_archive::show_text;
 
 /// A table that rows can be found in.
-struct Place<'a> {
+pub(super) struct Place<'a> {
     /// Its full name.
-    name: String,
+    pub(super) name: String,
     /// The stream that is staged there; none if it is the table itself.
     staged: Option<&'a TablePlan>,
     /// SQL that is true of the rows `p` that count; nothing if all do.
@@ -30,7 +29,7 @@ struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    fn of(name: String, staged: Option<&'a TablePlan>) -> Place<'a> {
+    pub(super) fn of(name: String, staged: Option<&'a TablePlan>) -> Place<'a> {
         Place { name, staged, only: None }
     }
 }
@@ -57,7 +56,8 @@ impl PgLoading {
         let plan = Arc::clone(&self.plan);
         let (policy, number) = (plan.options.orphans, self.done[load].stream);
         let (stream, mut skipped) = (PgLoading::table_plan(&plan, number)?, 0);
-        for reference in self.db.catalog.tables[stream.table].references.clone() {
+        let references = self.db.catalog.tables[stream.table].references.clone();
+        for (n, reference) in references.into_iter().enumerate() {
             let Some(staging) = self.done[load].staging.clone() else { break };
             let left = self.orphans_in(&staging, stream, true, &reference).await?;
             let Some(left) = left else { continue };
@@ -76,7 +76,10 @@ impl PgLoading {
                     self.refuse_orphans(&left, &reference)?;
                     continue;
                 }
-                _ => {}
+                _ => {
+                    let orphans = left.clone();
+                    self.kept_orphans.push(KeptOrphans { load, reference: n, orphans });
+                }
             }
             self.note_orphans(left)?;
         }
@@ -261,123 +264,63 @@ impl PgLoading {
     /// Checks the references of rows that went straight into their tables.
     pub(super) async fn check_direct(&mut self) -> Result<()> {
         let (plan, mut found) = (Arc::clone(&self.plan), Vec::new());
-        for load in self.done.iter().filter(|l| l.staging.is_none()) {
+        for (number, load) in self.done.iter().enumerate().filter(|(_, l)| l.staging.is_none()) {
             let stream = PgLoading::table_plan(&plan, load.stream)?;
             let table = &self.db.catalog.tables[stream.table];
-            for reference in &table.references {
+            for (n, reference) in table.references.iter().enumerate() {
                 let place = self.db.found.full_name(&table.name);
                 let left = self.orphans_in(&place, stream, false, reference).await?;
                 let Some(left) = left else { continue };
                 if reference.enforced || plan.options.orphans == Some(OnOrphans::Fail) {
                     return Err(left.refused(reference.enforced));
                 }
-                found.push(left);
+                found.push(KeptOrphans { load: number, reference: n, orphans: left });
             }
         }
-        found.into_iter().try_for_each(|left| self.note_orphans(left))
-    }
-
-    /// Checks the foreign keys to tables that no layout knows of: while triggers are silenced the server
-    /// does not check them itself.
-    pub(super) async fn check_foreign_keys(&mut self) -> Result<()> {
-        let (plan, mut violated) = (Arc::clone(&self.plan), Vec::new());
-        for load in &self.done {
-            let stream = PgLoading::table_plan(&plan, load.stream)?;
-            let table = &self.db.catalog.tables[stream.table];
-            for key in self.db.found.foreign_keys.iter().filter(|k| k.table == table.name) {
-                let known = self.db.found.reference(&self.db.catalog.tables, key).is_some();
-                if known || !self.db.writes(stream, &key.columns) {
-                    continue;
-                }
-                match self.check_foreign_key(stream, key, load).await {
-                    Err(e) if e.code() == Code::Orphan => violated.push((&stream.stream, e)),
-                    checked => checked?,
-                }
-            }
+        for kept in found {
+            self.note_orphans(kept.orphans.clone())?;
+            self.note_loose_direct(kept).await?;
         }
-        violated.into_iter().try_for_each(|(stream, error)| self.refuse(stream, error))
-    }
-
-    /// Checks a foreign key of the rows of a load.
-    async fn check_foreign_key(
-        &self,
-        stream: &TablePlan,
-        key: &ForeignKey,
-        load: &StreamLoad,
-    ) -> Result<()> {
-        let place = Place::of(
-            load.place(&self.db.found, &key.table),
-            load.staging.as_ref().map(|_| stream),
-        );
-        let own = key.columns.iter().map(|c| self.value(&place, "c", c)).collect::<Vec<_>>();
-        let parent = Place::of(key.parent.clone(), None);
-        let others = key.parent_columns.iter().map(|c| self.value(&parent, "p", c));
-        let same = own.iter().zip(others).map(|(own, other)| format!("{other} = {own}"));
-        let same = same.collect::<Vec<_>>().join(" AND ");
-        let nowhere = format!("NOT EXISTS (SELECT 1 FROM {} p WHERE {same})", parent.name);
-        let sql = format!(
-            "SELECT count(*) FROM {} c WHERE {} HAVING count(*) > 0",
-            place.name,
-            refers_to_nothing(&own, &nowhere, key.match_full)
-        );
-        let what = "cannot check the references";
-        let counts = self.db.connection.read(Code::Target, what, &sql, |row| row.text()).await?;
-        let Some(count) = counts.first() else { return Ok(()) };
-        Err(Error::new(
-            Code::Orphan,
-            format!(
-                "{}: {count} rows violate the foreign key {}: {} is not in {}",
-                key.table,
-                show_text(&key.name),
-                key.columns.join(", "),
-                key.parent
-            ),
-        )
-        .hint("load the rows that they refer to first, or correct the source and export it again"))
-    }
-
-    /// The error of staged rows that violate a foreign key.
-    pub(super) async fn violated(
-        &self,
-        stream: &TablePlan,
-        key: &ForeignKey,
-        staging: &str,
-    ) -> Option<Error> {
-        if let Some(reference) = self.db.found.reference(&self.db.catalog.tables, key) {
-            let left = self.orphans_in(staging, stream, true, &reference).await;
-            return Some(left.ok()??.refused(true));
-        }
-        let load = self.done.iter().find(|l| l.staging.as_deref() == Some(staging))?;
-        self.check_foreign_key(stream, key, load).await.err()
+        Ok(())
     }
 
     /// SQL that is true for rows `c` which refer to no row: neither to one of the table nor to one that is
     /// still staged. `None` if the reference is not written.
-    fn orphan_condition(
+    pub(super) fn orphan_condition(
         &self,
         stream: &TablePlan,
         staged: bool,
         reference: &Reference,
     ) -> Option<String> {
         let table = &self.db.catalog.tables[stream.table];
-        let parent = &self.db.catalog.tables[reference.table];
-        let names = |columns: &[usize], of: &CatalogTable| -> Vec<String> {
-            columns.iter().map(|n| of.columns[*n].physical.clone()).collect()
-        };
-        let own = names(&reference.columns, table);
-        let parent_columns = names(&reference.parent_columns, parent);
+        let own: Vec<String> =
+            reference.columns.iter().map(|n| table.columns[*n].physical.clone()).collect();
         if !self.db.writes(stream, &own) {
             return None;
         }
         let place = Place::of(String::new(), staged.then_some(stream));
         let values: Vec<String> = own.iter().map(|name| self.value(&place, "c", name)).collect();
+        Some(self.refers_to_nothing(stream.table, reference, &values))
+    }
+
+    /// The same for rows of a table that refer by these values.
+    pub(super) fn refers_to_nothing(
+        &self,
+        table: usize,
+        reference: &Reference,
+        values: &[String],
+    ) -> String {
+        let parent = &self.db.catalog.tables[reference.table];
+        let parent_columns: Vec<String> =
+            reference.parent_columns.iter().map(|n| parent.columns[*n].physical.clone()).collect();
         let nowhere: Vec<String> = (self.places(reference.table, &parent_columns).iter())
             .map(|p| {
                 let only = p.only.as_ref().map_or_else(String::new, |only| format!(" AND {only}"));
-                let same = self.refers((stream, reference), &values, (p, "p"));
+                let same = self.refers((table, reference), values, (p, "p"));
                 format!("NOT EXISTS (SELECT 1 FROM {} p WHERE {same}{only})", p.name)
             })
             .collect();
+        let table = &self.db.catalog.tables[table];
         let is_it = |key: &&ForeignKey| {
             let same = self.db.found.reference(&self.db.catalog.tables, key);
             key.table == table.name && same.as_ref() == Some(reference)
@@ -388,18 +331,17 @@ impl PgLoading {
             true => "true".to_owned(),
             false => nowhere.join(" AND "),
         };
-        Some(refers_to_nothing(&values, &nowhere, match_full))
+        refers_to_nothing(values, &nowhere, match_full)
     }
 
-    /// SQL that is true where rows at a place, under an alias, are those that a row of a stream refers to by these
-    /// values.
+    /// SQL that is true where rows at a place, under an alias, are those that a row of a table refers to by these values.
     fn refers(
         &self,
-        (stream, reference): (&TablePlan, &Reference),
+        (table, reference): (usize, &Reference),
         values: &[String],
         (place, alias): (&Place<'_>, &str),
     ) -> String {
-        let table = &self.db.catalog.tables[stream.table];
+        let table = &self.db.catalog.tables[table];
         let parent = &self.db.catalog.tables[reference.table];
         let pairs = reference.columns.iter().zip(&reference.parent_columns).zip(values);
         let same = pairs.map(|((own, to), value)| {
@@ -441,7 +383,7 @@ impl PgLoading {
                 }
                 let values: Vec<String> =
                     own.iter().map(|name| self.value(&from, "c", name)).collect();
-                let same = self.refers((child, reference), &values, (&place, alias));
+                let same = self.refers((child.table, reference), &values, (&place, alias));
                 refers.push(format!("EXISTS (SELECT 1 FROM {} c WHERE {same})", from.name));
             }
         }
@@ -500,7 +442,7 @@ impl PgLoading {
     }
 
     /// A column of rows at a place, as SQL, with the type that it has in its table.
-    fn value(&self, place: &Place<'_>, alias: &str, physical: &str) -> String {
+    pub(super) fn value(&self, place: &Place<'_>, alias: &str, physical: &str) -> String {
         let name = quoted(physical);
         match place.staged.and_then(|stream| self.db.cast_of(stream, physical)) {
             Some(ty) => format!("{alias}.{name}::{ty}"),
@@ -523,7 +465,7 @@ impl PgLoading {
     }
 
     /// The rows at a place, the table itself or a staging table, that refer to no row.
-    async fn orphans_in(
+    pub(super) async fn orphans_in(
         &self,
         place: &str,
         stream: &TablePlan,
@@ -539,10 +481,27 @@ impl PgLoading {
         let table = &self.db.catalog.tables[stream.table];
         let columns: Vec<_> = reference.columns.iter().map(|n| &table.columns[*n]).collect();
         let refers: Vec<String> = columns.iter().map(|c| quoted(&c.physical)).collect();
+        let (key, from) = (self.db.key(stream).text("c"), format!("{place} c WHERE {condition}"));
+        let (rows, samples) = self.count_orphans(&key, &refers, &from).await?;
+        if rows == 0 {
+            return Ok(None);
+        }
+        let names: Vec<&str> = columns.iter().map(|c| c.name.as_str()).collect();
+        let (stream, column) = (stream.stream.clone(), names.join(", "));
+        Ok(Some(Orphans { stream, column, rows, samples }))
+    }
+
+    /// How many rows `c` there are, which are given as SQL behind FROM, and of the first few their key and what they refer
+    /// to by some columns.
+    pub(super) async fn count_orphans(
+        &self,
+        key: &str,
+        refers: &[String],
+        from: &str,
+    ) -> Result<(u64, Vec<(String, String)>)> {
         let sql = format!(
-            "SELECT {}, {}, count(*) OVER () FROM {place} c WHERE {condition} LIMIT {ORPHANS_NAMED}",
-            self.db.key(stream).text("c"),
-            key_text(&refers, "c")
+            "SELECT {key}, {}, count(*) OVER () FROM {from} LIMIT {ORPHANS_NAMED}",
+            key_text(refers, "c")
         );
         let what = "cannot check the references";
         let read = self.db.connection.read(Code::Target, what, &sql, |row| {
@@ -550,10 +509,7 @@ impl PgLoading {
             Ok(((key, row.text()?), row.parsed::<u64>()?))
         });
         let (samples, counts): (Vec<_>, Vec<u64>) = read.await?.into_iter().unzip();
-        let Some(rows) = counts.first().copied() else { return Ok(None) };
-        let names: Vec<&str> = columns.iter().map(|c| c.name.as_str()).collect();
-        let (stream, column) = (stream.stream.clone(), names.join(", "));
-        Ok(Some(Orphans { stream, column, rows, samples }))
+        Ok((counts.first().copied().unwrap_or_default(), samples))
     }
 }
 
@@ -580,7 +536,7 @@ fn is_created(own: &OwnTables, table: &CatalogTable, alias: &str) -> String {
 /// SQL that is true for rows that refer to nothing, given the values by which they refer and what is true
 /// if no row has these. A row refers only if none of the values is NULL; MATCH FULL allows all to be
 /// NULL, but not some.
-fn refers_to_nothing(values: &[String], nowhere: &str, match_full: bool) -> String {
+pub(super) fn refers_to_nothing(values: &[String], nowhere: &str, match_full: bool) -> String {
     let given: Vec<String> = values.iter().map(|v| format!("{v} IS NOT NULL")).collect();
     match match_full && values.len() > 1 {
         false => format!("{} AND {nowhere}", given.join(" AND ")),

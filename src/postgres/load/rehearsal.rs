@@ -66,6 +66,7 @@ impl Target for PgRehearsal {
         Box::pin(async move {
             plan.tables().for_each(|(_, stream)| drop(target.expect_columns(stream)));
             let problems = cancel.or(async {
+                target.forget_given_numbers(&plan).await?;
                 target.find_own_batches(&plan).await?;
                 target.read_rules(&plan).await?;
                 target.look(&plan).await

@@ -2,18 +2,17 @@
 //! decides, and the update.
 
 use std::cmp::Ordering;
-use std::sync::Arc;
 
 use rusqlite::types::Value as SqlValue;
-use rusqlite::{Connection, ErrorCode, OptionalExtension, params_from_iter};
+use rusqlite::{ErrorCode, params_from_iter};
 
+use super::SqliteTarget;
 use super::keys::collate;
-use super::loading::{Done, Progress, SqliteLoading, Written};
+use super::loading::{Done, Progress, Written};
+use super::repoint::KnownAs;
 use super::row::{Bound, IncomingRow};
-use crate::catalog::Reference;
 use crate::error::{Code, Result};
 use crate::load::{Cause, Decision};
-use crate::plan::TablePlan;
 use crate::policy::OnConflict;
 use crate::sidecar::is_same;
 use crate::sqlite::catalog::UniqueKey;
@@ -37,89 +36,13 @@ pub(super) struct Met {
     own_batch: SqlValue,
 }
 
-/// The rows of one table that the target has under another key than the archive.
-pub(super) struct KnownAs {
-    table: usize,
+/// A row of a batch, some of whose columns have other values.
+pub(super) fn one_row(
     width: usize,
-}
-
-impl KnownAs {
-    /// The temporary table of the two keys of such rows of a table.
-    pub(super) fn create(
-        connection: &Connection,
-        table: usize,
-        width: usize,
-    ) -> rusqlite::Result<KnownAs> {
-        let (old, new) = (numbered("o", width), numbered("n", width));
-        connection.execute_batch(&format!(
-            "CREATE TEMP TABLE IF NOT EXISTS known_as_{table} ({old}, {new}, UNIQUE ({old}))"
-        ))?;
-        Ok(KnownAs { table, width })
-    }
-
-    /// Whether it is of this table.
-    pub(super) fn is_of(&self, table: usize) -> bool {
-        self.table == table
-    }
-
-    fn note<'a>(
-        &self,
-        connection: &Connection,
-        old: impl Iterator<Item = Value<'a>>,
-        new: &'a Batch,
-    ) -> rusqlite::Result<()> {
-        let values = vec!["?"; self.width * 2].join(", ");
-        let sql = format!("INSERT OR IGNORE INTO temp.known_as_{} VALUES ({values})", self.table);
-        let all = old.chain((0..self.width).map(|n| new.value(0, n))).map(Bound);
-        connection.prepare_cached(&sql)?.execute(params_from_iter(all)).map(|_| ())
-    }
-
-    fn find<'a>(
-        &self,
-        connection: &Connection,
-        old: impl Iterator<Item = Value<'a>>,
-    ) -> rusqlite::Result<Option<Batch>> {
-        let same: Vec<String> = (0..self.width).map(|n| format!("o{n} = ?{}", n + 1)).collect();
-        let sql = format!(
-            "SELECT {} FROM temp.known_as_{} WHERE {}",
-            numbered("n", self.width),
-            self.table,
-            same.join(" AND ")
-        );
-        let mut found = connection.prepare_cached(&sql)?;
-        let read = |row: &rusqlite::Row<'_>| read_row(row, 0, self.width);
-        found.query_row(params_from_iter(old.map(Bound)), read).optional()
-    }
-}
-
-/// A row whose references name existing rows by the keys that the target has for them; `None` if they do already.
-pub(super) fn renamed_references<'a>(
-    connection: &Connection,
-    stream: &TablePlan,
-    key_of: impl Fn(usize) -> &'a [usize],
-    known: &[KnownAs],
     batch: &Batch,
     row: usize,
-) -> rusqlite::Result<Option<Batch>> {
-    if known.is_empty() {
-        return Ok(None);
-    }
-    let mut renamed: Vec<(&[usize], Batch)> = Vec::new();
-    for reference in &stream.references {
-        let Some(known) = known.iter().find(|k| k.table == reference.table) else { continue };
-        if reference.parent_columns != key_of(reference.table) {
-            continue;
-        }
-        let old = reference.columns.iter().map(|n| batch.value(row, *n));
-        let new = known.find(connection, old)?;
-        renamed.extend(new.map(|new| (reference.columns.as_slice(), new)));
-    }
-    let instead: Vec<(&[usize], &Batch)> = renamed.iter().map(|(c, new)| (*c, new)).collect();
-    Ok((!instead.is_empty()).then(|| one_row(stream.columns.len(), batch, row, &instead)))
-}
-
-/// A row of a batch, some of whose columns have other values.
-fn one_row(width: usize, batch: &Batch, row: usize, instead: &[(&[usize], &Batch)]) -> Batch {
+    instead: &[(&[usize], &Batch)],
+) -> Batch {
     let mut one = Batch::default();
     one.start(0, width, 1);
     for n in 0..width {
@@ -133,7 +56,11 @@ fn one_row(width: usize, batch: &Batch, row: usize, instead: &[(&[usize], &Batch
 }
 
 /// Some columns of a row that was read, as a batch of one row.
-fn read_row(row: &rusqlite::Row<'_>, from: usize, width: usize) -> rusqlite::Result<Batch> {
+pub(super) fn read_row(
+    row: &rusqlite::Row<'_>,
+    from: usize,
+    width: usize,
+) -> rusqlite::Result<Batch> {
     let mut one = Batch::default();
     one.start(0, width, 1);
     for n in from..from + width {
@@ -142,76 +69,12 @@ fn read_row(row: &rusqlite::Row<'_>, from: usize, width: usize) -> rusqlite::Res
     Ok(one)
 }
 
-impl SqliteLoading {
-    /// Has rows that came before the row they refer to refer to the existing row which that one was found
-    /// to be.
-    pub(super) fn repoint(&mut self) -> rusqlite::Result<()> {
-        let plan = Arc::clone(&self.plan);
-        let known: Vec<usize> = self.known_as.iter().map(|known| known.table).collect();
-        for (number, stream) in plan.tables() {
-            for check in 0..self.streams[number].references.len() {
-                let reference = self.reference(number, check).clone();
-                let noted = self.streams[number].references[check].pending_rows();
-                let by_key =
-                    reference.parent_columns == self.db.catalog.tables[reference.table].key;
-                if let (Some(noted), true, true) = (noted, by_key, known.contains(&reference.table))
-                {
-                    let child = &self.db.catalog.tables[stream.table].name;
-                    let is_at = self.db.keys[stream.table].is_at("t", "o");
-                    let rows = format!("{noted} AS o CROSS JOIN {} AS t ON {is_at}", quoted(child));
-                    let known = format!("temp.known_as_{}", reference.table);
-                    self.repoint_rows(number, stream, &reference, &rows, &known)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Has rows `t`, which are given as SQL behind FROM, refer by the new one of two keys instead of the old one.
-    pub(super) fn repoint_rows(
-        &mut self,
-        number: usize,
-        stream: &TablePlan,
-        reference: &Reference,
-        rows: &str,
-        known: &str,
-    ) -> rusqlite::Result<()> {
-        let (table, keys) = (&self.db.catalog.tables[stream.table], &self.db.keys[stream.table]);
-        let child = quoted(&table.name);
-        let columns: Vec<String> =
-            reference.columns.iter().map(|c| quoted(&table.columns[*c].physical)).collect();
-        let same: Vec<String> =
-            columns.iter().enumerate().map(|(n, c)| format!("t.{c} = k.o{n}")).collect();
-        let (same, new) = (same.join(" AND "), numbered("n", columns.len()));
-        let connection = &self.db.connection;
-        connection.execute_batch(&format!(
-            "CREATE TEMP TABLE repointed AS SELECT {} FROM {rows} JOIN {known} AS k ON {same}",
-            keys.places("t")
-        ))?;
-        let rows =
-            format!("temp.repointed AS o CROSS JOIN {child} AS t ON {}", keys.is_at("t", "o"));
-        let sketch = &mut self.streams[number].sketch;
-        self.db.each_row(stream, &rows, |batch| sketch.take(batch, 0))?;
-        connection.execute_batch(&format!(
-            "UPDATE {child} AS t SET ({}) = (SELECT {new} FROM {known} AS k WHERE {same}) WHERE {}",
-            columns.join(", "),
-            keys.is_among("t", "temp.repointed")
-        ))?;
-        self.db.each_row(stream, &rows, |batch| sketch.add(batch, 0))?;
-        connection.execute_batch("DROP TABLE temp.repointed")
-    }
-}
-
-/// Names of columns, a prefix and a number, as a list.
-pub(super) fn numbered(prefix: &str, width: usize) -> String {
-    (0..width).map(|n| format!("{prefix}{n}")).collect::<Vec<_>>().join(", ")
-}
-
 impl Progress {
     /// Decides about a row that another one is in the way of; what was done with it, and the text of the
     /// key that the target has for it, if that is another one.
     pub(super) fn settle(
         &mut self,
+        db: &SqliteTarget,
         incoming: &IncomingRow<'_>,
         known: &mut Vec<KnownAs>,
     ) -> Result<Written> {
@@ -230,7 +93,7 @@ impl Progress {
             }
             Some((key, text)) => {
                 self.loaded.matched_rows += 1;
-                incoming.note_known_as(known, key)?;
+                incoming.note_known_as(db, known, key)?;
                 Some(text.clone())
             }
         };
@@ -240,6 +103,10 @@ impl Progress {
         };
         let shared = incoming.stream.shares_with.is_some();
         let done = match Decision::of(incoming.stream.on_conflict, || met.newer) {
+            Decision::Refuse if self.dispute(db, incoming, &met)? => {
+                self.loaded.skipped_rows += 1;
+                Done::Present
+            }
             Decision::Refuse => self.refuse(incoming, cause),
             Decision::Keep => {
                 self.loaded.conflicting_rows += 1;
@@ -457,17 +324,16 @@ impl IncomingRow<'_> {
         }
     }
 
-    fn note_known_as(&self, known: &mut Vec<KnownAs>, key: &Batch) -> Result<()> {
-        let table = self.stream.table;
-        let cannot = |e| failed(Code::Target, "cannot note the key of an existing row", e);
-        if !known.iter().any(|k| k.table == table) {
-            known.push(
-                KnownAs::create(self.connection, table, self.stream.key.len()).map_err(cannot)?,
-            );
-        }
-        let Some(known) = known.iter().find(|k| k.table == table) else { return Ok(()) };
+    fn note_known_as(
+        &self,
+        db: &SqliteTarget,
+        known: &mut Vec<KnownAs>,
+        key: &Batch,
+    ) -> Result<()> {
         let old = self.stream.key.iter().map(|n| self.value(*n));
-        known.note(self.connection, old, key).map_err(cannot)
+        (db.known_as(known, self.stream.table))
+            .and_then(|known| known.note(self.connection, old, key))
+            .map_err(|e| failed(Code::Target, "cannot note the key of an existing row", e))
     }
 
     /// The row as it is in place of an existing one: with the key and the batch that this one keeps.

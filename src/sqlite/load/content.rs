@@ -11,10 +11,10 @@ use rusqlite::{Connection, Row, params_from_iter};
 use sha2::{Digest as _, Sha256};
 
 use super::SqliteTarget;
-use super::conflict::{KnownAs, numbered};
 use super::keys::Keys;
 use super::loading::{Progress, SqliteLoading};
 use super::references::ReferenceCheck;
+use super::repoint::numbered;
 use super::sidecar::{forget_entry, store, stored_entry};
 use crate::error::{Code, Error, Result};
 use crate::plan::{ContentColumn, TablePlan};
@@ -198,12 +198,9 @@ impl SqliteLoading {
     /// Notes the keys of the paired rows, so that what refers to the new one is pointed to the other.
     fn note_aliases(&mut self, stream: &TablePlan) -> Result<()> {
         let (table, width) = (stream.table, stream.key.len());
-        if !self.known_as.iter().any(|known| known.is_of(table)) {
-            let known = KnownAs::create(&self.db.connection, table, width).map_err(cannot)?;
-            self.known_as.push(known);
-        }
+        self.db.known_as(&mut self.known_as, table).map_err(cannot)?;
         let sql = format!(
-            "INSERT OR IGNORE INTO temp.known_as_{table} SELECT {}, {} FROM temp.pairs",
+            "INSERT OR REPLACE INTO temp.known_as_{table} SELECT {}, {} FROM temp.pairs",
             numbered("o", width),
             numbered("n", width)
         );
@@ -294,7 +291,8 @@ impl SqliteLoading {
             for reference in self.db.catalog.tables[stream.table].references.clone() {
                 let by_key = reference.parent_columns == self.db.catalog.tables[parent.table].key;
                 if reference.table == parent.table && by_key {
-                    self.repoint_rows(number, stream, &reference, &rows, "temp.pairs")?;
+                    let rows = (rows.as_str(), "true");
+                    self.repoint_rows(number, stream, &reference, rows, "temp.pairs")?;
                 }
             }
         }

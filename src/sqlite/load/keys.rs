@@ -74,6 +74,12 @@ impl Keys {
         self.key.iter().enumerate().map(same).collect::<Vec<_>>().join(" AND ")
     }
 
+    /// SQL that is true of the row with a key whose columns are given as SQL, one after the other.
+    pub(super) fn has_key(&self, values: &str) -> String {
+        let names: Vec<&str> = self.key.iter().map(|(name, _)| name.as_str()).collect();
+        format!("({}) = ({values})", names.join(", "))
+    }
+
     /// SQL for the place of the rows `of`, in columns `p0`, `p1`, ….
     pub(super) fn places(&self, of: &str) -> String {
         let column =

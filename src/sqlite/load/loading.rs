@@ -8,10 +8,11 @@ use rusqlite::CachedStatement;
 
 use super::SqliteTarget;
 use super::batch::BatchColumn;
-use super::conflict::{KnownAs, renamed_references};
 use super::content::MetRows;
+use super::dispute::Disputed;
 use super::own_rows::Seen;
 use super::references::ReferenceCheck;
+use super::repoint::{KnownAs, renamed_references};
 use super::row::{IncomingRow, Inserted, insert_sql};
 use super::sidecar::store;
 use crate::error::{Code, Error, Result};
@@ -19,8 +20,8 @@ use crate::fault;
 use crate::history::BatchRecord;
 use crate::load::row_sketch::RowSketch;
 use crate::load::{
-    Cause, ConflictList, ExistingKeys, ImportStats, Loading, Problems, Rejected, Rows, StreamStats,
-    Target,
+    BatchEnd, Cause, ConflictList, ExistingKeys, ImportStats, Loading, Problems, Rejected, Rows,
+    StreamStats, Target,
 };
 use crate::notice::Notice;
 use crate::plan::{Plan, TablePlan};
@@ -37,7 +38,7 @@ pub(super) struct SqliteLoading {
     pub(super) problems: Option<Problems>,
     /// Whether our own tables exist.
     pub(super) sidecar: bool,
-    /// The rows that the target has under another key than the archive.
+    /// The rows that the target has under another key than the archives of the batch so far.
     pub(super) known_as: Vec<KnownAs>,
     /// The stream whose rows come now.
     pub(super) current: Option<usize>,
@@ -82,6 +83,8 @@ pub(super) struct Progress {
     pub(super) met: Option<MetRows>,
     /// The rows that another row is in the way of, and nothing settles it.
     pub(super) conflicts: ConflictList,
+    /// The rows that another one is in the way of which may turn out to be the same.
+    pub(super) disputed: Vec<Disputed>,
     /// The references of its rows.
     pub(super) references: Vec<ReferenceCheck>,
     /// The column for the id of the batch, if its table has one.
@@ -102,6 +105,7 @@ impl Progress {
             seen: None,
             met: None,
             conflicts: ConflictList::default(),
+            disputed: Vec::new(),
             references: Vec::new(),
             batch: None,
         }
@@ -134,8 +138,7 @@ impl SqliteLoading {
         if self.current != Some(rows.stream)
             && let Some(last) = self.current.replace(rows.stream)
         {
-            // what refers to its rows comes now
-            self.match_contents(last)?;
+            self.end_stream(last)?;
         }
         let refused = match planned.table() {
             Some(stream) => self.write_table(stream, rows)?,
@@ -168,7 +171,7 @@ impl SqliteLoading {
 
     fn finalize_now(&mut self) -> Result<ImportStats> {
         if let Some(last) = self.current.take() {
-            self.match_contents(last)?;
+            self.end_stream(last)?;
         }
         fault::point("load: before other rows go")?;
         self.delete_others()?;
@@ -206,10 +209,18 @@ impl SqliteLoading {
         })
     }
 
-    /// The target with what was loaded, without what was noted about it.
+    /// The target with what was loaded, and of what was noted about it what counts for later archives, too.
     fn go_on_now(mut self) -> Result<SqliteTarget> {
         self.db.written = self.written();
-        match self.db.forget_streams() {
+        let noted = self.note_loose();
+        self.db.known_as = self.known_as;
+        self.db.disputed.extend(self.streams.into_iter().flat_map(|progress| progress.disputed));
+        self.db.archives += 1;
+        let forgotten = noted
+            .and_then(|()| self.db.forget_given_numbers(&self.plan))
+            .map_err(|e| failed(Code::Target, "cannot go on to the next archive", e))
+            .and_then(|()| self.db.forget_streams());
+        match forgotten {
             Ok(()) => Ok(self.db),
             Err(error) => Err(self.db.undo(error)),
         }
@@ -238,12 +249,14 @@ impl SqliteLoading {
 }
 
 impl SqliteTarget {
-    /// Forgets what was noted about the streams of an archive; what is noted for the receipts stays.
+    /// Forgets what was noted about the streams of an archive; what is noted of the batch stays.
     fn forget_streams(&self) -> Result<()> {
         fault::point("load: between archives")?;
         let cannot = |e| failed(Code::Target, "cannot go on to the next archive", e);
         let sql = "SELECT name FROM temp.sqlite_schema WHERE type = 'table' \
-                   AND name NOT LIKE 'undo\\_%' ESCAPE '\\' AND name NOT LIKE 'outside\\_%' ESCAPE '\\'";
+                   AND name NOT LIKE 'undo\\_%' ESCAPE '\\' AND name NOT LIKE 'outside\\_%' ESCAPE '\\' \
+                   AND name NOT LIKE 'known\\_as\\_%' ESCAPE '\\' AND name NOT LIKE 'loose\\_%' ESCAPE '\\' \
+                   AND name NOT LIKE 'disputed\\_%' ESCAPE '\\'";
         let names: rusqlite::Result<Vec<String>> = (self.connection.prepare(sql))
             .and_then(|mut found| found.query_map([], |row| row.get(0))?.collect());
         for name in names.map_err(cannot)? {
@@ -290,7 +303,7 @@ impl SqliteTarget {
             }
             Inserted::Rejected(cause) => Ok((Done::Refused(cause), None)),
             Inserted::UniqueValueTaken if replaces => progress.replace(&incoming, insert),
-            Inserted::UniqueValueTaken => progress.settle(&incoming, known_as),
+            Inserted::UniqueValueTaken => progress.settle(self, &incoming, known_as),
         }
     }
 }
@@ -306,6 +319,12 @@ impl Loading for SqliteLoading {
 
     fn finalize<'a>(&'a mut self, _: &'a progress::Progress) -> BoxFuture<'a, Result<ImportStats>> {
         Box::pin(async move { self.finalize_now() })
+    }
+
+    fn end_batch(&mut self) -> BoxFuture<'_, Result<BatchEnd>> {
+        let cannot = |e| failed(Code::Target, "cannot check the references", e);
+        let end = self.end_now().map_err(cannot);
+        Box::pin(async { end })
     }
 
     fn go_on(self: Box<Self>) -> BoxFuture<'static, Result<Box<dyn Target>>> {

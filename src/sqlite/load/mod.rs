@@ -4,11 +4,13 @@
 mod batch;
 mod conflict;
 mod content;
+mod dispute;
 mod keys;
 mod loading;
 mod own_rows;
 mod receipts;
 mod references;
+mod repoint;
 mod row;
 mod schema;
 mod sidecar;
@@ -23,10 +25,12 @@ use futures::future::BoxFuture;
 use rusqlite::{Connection, OpenFlags};
 
 use self::content::MetRows;
+use self::dispute::Disputed;
 use self::keys::Keys;
 use self::loading::{Progress, SqliteLoading};
 use self::own_rows::{Outside, Seen};
 use self::references::ReferenceCheck;
+use self::repoint::{KnownAs, LooseRows};
 use self::schema::{describe, named_checks_of};
 use self::sidecar::{forget_gone_rows, note_columns};
 use super::catalog::SqliteCatalog;
@@ -80,6 +84,14 @@ pub struct SqliteTarget {
     cleared_names: BTreeSet<String>,
     /// What refers to them from tables that no archive fills.
     outside: Vec<Outside>,
+    /// How many archives the batch has loaded.
+    archives: usize,
+    /// The rows that it has found under another key than these archives.
+    known_as: Vec<KnownAs>,
+    /// The rows that they have brought and that refer to nothing.
+    loose: Vec<LooseRows>,
+    /// The rows of these archives of which only a later one tells whether they are there.
+    disputed: Vec<Disputed>,
     /// Of a private copy that a check writes to.
     rehearsal: Option<Rehearsal>,
 }
@@ -211,16 +223,23 @@ impl SqliteTarget {
             cleared: BTreeSet::new(),
             cleared_names: BTreeSet::new(),
             outside: Vec::new(),
+            archives: 0,
+            known_as: Vec::new(),
+            loose: Vec::new(),
+            disputed: Vec::new(),
             rehearsal: None,
         })
     }
 
     /// Starts the transaction, and prepares the tables for rows.
     fn begin_now(mut self, plan: Arc<Plan>) -> Result<SqliteLoading> {
-        let streams = match self.prepare_streams(&plan) {
+        let forgotten = self.forget_given_numbers(&plan);
+        let forgotten = forgotten.map_err(|e| failed(Code::Target, "cannot start to write", e));
+        let streams = match forgotten.and_then(|()| self.prepare_streams(&plan)) {
             Ok(streams) => streams,
             Err(error) => return Err(self.undo(error)),
         };
+        let known_as = std::mem::take(&mut self.known_as);
         let sidecar = plan.keeps_columns();
         let problems = self.rehearsal.as_ref().map(|rehearsal| {
             let mut problems = Problems::default();
@@ -229,15 +248,7 @@ impl SqliteTarget {
             }
             problems
         });
-        Ok(SqliteLoading {
-            db: self,
-            plan,
-            streams,
-            problems,
-            sidecar,
-            known_as: Vec::new(),
-            current: None,
-        })
+        Ok(SqliteLoading { db: self, plan, streams, problems, sidecar, known_as, current: None })
     }
 
     /// Prepares the tables of a plan for rows, in the transaction, which is started with the first archive.
@@ -330,6 +341,7 @@ impl SqliteTarget {
             places,
             places_are_indexed: false,
             conflicts: ConflictList::default(),
+            disputed: Vec::new(),
             references: ReferenceCheck::all(number, stream, &self.catalog, keys),
             batch: self.batch_column(stream)?,
         })

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use rusqlite::types::Value as SqlValue;
 use rusqlite::{Connection, ErrorCode, params_from_iter};
 
+use super::SqliteTarget;
 use super::keys::Keys;
 use super::loading::SqliteLoading;
 use super::row::Bound;
@@ -122,6 +123,11 @@ impl ReferenceCheck {
         connection.prepare_cached(note)?.execute(params_from_iter(values)).map(|_| ())
     }
 
+    /// Which of the table's references it is.
+    pub(super) fn number(&self) -> usize {
+        self.number
+    }
+
     /// Forgets which parents exist, since some may be gone.
     pub(super) fn forget_found(&mut self) {
         self.found.clear();
@@ -196,12 +202,12 @@ enum Among {
 }
 
 /// The rows of a stream that refer to nothing by one reference.
-struct Left {
+pub(super) struct Left {
     /// The number of the stream in the plan.
-    stream: usize,
+    pub(super) stream: usize,
     /// Which of its checks it is.
-    check: usize,
-    orphans: Orphans,
+    pub(super) check: usize,
+    pub(super) orphans: Orphans,
 }
 
 impl SqliteLoading {
@@ -252,7 +258,7 @@ impl SqliteLoading {
     }
 
     /// SQL for the rows `t` that were noted for a reference, `o`, and still refer to nothing.
-    fn pending_rows(&self, stream: usize, check: usize) -> String {
+    pub(super) fn pending_rows(&self, stream: usize, check: usize) -> String {
         let reference = self.reference(stream, check);
         let table = self.streams[stream].table;
         let (child, parent) =
@@ -269,14 +275,16 @@ impl SqliteLoading {
 
     /// The rows that refer to nothing, by every reference that has such rows.
     fn left(&self) -> Result<Vec<Left>> {
+        self.left_now().map_err(|e| failed(Code::Target, "cannot check the references", e))
+    }
+
+    pub(super) fn left_now(&self) -> rusqlite::Result<Vec<Left>> {
         let mut left = Vec::new();
         for (stream, progress) in self.streams.iter().enumerate() {
             for (check, _) in
                 progress.references.iter().enumerate().filter(|(_, c)| c.note.is_some())
             {
-                let found = self
-                    .orphans(stream, check)
-                    .map_err(|e| failed(Code::Target, "cannot check the references", e))?;
+                let found = self.orphans(stream, check)?;
                 left.extend(found.map(|orphans| Left { stream, check, orphans }));
             }
         }
@@ -284,29 +292,15 @@ impl SqliteLoading {
     }
 
     fn orphans(&self, stream: usize, check: usize) -> rusqlite::Result<Option<Orphans>> {
-        let from = self.pending_rows(stream, check);
-        let rows: i64 =
-            self.db.connection.query_row(&format!("SELECT count(*) {from}"), [], |r| r.get(0))?;
-        if rows == 0 {
-            return Ok(None);
-        }
-        let progress = &self.streams[stream];
-        let columns = &self.reference(stream, check).columns;
+        let (progress, columns) = (&self.streams[stream], &self.reference(stream, check).columns);
         let column = |c: &usize| &self.db.catalog.tables[progress.table].columns[*c];
-        let refers: Vec<String> =
-            columns.iter().map(|c| format!("t.{}", quoted(&column(c).physical))).collect();
-        let sql = format!("SELECT o.key, {} {from} LIMIT {ORPHANS_NAMED}", refers.join(", "));
-        let mut statement = self.db.connection.prepare(&sql)?;
-        let samples = statement.query_map([], |row| {
-            let part = |n: usize| Ok(show(from_sqlite(row.get_ref(n + 1)?)));
-            let parent = (0..refers.len()).map(part).collect::<rusqlite::Result<Vec<String>>>()?;
-            Ok((row.get(0)?, parent.join(", ")))
-        })?;
-        Ok(Some(Orphans {
+        let refers = columns.iter().map(|c| column(c).physical.as_str());
+        let (rows, samples) = self.db.count_orphans(refers, &self.pending_rows(stream, check))?;
+        Ok((rows > 0).then(|| Orphans {
             stream: progress.loaded.stream.clone(),
             column: columns.iter().map(|c| column(c).name.as_str()).collect::<Vec<_>>().join(", "),
-            rows: rows.unsigned_abs(),
-            samples: samples.collect::<rusqlite::Result<_>>()?,
+            rows,
+            samples,
         }))
     }
 
@@ -489,6 +483,31 @@ impl SqliteLoading {
         };
         let why = format!("{} cannot hold the rows for them: {e}", show_text(parent));
         Error::new(Code::Orphan, format!("{}, and {why}", orphans.sentence())).hint(NOT_ADOPTED)
+    }
+}
+
+impl SqliteTarget {
+    /// How many rows `t` there are, given as SQL from FROM on, and of the first few the key that is noted in `o` and what
+    /// they refer to by some columns.
+    pub(super) fn count_orphans<'c>(
+        &self,
+        columns: impl Iterator<Item = &'c str>,
+        from: &str,
+    ) -> rusqlite::Result<(u64, Vec<(String, String)>)> {
+        let count = format!("SELECT count(*) {from}");
+        let rows: i64 = self.connection.query_row(&count, [], |r| r.get(0))?;
+        if rows == 0 {
+            return Ok((0, Vec::new()));
+        }
+        let refers: Vec<String> = columns.map(|name| format!("t.{}", quoted(name))).collect();
+        let sql = format!("SELECT o.key, {} {from} LIMIT {ORPHANS_NAMED}", refers.join(", "));
+        let mut statement = self.connection.prepare(&sql)?;
+        let samples = statement.query_map([], |row| {
+            let part = |n: usize| Ok(show(from_sqlite(row.get_ref(n + 1)?)));
+            let parent = (0..refers.len()).map(part).collect::<rusqlite::Result<Vec<String>>>()?;
+            Ok((row.get(0)?, parent.join(", ")))
+        })?;
+        Ok((rows.unsigned_abs(), samples.collect::<rusqlite::Result<_>>()?))
     }
 }
 

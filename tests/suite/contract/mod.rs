@@ -6,6 +6,7 @@ mod conflicts;
 mod content;
 mod later;
 mod mirror;
+mod orphans;
 mod postgres;
 mod refused;
 mod restore;
