@@ -162,7 +162,7 @@ impl Code {
             12 => "a row refers to a row that does not exist",
             13 => "the output could not be written",
             14 => "done, but some rows were left out and set aside",
-            15 => "what was compared is not equal",
+            15 => "what was compared is not equal, or a file that was checked has problems",
             130 => "stopped by a signal, nothing changed",
             141 => "the reader of our output has gone",
             _ => "unknown",

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::env_file::EnvFile;
 use crate::error::{Code, Error, Result};
 use crate::location::Environment;
 use crate::sqlite::probe;
@@ -133,11 +134,6 @@ fn expand(path: &str, home: Option<&Path>) -> PathBuf {
 
 /// The hooks' file in their own settings; of no other setting is a word kept.
 fn setting(file: &Path) -> Option<String> {
-    let text = std::fs::read_to_string(file).ok()?;
-    let value = text.lines().rev().find_map(|line| {
-        let line = line.trim().strip_prefix("export ").unwrap_or(line.trim());
-        let (name, value) = line.split_once('=')?;
-        (name.trim() == VARIABLE).then(|| value.trim().trim_matches(['"', '\'']).to_owned())
-    })?;
-    (!value.is_empty()).then_some(value)
+    let file = EnvFile::parse(std::fs::read_to_string(file).ok()?);
+    file.get(VARIABLE).filter(|value| !value.is_empty()).map(str::to_owned)
 }

@@ -2,5 +2,7 @@
 
 pub mod days;
 pub mod discover;
+pub mod env_file;
 pub mod frequent;
+pub mod settings;
 pub mod statistics;

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::{ArgAction, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
+use super::env_args::EnvArgs;
 use super::examples::{long_help, program_help};
+use super::history_args::{HistoryArgs, RollbackArgs};
 use super::policy_args::{BatchArgs, LoadArgs, PlanArgs, RestorePlanArgs, TargetArgs};
 use crate::typed::may_be_secret;
 
@@ -88,6 +90,8 @@ pub enum Command {
     Rollback(RollbackArgs),
     /// Print the tables of a layout as SQL, or list the layouts that are known
     Schema(SchemaArgs),
+    /// Print or set the variables of Chronicle's hooks or dashboard, or check a file of them
+    Env(EnvArgs),
     /// Print the completions of commands and options for a shell
     Completions(CompletionsArgs),
     /// Print the manual page, or install it
@@ -118,6 +122,7 @@ impl Command {
             Command::History(_) => "history",
             Command::Rollback(_) => "rollback",
             Command::Schema(_) => "schema",
+            Command::Env(_) => "env",
             Command::Completions(_) => "completions",
             Command::Man(_) => "man",
         }
@@ -172,6 +177,7 @@ impl Command {
             }
             Command::History(a) => (vec![Some(a.database.clone())], &a.password_file),
             Command::Rollback(a) => (vec![Some(a.from.clone())], &a.password_file),
+            Command::Env(a) => (vec![path(&a.write), path(&a.check), path(&a.database)], &None),
             Command::Schema(a) => (vec![a.layout.clone()], &None),
             Command::Completions(_) => (Vec::new(), &None),
             Command::Man(a) => (vec![path(&a.install)], &None),
@@ -504,70 +510,6 @@ pub struct RestoreArgs {
     /// How to load
     #[command(flatten)]
     pub load: LoadArgs,
-}
-
-/// `history`
-#[derive(Debug, clap::Args)]
-#[command(after_long_help = long_help("history"), next_display_order = 1)]
-pub struct HistoryArgs {
-    /// The database: a .db file, sqlite:PATH, a postgresql:// URL or a libpq key=value string
-    #[arg(help_heading = INPUT, display_order = 0, value_hint = ValueHint::FilePath)]
-    pub database: String,
-
-    /// Show this batch alone: its id, the start of it, or `last`
-    #[arg(help_heading = INPUT, value_hint = ValueHint::Other)]
-    pub batch: Option<String>,
-
-    /// A file with the database's password
-    #[arg(long, value_name = "FILE", help_heading = INPUT)]
-    pub password_file: Option<PathBuf>,
-
-    /// Read the receipts from the first to the last byte and check everything
-    #[arg(long, conflicts_with = "prune", help_heading = OUTPUT)]
-    pub verify: bool,
-
-    /// Remove old receipts: their batches stay in the history and can no longer be undone
-    #[arg(long, conflicts_with = "batch", help_heading = OUTPUT)]
-    pub prune: bool,
-
-    /// Keep the receipts of the N newest batches
-    #[arg(long, value_name = "N", requires = "prune", help_heading = OUTPUT)]
-    pub keep: Option<usize>,
-
-    /// Remove only receipts that are older than this: 12h, 30d, 8w
-    #[arg(long, value_name = "AGE", requires = "prune", help_heading = OUTPUT)]
-    pub older_than: Option<String>,
-}
-
-/// `rollback`
-#[derive(Debug, clap::Args)]
-#[command(after_long_help = long_help("rollback"), next_display_order = 1)]
-pub struct RollbackArgs {
-    /// The batch: its id, the start of it, or `last`, the newest one that is not a rollback and
-    /// is not undone
-    #[arg(help_heading = INPUT, display_order = 0, value_hint = ValueHint::Other)]
-    pub batch: String,
-
-    /// The database that it is in: a .db file, sqlite:PATH, a postgresql:// URL or a libpq key=value
-    /// string
-    #[arg(long, value_name = "DATABASE", help_heading = TARGET, value_hint = ValueHint::FilePath)]
-    pub from: String,
-
-    /// Find out what would be undone; nothing is written
-    #[arg(long, help_heading = TARGET)]
-    pub dry_run: bool,
-
-    /// Leave rows as they are that were edited, are referred to or cannot come back, and undo the rest
-    #[arg(long, help_heading = CONFLICTS)]
-    pub force: bool,
-
-    /// A file with the database's password
-    #[arg(long, value_name = "FILE", help_heading = TARGET)]
-    pub password_file: Option<PathBuf>,
-
-    /// How long to wait for another import, restore or rollback in the same database [default: 10]
-    #[arg(long, value_name = "SECONDS", help_heading = TARGET)]
-    pub wait: Option<u32>,
 }
 
 /// `schema`

@@ -22,7 +22,7 @@ const PROGRAM: &[Example] = &[
 ];
 
 /// The commands in the order of the help, each with its examples.
-const COMMANDS: [(&str, &[Example]); 13] = [
+const COMMANDS: [(&str, &[Example]); 14] = [
     (
         "export",
         &[
@@ -186,6 +186,21 @@ const COMMANDS: [(&str, &[Example]); 13] = [
             (
                 "An empty database as Chronicle's hooks create it",
                 "chronicle-dump schema hooks | sqlite3 empty.db",
+            ),
+        ],
+    ),
+    (
+        "env",
+        &[
+            (
+                "Have the hooks write to a Supabase project",
+                "chronicle-dump env hooks --backend supabase \\\n    \
+                 --supabase-url https://PROJECT.supabase.co --anon-key \"$ANON_KEY\" \\\n    \
+                 --write ~/.claude/hooks/chronicle/.env",
+            ),
+            (
+                "Where the hooks write now, and what is wrong with their settings",
+                "chronicle-dump env --check ~/.claude/hooks/chronicle/.env",
             ),
         ],
     ),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::args::HistoryArgs;
+use super::history_args::HistoryArgs;
 use super::locate;
 use super::report::Report;
 use crate::cancel::Cancel;

@@ -8,10 +8,13 @@ mod cat;
 mod check;
 mod completions;
 mod diff;
+mod env;
+mod env_args;
 mod environment;
 mod examples;
 mod export;
 mod history;
+mod history_args;
 mod import;
 mod inspect;
 mod manual;
@@ -58,15 +61,18 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
 }
 
 fn work(args: &Args, report: &Report) -> Result<u8> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let environment = Environment { variable: &variable, home: std::env::home_dir() };
     // what needs no database and no archive
     let printed = match &args.command {
-        Command::Schema(args) => Some(schema::run(args, report)),
-        Command::Completions(args) => Some(completions::run(args, report)),
-        Command::Man(args) => Some(manual::run(args, report)),
+        Command::Schema(args) => Some(schema::run(args, report).map(|()| 0)),
+        Command::Env(args) => Some(env::run(args, environment.home.as_deref(), report)),
+        Command::Completions(args) => Some(completions::run(args, report).map(|()| 0)),
+        Command::Man(args) => Some(manual::run(args, report).map(|()| 0)),
         _ => None,
     };
     if let Some(printed) = printed {
-        return printed.map(|()| 0);
+        return printed;
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -80,9 +86,7 @@ fn work(args: &Args, report: &Report) -> Result<u8> {
         signals::Signals::listen()
     };
     runtime.spawn(signals::stop_on_signal(signals, cancel.clone()));
-    let variable = |name: &str| std::env::var(name).ok();
     bench_skip::check(variable(bench_skip::VARIABLE).as_deref())?;
-    let environment = Environment { variable: &variable, home: std::env::home_dir() };
     let result = runtime.block_on(async {
         let result = match &args.command {
             Command::Export(args) => {
@@ -98,7 +102,9 @@ fn work(args: &Args, report: &Report) -> Result<u8> {
             Command::Restore(args) => restore::run(args, &environment, report, &cancel).await,
             Command::History(args) => history::run(args, &environment, report, &cancel).await,
             Command::Rollback(args) => rollback::run(args, &environment, report, &cancel).await,
-            Command::Schema(_) | Command::Completions(_) | Command::Man(_) => Ok(0),
+            Command::Schema(_) | Command::Env(_) | Command::Completions(_) | Command::Man(_) => {
+                Ok(0)
+            }
         };
         signals::or_interrupted(result, &cancel).await
     });

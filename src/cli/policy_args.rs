@@ -96,7 +96,7 @@ pub struct ReferenceArgs {
 }
 
 /// Reads the words of a policy, with their help.
-fn words<P: Policy>() -> impl TypedValueParser<Value = P> {
+pub(super) fn words<P: Policy>() -> impl TypedValueParser<Value = P> {
     let possible =
         |(_, word, help): &(P, &'static str, &'static str)| PossibleValue::new(*word).help(*help);
     PossibleValuesParser::new(P::WORDS.iter().map(possible))

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::args::RollbackArgs;
+use super::history_args::RollbackArgs;
 use super::locate;
 use super::report::Report;
 use crate::cancel::Cancel;

@@ -16,7 +16,7 @@ use crate::support::cluster::Cluster;
 use crate::support::files::{fixture, sqlite_from, workdir};
 use crate::support::program::Program;
 
-pub(crate) const COMMANDS: [&str; 13] = [
+pub(crate) const COMMANDS: [&str; 14] = [
     "export",
     "import",
     "check",
@@ -28,6 +28,7 @@ pub(crate) const COMMANDS: [&str; 13] = [
     "history",
     "rollback",
     "schema",
+    "env",
     "completions",
     "man",
 ];
@@ -383,6 +384,8 @@ fn the_json_results_are_as_documented() {
     run(&["export", &url, "-o", "postgres.ndjson.zst"]).success();
     fs::write(folder.path().join("part.ndjson.zst"), part_of_a_chain()).unwrap();
     rows_with_numbers_of_another(folder.path());
+    let both = "SUPABASE_URL=https://abcd.supabase.co\nNEXT_PUBLIC_CHRONICLE_MODE=local\n";
+    fs::write(folder.path().join("both.env"), both).unwrap();
     let inspected =
         ["whole.ndjson.zst", "postgres.ndjson.zst", "part.ndjson.zst", "numbered.ndjson.zst"]
             .map(|name| result(&["inspect", name]));
@@ -392,6 +395,14 @@ fn the_json_results_are_as_documented() {
     let open = ["filters", "streams[].columns", "source.numbers"];
     as_documented("inspect", &open, &inspected);
     undo_as_documented(folder.path(), &url);
+    let write = ["env", "hooks", "--backend", "supabase", "--write", "hooks.env"];
+    let printed = [
+        result(&["env", "dashboard", "--backend", "sqlite"]),
+        result(&write),
+        result(&["env", "hooks", "--backend", "sqlite", "--write", "hooks.env"]),
+        json(run(&["env", "--check", "both.env"]).fails_with(15).text()),
+    ];
+    as_documented("env", &[], &printed);
     as_documented("completions", &[], &[result(&["completions", "bash"])]);
     as_documented("man", &[], &[result(&["man"]), result(&["man", "--install", "manual"])]);
 

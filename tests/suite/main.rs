@@ -20,6 +20,7 @@ mod cli_output;
 mod contract;
 mod diff;
 mod discover;
+mod env_files;
 mod faults;
 mod fidelity;
 mod files;

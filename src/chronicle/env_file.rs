@@ -1,0 +1,225 @@
+//! A file of variables as Chronicle's programs read it (`.env`): what it sets, and the same file with other values.
+//!
+//! The rules are those of python-dotenv, by which the hooks read theirs; the dashboard's reader agrees on all that is
+//! written here.
+
+use std::ops::Range;
+
+/// A line, or several if quotes are open at its end, that sets a variable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    /// The variable.
+    pub key: String,
+    /// Its value, without quotes.
+    pub value: String,
+    /// The number of the line, from 1.
+    pub line: usize,
+    /// Where the value is written in the file, with its quotes.
+    written: Range<usize>,
+}
+
+/// The text of such a file.
+#[derive(Debug, Clone)]
+pub struct EnvFile {
+    text: String,
+    assignments: Vec<Assignment>,
+    /// The lines that set nothing and are no comments, from 1.
+    pub unreadable: Vec<usize>,
+}
+
+impl EnvFile {
+    /// Reads the text of a file.
+    pub fn parse(text: String) -> EnvFile {
+        let (mut assignments, mut unreadable) = (Vec::new(), Vec::new());
+        let (mut at, mut line) = (0, 1);
+        while at < text.len() {
+            let end = match assignment(&text, at, line) {
+                Some((assignment, end)) => {
+                    assignments.push(assignment);
+                    end
+                }
+                None => {
+                    let end = line_end(&text, at);
+                    let words = text[at..end].trim();
+                    if !words.is_empty() && !words.starts_with('#') {
+                        unreadable.push(line);
+                    }
+                    end
+                }
+            };
+            line += text[at..end].matches('\n').count() + 1;
+            at = end + 1;
+        }
+        EnvFile { text, assignments, unreadable }
+    }
+
+    /// The whole text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Everything that is set, in its order; of a variable that is set twice the last one counts.
+    pub fn assignments(&self) -> &[Assignment] {
+        &self.assignments
+    }
+
+    /// What a variable is set to; `None` if it is not set.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.assignments.iter().rev().find(|a| a.key == key).map(|a| a.value.as_str())
+    }
+
+    /// The same file with another value of a variable: in its place, else at the end. Every other byte stays.
+    #[must_use]
+    pub fn with(&self, key: &str, value: &str) -> EnvFile {
+        let mut text = self.text.clone();
+        match self.assignments.iter().rev().find(|a| a.key == key) {
+            Some(last) => {
+                // nothing at all would take a comment behind it for the value
+                let value = if value.is_empty() { "''".to_owned() } else { written(value) };
+                text.replace_range(last.written.clone(), &value);
+            }
+            None => {
+                let end = if text.contains("\r\n") { "\r\n" } else { "\n" };
+                if !text.is_empty() && !text.ends_with('\n') {
+                    text.push_str(end);
+                }
+                text.push_str(&format!("{key}={}{end}", written(value)));
+            }
+        }
+        EnvFile::parse(text)
+    }
+}
+
+/// A value as it is written: in quotes only if it has to be.
+pub fn written(value: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "_-./:@%+,~?&=<>(){}[]*!^|;".contains(c);
+    if value.chars().all(is_plain) {
+        return value.to_owned();
+    }
+    match value.contains(['\'', '\\']) {
+        false => format!("'{value}'"),
+        true => format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")),
+    }
+}
+
+/// The end of the line that begins at a place, before its line break.
+fn line_end(text: &str, at: usize) -> usize {
+    text[at..].find('\n').map_or(text.len(), |end| at + end)
+}
+
+/// The assignment that begins at a place, and where the line of its end ends.
+fn assignment(text: &str, at: usize, line: usize) -> Option<(Assignment, usize)> {
+    let end = line_end(text, at);
+    let blank = |from: usize, to: usize| {
+        from + text[from..to].len()
+            - text[from..to].trim_start_matches([' ', '\t', '\u{feff}']).len()
+    };
+    let mut start = blank(at, end);
+    if let Some(rest) = text[start..end].strip_prefix("export")
+        && rest.starts_with([' ', '\t'])
+    {
+        start = blank(start + "export".len(), end);
+    }
+    let equals = start + text[start..end].find('=')?;
+    let key = text[start..equals].trim_end();
+    let key = key.strip_prefix('\'').and_then(|key| key.strip_suffix('\'')).unwrap_or(key);
+    if key.is_empty() || key.contains(|c: char| c.is_whitespace() || c == '#' || c == '\'') {
+        return None;
+    }
+    let first = blank(equals + 1, end);
+    let (value, written) = match text[first..].chars().next() {
+        Some(quote @ ('\'' | '"')) => quoted(text, first, quote)?,
+        _ => {
+            let raw = &text[first..end];
+            let comment =
+                raw.char_indices().find(|(n, c)| *c == '#' && raw[..*n].ends_with([' ', '\t']));
+            let value = comment.map_or(raw, |(n, _)| &raw[..n]).trim_end();
+            (value.to_owned(), first..first + value.len())
+        }
+    };
+    let end = line_end(text, written.end);
+    let behind = text[written.end..end].trim();
+    if !behind.is_empty() && !behind.starts_with('#') {
+        return None;
+    }
+    Some((Assignment { key: key.to_owned(), value, line, written }, end))
+}
+
+/// A value in quotes, which may contain line breaks.
+fn quoted(text: &str, first: usize, quote: char) -> Option<(String, Range<usize>)> {
+    let mut value = String::new();
+    let mut letters = text[first + 1..].char_indices();
+    while let Some((n, letter)) = letters.next() {
+        match letter {
+            _ if letter == quote => return Some((value, first..first + 1 + n + 1)),
+            '\\' => match (letters.next()?.1, quote) {
+                ('n', '"') => value.push('\n'),
+                ('r', '"') => value.push('\r'),
+                ('t', '"') => value.push('\t'),
+                (escaped @ ('\\' | '\''), _) | (escaped @ '"', '"') => value.push(escaped),
+                (other, _) => value.extend(['\\', other]),
+            },
+            _ => value.push(letter),
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn values(text: &str) -> Vec<(String, String)> {
+        let file = EnvFile::parse(text.to_owned());
+        file.assignments().iter().map(|a| (a.key.clone(), a.value.clone())).collect()
+    }
+
+    #[test]
+    fn values_are_read_as_python_dotenv_reads_them() {
+        let text = "A=1\n# B=2\nexport C = 'x # y' # said\nD=\"a\\nb\"\r\nE=a#b # c\nF=\n\nnot a line\nG='two\nlines'\nA=3\n";
+        let expected = [
+            ("A", "1"),
+            ("C", "x # y"),
+            ("D", "a\nb"),
+            ("E", "a#b"),
+            ("F", ""),
+            ("G", "two\nlines"),
+            ("A", "3"),
+        ];
+        let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        assert_eq!(values(text), expected);
+        let file = EnvFile::parse(text.to_owned());
+        assert_eq!((file.get("A"), file.get("B")), (Some("3"), None));
+        assert_eq!(file.unreadable, [8]);
+        assert_eq!(file.assignments()[6].line, 11);
+    }
+
+    #[test]
+    fn a_changed_file_keeps_every_other_byte() {
+        let text = "# mine\r\nexport A = 'old' # why\r\nB=2";
+        let file = EnvFile::parse(text.to_owned()).with("A", "new").with("C", "a b");
+        assert_eq!(file.text(), "# mine\r\nexport A = new # why\r\nB=2\r\nC='a b'\r\n");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_again(
+            text in "([A-C]( )?=( )?('x y'|\"q\"|[a-z#]{0,3})( # c)?\r?\n|#[a-z =]{0,4}\n|[a-z]{0,3}\n){0,6}",
+            key in "[A-D]",
+            value in "[ -~\u{e4}\n]{0,12}",
+        ) {
+            let file = EnvFile::parse(text);
+            let others = |file: &EnvFile| -> Vec<(String, String)> {
+                let all = file.assignments().iter().filter(|a| a.key != key);
+                all.map(|a| (a.key.clone(), a.value.clone())).collect()
+            };
+            let changed = file.with(&key, &value);
+            prop_assert_eq!(changed.get(&key), Some(value.as_str()));
+            prop_assert_eq!(others(&changed), others(&file));
+            let again = changed.with(&key, &value);
+            prop_assert_eq!(again.text(), changed.text());
+        }
+    }
+}
