@@ -71,6 +71,9 @@ impl EnvFile {
     /// The same file with another value of a variable: in its place, else at the end. Every other byte stays.
     #[must_use]
     pub fn with(&self, key: &str, value: &str) -> EnvFile {
+        if self.get(key) == Some(value) {
+            return self.clone();
+        }
         let mut text = self.text.clone();
         match self.assignments.iter().rev().find(|a| a.key == key) {
             Some(last) => {
@@ -203,7 +206,16 @@ mod tests {
         assert_eq!(file.text(), "# mine\r\nexport A = new # why\r\nB=2\r\nC='a b'\r\n");
     }
 
+    #[test]
+    fn an_empty_value_is_no_comment_and_is_written_once() {
+        let file = EnvFile::parse("A='x y' # c\n".to_owned()).with("A", "").with("B", "");
+        assert_eq!(file.text(), "A='' # c\nB=\n");
+        assert_eq!(file.with("A", "").with("B", "").text(), file.text());
+    }
+
     proptest! {
+        #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn what_is_written_is_read_again(
             text in "([A-C]( )?=( )?('x y'|\"q\"|[a-z#]{0,3})( # c)?\r?\n|#[a-z =]{0,4}\n|[a-z]{0,3}\n){0,6}",
