@@ -14,9 +14,9 @@ use crate::fault;
 use crate::history::{BatchKind, BatchRecord, LoadedArchive};
 use crate::load::rejects::{RejectReason, Rejects};
 use crate::load::{
-    BatchEnd, BatchNumbers, Conflict, ConflictList, ImportStats, Loading, OnProblem, Problem,
-    Problems, Rejected, RowPlace, Rows, Target, note_numbers, numbered, require_same_numbers,
-    unsettled,
+    BatchEnd, BatchNumbers, Conflict, ConflictList, ConflictOf, ImportStats, Loading, OnProblem,
+    Problem, Problems, Rejected, RowPlace, Rows, Target, note_numbers, numbered,
+    require_same_numbers, unsettled,
 };
 use crate::notice::Notice;
 use crate::plan::{Plan, key_of, plan};
@@ -131,12 +131,15 @@ pub async fn import(
         let place = (n, n + 1 == count);
         let loaded =
             load(prepared, loading.as_mut(), &options, (&mut numbers, place), progress, cancel);
-        match loaded.await {
-            Ok(imported) => done.push(imported),
+        let turned_out = match loaded.await {
+            Ok((imported, turned_out)) => {
+                done.push(imported);
+                turned_out
+            }
             Err(error) => return Err(about(loading.fail(error).await)),
-        }
+        };
         if n + 1 == count {
-            if let Err(error) = end(&mut done, &names, on_problem, loading.as_mut()).await {
+            if let Err(error) = end(&mut done, &names, on_problem, turned_out) {
                 return Err(loading.fail(error).await);
             }
             let committed = loading.keeps_rows();
@@ -167,13 +170,12 @@ pub async fn import(
 
 /// Looks what has turned out at the end of the batch: has what was said of orphans be right, and stops an import with rows
 /// that are not what the target has after all.
-async fn end(
+fn end(
     done: &mut [Imported],
     names: &[String],
     on_problem: OnProblem,
-    loading: &mut dyn Loading,
+    BatchEnd { orphans, disputes }: BatchEnd,
 ) -> Result<()> {
-    let BatchEnd { orphans, disputes } = loading.end_batch().await?;
     // what one archive has said of itself is right
     let several = done.len() > 1;
     for left in orphans.iter().filter(|_| several) {
@@ -199,17 +201,14 @@ async fn end(
 }
 
 /// Adds the rows of the last archive, which no other one can settle any more, to those that nothing settles.
-async fn add_disputes(
-    stats: &mut ImportStats,
-    number: usize,
-    loading: &mut dyn Loading,
-) -> Result<()> {
+fn add_disputes(stats: &mut ImportStats, number: usize, turned_out: &mut BatchEnd) {
+    let (own, others): (Vec<ConflictOf>, Vec<ConflictOf>) =
+        turned_out.disputes.drain(..).partition(|dispute| dispute.archive == number);
+    turned_out.disputes = others;
     let mut all = ConflictList::default();
-    let disputes = loading.end_batch().await?.disputes.into_iter();
-    let own = disputes.filter(|dispute| dispute.archive == number).map(|d| d.conflict);
+    let own = own.into_iter().map(|dispute| dispute.conflict);
     stats.conflicts.drain(..).chain(own).for_each(|conflict| all.add(conflict));
     stats.conflicts = all.all();
-    Ok(())
 }
 
 /// Adds a notice of the whole batch, unless its start had one of the kind.
@@ -303,7 +302,8 @@ async fn prepare(
     Ok(Prepared { archive_input, batch, empty, transformer, import })
 }
 
-/// Loads all rows; nothing of them is visible yet. The place is the archive's number, and whether it is the last one.
+/// Loads all rows; nothing of them is visible yet. The place is the archive's number, and whether it is the last one: then
+/// it is also given what has turned out at the end of the batch.
 async fn load(
     prepared: Prepared,
     loading: &mut dyn Loading,
@@ -311,7 +311,7 @@ async fn load(
     (numbers, place): (&mut BatchNumbers, (usize, bool)),
     progress: &Progress,
     cancel: &Cancel,
-) -> Result<Imported> {
+) -> Result<(Imported, BatchEnd)> {
     let Prepared { archive_input, batch, empty, mut transformer, mut import } = prepared;
     require_same_numbers(&import.plan, loading, numbers).await?;
     cancel.or(load_existing_keys(transformer.keys(), loading.keys())).await?;
@@ -344,11 +344,16 @@ async fn load(
     }
     progress.enter(Phase::Verifying);
     let mut stats = cancel.or(loading.finalize(progress)).await?;
-    if let ((number, true), OnProblem::Stop) = (place, import.on_problem) {
-        add_disputes(&mut stats, number, loading).await?;
+    let (number, is_last) = place;
+    let mut turned_out = match is_last {
+        true => loading.end_batch().await?,
+        false => BatchEnd::default(),
+    };
+    if import.on_problem == OnProblem::Stop {
+        add_disputes(&mut stats, number, &mut turned_out);
     }
     note_numbers(&import.plan, loading, numbers).await?;
-    import.finish(&transformer, stats, sealed)
+    Ok((import.finish(&transformer, stats, sealed)?, turned_out))
 }
 
 /// Rows as a target takes them, which come from a batch of the archive.

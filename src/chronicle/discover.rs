@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::env_file::EnvFile;
+use super::settings::{DEFAULT_FILE, FILE, under_home};
 use crate::error::{Code, Error, Result};
 use crate::location::Environment;
 use crate::sqlite::probe;
@@ -10,12 +11,10 @@ use chronicle_archive::{show_count, show_path};
 
 /// The hooks' own settings, relative to the home directory.
 const SETTINGS: &str = ".claude/hooks/chronicle/.env";
-/// The variable that names the hooks' file.
-const VARIABLE: &str = "CLAUDE_HOOKS_DB_PATH";
 /// Where Chronicle's programs keep their file by default, most likely first, relative to the home
 /// directory; each with the program that does.
 const AT_HOME: [(&str, &str); 5] = [
-    (".claude/hooks/chronicle/data/chronicle.db", "the default of the hooks"),
+    (DEFAULT_FILE, "the default of the hooks"),
     (".claude/hooks/chronicle/server/data/chronicle.db", "the default of the local server"),
     (".chronicle/fallback.db", "the default of the quick start"),
     (".claude/hooks_data.db", "the default of the first hooks"),
@@ -52,7 +51,7 @@ pub fn discover(environment: &Environment<'_>) -> Result<Found> {
         ([one], _) => Ok((*one).clone()),
         ([], Some(first)) => Ok(first.clone()),
         ([], None) => Err(Error::new(Code::NotFound, "no Chronicle database found").hint(format!(
-            "name it: chronicle-dump export PATH, or a postgresql:// URL; looked at ${VARIABLE}, \
+            "name it: chronicle-dump export PATH, or a postgresql:// URL; looked at ${FILE}, \
              ~/{SETTINGS}, {}, {}",
             AT_HOME.map(|(path, _)| format!("~/{path}")).join(", "),
             HERE.map(|path| format!("./{path}")).join(", ")
@@ -65,15 +64,15 @@ pub fn discover(environment: &Environment<'_>) -> Result<Found> {
 
 /// Refuses a variable that names no file: what another place holds is not what was meant.
 fn named_exists(environment: &Environment<'_>) -> Result<()> {
-    let Some(named) = (environment.variable)(VARIABLE).filter(|path| !path.is_empty()) else {
+    let Some(named) = (environment.variable)(FILE).filter(|path| !path.is_empty()) else {
         return Ok(());
     };
-    let path = expand(&named, environment.home.as_deref());
+    let path = under_home(&named, environment.home.as_deref());
     match path.exists() {
         true => Ok(()),
         false => {
             let shown = show_path(path.display());
-            Err(Error::new(Code::NotFound, format!("${VARIABLE} names {shown}: no such file"))
+            Err(Error::new(Code::NotFound, format!("${FILE} names {shown}: no such file"))
                 .hint("correct or unset it, or name the database: chronicle-dump export PATH"))
         }
     }
@@ -88,7 +87,7 @@ impl Found {
 
 /// The files that [`discover`] looks at, each with what is known of it.
 pub fn places() -> Vec<(String, String)> {
-    let settings = format!("the hooks' settings, in which {VARIABLE} may name the file");
+    let settings = format!("the hooks' settings, in which {FILE} may name the file");
     let mut places = vec![(format!("~/{SETTINGS}"), settings)];
     places.extend(AT_HOME.map(|(path, why)| (format!("~/{path}"), why.to_owned())));
     places.extend(HERE.map(|path| (path.to_owned(), "in the working directory".to_owned())));
@@ -99,12 +98,12 @@ pub fn places() -> Vec<(String, String)> {
 fn candidates(environment: &Environment<'_>) -> Vec<Found> {
     let mut places: Vec<(PathBuf, String)> = Vec::new();
     let home = environment.home.as_deref();
-    if let Some(path) = (environment.variable)(VARIABLE).filter(|p| !p.is_empty()) {
-        places.push((expand(&path, home), format!("${VARIABLE} names it")));
+    if let Some(path) = (environment.variable)(FILE).filter(|p| !p.is_empty()) {
+        places.push((under_home(&path, home), format!("${FILE} names it")));
     }
     if let Some(home) = home {
-        if let Some(path) = setting(&home.join(SETTINGS)) {
-            places.push((expand(&path, Some(home)), format!("~/{SETTINGS} names it")));
+        if let Some(path) = setting(&home.join(SETTINGS), environment) {
+            places.push((under_home(&path, Some(home)), format!("~/{SETTINGS} names it")));
         }
         places.extend(AT_HOME.map(|(path, why)| (home.join(path), why.to_owned())));
     }
@@ -124,16 +123,9 @@ fn candidates(environment: &Environment<'_>) -> Vec<Found> {
     found
 }
 
-/// The hooks pass `~/…` on unchanged, and then use the home directory.
-fn expand(path: &str, home: Option<&Path>) -> PathBuf {
-    match (path.strip_prefix("~/"), home) {
-        (Some(rest), Some(home)) => home.join(rest),
-        _ => path.into(),
-    }
-}
-
 /// The hooks' file in their own settings; of no other setting is a word kept.
-fn setting(file: &Path) -> Option<String> {
-    let file = EnvFile::parse(std::fs::read_to_string(file).ok()?);
-    file.get(VARIABLE).filter(|value| !value.is_empty()).map(str::to_owned)
+fn setting(file: &Path, environment: &Environment<'_>) -> Option<String> {
+    let text = std::fs::read_to_string(file).ok()?;
+    let file = EnvFile::parse(text).expanded(environment.variable);
+    file.get(FILE).filter(|value| !value.is_empty()).map(str::to_owned)
 }

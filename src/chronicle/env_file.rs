@@ -5,6 +5,9 @@
 
 use std::ops::Range;
 
+/// More bytes than a variable of a process can have on Linux.
+const LONGEST: usize = 128 << 10;
+
 /// A line, or several if quotes are open at its end, that sets a variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assignment {
@@ -68,6 +71,23 @@ impl EnvFile {
         self.assignments.iter().rev().find(|a| a.key == key).map(|a| a.value.as_str())
     }
 
+    /// The same file as its reader sees it: with the values of `${NAME}` and `${NAME:-DEFAULT}`, which are those of earlier
+    /// lines, else of the variables `outside`.
+    #[must_use]
+    pub fn expanded(mut self, outside: &dyn Fn(&str) -> Option<String>) -> EnvFile {
+        for n in 0..self.assignments.len() {
+            let (earlier, rest) = self.assignments.split_at_mut(n);
+            let value_of = |name: &str| {
+                let set = earlier.iter().rev().find(|a| a.key == name).map(|a| a.value.clone());
+                set.or_else(|| outside(name))
+            };
+            if let Some(value) = expand(&rest[0].value, value_of) {
+                rest[0].value = value;
+            }
+        }
+        self
+    }
+
     /// The same file with another value of a variable: in its place, else at the end. Every other byte stays.
     #[must_use]
     pub fn with(&self, key: &str, value: &str) -> EnvFile {
@@ -103,6 +123,20 @@ pub fn written(value: &str) -> String {
         false => format!("'{value}'"),
         true => format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")),
     }
+}
+
+/// A value with those of the variables in it; `None` if there is none, or it would be longer than any variable can be.
+fn expand(value: &str, value_of: impl Fn(&str) -> Option<String>) -> Option<String> {
+    let (mut expanded, mut rest) = (String::new(), value);
+    while let Some((before, behind)) = rest.split_once("${") {
+        let Some((name, behind)) = behind.split_once('}') else { break };
+        let (name, default) = name.split_once(":-").unwrap_or((name, ""));
+        expanded.push_str(before);
+        expanded.push_str(&value_of(name).unwrap_or_else(|| default.to_owned()));
+        rest = behind;
+    }
+    expanded.push_str(rest);
+    (rest != value && expanded.len() < LONGEST).then_some(expanded)
 }
 
 /// The end of the line that begins at a place, before its line break.
@@ -197,6 +231,19 @@ mod tests {
         assert_eq!((file.get("A"), file.get("B")), (Some("3"), None));
         assert_eq!(file.unreadable, [8]);
         assert_eq!(file.assignments()[6].line, 11);
+    }
+
+    #[test]
+    fn variables_in_values_are_replaced_as_the_reader_does() {
+        let text = "A=${HOME}/a\nB=${A}/b${NONE}\nC='${LATER:-d}e'\nLATER=x\nD=${open\n";
+        let outside = |name: &str| (name == "HOME").then(|| "/h".to_owned());
+        let file = EnvFile::parse(text.to_owned()).expanded(&outside);
+        let values = ["A", "B", "C", "D"].map(|key| file.get(key).unwrap_or_default().to_owned());
+        assert_eq!(values, ["/h/a", "/h/a/b", "de", "${open"]);
+        let doubled: String =
+            (0..100).map(|n| format!("V{}=${{V{n}}}${{V{n}}}\n", n + 1)).collect();
+        let file = EnvFile::parse(format!("V0=xx\n{doubled}")).expanded(&outside);
+        assert!(file.assignments().iter().all(|a| a.value.len() < LONGEST));
     }
 
     #[test]

@@ -69,13 +69,14 @@ pub struct Setting {
 /// The address and the key of a project that is not named.
 const PLACEHOLDERS: [&str; 2] = ["https://PROJECT.supabase.co", "ANON_KEY"];
 /// Where the hooks keep their file unless they are told otherwise, relative to the home directory.
-const DEFAULT_FILE: &str = ".claude/hooks/chronicle/data/chronicle.db";
+pub(super) const DEFAULT_FILE: &str = ".claude/hooks/chronicle/data/chronicle.db";
 /// The server that dev's dashboard asks for a SQLite file.
 const LOCAL_SERVER: &str = "http://localhost:8510";
 
 const URL: &str = "SUPABASE_URL";
 const KEY: &str = "SUPABASE_ANON_KEY";
-const FILE: &str = "CLAUDE_HOOKS_DB_PATH";
+/// The variable that names the hooks' file.
+pub(super) const FILE: &str = "CLAUDE_HOOKS_DB_PATH";
 const BACKEND: &str = "CHRONICLE_BACKEND_MODE";
 const PUBLIC_URL: &str = "NEXT_PUBLIC_SUPABASE_URL";
 const PUBLIC_KEY: &str = "NEXT_PUBLIC_SUPABASE_ANON_KEY";
@@ -168,7 +169,7 @@ pub struct Examined {
     pub findings: Findings,
 }
 
-/// Looks at a file of variables.
+/// Looks at a file of variables, as its reader sees it.
 pub fn examine(file: &EnvFile, home: Option<&Path>) -> Examined {
     let of_dashboard = file.assignments().iter().any(|a| a.key.starts_with("NEXT_PUBLIC_"));
     // a file without any variable of Chronicle is one that the hooks would read, too
@@ -177,10 +178,7 @@ pub fn examine(file: &EnvFile, home: Option<&Path>) -> Examined {
     let findings = &mut examined.findings;
     lines(file, findings);
     let database = said(file, FILE).map_or_else(|| format!("~/{DEFAULT_FILE}"), str::to_owned);
-    let database = match (database.strip_prefix("~/"), home) {
-        (Some(rest), Some(home)) => home.join(rest).display().to_string(),
-        _ => database,
-    };
+    let database = under_home(&database, home).display().to_string();
     if of_hooks {
         examined.project = project(file, URL, KEY, findings);
         if examined.project.is_none() && said(file, BACKEND) == Some("supabase") {
@@ -209,6 +207,14 @@ pub fn examine(file: &EnvFile, home: Option<&Path>) -> Examined {
         findings.notes.push(format!("{name} is read by no program of Chronicle{instead}"));
     }
     examined
+}
+
+/// A path as the hooks take it: they pass `~/…` on unchanged, and then use the home directory.
+pub(super) fn under_home(path: &str, home: Option<&Path>) -> PathBuf {
+    match (path.strip_prefix("~/"), home) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => path.into(),
+    }
 }
 
 /// Whether any of these variables is set.

@@ -1,8 +1,8 @@
 //! `env`: the variables that point Chronicle's hooks or its dashboard to a database, and what is wrong in a file of them.
 
-use std::fs::{File, Permissions};
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{File, Metadata, Permissions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -10,24 +10,31 @@ use serde_json::json;
 use super::env_args::EnvArgs;
 use super::report::{Report, Start};
 use crate::chronicle::env_file::{EnvFile, written};
-use crate::chronicle::settings::{Examined, Given, Setting, block, examine, is_secret_key};
+use crate::chronicle::settings::{
+    Examined, Given, Program, Setting, Store, block, examine, is_secret_key,
+};
 use crate::error::{Code, Error, Result};
+use crate::location::Environment;
 use crate::policy::Policy;
 use chronicle_archive::show_path;
 
 /// The rights of a new file: it may get secrets.
 const OWN: u32 = 0o600;
 
+/// More bytes than any file of variables has.
+const LONGEST: u64 = 1 << 20;
+
 /// Returns the exit code.
-pub(super) fn run(args: &EnvArgs, home: Option<&Path>, report: &Report) -> Result<u8> {
+pub(super) fn run(args: &EnvArgs, environment: &Environment<'_>, report: &Report) -> Result<u8> {
     if let Some(path) = &args.check {
-        return check(path, home, report);
+        return check(path, environment, report);
     }
     let (Some(program), Some(store)) = (args.program, args.backend) else {
         return Err(Error::new(Code::Usage, "say which program and which --backend")
             .hint("chronicle-dump env hooks --backend sqlite"));
     };
-    let settings = block(program, store, &given(args)?, home);
+    refuse_useless(args, program, store)?;
+    let settings = block(program, store, &given(args)?, environment.home.as_deref());
     let mut result = json!({
         "command": "env",
         "program": program.word(),
@@ -36,7 +43,7 @@ pub(super) fn run(args: &EnvArgs, home: Option<&Path>, report: &Report) -> Resul
     });
     match &args.write {
         Some(path) => {
-            let done = Written::write(path, &settings)?;
+            let done = Edit::write(path, &settings)?;
             result["file"] = path.display().to_string().into();
             result["changed"] = json!(done.changed);
             result["to_fill_in"] = json!(done.to_fill_in);
@@ -55,6 +62,23 @@ pub(super) fn run(args: &EnvArgs, home: Option<&Path>, report: &Report) -> Resul
         }
     }
     Ok(0)
+}
+
+/// Refuses options that the block has no place for.
+fn refuse_useless(args: &EnvArgs, program: Program, store: Store) -> Result<()> {
+    let is_local = store == Store::Sqlite;
+    let useless = [
+        ("--database", args.database.is_some() && program == Program::Dashboard),
+        ("--supabase-url", args.supabase_url.is_some() && is_local),
+        ("--anon-key", args.anon_key.is_some() && is_local),
+    ];
+    let Some((option, _)) = useless.into_iter().find(|(_, is_useless)| *is_useless) else {
+        return Ok(());
+    };
+    let (program, store) = (program.word(), store.word());
+    let what = format!("{option} has no effect on `env {program} --backend {store}`");
+    Err(Error::new(Code::Usage, what)
+        .hint("leave it out; --database is for the hooks, the others are for supabase"))
 }
 
 /// What the command line says of a project or a file.
@@ -85,7 +109,7 @@ fn described(setting: &Setting) -> serde_json::Value {
 }
 
 /// What was done to a file.
-struct Written {
+struct Edit {
     /// The variables that have other values now.
     changed: Vec<&'static str>,
     /// Those that the user has to put in.
@@ -94,17 +118,21 @@ struct Written {
     copy: Option<PathBuf>,
 }
 
-impl Written {
+impl Edit {
     /// Sets the variables in a file, and keeps the file as it was beside it.
-    fn write(path: &Path, settings: &[Setting]) -> Result<Written> {
+    fn write(path: &Path, settings: &[Setting]) -> Result<Edit> {
         let place = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let before = match std::fs::read_to_string(&place) {
-            Ok(text) => Some(text),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+        let before = match place.metadata() {
+            Ok(former) if !former.is_file() => {
+                let what = format!("--write: {} is not a plain file", show_path(path.display()));
+                return Err(Error::new(Code::Usage, what));
+            }
+            Ok(_) => Some(read(&place)?),
+            Err(e) if e.kind() == ErrorKind::NotFound => None,
             Err(e) => return Err(unreadable(path, e)),
         };
         let mut file = EnvFile::parse(before.clone().unwrap_or_default());
-        let mut done = Written { changed: Vec::new(), to_fill_in: Vec::new(), copy: None };
+        let mut done = Edit { changed: Vec::new(), to_fill_in: Vec::new(), copy: None };
         for setting in settings {
             let now = file.get(setting.key);
             // a value that is there is better than none
@@ -115,7 +143,6 @@ impl Written {
             if setting.placeholder {
                 done.to_fill_in.push(setting.key);
             }
-            // a variable that is not set needs no empty value, unless the environment may have one
             if now != Some(setting.value.as_str()) {
                 file = file.with(setting.key, &setting.value);
                 done.changed.push(setting.key);
@@ -124,15 +151,14 @@ impl Written {
         if done.changed.is_empty() {
             return Ok(done);
         }
-        let cannot = |e| Error::writing(path.display(), e);
-        let mode = match &before {
-            None => OWN,
-            Some(_) => {
-                done.copy = Some(copy_beside(&place)?);
-                place.metadata().map_err(cannot)?.permissions().mode()
-            }
-        };
-        replace(&place, file.text(), mode).map_err(cannot)?;
+        let cannot = |e| unwritable(path, e);
+        let former = before.is_some().then(|| place.metadata()).transpose().map_err(cannot)?;
+        if let Some(text) = before {
+            let copy = copy_name(&place);
+            put(&copy, &text, former.as_ref()).map_err(|e| unwritable(&copy, e))?;
+            done.copy = Some(copy);
+        }
+        put(&place, file.text(), former.as_ref()).map_err(cannot)?;
         Ok(done)
     }
 
@@ -152,46 +178,68 @@ impl Written {
     }
 }
 
+/// The text of a file of variables.
+fn read(path: &Path) -> Result<String> {
+    let mut text = String::new();
+    let file = File::open(path).map_err(|e| unreadable(path, e))?;
+    let bytes = file.take(LONGEST + 1).read_to_string(&mut text);
+    if bytes.map_err(|e| unreadable(path, e))? as u64 > LONGEST {
+        let what = format!("{}: too large for a file of variables", show_path(path.display()));
+        return Err(Error::new(Code::NotFound, what));
+    }
+    Ok(text)
+}
+
 fn unreadable(path: &Path, e: std::io::Error) -> Error {
     let shown = show_path(path.display());
     match e.kind() {
-        std::io::ErrorKind::NotFound => {
-            Error::new(Code::NotFound, format!("{shown}: no such file"))
+        ErrorKind::NotFound => Error::new(Code::NotFound, format!("{shown}: no such file")),
+        ErrorKind::InvalidData => {
+            Error::new(Code::NotFound, format!("{shown}: not a text in UTF-8"))
         }
         _ => Error::new(Code::NotFound, format!("{shown}: cannot be read")).because(e),
     }
 }
 
-/// A copy of a file under its name and the time, which nobody else has.
-fn copy_beside(place: &Path) -> Result<PathBuf> {
+fn unwritable(path: &Path, e: std::io::Error) -> Error {
+    let shown = show_path(path.display());
+    match e.kind() {
+        ErrorKind::NotFound => {
+            Error::new(Code::Output, format!("{shown}: its directory does not exist"))
+        }
+        _ => Error::writing(path.display(), e),
+    }
+}
+
+/// The name of a copy of a file: its own and the time.
+fn copy_name(place: &Path) -> PathBuf {
     let now = chrono::Utc::now().format("%Y-%m-%d-%H%M%S%3f");
     let mut name = place.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{now}"));
-    let copy = place.with_file_name(name);
-    let cannot = |e| Error::writing(copy.display(), e);
-    let mut source = File::open(place).map_err(cannot)?;
-    let mut file = File::create_new(&copy).map_err(cannot)?;
-    let rights = source.metadata().map_err(cannot)?.permissions();
-    file.set_permissions(rights).map_err(cannot)?;
-    std::io::copy(&mut source, &mut file).map_err(cannot)?;
-    file.sync_all().map_err(cannot)?;
-    Ok(copy)
+    place.with_file_name(name)
 }
 
-/// Gives a file another content, all at once.
-fn replace(place: &Path, text: &str, mode: u32) -> std::io::Result<()> {
+/// Writes a file all at once, with the rights and the owner of the former one.
+fn put(place: &Path, text: &str, former: Option<&Metadata>) -> std::io::Result<()> {
     let folder = place.parent().filter(|folder| !folder.as_os_str().is_empty());
     let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
     file.write_all(text.as_bytes())?;
+    if let Some(former) = former {
+        let now = file.as_file().metadata()?;
+        if (now.uid(), now.gid()) != (former.uid(), former.gid()) {
+            fchown(file.as_file(), Some(former.uid()), Some(former.gid()))?;
+        }
+    }
+    let mode = former.map_or(OWN, |former| former.permissions().mode());
     file.as_file().set_permissions(Permissions::from_mode(mode))?;
     file.as_file().sync_all()?;
     file.persist(place).map(|_| ()).map_err(|e| e.error)
 }
 
 /// Says what a file of variables leads to.
-fn check(path: &Path, home: Option<&Path>, report: &Report) -> Result<u8> {
-    let text = std::fs::read_to_string(path).map_err(|e| unreadable(path, e))?;
-    let found = examine(&EnvFile::parse(text), home);
+fn check(path: &Path, environment: &Environment<'_>, report: &Report) -> Result<u8> {
+    let file = EnvFile::parse(read(path)?).expanded(environment.variable);
+    let found = examine(&file, environment.home.as_deref());
     match report.is_json() {
         true => report.result_json(&as_json(path, &found))?,
         false => {

@@ -66,7 +66,7 @@ fn work(args: &Args, report: &Report) -> Result<u8> {
     // what needs no database and no archive
     let printed = match &args.command {
         Command::Schema(args) => Some(schema::run(args, report).map(|()| 0)),
-        Command::Env(args) => Some(env::run(args, environment.home.as_deref(), report)),
+        Command::Env(args) => Some(env::run(args, &environment, report)),
         Command::Completions(args) => Some(completions::run(args, report).map(|()| 0)),
         Command::Man(args) => Some(manual::run(args, report).map(|()| 0)),
         _ => None,

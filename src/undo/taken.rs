@@ -170,7 +170,7 @@ impl TakeBack {
             )
         });
         let waiting = holds.collect::<Vec<_>>().join(" UNION ALL ");
-        let (mut round, mut gave_up) = (1, false);
+        let (mut round, mut gave_up, mut is_circle) = (1, false, false);
         while !waiting.is_empty() {
             if super::sql::count(database, WHAT, &format!("SELECT count(*) FROM ({waiting}) w"))
                 .await?
@@ -187,7 +187,8 @@ impl TakeBack {
             if database.run(WHAT, &next).await? == 0 {
                 // in a circle none can be the first
                 if gave_up || !self.give_up_values(database, n).await? {
-                    return Err(self.circle(database, n, &waiting).await?);
+                    is_circle = true;
+                    break;
                 }
                 (round, gave_up) = (round - 1, true);
                 continue;
@@ -196,7 +197,14 @@ impl TakeBack {
         }
         // what is inserted beside an update comes behind it, and references are checked when both are done
         let both = format!("WITH put AS ({insert} RETURNING 1) {sql} AND f.restores = 1");
-        database.run(what, &both).await.map(|_| ())
+        if !is_circle {
+            return database.run(what, &both).await.map(|_| ());
+        }
+        // a deferrable constraint looks only when the statement has ended
+        match database.run_unless_refused(what, &both).await? {
+            true => Ok(()),
+            false => Err(self.circle(database, n, &waiting).await?),
+        }
     }
 
     /// The error of rows that have each other's former unique values, and can give none of them up.

@@ -65,6 +65,18 @@ fn a_secret_key_is_refused_and_not_repeated() {
 }
 
 #[test]
+fn an_option_without_effect_is_refused() {
+    for (program, backend, option) in [
+        ("hooks", "sqlite", "--supabase-url"),
+        ("dashboard", "sqlite", "--anon-key"),
+        ("dashboard", "supabase", "--database"),
+    ] {
+        let run = env(&[program, "--backend", backend, option, "https://abcd.supabase.co"]);
+        run.fails_with(2).stderr_has(&format!("{option} has no effect"));
+    }
+}
+
+#[test]
 fn a_file_changes_in_these_variables_alone() {
     let folder = workdir("env_write");
     let file = folder.path().join(".env");
@@ -124,6 +136,7 @@ fn what_a_file_leads_to_and_lacks_is_said() {
         ("CLAUDE_HOOKS_DB_PATH=data/c.db\n".into(), 15, "CLAUDE_HOOKS_DB_PATH is relative"),
         (absolute.into(), 15, "is a folder, not a file"),
         ("CLAUDE_HOOKS_DB_TIMEOUT=5s\n".into(), 15, "CLAUDE_HOOKS_DB_TIMEOUT is not a whole number"),
+        ("CLAUDE_HOOKS_DB_PATH=${HOME}/c.db\n".into(), 0, "/c.db alone"),
         ("CHRONICLE_BACKEND_MODE=supabase\n".into(), 15, "name no project"),
         ("NEXT_PUBLIC_CHRONICLE_MODE=supabase\n".into(), 15, "the dashboard finds no data"),
         ("NEXT_PUBLIC_CHRONICLE_MODE=file\n".into(), 15, "neither local nor supabase"),
@@ -142,4 +155,18 @@ fn what_a_file_leads_to_and_lacks_is_said() {
     }
     let missing = ["--check", "no-such-file.env"];
     env(&missing).fails_with(7).stderr_has("no such file");
+}
+
+#[test]
+fn what_is_no_file_of_variables_is_refused() {
+    let folder = workdir("env_no_file");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    fs::write(path("bytes"), b"A=\xff\n").expect("a file");
+    let write = |to: &str| env(&["hooks", "--backend", "sqlite", "--write", to]);
+    env(&["--check", &path("bytes")]).fails_with(7).stderr_has("not a text in UTF-8");
+    env(&["--check", "/dev/zero"]).fails_with(7).stderr_has("too large");
+    write(&path("bytes")).fails_with(7).stderr_has("not a text in UTF-8");
+    write("/dev/full").fails_with(2).stderr_has("not a plain file");
+    write(&path("missing/.env")).fails_with(13).stderr_has("its directory does not exist");
+    assert!(others(folder.path(), "bytes").is_empty());
 }

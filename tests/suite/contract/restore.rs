@@ -184,9 +184,18 @@ fn a_rule_against_any_other_value_is_said_by_a_rollback() {
         .stderr_has(&format!("{}; {}", id(1), id(2)))
         .stderr_has("give one of these rows another unique value by hand");
     assert_same_rows(&swapped, &store.everything());
+    // one that looks at the end of a statement lets them change all at once
+    let unique = "ALTER TABLE chronicle_sessions DROP CONSTRAINT chronicle_sessions_claude_session_id_key, \
+                  ADD CONSTRAINT chronicle_sessions_claude_session_id_key UNIQUE (claude_session_id)";
+    store.run(&format!("{unique} DEFERRABLE"));
+    store.rollback("last", &[]).success();
+    let values = "SELECT string_agg(claude_session_id, ' ' ORDER BY id) FROM chronicle_sessions";
+    assert_eq!(store.one(values), "cs-1 cs-2 cs-3");
+    store.rollback(&store.newest(), &[]).success();
+    assert_same_rows(&swapped, &store.everything());
+    store.run(unique);
     set(1, "cs-9");
     store.rollback("last", &["--force"]).success();
-    let values = "SELECT string_agg(claude_session_id, ' ' ORDER BY id) FROM chronicle_sessions";
     assert_eq!(store.one(values), "cs-9 cs-2 cs-3");
 }
 
