@@ -10,7 +10,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
+use crate::notice::{Notice, NoticeKind};
+use crate::part::Selector;
 use crate::progress::Progress;
+use crate::selection::{Selection, filters_typed};
 use chronicle_archive::{ArchiveReader, Header, Limits, Sealed};
 use chronicle_archive::{Batch, Stream};
 
@@ -27,6 +30,8 @@ pub struct ArchiveInput {
     pub streams: Vec<Stream>,
     /// The digest of each stream's rows, if it was asked for, once there are no more rows.
     pub row_digests: Vec<(String, String)>,
+    /// Which rows are wanted, if not all are.
+    selector: Option<Selector>,
     batches: mpsc::Receiver<Batch>,
     used: recycle::Sender<Batch>,
     reader: Option<JoinHandle<Result<Option<ArchiveEnd>>>>,
@@ -96,7 +101,29 @@ impl ArchiveInput {
                 .unwrap_or_else(|| Error::new(Code::Internal, "the archive's head was not read")));
         };
         let row_digests = Vec::new();
-        Ok(ArchiveInput { header, streams, row_digests, batches, used, reader: Some(reader) })
+        let (selector, reader) = (None, Some(reader));
+        Ok(ArchiveInput { header, streams, row_digests, selector, batches, used, reader })
+    }
+
+    /// Hands over only the rows that a selector keeps. All are read and verified.
+    pub fn select(&mut self, selector: Selector) {
+        self.selector = Some(selector);
+    }
+
+    /// What people should know of the part that is read, now.
+    pub fn notices(&self) -> Vec<Notice> {
+        let part = self.header.filters.as_ref().filter(|all| Selection::of_filters(all).is_ok());
+        let part = part.map(|filters| {
+            let text = format!("the archive is a part of its database: {}", filters_typed(filters));
+            Notice::new(NoticeKind::PartOfDatabase, text)
+        });
+        let selector = self.selector.iter().flat_map(|selector| selector.notices().to_vec());
+        part.into_iter().chain(selector).collect()
+    }
+
+    /// What people should know of rows that were not handed over, once there are no more.
+    pub fn left_out(&self) -> Vec<Notice> {
+        self.selector.as_ref().map_or_else(Vec::new, Selector::left_out)
     }
 
     /// The next rows in `batch`, or what is known of the archive when there are no more.
@@ -104,14 +131,22 @@ impl ArchiveInput {
     /// # Errors
     /// A damaged or cut archive.
     pub async fn next(&mut self, batch: &mut Batch) -> Result<Option<Sealed>> {
-        match self.batches.recv().await {
-            Some(next) => {
-                // the thread may have ended: it needs no more
-                let _ = self.used.send(std::mem::replace(batch, next));
-                Ok(None)
+        loop {
+            let Some(next) = self.batches.recv().await else { return self.end().map(Some) };
+            // the thread may have ended: it needs no more
+            let _ = self.used.send(std::mem::replace(batch, next));
+            if self.keeps_any(batch)? {
+                return Ok(None);
             }
-            None => self.end().map(Some),
         }
+    }
+
+    /// Leaves out of a batch what is not wanted; whether it has any rows.
+    fn keeps_any(&mut self, batch: &mut Batch) -> Result<bool> {
+        if let Some(selector) = &mut self.selector {
+            batch.retain(selector.keep(batch)?);
+        }
+        Ok(batch.rows() > 0)
     }
 
     /// The next rows, or what is known of the archive when there are no more; for a thread that may
@@ -120,10 +155,13 @@ impl ArchiveInput {
     /// # Errors
     /// A damaged or cut archive.
     pub fn next_blocking(&mut self) -> Result<std::result::Result<Batch, Sealed>> {
-        match self.batches.blocking_recv() {
-            Some(next) => Ok(Ok(next)),
-            None => self.end().map(Err),
+        while let Some(mut next) = self.batches.blocking_recv() {
+            if self.keeps_any(&mut next)? {
+                return Ok(Ok(next));
+            }
+            let _ = self.used.send(next);
         }
+        self.end().map(Err)
     }
 
     /// Where batches go back to for other rows.

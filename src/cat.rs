@@ -6,14 +6,15 @@ use std::sync::atomic::Ordering;
 
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
+use crate::notice::Notice;
+use crate::part::{Need, Selector, resolve};
 use crate::progress::Progress;
+use crate::selection::Selection;
 use crate::verify::{inspect, read_entries};
 use chronicle_archive::control::schema_line;
 use chronicle_archive::json::{Scanner, write_string};
-use chronicle_archive::time::{Instant, ZoneRule, read_text_floor};
-use chronicle_archive::write::writer::time_column;
 use chronicle_archive::{ArchiveReader, Limits};
-use chronicle_archive::{Batch, Kind, Stream, Value, show_text};
+use chronicle_archive::{Batch, Kind, Stream, show_text};
 
 /// How rows are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,20 +30,10 @@ pub enum Form {
 pub struct CatOptions {
     /// The only stream wanted, if not all are.
     pub stream: Option<String>,
-    /// The earliest time wanted.
-    pub since: Option<Instant>,
-    /// The first time not wanted any more.
-    pub until: Option<Instant>,
     /// How rows are printed.
     pub form: Form,
     /// Whether JSON columns are printed as strings, in either form.
     pub json_as_string: bool,
-}
-
-impl CatOptions {
-    fn has_times(&self) -> bool {
-        self.since.is_some() || self.until.is_some()
-    }
 }
 
 /// What was printed.
@@ -52,26 +43,10 @@ pub struct Printed {
     pub rows: Vec<(String, u64)>,
     /// The rows left out because their time cannot be read.
     pub unreadable_times: u64,
+    /// What people should know of rows that were left out.
+    pub left_out: Vec<Notice>,
     /// The archive digest, if the archive was read and checked as a whole.
     pub digest: Option<String>,
-}
-
-/// Reads a time as people type it: a date, or a date and time; without a zone it is UTC.
-///
-/// # Errors
-/// If the text is neither.
-pub fn parse_time(text: &str) -> Result<Instant> {
-    read_time(text.as_bytes(), ZoneRule::Utc).ok_or_else(|| {
-        Error::new(Code::Usage, format!("{}: not a time", show_text(text)))
-            .hint("give a date, or a date and time: 2025-08-19 or 2025-08-19T12:00:00+02:00")
-    })
-}
-
-/// The microsecond that a time lies in; a date is its midnight, and without a zone it is read by
-/// `zone_rule`.
-fn read_time(text: &[u8], zone_rule: ZoneRule) -> Option<Instant> {
-    let midnight = || [text, b"T00:00"].concat();
-    (read_text_floor(text, zone_rule)).or_else(|_| read_text_floor(&midnight(), zone_rule)).ok()
 }
 
 /// Opens an archive in a file right before the chunks of `stream`, if its seek table has their position, and returns
@@ -134,16 +109,89 @@ fn unreadable(cause: std::io::Error) -> Error {
     Error::new(Code::Source, "the archive cannot be read").because(cause)
 }
 
-/// Prints the selected rows. With `partial` it ends after the selected stream; else it reads and checks
-/// the archive to its end.
+/// Prints what is wanted of a file, of which no more is read than that takes.
+///
+/// # Errors
+/// As [`cat`].
+pub fn cat_file(
+    file: File,
+    options: &CatOptions,
+    selection: &Selection,
+    out: &mut dyn Write,
+    progress: &Progress,
+    cancel: &Cancel,
+) -> Result<Printed> {
+    let selector = match selection.is_everything() {
+        true => None,
+        false => informed(share(&file)?, options, selection, cancel)?,
+    };
+    let alone =
+        |stream: &String| selector.as_ref().is_none_or(|selector| selector.decides_alone(stream));
+    let (reader, partial) = match options.stream.as_ref().filter(|stream| alone(stream)) {
+        Some(stream) => open_at(file, stream)?,
+        None => {
+            let mut file = file;
+            rewind(&mut file, 0)?;
+            (ArchiveReader::open(file, Limits::default())?, false)
+        }
+    };
+    cat(reader, options, (selector, partial), out, progress, cancel)
+}
+
+/// The selector of an archive, which knows what it has to know before rows come.
+fn informed(
+    mut file: File,
+    options: &CatOptions,
+    selection: &Selection,
+    cancel: &Cancel,
+) -> Result<Option<Selector>> {
+    rewind(&mut file, 0)?;
+    let mut reader = ArchiveReader::open(file, Limits::default())?;
+    let Some(mut selector) = selector(&reader, selection)? else { return Ok(None) };
+    let is_wanted = wanted(reader.streams(), options);
+    let Some(needs) = selector.first_pass(|n| is_wanted[n]) else { return Ok(Some(selector)) };
+    let last = needs.iter().rposition(|need| *need != Need::Nothing);
+    let mut batch = Batch::default();
+    while reader.next_batch(&mut batch)? && Some(batch.stream()) <= last {
+        if needs[batch.stream()] != Need::Nothing {
+            selector.learn(&batch)?;
+        }
+        cancel.check()?;
+    }
+    Ok(Some(selector))
+}
+
+/// The selector of an archive that is read; None if it has what is wanted and nothing else.
+///
+/// # Errors
+/// If the selection asks for what the archive does not have.
+pub fn selector<R: std::io::Read>(
+    reader: &ArchiveReader<R>,
+    selection: &Selection,
+) -> Result<Option<Selector>> {
+    let header = reader.header();
+    if selection.is_whole(header.filters.as_ref()) {
+        return Ok(None);
+    }
+    resolve(selection, reader.streams(), header.source.time_zone.as_deref()).map(Some)
+}
+
+/// Which streams are wanted.
+fn wanted(streams: &[Stream], options: &CatOptions) -> Vec<bool> {
+    let is_wanted = |s: &Stream| options.stream.as_ref().is_none_or(|name| *name == s.name);
+    streams.iter().map(is_wanted).collect()
+}
+
+/// Prints the rows that the selector keeps, or all. With `partial` it ends after the stream that is wanted; else it reads
+/// and checks the archive to its end.
 ///
 /// # Errors
 /// Anything wrong with the archive: what was printed before is of whole, verified chunks. A stream that the archive
-/// lacks, a stream without times if times are asked for, or an output that cannot be written.
+/// lacks, or an output that cannot be written.
 pub fn cat<R: std::io::Read>(
     mut reader: ArchiveReader<R>,
     options: &CatOptions,
-    partial: bool,
+    (mut selector, partial): (Option<Selector>, bool),
     out: &mut dyn Write,
     progress: &Progress,
     cancel: &Cancel,
@@ -155,13 +203,14 @@ pub fn cat<R: std::io::Read>(
     }
     flush(&mut buffer, out)?;
     let last = streams.iter().rposition(Option::is_some).unwrap_or(0);
-    let (mut batch, mut unreadable_times) = (Batch::default(), 0);
+    let mut batch = Batch::default();
     while reader.next_batch(&mut batch)? {
         if partial && batch.stream() > last {
             break;
         }
+        let kept = selector.as_mut().map(|selector| selector.keep(&batch)).transpose()?;
         if let Some(printer) = &mut streams[batch.stream()] {
-            unreadable_times += printer.print(&batch, options, &mut buffer);
+            printer.print(&batch, kept, options, &mut buffer);
             flush(&mut buffer, out)?;
         }
         progress.add_rows(batch.rows());
@@ -175,7 +224,8 @@ pub fn cat<R: std::io::Read>(
     let rows = streams.into_iter().flatten().map(|p| (p.stream.name, p.rows)).collect();
     Ok(Printed {
         rows,
-        unreadable_times,
+        unreadable_times: selector.as_ref().map_or(0, Selector::unreadable_times),
+        left_out: selector.as_ref().map_or_else(Vec::new, Selector::left_out),
         digest: reader.sealed().map(|sealed| sealed.digest.clone()),
     })
 }
@@ -201,10 +251,10 @@ fn selected<R: std::io::Read>(
             Error::new(Code::Usage, message).hint(format!("its streams: {}", names.join(", ")))
         );
     }
-    let is_wanted = |s: &Stream| options.stream.as_ref().is_none_or(|name| *name == s.name);
+    let is_wanted = wanted(streams, options);
     (streams.iter().enumerate())
         .map(|(n, stream)| {
-            if !is_wanted(stream) {
+            if !is_wanted[n] {
                 return Ok(None);
             }
             if let Some(kind) = reader.unknown_kind(n) {
@@ -214,14 +264,7 @@ fn selected<R: std::io::Read>(
                 )
                 .hint("install a newer chronicle-dump"));
             }
-            let printer = Printer::new(stream.clone());
-            if options.has_times() && printer.time.is_none() {
-                let message = format!("{} has no time column", stream.name);
-                return Err(Error::new(Code::Usage, message).hint(
-                    "leave out --since and --until, or choose another stream with --stream",
-                ));
-            }
-            Ok(Some(printer))
+            Ok(Some(Printer::new(stream.clone())))
         })
         .collect()
 }
@@ -253,7 +296,6 @@ struct Printer {
     stream: Stream,
     /// The bytes before a record.
     start: usize,
-    time: Option<usize>,
     rows: u64,
     scanner: Scanner,
 }
@@ -261,13 +303,7 @@ struct Printer {
 impl Printer {
     fn new(stream: Stream) -> Printer {
         let start = format!("{{\"type\":\"RECORD\",\"stream\":\"{}\",\"record\":", stream.name);
-        Printer {
-            start: start.len(),
-            time: time_column(&stream),
-            stream,
-            rows: 0,
-            scanner: Scanner::default(),
-        }
+        Printer { start: start.len(), stream, rows: 0, scanner: Scanner::default() }
     }
 
     /// The stream, its JSON columns being texts.
@@ -279,21 +315,19 @@ impl Printer {
         stream
     }
 
-    /// Prints those rows of a chunk that are wanted; returns how many were left out for want of a time.
-    fn print(&mut self, batch: &Batch, options: &CatOptions, out: &mut Vec<u8>) -> u64 {
-        let (mut unreadable_times, mut strings) = (0, Vec::new());
+    /// Prints those rows of a chunk that are kept, or all.
+    fn print(
+        &mut self,
+        batch: &Batch,
+        kept: Option<&[bool]>,
+        options: &CatOptions,
+        out: &mut Vec<u8>,
+    ) {
+        let mut strings = Vec::new();
         let mut lines = batch.adopted().split_inclusive(|byte| *byte == b'\n');
         for (row, line) in lines.by_ref().take(batch.rows()).enumerate() {
-            if options.has_times() {
-                match self.time.and_then(|column| instant(batch, row, column)) {
-                    None => {
-                        unreadable_times += 1;
-                        continue;
-                    }
-                    Some(at) if options.since.is_some_and(|since| at < since) => continue,
-                    Some(at) if options.until.is_some_and(|until| at >= until) => continue,
-                    Some(_) => {}
-                }
+            if !kept.is_none_or(|kept| kept.get(row) == Some(&true)) {
+                continue;
             }
             self.rows += 1;
             if options.json_as_string {
@@ -307,7 +341,6 @@ impl Printer {
         if options.form == Form::Singer {
             lines.for_each(|checkpoint| out.extend_from_slice(checkpoint));
         }
-        unreadable_times
     }
 
     /// Prints a RECORD line in the form that was asked for.
@@ -359,17 +392,4 @@ impl Printer {
 
 fn is_json(kind: Kind) -> bool {
     matches!(kind, Kind::Json | Kind::Jsonb)
-}
-
-/// The instant that a value is or reads as: at the offset that is known of it, else as `--since` would
-/// read it.
-fn instant(batch: &Batch, row: usize, column: usize) -> Option<Instant> {
-    match batch.value(row, column) {
-        Value::Time(instant) => Some(instant),
-        Value::Text(text) => {
-            let known = batch.offset(row, column).map(ZoneRule::Fixed);
-            read_time(text, known.unwrap_or(ZoneRule::Utc))
-        }
-        _ => None,
-    }
 }

@@ -1,5 +1,6 @@
 //! Export: from a source to an archive.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::cancel::{Cancel, cancelled};
 use crate::error::{Code, Error, Result};
+use crate::notice::Notice;
 use crate::progress::Progress;
 use crate::source::{Orphans, Source};
 use chronicle_archive::Batch;
@@ -46,8 +48,12 @@ pub struct Exported {
     pub archive_id: String,
     /// What was written.
     pub written: Written,
+    /// The selection that it has the rows of, if it has not all.
+    pub filters: Option<BTreeMap<String, String>>,
     /// Rows whose parents are missing; they are in the archive.
     pub orphans: Vec<Orphans>,
+    /// What people should know of rows that are not in it.
+    pub left_out: Vec<Notice>,
 }
 
 /// The batches that wait between the source and the archive, in addition to those that wait in the
@@ -77,40 +83,41 @@ pub async fn export<W: Write + Send + 'static>(
 ) -> Result<(W, Exported)> {
     progress.expected_rows.store(source.expected_rows(), Ordering::Relaxed);
     let header = header(source.as_ref(), &options);
-    let archive_id = header.archive_id.clone();
+    let (archive_id, filters) = (header.archive_id.clone(), header.filters.clone());
     let streams = source.streams().to_vec();
     let bytes = Arc::clone(&progress.bytes);
     let (messages, to_writer) = mpsc::channel(BATCHES_AHEAD);
     let (used, from_writer) = recycle::channel();
-    let (end, ended) = oneshot::channel();
+    let (done, ended) = oneshot::channel();
     std::thread::Builder::new()
         .name("archive".into())
         .spawn(move || {
             let writer =
                 ArchiveWriter::create_counted(out, &header, streams, options.writer, bytes);
             // nobody waits for the end if the other side has failed first
-            let _ = end.send(
+            let _ = done.send(
                 writer.map_err(Error::from).and_then(|writer| write(writer, to_writer, &used)),
             );
         })
         .map_err(|e| Error::new(Code::Internal, "cannot start a thread").because(e))?;
     let sent = send(source, &messages, &from_writer, progress, cancel).await;
     drop(messages);
-    let orphans = match sent {
-        Ok(orphans) => orphans,
+    let (orphans, left_out) = match sent {
+        Ok(end) => end,
         // the error of a failed output is returned below
-        Err(error) if error.code() == Code::Output => Vec::new(),
+        Err(error) if error.code() == Code::Output => Default::default(),
         Err(error) => return Err(error),
     };
     let ended = cancel.or(async { Ok(ended.await) }).await?;
     let (out, written) = ended.map_err(|_| writer_gone())??;
-    Ok((out, Exported { archive_id, written, orphans }))
+    Ok((out, Exported { archive_id, written, filters, orphans, left_out }))
 }
 
 fn header(source: &dyn Source, options: &ExportOptions) -> Header {
     let mut origin = source.origin().clone();
     origin.label.clone_from(&options.label);
     let mut header = Header::new(origin, source.streams(), options.chunk_target);
+    header.filters = source.filters();
     if !options.reproducible {
         header.archive_id = uuid::Uuid::new_v4().to_string();
         let now = chrono::Utc::now();
@@ -126,7 +133,7 @@ async fn send(
     used: &recycle::Receiver<Batch>,
     progress: &Progress,
     cancel: &Cancel,
-) -> Result<Vec<Orphans>> {
+) -> Result<(Vec<Orphans>, Vec<Notice>)> {
     let mut batch = Batch::default();
     while cancel.or(source.next_batch(&mut batch)).await? {
         progress.add_rows(batch.rows());
@@ -134,9 +141,10 @@ async fn send(
         cancel.or(send_message(messages, WriterMsg::Rows(rows))).await?;
     }
     // before the archive is sealed: whatever fails in the source must not leave a complete archive
+    let left_out = source.left_out();
     let orphans = cancel.or(source.close()).await?;
     cancel.or(send_message(messages, WriterMsg::Seal)).await?;
-    Ok(orphans)
+    Ok((orphans, left_out))
 }
 
 async fn send_message(messages: &mpsc::Sender<WriterMsg>, message: WriterMsg) -> Result<()> {

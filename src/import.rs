@@ -23,10 +23,8 @@ use crate::plan::{Plan, key_of, plan};
 use crate::policy::PlanOptions;
 use crate::progress::{Phase, Progress};
 use crate::transform::worker::{End, LoadBatch, TransformWorker};
-use crate::transform::{
-    Change, Settler, TargetRows, Transformer, Verdicts, ZoneEvidence, load_existing_keys,
-};
-use chronicle_archive::{Batch, Value, show_count};
+use crate::transform::{Change, Settler, TargetRows, Transformer, Verdicts, load_existing_keys};
+use chronicle_archive::{Batch, Value};
 use chronicle_archive::{Sealed, Written};
 
 /// What the user decides about an import.
@@ -293,6 +291,7 @@ async fn prepare(
         rejected_rows: vec![0; plan.streams.len()],
         redundant_rows: vec![0; plan.streams.len()],
         archive_id: archive_input.header.archive_id.clone(),
+        notices: archive_input.notices(),
         settler: Settler::new(Arc::clone(&plan), on_problem),
         on_problem,
         plan,
@@ -315,8 +314,8 @@ async fn load(
     let Prepared { archive_input, batch, empty, mut transformer, mut import } = prepared;
     require_same_numbers(&import.plan, loading, numbers).await?;
     cancel.or(load_existing_keys(transformer.keys(), loading.keys())).await?;
-    let End { transformer, sealed } = match empty {
-        Some(sealed) => End { transformer, sealed },
+    let End { transformer, sealed, left_out } = match empty {
+        Some(sealed) => End { transformer, sealed, left_out: archive_input.left_out() },
         None => {
             let (plan, on_problem) = (&import.plan, import.on_problem);
             let mut worker =
@@ -331,6 +330,7 @@ async fn load(
             worker.end()?
         }
     };
+    import.notices.extend(left_out);
     if let Some(expected) = options.expect.as_ref().filter(|e| **e != sealed.digest) {
         return Err(Error::new(
             Code::DigestMismatch,
@@ -379,6 +379,8 @@ struct Import {
     /// Of every stream, the duplicates that were left out because they add nothing.
     redundant_rows: Vec<u64>,
     archive_id: String,
+    /// What people should know of the part that is imported.
+    notices: Vec<Notice>,
     /// Decides about values that only the target's database can read.
     settler: Settler,
     on_problem: OnProblem,
@@ -521,6 +523,7 @@ impl Import {
         for (loaded, rows) in stats.streams.iter_mut().zip(&self.redundant_rows) {
             loaded.skipped_rows += rows;
         }
+        stats.notices.extend(self.notices.iter().cloned());
         stats.notices.extend(self.plan.renumbered());
         stats.notices.extend(transformer.clock().shifted());
         let otherwise = transformer.clock().otherwise();
@@ -529,7 +532,7 @@ impl Import {
         if let Some(evidence) =
             transformer.clock().contradiction().filter(|_| !self.plan.options.trust_zone)
         {
-            let error = contradicted(&evidence);
+            let error = evidence.error();
             match self.on_problem {
                 OnProblem::Stop => return Err(error),
                 OnProblem::Collect => {
@@ -579,18 +582,4 @@ impl Import {
             sealed,
         })
     }
-}
-
-/// The error of times that were read in a zone which most rows contradict.
-fn contradicted(evidence: &ZoneEvidence) -> Error {
-    let ZoneEvidence { offset, zone, rows } = evidence;
-    Error::new(
-        Code::Value,
-        format!(
-            "event times look like local time at {offset} in {}, which contradicts --assume-tz; \
-             nothing was changed",
-            show_count(*rows, "rows")
-        ),
-    )
-    .hint(format!("--assume-tz {zone}, or --trust-zone if yours is right"))
 }

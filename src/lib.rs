@@ -12,6 +12,7 @@
 //! rows of any two archives or databases. [`location`] alone names both backends.
 
 pub mod archive_input;
+pub mod archive_part;
 pub mod audit;
 pub mod cancel;
 pub mod cat;
@@ -31,12 +32,14 @@ pub mod load;
 pub mod location;
 pub mod notice;
 pub mod numbers;
+pub mod part;
 pub mod plan;
 pub mod policy;
 pub mod postgres;
 pub mod profile;
 pub mod progress;
 pub mod rollback;
+pub mod selection;
 pub mod sidecar;
 pub mod source;
 pub mod spill;

@@ -9,6 +9,7 @@ use crate::catalog::Backend;
 use crate::error::{Code, Error, Result};
 use crate::load::{Preflight, Target, TargetOptions};
 use crate::notice::{Notice, NoticeKind};
+use crate::part::Selected;
 use crate::postgres::conninfo::{ConnInfo, read_password_file};
 use crate::postgres::load::PgTarget;
 use crate::postgres::rollback::PgHistory;
@@ -87,16 +88,20 @@ impl Location {
         options: SourceOptions,
         cancel: &Cancel,
     ) -> Result<Box<dyn Source>> {
-        match self {
+        let source = match self {
             Location::Sqlite(path) => {
                 let opened = SqliteSource::open(path, &options, cancel);
                 let (source, recipes) = opened.map_err(|e| e.about(path.display()))?;
-                Ok(Restored::wrap(Box::new(source), recipes))
+                Restored::wrap(Box::new(source), recipes)
             }
             Location::Postgres(info) => {
                 let (source, recipes) = cancel.or(PgSource::open(info, &options)).await?;
-                Ok(Restored::wrap(Box::new(source), recipes))
+                Restored::wrap(Box::new(source), recipes)
             }
+        };
+        match &options.selection {
+            Some(selection) => Selected::wrap(source, selection).map_err(|e| e.about(self)),
+            None => Ok(source),
         }
     }
 

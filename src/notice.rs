@@ -73,6 +73,12 @@ kinds! {
     HiddenOriginals: Warning, "originals stored there are not restored";
     /// Rows that refer to rows which do not exist.
     Orphans: Note, "orphan";
+    /// Orphans that a selection leaves out.
+    OrphansLeftOut: Note, "left out: orphans";
+    /// A table that a selection says nothing of.
+    StreamLeftOut: Note, "is left out: its rows belong to no";
+    /// The zone in which a selection reads times without one.
+    AssumedZone: Note, "read in ";
 
     // ---- an import or a check
     /// How a stream or a column is loaded.
@@ -141,6 +147,8 @@ kinds! {
     // ---- reading and comparing
     /// Rows without a time that can be read.
     UnreadableTimes: Note, "without a readable time";
+    /// An archive of a selection.
+    PartOfDatabase: Note, "is a part of its database";
     /// A part of an archive was read.
     PartOnly: Note, "`chronicle-dump verify` checks the whole archive";
     /// A stream that only one side has.

@@ -9,11 +9,14 @@ use super::env_args::EnvArgs;
 use super::examples::{long_help, program_help};
 use super::history_args::{HistoryArgs, RollbackArgs};
 use super::policy_args::{BatchArgs, LoadArgs, PlanArgs, RestorePlanArgs, TargetArgs};
+use super::selection_args::SelectionArgs;
 use crate::typed::may_be_secret;
 
 // the groups of options, in the order in which the help of a command shows them
 /// What is read.
 pub(super) const INPUT: &str = "Input";
+/// Which rows are wanted.
+pub(super) const SELECTION: &str = "Selection";
 /// The database that is written or compared with.
 pub(super) const TARGET: &str = "Target";
 /// How values and columns are handled.
@@ -207,6 +210,15 @@ pub struct ExportArgs {
     #[arg(long, value_name = "FILE", help_heading = INPUT)]
     pub password_file: Option<PathBuf>,
 
+    /// Which rows are wanted
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+
+    /// The time zone of times without one, where --since or --until are compared with them, or of --since and --until
+    /// themselves, where they have none and the rows do [default: UTC]
+    #[arg(long, value_name = "ZONE", allow_hyphen_values = true, help_heading = SELECTION)]
+    pub assume_tz: Option<String>,
+
     /// The zstd level
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=22))]
     #[arg(help_heading = PERFORMANCE)]
@@ -256,6 +268,10 @@ pub struct ImportArgs {
     /// Load only the archive with this digest
     #[arg(long, value_name = "sha256:…", help_heading = INPUT)]
     pub expect: Option<String>,
+
+    /// Which rows are wanted
+    #[command(flatten)]
+    pub selection: SelectionArgs,
 
     /// The database to load into: a .db file, sqlite:PATH, a postgresql:// URL or a libpq
     /// key=value string
@@ -416,14 +432,14 @@ pub struct CatArgs {
     #[arg(long, value_name = "NAME", help_heading = INPUT)]
     pub stream: Option<String>,
 
-    /// Print only rows of TIME or later, by their stream's time column (of sessions the start): a date or a date and
-    /// time, such as 2025-08-19T12:00:00+02:00. Wherever the zone is missing, here or in a row, it is read as UTC
-    #[arg(long, value_name = "TIME", help_heading = INPUT)]
-    pub since: Option<String>,
+    /// Which rows are wanted
+    #[command(flatten)]
+    pub selection: SelectionArgs,
 
-    /// Print only rows before TIME
-    #[arg(long, value_name = "TIME", help_heading = INPUT)]
-    pub until: Option<String>,
+    /// The time zone of times without one, where --since or --until are compared with them, or of --since and --until
+    /// themselves, where they have none and the rows do [default: UTC]
+    #[arg(long, value_name = "ZONE", allow_hyphen_values = true, help_heading = SELECTION)]
+    pub assume_tz: Option<String>,
 
     /// Print a Singer stream: the archive's SCHEMA, RECORD and STATE lines
     #[arg(long, help_heading = OUTPUT)]
@@ -455,6 +471,10 @@ pub struct DiffArgs {
     /// A file with the database's password
     #[arg(long, value_name = "FILE", help_heading = INPUT)]
     pub password_file: Option<PathBuf>,
+
+    /// Which rows are compared
+    #[command(flatten)]
+    pub selection: SelectionArgs,
 
     /// Leave a column out of the comparison; may be given several times
     #[arg(long, value_name = "COLUMN", help_heading = VALUES)]

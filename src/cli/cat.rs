@@ -7,42 +7,43 @@ use serde_json::json;
 use super::args::CatArgs;
 use super::aside;
 use super::export::rows_object;
-use super::import::{Input, archive_name, open};
+use super::import::{archive_name, open};
 use super::report::Report;
+use crate::archive_part::Input;
 use crate::cancel::Cancel;
-use crate::cat::{CatOptions, Form, Printed, cat, open_at, parse_time};
+use crate::cat::{CatOptions, Form, Printed, cat, cat_file, selector};
 use crate::error::{Error, Result};
 use crate::notice::{Notice, NoticeKind};
 use crate::progress::Progress;
+use crate::selection::Selection;
 use chronicle_archive::escaped_json;
 use chronicle_archive::read::reader::shown_digest;
-use chronicle_archive::show_count;
 use chronicle_archive::{ArchiveReader, Limits};
 
 pub(super) async fn run(args: &CatArgs, report: &Report, cancel: &Cancel) -> Result<u8> {
     let options = CatOptions {
         stream: args.stream.clone(),
-        since: args.since.as_deref().map(parse_time).transpose()?,
-        until: args.until.as_deref().map(parse_time).transpose()?,
         form: match args.singer {
             true => Form::Singer,
             false => Form::Json,
         },
         json_as_string: args.json_as_string,
     };
+    let selection = args.selection.selection(args.assume_tz.as_deref())?;
     let progress = Progress::default();
     let about = |e: Error| e.about(archive_name(&args.archive));
     let input = open(Some(&args.archive), &progress)?;
     let (asked, counted, stop) = (options.clone(), progress.clone(), cancel.clone());
-    let printed =
-        aside(cancel, move || print(input, &asked, &counted, &stop)).await.map_err(about)?;
+    let printed = aside(cancel, move || print(input, (&asked, &selection), &counted, &stop))
+        .await
+        .map_err(about)?;
     say(args, &options, &printed, report)?;
     Ok(0)
 }
 
 fn print(
     input: Input,
-    options: &CatOptions,
+    (options, selection): (&CatOptions, &Selection),
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<Printed> {
@@ -52,20 +53,16 @@ fn print(
         false => Box::new(stdout.lock()),
     };
     let out = out.as_mut();
-    match (input, &options.stream) {
-        (Input::File(file), Some(stream)) => {
-            let (reader, partial) = open_at(file, stream)?;
-            cat(reader, options, partial, out, progress, cancel)
+    let pipe = match input {
+        Input::File(file) => return cat_file(file, options, selection, out, progress, cancel),
+        Input::Pipe(_) if selection.may_need_two_passes() => {
+            return cat_file(input.into_file()?, options, selection, out, progress, cancel);
         }
-        (Input::File(file), None) => {
-            let reader = ArchiveReader::open(file, Limits::default())?;
-            cat(reader, options, false, out, progress, cancel)
-        }
-        (Input::Pipe(pipe), _) => {
-            let reader = ArchiveReader::open(pipe, Limits::default())?;
-            cat(reader, options, false, out, progress, cancel)
-        }
-    }
+        Input::Pipe(pipe) => pipe,
+    };
+    let reader = ArchiveReader::open(pipe, Limits::default())?;
+    let selector = selector(&reader, selection)?;
+    cat(reader, options, (selector, false), out, progress, cancel)
 }
 
 /// A terminal: the lines mean the same, and no character in them acts on it.
@@ -90,11 +87,7 @@ impl<W: Write> Write for Terminal<W> {
 /// Prints on stderr what people should know about the rows on stdout.
 fn say(args: &CatArgs, options: &CatOptions, printed: &Printed, report: &Report) -> Result<()> {
     let shown = archive_name(&args.archive);
-    if printed.unreadable_times > 0 {
-        let rows = show_count(printed.unreadable_times, "rows");
-        let text = format!("{shown}: {rows} without a readable time left out");
-        report.notice(&Notice::new(NoticeKind::UnreadableTimes, text));
-    }
+    printed.left_out.iter().for_each(|notice| report.notice(&notice.clone().at(&shown)));
     if let (None, Some(stream)) = (&printed.digest, &options.stream) {
         let text = format!(
             "{shown}: only the chunks of {stream} were read and checked; `chronicle-dump verify` \

@@ -9,10 +9,10 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::args::DiffArgs;
-use super::import::open_archive;
+use super::import::open;
 use super::locate;
 use super::report::Report;
-use crate::archive_input::ArchiveInput;
+use crate::archive_part::open_part;
 use crate::cancel::Cancel;
 use crate::diff::{
     CompareOptions, Compared, ComparedStream, Difference, DifferenceKind, Side, compare,
@@ -23,8 +23,8 @@ use crate::location::{Environment, Location};
 use crate::notice::{Notice, NoticeKind};
 use crate::policy::AssumeZone;
 use crate::progress::Progress;
+use crate::selection::Selection;
 use crate::source::SourceOptions;
-use chronicle_archive::Limits;
 use chronicle_archive::{show_count, show_number, show_path, show_text};
 
 /// Compares the two; `command` is what was typed, as the result has it.
@@ -46,6 +46,7 @@ pub(super) async fn run(
         ignore: args.ignore.clone(),
         more_in_b: false,
     };
+    let selection = args.selection.selection(args.assume_tz.as_deref())?;
     if args.a == "-" && args.b == "-" {
         return Err(Error::new(Code::Usage, "only one of the two can be stdin")
             .hint("name the other one as a file or a database"));
@@ -58,16 +59,21 @@ pub(super) async fn run(
     let mut shown = ShownDifferences::at_most(if args.summary { 0 } else { args.limit });
     let mut watch = Some(report.watch(&progress));
     let compared = async {
-        let (mut side_a, notices_a) = a.open(layout_a, &progress, cancel).await?;
-        let (mut side_b, notices_b) = b.open(layout_b, &progress, cancel).await?;
+        let (mut side_a, notices_a) = a.open(layout_a, &selection, &progress, cancel).await?;
+        let (mut side_b, notices_b) = b.open(layout_b, &selection, &progress, cancel).await?;
         shown.notices = [notices_a, notices_b].concat();
         let report_difference = &mut |difference: Difference| {
             // progress is not drawn between printed lines
             drop(watch.take());
             shown.add(difference, report)
         };
-        compare(side_a.as_mut(), side_b.as_mut(), &options, report_difference, &progress, cancel)
-            .await
+        let sides = (side_a.as_mut(), side_b.as_mut());
+        let compared =
+            compare(sides.0, sides.1, &options, report_difference, &progress, cancel).await?;
+        for (side, place) in [(&side_a, &a), (&side_b, &b)] {
+            shown.notices.extend(side.left_out().into_iter().map(|notice| notice.at(place)));
+        }
+        Ok::<Compared, Error>(compared)
     }
     .await;
     drop(watch);
@@ -130,13 +136,16 @@ impl Place {
     async fn open(
         &self,
         layout: Option<Layout>,
+        selection: &Selection,
         progress: &Progress,
         cancel: &Cancel,
     ) -> Result<(Box<dyn Side>, Vec<Notice>)> {
         let path = match self {
             Place::Database(location) => {
                 // sorted, so that equal rows of the two arrive together
-                let options = SourceOptions { sorted: true, layout, ..SourceOptions::default() };
+                let selection = Some(selection.clone());
+                let options =
+                    SourceOptions { sorted: true, layout, selection, ..SourceOptions::default() };
                 let source = location.open_source(options, cancel).await?;
                 let notices = source.notices().iter().map(|n| n.clone().at(location)).collect();
                 return Ok((Box::new(source), notices));
@@ -145,11 +154,11 @@ impl Place {
             Place::Archive(path) => Some(path.as_path()),
         };
         // of two sides, neither's bytes say how far the whole has come
-        let input = open_archive(path, &Progress::default())?;
+        let input = open(path, &Progress::default())?;
         let own = Progress { rows: progress.rows.clone(), ..Progress::default() };
-        let limits = Limits::default();
-        let archive = ArchiveInput::open(self.to_string(), input, limits, &own, cancel).await?;
-        Ok((Box::new(archive), Vec::new()))
+        let archive = open_part(self.to_string(), input, selection, &own, cancel).await?;
+        let notices = archive.notices().into_iter().map(|n| n.at(self)).collect();
+        Ok((Box::new(archive), notices))
     }
 }
 

@@ -9,6 +9,7 @@ use super::args::ExportArgs;
 use super::locate;
 use super::output::Destination;
 use super::report::Report;
+use super::selection_args::require_absolute;
 use crate::cancel::Cancel;
 use crate::chronicle::discover::discover;
 use crate::error::{Code, Error, Result};
@@ -17,6 +18,7 @@ use crate::layout;
 use crate::location::{Environment, Location};
 use crate::notice::{Notice, NoticeKind};
 use crate::progress::Progress;
+use crate::selection::filters_typed;
 use crate::source::SourceOptions;
 use chronicle_archive::WriterOptions;
 use chronicle_archive::read::reader::shown_digest;
@@ -29,6 +31,10 @@ pub(super) async fn run(
     cancel: &Cancel,
 ) -> Result<u8> {
     let started = Instant::now();
+    let selection = args.selection.selection(args.assume_tz.as_deref())?;
+    if args.reproducible {
+        require_absolute(&selection)?;
+    }
     let location = source(args, environment, report)?;
     let output = args.output.as_deref();
     let destination = Destination::find(output, "-o", args.force, &location.name())?;
@@ -42,6 +48,7 @@ pub(super) async fn run(
         reproducible: args.reproducible,
         as_stored: false,
         layout,
+        selection: Some(selection),
     };
     let source = location.open_source(reading, cancel).await?;
     let notices = source.notices().to_vec();
@@ -107,6 +114,8 @@ fn say(
         let text = format!("{}; exported anyway", orphans.sentence());
         report.notice(&Notice::new(NoticeKind::Orphans, text));
     }
+    exported.left_out.iter().for_each(|notice| report.notice(notice));
+    let notices = [notices, &exported.left_out].concat();
     if report.is_json() {
         return report.result_json(&json!({
             "command": "export",
@@ -116,14 +125,17 @@ fn say(
             "rows": rows_object(&manifest.rows),
             "bytes": manifest.bytes,
             "compressed_bytes": exported.written.compressed_bytes,
+            "filters": exported.filters,
             "orphans": exported.orphans,
             "notices": notices,
             "seconds": started.elapsed().as_secs_f64(),
         }));
     }
+    let part = exported.filters.as_ref().map(|filters| format!(" ({})", filters_typed(filters)));
     report.result(&format!(
-        "exported {} to {output}: {}, {}",
+        "exported {}{} to {output}: {}, {}",
         rows_text(&manifest.rows),
+        part.unwrap_or_default(),
         HumanBytes(exported.written.compressed_bytes),
         shown_digest(&exported.written.digest)
     ))

@@ -15,7 +15,7 @@ use super::output::Destination;
 use super::policy_args::{LoadArgs, TargetArgs};
 use super::report::Report;
 use super::summary;
-use crate::archive_input::ArchiveInput;
+use crate::archive_part::{Input, open_part};
 use crate::cancel::Cancel;
 use crate::catalog::Backend;
 use crate::error::{Code, Error, Result};
@@ -30,8 +30,8 @@ use crate::policy::{OnOrphans, OnUnrepresentable, OwnRows, PlanOptions};
 
 use crate::progress::Progress;
 use crate::source::Orphans;
+use chronicle_archive::Index;
 use chronicle_archive::read::reader::{parse_digest, shown_digest};
-use chronicle_archive::{Index, Limits};
 use chronicle_archive::{show_count, show_number, show_path, singular};
 
 pub(super) async fn run(
@@ -43,6 +43,7 @@ pub(super) async fn run(
     let started = Instant::now();
     let mut options = options(args)?;
     let archives = archives(args)?;
+    let selection = args.selection.selection(args.plan.values.assume_tz.as_deref())?;
     let location = locate(&args.to, args.password_file.as_deref(), environment, report)?;
     let mut rejected = Vec::new();
     for path in &archives {
@@ -60,14 +61,13 @@ pub(super) async fn run(
     let progress = Progress::default();
     let (mut parts, mut rejects) = (Vec::new(), Vec::new());
     for (path, rejected) in archives.iter().zip(rejected) {
-        let (input, name) =
-            (open_archive(*path, &progress)?, path.map_or("stdin".into(), archive_name));
+        let (input, name) = (open(*path, &progress)?, path.map_or("stdin".into(), archive_name));
         let (file, place) = match rejected {
             Some((file, place, reported)) => (Some(file), Some((place, reported))),
             None => (None, None),
         };
         rejects.push(place);
-        let open = ArchiveInput::open(name.clone(), input, Limits::default(), &progress, cancel);
+        let open = open_part(name.clone(), input, &selection, &progress, cancel);
         parts.push(Part { name, open: Box::pin(open), rejects: file });
     }
     let backup = backup_of(args, &opening, &location, cancel).await?;
@@ -231,18 +231,7 @@ pub(super) fn open_archive(
     path: Option<&Path>,
     progress: &Progress,
 ) -> Result<Box<dyn Read + Send>> {
-    Ok(match open(path, progress)? {
-        Input::File(file) => Box::new(file),
-        Input::Pipe(pipe) => pipe,
-    })
-}
-
-/// An archive that was opened, once: a pipe has only one way through it.
-pub(super) enum Input {
-    /// A file, in which one can go back and forth.
-    File(File),
-    /// Anything else.
-    Pipe(Box<dyn Read + Send>),
+    open(path, progress).map(Input::into_read)
 }
 
 /// The same, but distinguishes files from pipes.

@@ -8,9 +8,10 @@ use serde_json::json;
 
 use super::args::InspectArgs;
 use super::aside;
-use super::import::{Input, archive_name, index_warning, open, open_archive};
+use super::import::{archive_name, index_warning, open, open_archive};
 use super::report::Report;
 use super::stats;
+use crate::archive_part::Input;
 use crate::cancel::Cancel;
 use crate::chronicle::statistics::{Statistics, count};
 use crate::error::{Code, Error, Result};

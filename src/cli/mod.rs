@@ -24,6 +24,7 @@ mod report;
 mod restore;
 mod rollback;
 mod schema;
+mod selection_args;
 mod signals;
 mod stats;
 mod suggestion;

@@ -12,6 +12,7 @@ use super::diff::{self, Place};
 use super::import::{about_archive, archive_name, batch_note, open_archive, opening};
 use super::locate;
 use super::report::Report;
+use super::selection_args::SelectionArgs;
 use super::summary;
 use crate::archive_input::ArchiveInput;
 use crate::cancel::Cancel;
@@ -73,6 +74,7 @@ async fn dry_run(
         b: args.archive.clone(),
         layout: args.target.layout.clone(),
         password_file: args.password_file.clone(),
+        selection: SelectionArgs::default(),
         ignore: Vec::new(),
         assume_tz: args.plan.values.assume_tz.clone(),
         summary: false,

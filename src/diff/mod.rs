@@ -17,6 +17,7 @@ use futures::future::BoxFuture;
 use crate::archive_input::ArchiveInput;
 use crate::cancel::Cancel;
 use crate::error::Result;
+use crate::notice::Notice;
 use crate::policy::AssumeZone;
 use crate::progress::Progress;
 use crate::source::Source;
@@ -44,6 +45,11 @@ pub trait Side: Send {
     /// # Errors
     /// Whatever keeps it from being read to its end, damage included.
     fn next_batch<'a>(&'a mut self, batch: &'a mut Batch) -> BoxFuture<'a, Result<bool>>;
+
+    /// What people should know of rows that were not handed over, now that there are no more.
+    fn left_out(&self) -> Vec<Notice> {
+        Vec::new()
+    }
 }
 
 /// A database.
@@ -59,6 +65,10 @@ impl Side for Box<dyn Source> {
     fn next_batch<'a>(&'a mut self, batch: &'a mut Batch) -> BoxFuture<'a, Result<bool>> {
         (**self).next_batch(batch)
     }
+
+    fn left_out(&self) -> Vec<Notice> {
+        (**self).left_out()
+    }
 }
 
 /// An archive. It ends only if its manifest agrees.
@@ -73,6 +83,10 @@ impl Side for ArchiveInput {
 
     fn next_batch<'a>(&'a mut self, batch: &'a mut Batch) -> BoxFuture<'a, Result<bool>> {
         Box::pin(async move { Ok(self.next(batch).await?.is_none()) })
+    }
+
+    fn left_out(&self) -> Vec<Notice> {
+        ArchiveInput::left_out(self)
     }
 }
 

@@ -17,9 +17,9 @@ pub use known::{Choice, all, choices, created, known_stream, known_streams, name
 pub use recognise::{Table, fit};
 
 /// The role of sessions of Claude Code.
-const SESSIONS: &str = "sessions";
+pub const SESSIONS: &str = "sessions";
 /// The role of events of a session.
-const EVENTS: &str = "events";
+pub const EVENTS: &str = "events";
 
 /// The column that keeps the id which a row had in a database of a kind, as Chronicle's migration
 /// tutorial names it; `backend` is the word that archives have for the kind.

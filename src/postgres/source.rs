@@ -14,20 +14,18 @@ use super::connection::Connection;
 use super::conninfo::ConnInfo;
 use super::copy_codec::{Field, RowReader};
 use super::history::{HistoryTables, readable_history};
+use super::originals::{OWN, original_columns, own_tables, restorable, with_entries};
 use super::own_tables::OwnTables;
-use super::{key_text, literal, quoted, row_text};
+use super::{key_text, narrow, quoted};
 use crate::error::{Code, Error, Result};
 use crate::history::stated;
 use crate::identity::instance_of;
 use crate::layout::LayoutStream;
 use crate::notice::{Notice, NoticeKind};
 use crate::numbers::has_integer_key;
-use crate::sidecar::{
-    DEFAULT, OriginalColumn, Recipe, Restorer, UNMAPPED_PREFIX, UnmappedStream, WHOLE_ROW,
-    default_columns, unmapped, with_sidecar,
-};
-use crate::source::{ORPHANS_NAMED, Orphans, Source, SourceOptions};
-use chronicle_archive::{Batch, Kind, NumberRange, Origin, Stream, TimeText, show_text};
+use crate::sidecar::{Recipe, UNMAPPED_PREFIX, UnmappedStream, unmapped, with_sidecar};
+use crate::source::{ORPHANS_NAMED, Orphans, Reading, Source, SourceOptions};
+use chronicle_archive::{Batch, Kind, NumberRange, Origin, Stream, TimeText};
 
 /// A batch is handed over when it holds this many bytes.
 const BATCH_BYTES: usize = 1 << 20;
@@ -43,6 +41,8 @@ pub struct PgSource {
     expected_rows: u64,
     running: Option<Running>,
     next: usize,
+    /// What is asked for, if not everything is.
+    readings: Option<Vec<Reading>>,
 }
 
 /// What is read with the rows of a table.
@@ -60,7 +60,10 @@ struct TableCopy {
     name: String,
     /// Its rows `t`, as SQL that ends in a condition.
     rows: String,
-    sql: String,
+    /// The columns that are read, as SQL.
+    columns: Vec<String>,
+    /// What orders them, as SQL; nothing if they come in any order.
+    order: Vec<String>,
     fields: Vec<Field>,
 }
 
@@ -152,12 +155,19 @@ impl PgSource {
             expected_rows,
             running: None,
             next: 0,
+            readings: None,
         };
         Ok((source, recipes))
     }
 
     async fn fill(&mut self, batch: &mut Batch) -> Result<bool> {
+        let skips = |n: usize, all: &[Reading]| all.get(n).is_some_and(|reading| reading.skip);
         while self.running.is_some() || self.next < self.tables.len() {
+            if self.running.is_none() && self.readings.as_ref().is_some_and(|r| skips(self.next, r))
+            {
+                self.next += 1;
+                continue;
+            }
             let mut running = match self.running.take() {
                 Some(running) => running,
                 None => self.start_next().await?,
@@ -197,11 +207,17 @@ impl PgSource {
     async fn start_next(&mut self) -> Result<Running> {
         let table = self.next;
         self.next += 1;
-        let TableCopy { name, sql, .. } = &self.tables[table];
-        let stream =
-            self.connection.client.copy_out(sql.as_str()).await.map_err(|e| {
-                self.connection.failed(Code::Source, format!("cannot read {name}"), e)
-            })?;
+        let reading = self.readings.as_ref().and_then(|all| all.get(table));
+        let narrowing = reading.and_then(|reading| reading.narrowing.as_ref());
+        let full_name = |stream: &Stream| self.catalog.full_name(&stream.table);
+        let condition = narrowing.map_or_else(String::new, |narrowing| {
+            narrow::condition(narrowing, table, &self.streams, full_name)
+        });
+        let copy = &self.tables[table];
+        let sql = copy.sql(reading, &condition);
+        let stream = self.connection.client.copy_out(sql.as_str()).await.map_err(|e| {
+            self.connection.failed(Code::Source, format!("cannot read {}", copy.name), e)
+        })?;
         Ok(Running { table, stream: Box::pin(stream), reader: RowReader::default(), rows: 0 })
     }
 }
@@ -284,24 +300,32 @@ impl TableCopy {
                 from = with_entries(catalog, own, stream, only);
             }
         }
-        let mut sql = format!("SELECT {} FROM {from}", columns.join(", "));
-        if !stream.order.is_empty() {
-            let order: Vec<String> = (stream.order.iter())
-                .filter_map(|n| table.columns.get(*n))
-                .map(|c| {
-                    // byte order, whatever the database's own collation is
-                    let collate = if c.kind() == Kind::Text { " COLLATE \"C\"" } else { "" };
-                    format!("t.{}{collate}", quoted(&c.name))
-                })
-                .collect();
-            sql.push_str(&format!(" ORDER BY {}", order.join(", ")));
-        }
-        TableCopy {
-            name: table.name.clone(),
-            rows: from,
-            sql: format!("COPY ({sql}) TO STDOUT (FORMAT binary)"),
-            fields,
-        }
+        let order = (stream.order.iter()).filter_map(|n| table.columns.get(*n)).map(|c| {
+            // byte order, whatever the database's own collation is
+            let collate = if c.kind() == Kind::Text { " COLLATE \"C\"" } else { "" };
+            format!("t.{}{collate}", quoted(&c.name))
+        });
+        let order = order.collect();
+        TableCopy { name: table.name.clone(), rows: from, columns, order, fields }
+    }
+
+    /// The COPY of what is asked for; `condition` is SQL that is true for the rows that are wanted, behind AND.
+    fn sql(&self, reading: Option<&Reading>, condition: &str) -> String {
+        let wanted = reading.and_then(|reading| reading.columns.as_ref());
+        let is_wanted = |n: usize| wanted.is_none_or(|all| all.get(n) == Some(&true));
+        // the value of any other column is nobody's business
+        let column = |(n, column): (usize, &String)| match is_wanted(n) {
+            true => column.clone(),
+            false => "NULL".to_owned(),
+        };
+        let columns: Vec<String> = self.columns.iter().enumerate().map(column).collect();
+        let is_ordered = reading.is_none_or(|reading| reading.is_ordered);
+        let order = match self.order.is_empty() || !is_ordered {
+            true => String::new(),
+            false => format!(" ORDER BY {}", self.order.join(", ")),
+        };
+        let (columns, rows) = (columns.join(", "), &self.rows);
+        format!("COPY (SELECT {columns} FROM {rows}{condition}{order}) TO STDOUT (FORMAT binary)")
     }
 }
 
@@ -316,78 +340,6 @@ async fn batches(
     Ok(found.map(|history| (column, history)))
 }
 
-/// How the rows of a table are restored, if anything is stored of them; with SQL that is true for those that came from
-/// elsewhere, if not all did.
-async fn restorable(
-    connection: &Connection,
-    catalog: &PgCatalog,
-    own: &OwnTables,
-    described: &LayoutStream,
-    stream: &Stream,
-) -> Result<Option<(Recipe, Option<String>)>> {
-    let ask = async |sql: &str| -> Result<bool> {
-        let answer = connection.read(Code::Source, OWN, sql, |row| row.boolean()).await?;
-        Ok(answer == [true])
-    };
-    let (sidecar, belongs) = (&own.sidecar, own.belongs("r", &stream.table));
-    let original_columns = original_columns(connection, own, &stream.table).await?;
-    let any = format!("SELECT EXISTS (SELECT 1 FROM {sidecar} r WHERE {belongs})");
-    if original_columns.is_empty() && !ask(&any).await? {
-        return Ok(None);
-    }
-    // an import may have created rows, which are left out as long as nobody has edited them
-    let whole = format!(
-        "SELECT EXISTS (SELECT 1 FROM {sidecar} r WHERE {belongs} \
-         AND starts_with(r.entry, '{{\"{WHOLE_ROW}\"'))"
-    );
-    let default = format!("r.entry::json #>> ARRAY['{WHOLE_ROW}', '{DEFAULT}']");
-    let only = ask(&whole).await?.then(|| format!("{default} IS DISTINCT FROM {}", row_text("t")));
-    let rows = with_entries(catalog, own, stream, only.as_deref());
-    let mut fillers = Vec::new();
-    let table = catalog.table(described);
-    let has_default = |name: &str| {
-        table.is_some_and(|t| t.columns.iter().any(|c| c.name == name && c.has_default))
-    };
-    for column in default_columns(described, stream, &original_columns, has_default) {
-        let default = format!("r.entry::json #>> ARRAY[{}, '{DEFAULT}']", literal(&column.name));
-        let sql = format!(
-            "SELECT NOT EXISTS (SELECT 1 FROM {rows} AND {default} IS DISTINCT FROM t.{}::text) \
-                AND EXISTS (SELECT 1 FROM {rows} AND {default} IS NOT NULL)",
-            quoted(&column.physical)
-        );
-        if ask(&sql).await? {
-            fillers.push(column.name.clone());
-        }
-    }
-    let (original, restorer) =
-        Restorer::new(stream, &original_columns, described.fold.as_deref(), &fillers);
-    Ok(Some((Recipe { original, restorer }, only)))
-}
-
-/// What we were about to read when it failed.
-const OWN: &str = "cannot read the sidecar table";
-
-/// Our own tables, if there are any and this role may read them.
-async fn own_tables(
-    connection: &Connection,
-    catalog: &PgCatalog,
-    notices: &mut Vec<Notice>,
-) -> Result<Option<OwnTables>> {
-    let found = OwnTables::find(connection, Code::Source, &catalog.schema).await?;
-    let Some(found) = found else { return Ok(None) };
-    if found.readable {
-        return Ok(Some(found));
-    }
-    let notice = Notice::new(
-        NoticeKind::HiddenOriginals,
-        "this role may not read the sidecar table; originals stored there are not restored",
-    );
-    if !notices.contains(&notice) {
-        notices.push(notice);
-    }
-    Ok(None)
-}
-
 /// Whether the texts of a column are times, as our own table has it.
 pub(super) fn time_text(time_text: TimeText) -> &'static str {
     match time_text {
@@ -395,29 +347,6 @@ pub(super) fn time_text(time_text: TimeText) -> &'static str {
         TimeText::Local => "local",
         TimeText::Utc => "utc",
     }
-}
-
-/// The columns that the rows of a table had where they came from.
-async fn original_columns(
-    connection: &Connection,
-    own: &OwnTables,
-    table: &str,
-) -> Result<Vec<OriginalColumn>> {
-    let sql = format!(
-        "SELECT table_name, name, place::text, kind, (time_text <> 'none')::text, \
-                (time_text = 'utc')::text FROM {} r WHERE {} ORDER BY place",
-        own.columns,
-        own.belongs("r", table)
-    );
-    let rows = connection.rows(Code::Source, OWN, &sql).await?;
-    let read = |row: &Vec<Option<String>>| {
-        OriginalColumn::read(row).ok_or_else(|| {
-            let what = format!("{}: a row for {} cannot be read", own.columns, show_text(table));
-            Error::new(Code::Source, what)
-                .hint("a later version of this program may have written it")
-        })
-    };
-    rows.iter().map(read).collect()
 }
 
 /// The streams that had no table when they were loaded: their rows are in the sidecar table.
@@ -442,36 +371,16 @@ async fn unmapped_streams(
         if catalog.layout.streams.iter().any(|s| s.name == unmapped.stored.name) {
             continue;
         }
-        let sql = format!(
-            "COPY (SELECT r.entry FROM {} r WHERE {} ORDER BY r.key COLLATE \"C\") \
-             TO STDOUT (FORMAT binary)",
-            own.sidecar,
-            own.belongs("r", &name)
-        );
-        let (name, fields) = (unmapped.stored.table.clone(), vec![Field::Text]);
-        found.push((unmapped, TableCopy { name, rows: String::new(), sql, fields }));
+        let copy = TableCopy {
+            name: unmapped.stored.table.clone(),
+            rows: format!("{} r WHERE {}", own.sidecar, own.belongs("r", &name)),
+            columns: vec!["r.entry".into()],
+            order: vec!["r.key COLLATE \"C\"".into()],
+            fields: vec![Field::Text],
+        };
+        found.push((unmapped, copy));
     }
     Ok(found)
-}
-
-/// The rows `t` of a table for which a condition is true, with their entries `r`, as SQL that ends in a
-/// condition.
-fn with_entries(
-    catalog: &PgCatalog,
-    own: &OwnTables,
-    stream: &Stream,
-    only: Option<&str>,
-) -> String {
-    let key: Vec<String> =
-        stream.key.iter().map(|k| quoted(&stream.columns[*k].physical)).collect();
-    format!(
-        "{} t LEFT JOIN {} r ON {} AND r.key = {} WHERE {}",
-        catalog.full_name(&stream.table),
-        own.sidecar,
-        own.belongs("r", &stream.table),
-        key_text(&key, "t"),
-        only.unwrap_or("true")
-    )
 }
 
 /// Types whose binary form we do not read cross as the server's own text.
@@ -530,16 +439,24 @@ impl Source for PgSource {
         Box::pin(self.fill(batch))
     }
 
+    fn begin(&mut self, readings: Vec<Reading>) -> BoxFuture<'_, Result<()>> {
+        (self.running, self.next, self.readings) = (None, 0, Some(readings));
+        Box::pin(async { Ok(()) })
+    }
+
     fn close(self: Box<Self>) -> BoxFuture<'static, Result<Vec<Orphans>>> {
         Box::pin(async move {
-            let mut found = Vec::new();
-            for stream in &self.catalog.layout.streams {
+            let mut orphans = Vec::new();
+            // of some rows whoever has selected them knows
+            let streams =
+                if self.readings.is_none() { &self.catalog.layout.streams[..] } else { &[] };
+            for stream in streams {
                 for (column, parent) in &stream.references {
-                    found.extend(self.orphans_of(stream, column, parent).await?);
+                    orphans.extend(self.orphans_of(stream, column, parent).await?);
                 }
             }
             self.connection.run(Code::Source, "cannot end the snapshot", "COMMIT").await?;
-            Ok(found)
+            Ok(orphans)
         })
     }
 }

@@ -4,11 +4,14 @@ mod restored;
 
 pub use restored::Restored;
 
+use std::collections::BTreeMap;
+
 use futures::future::BoxFuture;
 
 use crate::error::{Code, Error, Result};
 use crate::layout::Layout;
 use crate::notice::Notice;
+use crate::selection::{Narrowing, Selection};
 use chronicle_archive::Origin;
 use chronicle_archive::show_count;
 use chronicle_archive::{Batch, Stream};
@@ -26,6 +29,8 @@ pub struct SourceOptions {
     /// entry of the sidecar as one more text column, the last one, named like
     /// [its table](crate::sidecar::SIDECAR).
     pub as_stored: bool,
+    /// The rows that are wanted, if not all are.
+    pub selection: Option<Selection>,
 }
 
 /// Rows that refer to missing rows.
@@ -85,6 +90,19 @@ pub const ENFORCED: &str = "--orphans skip leaves them out, --orphans adopt crea
 /// How many orphans are named; all are counted.
 pub const ORPHANS_NAMED: usize = 5;
 
+/// What is read of one stream.
+#[derive(Debug, Clone, Default)]
+pub struct Reading {
+    /// Whether nothing of it is wanted.
+    pub skip: bool,
+    /// The columns that anybody looks at, if not all; the values of the others may be left out.
+    pub columns: Option<Vec<bool>>,
+    /// Rows that may be left out.
+    pub narrowing: Option<Narrowing>,
+    /// Whether the order of its rows matters.
+    pub is_ordered: bool,
+}
+
 /// A database that is read as one consistent moment.
 pub trait Source: Send {
     /// Where the rows come from.
@@ -101,6 +119,20 @@ pub trait Source: Send {
 
     /// Fills `batch` with the next rows; false when there are no more.
     fn next_batch<'a>(&'a mut self, batch: &'a mut Batch) -> BoxFuture<'a, Result<bool>>;
+
+    /// The selection that the rows are, as a header keeps it; None if they are all rows.
+    fn filters(&self) -> Option<BTreeMap<String, String>> {
+        None
+    }
+
+    /// Begins at the first row, perhaps again; of each stream only what is asked for is read. Orphans are not looked for
+    /// then.
+    fn begin(&mut self, readings: Vec<Reading>) -> BoxFuture<'_, Result<()>>;
+
+    /// What people should know of rows that were not handed over, now that there are no more.
+    fn left_out(&self) -> Vec<Notice> {
+        Vec::new()
+    }
 
     /// Ends the snapshot and returns the orphans in it.
     fn close(self: Box<Self>) -> BoxFuture<'static, Result<Vec<Orphans>>>;

@@ -3,7 +3,7 @@
 
 use futures::future::BoxFuture;
 
-use super::{Orphans, Source};
+use super::{Orphans, Reading, Source};
 use crate::error::Result;
 use crate::notice::Notice;
 use crate::sidecar::Recipe;
@@ -73,6 +73,23 @@ impl Source for Restored {
 
     fn next_batch<'a>(&'a mut self, batch: &'a mut Batch) -> BoxFuture<'a, Result<bool>> {
         Box::pin(self.fill(batch))
+    }
+
+    fn begin(&mut self, mut readings: Vec<Reading>) -> BoxFuture<'_, Result<()>> {
+        self.rows.fill(0);
+        // what a row was may be something else than what is stored of it
+        for (reading, _) in readings.iter_mut().zip(&self.recipes).filter(|(_, r)| r.is_some()) {
+            (reading.columns, reading.narrowing) = (None, None);
+        }
+        // nor may a stored row decide about those that refer to it
+        let is_stored = |stream: usize| self.recipes.get(stream).is_some_and(Option::is_some);
+        for reading in &mut readings {
+            if let Some(narrowing) = &mut reading.narrowing {
+                narrowing.parent =
+                    narrowing.parent.take().filter(|(parent, ..)| !is_stored(*parent));
+            }
+        }
+        self.source.begin(readings)
     }
 
     fn close(self: Box<Self>) -> BoxFuture<'static, Result<Vec<Orphans>>> {

@@ -8,6 +8,7 @@ pub mod catalog;
 mod column_uses;
 mod history;
 pub mod load;
+mod narrow;
 mod new_file;
 mod noting;
 pub mod probe;

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use super::catalog::SqliteTable;
 use super::{failed, from_sqlite, quoted};
 use crate::error::{Code, Result};
+use crate::source::Reading;
 use chronicle_archive::{Batch, Stream};
 
 /// A batch is handed over when it holds this many bytes: few enough to stay in a processor's cache.
@@ -21,13 +22,13 @@ pub(super) struct Output {
 }
 
 /// The reading of one table.
+#[derive(Clone)]
 pub(super) struct Query {
     pub(super) table: String,
     /// Its rows `t`, as SQL that ends in a condition.
     pub(super) rows: String,
-    /// The columns that are read, as SQL, and how many they are.
-    pub(super) columns: String,
-    pub(super) width: usize,
+    /// The columns that are read, as SQL.
+    pub(super) columns: Vec<String>,
     /// What orders the rows, as SQL; nothing if they come in any order.
     pub(super) order: Vec<String>,
     /// Where the first of these is among the columns.
@@ -59,9 +60,24 @@ impl Query {
                 *column = format!("CASE WHEN {is_own} THEN NULL ELSE {column} END");
             }
         }
-        let columns: Vec<&str> = columns.iter().map(String::as_str).chain(behind).collect();
-        let (width, columns) = (columns.len(), columns.join(", "));
-        Query { table: table.name.clone(), rows, columns, width, order, leader }
+        columns.extend(behind.map(str::to_owned));
+        Query { table: table.name.clone(), rows, columns, order, leader }
+    }
+
+    /// The reading of what is asked for alone; `condition` is SQL that is true for the rows that are wanted, behind AND.
+    pub(super) fn narrowed(&self, reading: &Reading, condition: &str) -> Query {
+        let mut query = self.clone();
+        query.rows.push_str(condition);
+        if !reading.is_ordered {
+            (query.order, query.leader) = (Vec::new(), None);
+        }
+        let is_wanted =
+            |n: usize| reading.columns.as_ref().is_none_or(|all| all.get(n) == Some(&true));
+        for (n, column) in query.columns.iter_mut().enumerate().filter(|(n, _)| !is_wanted(*n)) {
+            // its value is nobody's business
+            *column = format!("NULL AS c{n}");
+        }
+        query
     }
 
     /// Reads the table to its end; false if nobody wants the rest.
@@ -86,7 +102,7 @@ impl Query {
         let (first, others) = self.order.split_at(self.order.len().min(1));
         let (by_first, tied) =
             (self.sql("", first), self.sql(&format!(" AND {} = ?1", first.join("")), others));
-        let mut rows = Rows::new(self.width, stream, output);
+        let mut rows = Rows::new(self.columns.len(), stream, output);
         let goes_on = match leader {
             None => rows.read(connection, &all, [])?,
             Some(leader) => rows.read_by(connection, leader, &by_first, &tied)?,
@@ -96,7 +112,8 @@ impl Query {
 
     fn sql(&self, condition: &str, order: &[String]) -> String {
         let by = if order.is_empty() { "" } else { " ORDER BY " };
-        format!("SELECT {} FROM {}{condition}{by}{}", self.columns, self.rows, order.join(", "))
+        let columns = self.columns.join(", ");
+        format!("SELECT {columns} FROM {}{condition}{by}{}", self.rows, order.join(", "))
     }
 
     /// The first column of the order, if an index has the rows in its order and it holds text alone,

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::catalog::{DeclaredReference, SqliteCatalog, SqliteTable, kind};
 use super::history::{self, is_own};
+use super::narrow::Tests;
 use super::new_file::NewFile;
 use super::query::{Output, Query};
 use super::snapshot::{self, Snapshot};
@@ -28,7 +29,7 @@ use crate::sidecar::{
     COLUMNS, DEFAULT, OriginalColumn, Recipe, Restorer, SIDECAR, UNMAPPED_PREFIX, UnmappedStream,
     WHOLE_ROW, default_columns, unmapped, with_sidecar,
 };
-use crate::source::{ORPHANS_NAMED, Orphans, Source, SourceOptions};
+use crate::source::{ORPHANS_NAMED, Orphans, Reading, Source, SourceOptions};
 use chronicle_archive::Origin;
 use chronicle_archive::show_count;
 use chronicle_archive::{Batch, Column, Kind, Stream, show_text};
@@ -42,10 +43,26 @@ pub struct SqliteSource {
     streams: Vec<Stream>,
     notices: Vec<Notice>,
     expected_rows: u64,
+    /// What reads, while it does not.
+    idle: Option<Box<Reader>>,
+    running: Option<Running>,
+    has_ended: bool,
+    orphans: Vec<Orphans>,
+}
+
+/// What reads the tables.
+struct Reader {
+    connection: Connection,
+    catalog: SqliteCatalog,
+    streams: Vec<Stream>,
+    queries: Vec<Query>,
+}
+
+/// A thread that reads.
+struct Running {
     batches: mpsc::Receiver<Batch>,
     used: recycle::Sender<Batch>,
-    reader: Option<JoinHandle<Result<Vec<Orphans>>>>,
-    orphans: Vec<Orphans>,
+    reader: JoinHandle<(Result<Vec<Orphans>>, Box<Reader>)>,
 }
 
 impl SqliteSource {
@@ -77,7 +94,7 @@ impl SqliteSource {
         }
         tables.extend(unmapped_streams(&connection, &catalog.layout).map_err(read)?);
         let (mut streams, mut queries, mut recipes) = (Vec::new(), Vec::new(), Vec::new());
-        for Reading { stream, query, recipe } in tables {
+        for TableReading { stream, query, recipe } in tables {
             streams.push(stream);
             queries.push(query);
             recipes.push(recipe);
@@ -89,39 +106,81 @@ impl SqliteSource {
             // rows go out also where a later version has written a history that this one cannot read
             origin.numbers = stated(&history::read(&connection).unwrap_or_default(), tables);
         }
-        let (to_us, batches) = mpsc::channel(BATCHES_AHEAD);
-        let (used, to_reader) = recycle::channel();
-        let output = Output { to_us, used: to_reader };
-        let read_streams = streams.clone();
-        let reader = std::thread::Builder::new()
-            .name("sqlite".into())
-            .spawn(move || {
-                for (n, query) in queries.iter().enumerate() {
-                    if !query.run(&connection, n, &output)? {
-                        return Ok(Vec::new());
-                    }
-                }
-                orphans(&connection, &catalog, &read_streams, &queries)
-            })
-            .map_err(|e| Error::new(Code::Internal, "cannot start a thread").because(e))?;
+        let reader = Reader { connection, catalog, streams: streams.clone(), queries };
         let source = SqliteSource {
             origin,
             streams,
             notices,
             expected_rows,
-            batches,
-            used,
-            reader: Some(reader),
+            idle: Some(Box::new(reader)),
+            running: None,
+            has_ended: false,
             orphans: Vec::new(),
         };
         Ok((source, recipes))
     }
 
+    /// Starts the thread: everything is read, or what is asked for.
+    fn start(&mut self, readings: Option<Vec<Reading>>) -> Result<()> {
+        self.stop()?;
+        let Some(reader) = self.idle.take() else { return Ok(()) };
+        let (to_us, batches) = mpsc::channel(BATCHES_AHEAD);
+        let (used, to_reader) = recycle::channel();
+        let output = Output { to_us, used: to_reader };
+        let reader = std::thread::Builder::new()
+            .name("sqlite".into())
+            .spawn(move || {
+                let read = match &readings {
+                    None => reader.read_all(&output),
+                    Some(readings) => reader.read_some(readings, &output).map(|()| Vec::new()),
+                };
+                (read, reader)
+            })
+            .map_err(|e| Error::new(Code::Internal, "cannot start a thread").because(e))?;
+        self.running = Some(Running { batches, used, reader });
+        Ok(())
+    }
+
     /// Waits for the thread, which has ended or is about to.
-    fn join(&mut self) -> Result<()> {
-        if let Some(reader) = self.reader.take() {
-            let failed = |_| Error::new(Code::Internal, "the reading thread has failed");
-            self.orphans = reader.join().map_err(failed)??;
+    fn stop(&mut self) -> Result<()> {
+        let Some(Running { batches, used, reader }) = self.running.take() else { return Ok(()) };
+        drop((batches, used));
+        let failed = |_| Error::new(Code::Internal, "the reading thread has failed");
+        let (read, reader) = reader.join().map_err(failed)?;
+        self.idle = Some(reader);
+        self.orphans = read?;
+        Ok(())
+    }
+}
+
+impl Reader {
+    /// Reads all tables; gives the orphans in them, unless nobody wants the rest.
+    fn read_all(&self, output: &Output) -> Result<Vec<Orphans>> {
+        for (n, query) in self.queries.iter().enumerate() {
+            if !query.run(&self.connection, n, output)? {
+                return Ok(Vec::new());
+            }
+        }
+        orphans(&self.connection, &self.catalog, &self.streams, &self.queries)
+    }
+
+    /// Reads what is asked for.
+    fn read_some(&self, readings: &[Reading], output: &Output) -> Result<()> {
+        let mut tests = Tests::default();
+        let conditions: Vec<String> = (readings.iter().enumerate())
+            .map(|(n, reading)| {
+                let narrowing = reading.narrowing.as_ref();
+                narrowing.map_or_else(String::new, |by| tests.condition(by, n, &self.streams))
+            })
+            .collect();
+        tests
+            .install(&self.connection)
+            .map_err(|e| failed(Code::Internal, "cannot select rows", e))?;
+        let tables = self.queries.iter().zip(readings).zip(conditions).enumerate();
+        for (n, ((query, reading), condition)) in tables.filter(|(_, ((_, r), _))| !r.skip) {
+            if !query.narrowed(reading, &condition).run(&self.connection, n, output)? {
+                return Ok(());
+            }
         }
         Ok(())
     }
@@ -146,21 +205,33 @@ impl Source for SqliteSource {
 
     fn next_batch<'a>(&'a mut self, batch: &'a mut Batch) -> BoxFuture<'a, Result<bool>> {
         Box::pin(async move {
-            match self.batches.recv().await {
+            if self.running.is_none() && !self.has_ended {
+                self.start(None)?;
+            }
+            let Some(running) = &mut self.running else { return Ok(false) };
+            match running.batches.recv().await {
                 Some(next) => {
-                    let _ = self.used.send(std::mem::replace(batch, next));
+                    let _ = running.used.send(std::mem::replace(batch, next));
                     Ok(true)
                 }
                 // the thread has let go of the channel: everything was read, or it failed
-                None => self.join().map(|()| false),
+                None => {
+                    self.has_ended = true;
+                    self.stop().map(|()| false)
+                }
             }
         })
     }
 
+    fn begin(&mut self, readings: Vec<Reading>) -> BoxFuture<'_, Result<()>> {
+        self.has_ended = false;
+        let started = self.start(Some(readings));
+        Box::pin(async { started })
+    }
+
     fn close(mut self: Box<Self>) -> BoxFuture<'static, Result<Vec<Orphans>>> {
         Box::pin(async move {
-            self.batches.close();
-            self.join()?;
+            self.stop()?;
             Ok(std::mem::take(&mut self.orphans))
         })
     }
@@ -253,7 +324,7 @@ fn left_out(connection: &Connection, catalog: &SqliteCatalog) -> rusqlite::Resul
 }
 
 /// How a stream is read.
-struct Reading {
+struct TableReading {
     /// The stream as stored.
     stream: Stream,
     query: Query,
@@ -267,14 +338,14 @@ fn stored(
     described: &LayoutStream,
     stream: Stream,
     table: &SqliteTable,
-) -> rusqlite::Result<Reading> {
+) -> rusqlite::Result<TableReading> {
     let (rows, entry) = match connection.table_exists(None, SIDECAR)? {
         true => (with_entries(&stream, None), "r.entry"),
         false => (all_rows(table), "NULL"),
     };
     let batch = batch_column(connection, described, &stream)?;
     let query = Query::new(&stream, table, rows, batch.as_ref(), Some(entry));
-    Ok(Reading { stream: with_sidecar(stream), query, recipe: None })
+    Ok(TableReading { stream: with_sidecar(stream), query, recipe: None })
 }
 
 /// The column that holds ids of batches, with SQL that is true for those of the file's own history; none without either.
@@ -295,7 +366,10 @@ fn all_rows(table: &SqliteTable) -> String {
 }
 
 /// The streams that had no table when they were loaded: their rows are in our own.
-fn unmapped_streams(connection: &Connection, layout: &Layout) -> rusqlite::Result<Vec<Reading>> {
+fn unmapped_streams(
+    connection: &Connection,
+    layout: &Layout,
+) -> rusqlite::Result<Vec<TableReading>> {
     if !connection.table_exists(None, SIDECAR)? || !connection.table_exists(None, COLUMNS)? {
         return Ok(Vec::new());
     }
@@ -317,12 +391,11 @@ fn unmapped_streams(connection: &Connection, layout: &Layout) -> rusqlite::Resul
         let query = Query {
             table: stored.table.clone(),
             rows: format!("{SIDECAR} WHERE table_name = {}", literal(&name)),
-            columns: "entry".into(),
-            width: 1,
+            columns: vec!["entry".into()],
             order: vec!["key".into()],
             leader: None,
         };
-        found.push(Reading { stream: stored, query, recipe: Some(recipe) });
+        found.push(TableReading { stream: stored, query, recipe: Some(recipe) });
     }
     Ok(found)
 }
@@ -366,11 +439,11 @@ fn restorable(
     described: &LayoutStream,
     stream: Stream,
     table: &SqliteTable,
-) -> rusqlite::Result<Reading> {
+) -> rusqlite::Result<TableReading> {
     let batch = batch_column(connection, described, &stream)?;
     let plain = |stream: Stream| {
         let query = Query::new(&stream, table, all_rows(table), batch.as_ref(), None);
-        Ok(Reading { stream, query, recipe: None })
+        Ok(TableReading { stream, query, recipe: None })
     };
     if !connection.table_exists(None, SIDECAR)? || !connection.table_exists(None, COLUMNS)? {
         return plain(stream);
@@ -401,7 +474,7 @@ fn restorable(
         Restorer::new(&stream, &original_columns, described.fold.as_deref(), &fillers);
     let query = Query::new(&stream, table, rows, batch.as_ref(), Some("r.entry"));
     let recipe = Some(Recipe { original, restorer });
-    Ok(Reading { stream: with_sidecar(stream), query, recipe })
+    Ok(TableReading { stream: with_sidecar(stream), query, recipe })
 }
 
 /// SQL that is true for all rows except those that an import created and nobody has edited since; None if there are

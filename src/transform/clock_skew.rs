@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::archive_row::ArchiveRow;
 use crate::catalog::ColumnType;
+use crate::error::{Code, Error};
 use crate::notice::{Notice, NoticeKind};
 use crate::plan::TablePlan;
 use chronicle_archive::time::{
@@ -86,6 +87,22 @@ pub struct ZoneEvidence {
     pub zone: String,
     /// How many rows the zone explains.
     pub rows: u64,
+}
+
+impl ZoneEvidence {
+    /// The error of times that were read in a zone which most rows contradict.
+    pub fn error(&self) -> Error {
+        let ZoneEvidence { offset, zone, rows } = self;
+        Error::new(
+            Code::Value,
+            format!(
+                "event times look like local time at {offset} in {}, which contradicts --assume-tz; \
+                 nothing was changed",
+                show_count(*rows, "rows")
+            ),
+        )
+        .hint(format!("--assume-tz {zone}, or --trust-zone if yours is right"))
+    }
 }
 
 impl ClockSkew {

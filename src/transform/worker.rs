@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use crate::archive_input::ArchiveInput;
 use crate::error::{Code, Error, Result};
 use crate::load::OnProblem;
+use crate::notice::Notice;
 use crate::plan::Plan;
 use crate::transform::{TargetRows, Transformer};
 use chronicle_archive::Batch;
@@ -45,6 +46,8 @@ pub struct End {
     pub transformer: Transformer,
     /// What is known of the archive.
     pub sealed: Sealed,
+    /// What people should know of rows that were not wanted.
+    pub left_out: Vec<Notice>,
 }
 
 /// How many load batches are on their way at the same time: one with the target, one being filled.
@@ -157,7 +160,10 @@ fn run(
         give_back(&batches, batch);
         match archive_input.next_blocking()? {
             Ok(batch) => next = batch,
-            Err(sealed) => return Ok(Some(End { transformer, sealed })),
+            Err(sealed) => {
+                let left_out = archive_input.left_out();
+                return Ok(Some(End { transformer, sealed, left_out }));
+            }
         }
     }
 }

@@ -220,7 +220,7 @@ fn times_choose_rows_from_since_on_and_before_until() {
         ids.sort();
         assert_eq!(ids.concat(), expected, "{options:?}");
         if !options.is_empty() {
-            printed.stderr_has("1 row without a readable time left out");
+            printed.stderr_has("1 event without a readable time left out");
         }
     }
     cat(&archive, &["--since", "tomorrow"]).fails_with(2).stderr_has("not a time");

@@ -110,8 +110,14 @@ fn documents_name_every_option_and_no_other() {
         .collect();
     // of cargo
     let foreign = ["--release", "--path", "--open"].map(str::to_owned);
-    const DOCUMENTS: [&str; 5] =
-        ["README.md", "docs/guide.md", "docs/import.md", "docs/check-and-diff.md", "docs/undo.md"];
+    const DOCUMENTS: [&str; 6] = [
+        "README.md",
+        "docs/guide.md",
+        "docs/selection.md",
+        "docs/import.md",
+        "docs/check-and-diff.md",
+        "docs/undo.md",
+    ];
     let mut named = BTreeSet::new();
     for document in DOCUMENTS {
         named.extend(options(&read(document)));
@@ -310,7 +316,9 @@ fn the_json_results_are_as_documented() {
     let archive = "sample.ndjson.zst";
     let exported = run(&["export", sample.to_str().unwrap(), "-o", archive]).success();
     let piped = run(&["export", sample.to_str().unwrap()]).success();
-    as_documented("export", &["rows"], &[json(exported.text()), json(&piped.stderr)]);
+    let part = run(&["export", sample.to_str().unwrap(), "--since", "1d"]).success();
+    let results = [json(exported.text()), json(&piped.stderr), json(&part.stderr)];
+    as_documented("export", &["rows", "filters"], &results);
     let verified = [result(&["verify", archive]), result(&["verify", "--row-digests", archive])];
 
     let printed = [&["cat", archive][..], &["cat", archive, "--stream", "sessions"]];

@@ -39,6 +39,7 @@ mod progress;
 mod reader;
 mod round_trip;
 mod secrets;
+mod selection;
 mod snapshot;
 mod statistics;
 mod terminal;

@@ -136,6 +136,40 @@ impl Batch {
         self.keyless.retain(|row| *row < rows);
     }
 
+    /// Keeps the rows that `keep` says, in their order, and removes the others. Memory is kept until the next
+    /// [`Batch::start`].
+    ///
+    /// ```
+    /// use chronicle_archive::{Batch, Value};
+    ///
+    /// let mut batch = Batch::default();
+    /// batch.start(0, 1, 1);
+    /// (1..=3).for_each(|n| batch.push(Value::Int(n)));
+    /// batch.retain(&[true, false, true]);
+    /// assert_eq!((batch.rows(), batch.value(1, 0)), (2, Value::Int(3)));
+    /// ```
+    pub fn retain(&mut self, keep: &[bool]) {
+        let is_kept = |row: usize| keep.get(row).copied().unwrap_or(false);
+        let mut places = Vec::with_capacity(self.rows());
+        let mut kept = 0;
+        for row in 0..self.rows() {
+            places.push(kept);
+            if is_kept(row) {
+                let from = row * self.width;
+                self.cells.copy_within(from..from + self.width, kept * self.width);
+                kept += 1;
+            }
+        }
+        self.cells.truncate(kept * self.width);
+        let (width, place) = (self.width.max(1), |row: usize| places.get(row).copied());
+        self.offsets.retain(|(at, _)| is_kept(at / width));
+        for (at, _) in &mut self.offsets {
+            *at = place(*at / width).unwrap_or(0) * width + *at % width;
+        }
+        self.keyless.retain(|row| is_kept(*row));
+        self.keyless.iter_mut().for_each(|row| *row = place(*row).unwrap_or(0));
+    }
+
     /// The number of values so far; the next one pushed has this position.
     pub fn cells(&self) -> usize {
         self.cells.len()
@@ -221,6 +255,26 @@ mod tests {
         batch.push(Value::Text(b"usual"));
         batch.release_large();
         assert_eq!(batch.value(0, 0), Value::Text(b"usual"));
+    }
+
+    #[test]
+    fn rows_that_are_kept_keep_what_is_known_of_them() {
+        let mut batch = Batch::default();
+        batch.start(0, 2, 1);
+        for n in 0..6 {
+            batch.push(Value::Int(n));
+            batch.push(Value::Text(b"x"));
+        }
+        batch.set_offset(3, 60);
+        batch.set_offset(8, 120);
+        (0..6).for_each(|row| batch.set_keyless(row));
+        batch.retain(&[false, true, false, true, true, false]);
+        let numbers: Vec<Value<'_>> = (0..batch.rows()).map(|row| batch.value(row, 0)).collect();
+        assert_eq!(numbers, [Value::Int(1), Value::Int(3), Value::Int(4)]);
+        assert_eq!((batch.offset(0, 1), batch.offset(2, 0)), (Some(60), Some(120)));
+        assert_eq!((batch.offset(1, 0), batch.keyless(2), batch.keyless(3)), (None, true, false));
+        batch.retain(&[]);
+        assert_eq!(batch.rows(), 0);
     }
 
     #[test]

@@ -69,6 +69,12 @@ const CASES: &[(&[Kind], &str)] = &[
     (&[Kind::OtherZone], "import travel.zst --to $TRAVEL --assume-tz America/Los_Angeles"),
     (&[Kind::Nonportable], "check odd.zst"),
     (&[Kind::UnreadableTimes], "cat late.zst --since 2025-01-01"),
+    (
+        &[Kind::AssumedZone, Kind::OrphansLeftOut],
+        "export odd.db -o part.zst --project * --since 2025-01-01T00:00:00Z",
+    ),
+    (&[Kind::PartOfDatabase], "import part.zst --to t9.db --create"),
+    (&[Kind::StreamLeftOut], "export $TEAM -o team.zst --project *"),
     (&[Kind::PartOnly], "cat a.zst --stream sessions"),
     (&[Kind::OneSidedColumns], "diff a.zst more.db --summary"),
     (&[Kind::OneSidedStream], "diff a.zst uv.zst --summary"),
@@ -166,6 +172,8 @@ fn servers(stage: &mut Stage) {
         "CREATE TABLE migration_history (batch_id text, status text CHECK (status = 'never'))",
     );
     stage.empty_database("OPEN");
+    let team = stage.empty_database("TEAM");
+    team.apply_file(concat!(env!("CARGO_MANIFEST_DIR"), "/schemas/ddl/postgres-team.sql"));
     let bare = stage.database(
         "WRITABLE",
         "DO $$ DECLARE t record; BEGIN FOR t IN SELECT tgname, tgrelid::regclass AS r FROM pg_trigger \
