@@ -8,7 +8,10 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::amend::Amender;
+use crate::amendments::Amendments;
 use crate::cancel::Cancel;
+use crate::catalog::Catalog;
 use crate::error::{Code, Error, Result};
 use crate::notice::{Notice, NoticeKind};
 use crate::part::Selector;
@@ -32,6 +35,8 @@ pub struct ArchiveInput {
     pub row_digests: Vec<(String, String)>,
     /// Which rows are wanted, if not all are.
     selector: Option<Selector>,
+    /// What changes them on their way, if anything does.
+    amender: Option<Amender>,
     batches: mpsc::Receiver<Batch>,
     used: recycle::Sender<Batch>,
     reader: Option<JoinHandle<Result<Option<ArchiveEnd>>>>,
@@ -101,13 +106,25 @@ impl ArchiveInput {
                 .unwrap_or_else(|| Error::new(Code::Internal, "the archive's head was not read")));
         };
         let row_digests = Vec::new();
-        let (selector, reader) = (None, Some(reader));
-        Ok(ArchiveInput { header, streams, row_digests, selector, batches, used, reader })
+        let (selector, amender, reader) = (None, None, Some(reader));
+        Ok(ArchiveInput { header, streams, row_digests, selector, amender, batches, used, reader })
     }
 
     /// Hands over only the rows that a selector keeps. All are read and verified.
     pub fn select(&mut self, selector: Selector) {
         self.selector = Some(selector);
+    }
+
+    /// Changes the rows on their way into a target, and the streams as far as they get columns.
+    ///
+    /// # Errors
+    /// If the amendments are not for these streams, or not for this target.
+    pub fn amend(&mut self, amendments: &Amendments, catalog: &Catalog) -> Result<()> {
+        self.amender = Amender::new(amendments, &self.streams, catalog)?;
+        if let Some(amender) = &self.amender {
+            self.streams = amender.streams();
+        }
+        Ok(())
     }
 
     /// What people should know of the part that is read, now.
@@ -121,9 +138,10 @@ impl ArchiveInput {
         part.into_iter().chain(selector).collect()
     }
 
-    /// What people should know of rows that were not handed over, once there are no more.
+    /// What people should know of rows that were not handed over, or were changed, once there are no more.
     pub fn left_out(&self) -> Vec<Notice> {
-        self.selector.as_ref().map_or_else(Vec::new, Selector::left_out)
+        let left_out = self.selector.iter().flat_map(Selector::left_out);
+        left_out.chain(self.amender.iter().flat_map(Amender::notices)).collect()
     }
 
     /// The next rows in `batch`, or what is known of the archive when there are no more.
@@ -145,6 +163,9 @@ impl ArchiveInput {
     fn keeps_any(&mut self, batch: &mut Batch) -> Result<bool> {
         if let Some(selector) = &mut self.selector {
             batch.retain(selector.keep(batch)?);
+        }
+        if let Some(amender) = &mut self.amender {
+            amender.amend(batch)?;
         }
         Ok(batch.rows() > 0)
     }

@@ -50,12 +50,13 @@ impl AsLoaded {
     /// # Errors
     /// If the archive does not fit the target, or the target cannot be read.
     pub async fn new(
-        archive_input: ArchiveInput,
+        mut archive_input: ArchiveInput,
         target: &mut dyn Target,
         options: PlanOptions,
         cancel: &Cancel,
     ) -> Result<AsLoaded> {
         let catalog = target.catalog();
+        archive_input.amend(&options.amendments, catalog)?;
         let plan = Arc::new(plan(
             &archive_input.header.source,
             &archive_input.streams,

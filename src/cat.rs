@@ -326,7 +326,7 @@ impl Printer {
         let mut strings = Vec::new();
         let mut lines = batch.adopted().split_inclusive(|byte| *byte == b'\n');
         for (row, line) in lines.by_ref().take(batch.rows()).enumerate() {
-            if !kept.is_none_or(|kept| kept.get(row) == Some(&true)) {
+            if kept.is_some_and(|kept| kept.get(row) != Some(&true)) {
                 continue;
             }
             self.rows += 1;

@@ -278,6 +278,7 @@ async fn prepare(
     rejects: Option<File>,
     cancel: &Cancel,
 ) -> Result<Prepared> {
+    archive_input.amend(&options.plan.amendments, catalog)?;
     let origin = &archive_input.header.source;
     let plan = Arc::new(plan(origin, &archive_input.streams, catalog, options.plan.clone())?);
     let rejects = rejects

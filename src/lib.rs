@@ -11,6 +11,8 @@
 //! says, and a [`Target`] loads them. Export and import meet only in the archive. [`mod@diff`] compares the
 //! rows of any two archives or databases. [`location`] alone names both backends.
 
+pub mod amend;
+pub mod amendments;
 pub mod archive_input;
 pub mod archive_part;
 pub mod audit;

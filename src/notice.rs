@@ -101,6 +101,8 @@ kinds! {
     Remapped: Note, " remapped:";
     /// Integer ids of another database.
     Renumbered: Note, "the archive's numbers are those of another database";
+    /// Values that the user has changed on their way.
+    Amended: Note, " changed by --";
     /// Values that the archive lacks.
     Filled: Note, "filled in";
     /// Values that the target spells in its own way.

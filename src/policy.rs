@@ -3,6 +3,7 @@
 
 use uuid::Uuid;
 
+use crate::amendments::Amendments;
 use crate::error::{Code, Error, Result};
 use chronicle_archive::show_text;
 use chronicle_archive::time::{ZoneRule, parse_zone};
@@ -339,6 +340,8 @@ pub struct PlanOptions {
     pub trust_zone: bool,
     /// Whether rows with a value that has no nearest one are left out and set aside.
     pub rejects: bool,
+    /// What is changed in the rows of the archive.
+    pub amendments: Amendments,
     /// Rows that the target has already with other content.
     pub conflicts: Conflicts,
     /// What makes a row of the archive and one of the target the same row.

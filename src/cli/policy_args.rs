@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use super::args::{CONFLICTS, PERFORMANCE, TARGET, VALUES};
+use crate::amendments::{Amendments, Constant, MovedPath};
 use crate::error::Result;
 use crate::history::BatchKind;
 use crate::import::BatchOptions;
@@ -36,6 +37,48 @@ pub struct PlanArgs {
     /// How to handle references and ids
     #[command(flatten)]
     pub references: ReferenceArgs,
+
+    /// What to change on the way
+    #[command(flatten)]
+    pub amendments: AmendArgs,
+}
+
+/// What to change in the rows of the archive on their way.
+#[derive(Debug, clap::Args)]
+pub struct AmendArgs {
+    /// Give a column of the target this value in all rows that have none, of every stream with the column or of one:
+    /// user_id=ada, sessions.git_branch=main. With := also in rows that have another
+    #[arg(long = "set", value_name = "[STREAM.]COLUMN=VALUE", help_heading = VALUES)]
+    pub constants: Vec<String>,
+
+    /// Replace the beginning of project paths, for another machine: /home/ada=/Users/ada
+    #[arg(long = "map-path", value_name = "OLD=NEW", help_heading = VALUES)]
+    pub paths: Vec<String>,
+
+    /// Change the rows of a stream with a filter of jq, which gets each row as `cat` prints it. What it does not change
+    /// keeps its bytes; a row for which it gives nothing is left out
+    #[arg(long = "jq", num_args = 2, value_names = ["STREAM", "FILTER"], help_heading = VALUES)]
+    pub filters: Vec<String>,
+}
+
+impl AmendArgs {
+    /// What the user chose.
+    ///
+    /// # Errors
+    /// If a value or a path is none.
+    fn amendments(&self) -> Result<Amendments> {
+        let constants = self.constants.iter().map(|text| Constant::parse(text));
+        let paths = self.paths.iter().map(|text| MovedPath::parse(text));
+        let pair = |pair: &[String]| match pair {
+            [stream, filter] => Some((stream.clone(), filter.clone())),
+            _ => None,
+        };
+        Ok(Amendments {
+            constants: constants.collect::<Result<_>>()?,
+            paths: paths.collect::<Result<_>>()?,
+            filters: self.filters.chunks(2).filter_map(pair).collect(),
+        })
+    }
 }
 
 /// The same for a restore, in which no row of the target is in the way.
@@ -111,7 +154,8 @@ impl PlanArgs {
     pub fn options(&self) -> Result<PlanOptions> {
         let conflicts = Conflicts::parse("--on-conflict", &self.on_conflict)?;
         let matches = Matches::parse("--match", &self.matches)?;
-        Ok(PlanOptions { conflicts, matches, ..self.values.options(&self.references)? })
+        let amendments = self.amendments.amendments()?;
+        Ok(PlanOptions { conflicts, matches, amendments, ..self.values.options(&self.references)? })
     }
 
     /// Whether nothing was asked for.
@@ -122,6 +166,9 @@ impl PlanArgs {
             && self.references.instance.is_none()
             && !strict
             && !trust_zone
+            && self.amendments.constants.is_empty()
+            && self.amendments.paths.is_empty()
+            && self.amendments.filters.is_empty()
             && self.on_conflict.is_empty()
             && self.matches.is_empty()
             && self.values.on_unrepresentable.is_none()
@@ -146,6 +193,7 @@ impl ValueArgs {
             assume_zone: assume_zone.unwrap_or_default(),
             trust_zone: self.trust_zone,
             rejects: false,
+            amendments: Amendments::default(),
             conflicts: Conflicts::default(),
             matches: Matches::default(),
             instance: references.instance,

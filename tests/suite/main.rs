@@ -13,6 +13,7 @@ mod found_inputs;
 
 // databases and processes, for real
 mod against;
+mod amend;
 mod cat;
 mod catalogue;
 mod check;

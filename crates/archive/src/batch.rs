@@ -185,6 +185,25 @@ impl Batch {
         }
     }
 
+    /// Gives a row another value in a column; what was known of the former one does not hold for it.
+    pub fn set(&mut self, row: usize, column: usize, value: Value<'_>) {
+        let position = row * self.width + column;
+        self.replace(position, value);
+        self.offsets.retain(|(at, _)| *at != position);
+    }
+
+    /// Adds so many columns behind the others; they are NULL in all rows.
+    pub fn widen(&mut self, columns: usize) {
+        let (old, new) = (self.width.max(1), self.width + columns);
+        let rows = std::mem::take(&mut self.cells);
+        for row in rows.chunks(old) {
+            self.cells.extend_from_slice(row);
+            self.cells.extend(std::iter::repeat_n(Cell::Null, columns));
+        }
+        self.offsets.iter_mut().for_each(|(at, _)| *at = *at / old * new + *at % old);
+        self.width = new;
+    }
+
     /// Notes the offset, in seconds east of Greenwich, of the local time at a position.
     pub fn set_offset(&mut self, position: usize, seconds: i32) {
         let place = self.offsets.partition_point(|(at, _)| *at < position);
@@ -275,6 +294,31 @@ mod tests {
         assert_eq!((batch.offset(1, 0), batch.keyless(2), batch.keyless(3)), (None, true, false));
         batch.retain(&[]);
         assert_eq!(batch.rows(), 0);
+    }
+
+    #[test]
+    fn a_wider_batch_holds_what_it_held() {
+        let mut batch = Batch::default();
+        batch.start(0, 2, 1);
+        for n in 0..3 {
+            batch.push(Value::Int(n));
+            batch.push(Value::Text(b"2025-08-19T10:00:00"));
+        }
+        batch.set_offset(3, 60);
+        batch.set_offset(5, 120);
+        batch.widen(2);
+        assert_eq!(
+            (batch.rows(), batch.value(1, 0), batch.value(2, 3)),
+            (3, Value::Int(1), Value::Null)
+        );
+        assert_eq!((batch.offset(1, 1), batch.offset(2, 1)), (Some(60), Some(120)));
+        batch.set(1, 1, Value::Text(b"later"));
+        batch.set(2, 2, Value::Bool(true));
+        assert_eq!(
+            (batch.value(1, 1), batch.value(2, 2)),
+            (Value::Text(b"later"), Value::Bool(true))
+        );
+        assert_eq!((batch.offset(1, 1), batch.offset(2, 1)), (None, Some(120)));
     }
 
     #[test]

@@ -68,6 +68,7 @@ const CASES: &[(&[Kind], &str)] = &[
     (&[Kind::Standing], "rollback last --from t6.db --dry-run"),
     (&[Kind::OtherZone], "import travel.zst --to $TRAVEL --assume-tz America/Los_Angeles"),
     (&[Kind::Nonportable], "check odd.zst"),
+    (&[Kind::Amended], "import a.zst --to t10.db --create --map-path /=/mnt --set git_branch=main"),
     (&[Kind::UnreadableTimes], "cat late.zst --since 2025-01-01"),
     (
         &[Kind::AssumedZone, Kind::OrphansLeftOut],
