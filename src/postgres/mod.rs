@@ -17,6 +17,7 @@ mod noted;
 pub mod own_tables;
 mod receipts;
 pub mod rollback;
+mod same;
 mod sequences;
 mod silence;
 pub mod source;
