@@ -184,6 +184,14 @@ impl Location {
         }
     }
 
+    /// The Supabase project that it belongs to, if its name says so.
+    pub fn project(&self) -> Option<&str> {
+        match self {
+            Location::Sqlite(_) => None,
+            Location::Postgres(info) => info.project(),
+        }
+    }
+
     /// Copies the whole file of a SQLite database.
     ///
     /// # Errors

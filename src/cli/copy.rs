@@ -7,10 +7,10 @@ use indicatif::HumanBytes;
 use serde_json::{Value, json};
 
 use super::copy_args::CopyArgs;
+use super::copy_config::Asked;
 use super::export::{self, rows_object, rows_text};
 use super::load::{Incoming, Load};
 use super::loaded::Loaded;
-use super::locate;
 use super::output::{Destination, Output, Place, Reported};
 use super::report::Report;
 use crate::archive_input::ArchiveInput;
@@ -33,9 +33,10 @@ pub(super) async fn run(
     cancel: &Cancel,
 ) -> Result<u8> {
     let started = Instant::now();
-    let sources = sources(args, environment, report)?;
-    let into = &args.into;
-    let location = locate(&args.to, into.password_file.as_deref(), environment, report)?;
+    let Asked { args, sources, target: location, notices } =
+        Asked::read(args, environment, report)?;
+    notices.iter().for_each(|notice| report.notice(notice));
+    let (args, into) = (&args, &args.into);
     refuse_itself(&sources, &location, cancel).await?;
     let names: Vec<String> = sources.iter().map(Location::name).collect();
     let tees = tees(args, &names, report)?;
@@ -68,24 +69,7 @@ pub(super) async fn run(
     let archives: Vec<String> = sources.iter().map(Location::to_string).collect();
     let loaded =
         Loaded { archives: &archives, imported: &imported, location: &location, into, started };
-    loaded.finish(say(&loaded, &copied, report), "the rows are copied", report)
-}
-
-/// The sources in their order; Chronicle's own file if none is named.
-fn sources(
-    args: &CopyArgs,
-    environment: &Environment<'_>,
-    report: &Report,
-) -> Result<Vec<Location>> {
-    if args.from.is_empty() {
-        return Ok(vec![export::found(environment, report)?]);
-    }
-    if args.expect.is_some() && args.from.len() > 1 {
-        return Err(Error::new(Code::Usage, "--expect works with one source only"));
-    }
-    let password_file = args.from_password_file.as_ref().or(args.into.password_file.as_ref());
-    let locate = |text| locate(text, password_file.map(|f| f.as_path()), environment, report);
-    args.from.iter().map(|text| locate(text)).collect()
+    loaded.finish(say(&loaded, &copied, &notices, report), "the rows are copied", report)
 }
 
 /// Refuses to copy a database into itself.
@@ -233,11 +217,19 @@ impl<'a> Copied<'a> {
 }
 
 /// Prints what was copied.
-fn say(loaded: &Loaded<'_>, copied: &[Copied<'_>], report: &Report) -> Result<()> {
+fn say(
+    loaded: &Loaded<'_>,
+    copied: &[Copied<'_>],
+    notices: &[Notice],
+    report: &Report,
+) -> Result<()> {
     loaded.notes(report);
     if report.is_json() {
         let mut object = loaded.object("copy");
         object["sources"] = copied.iter().map(Copied::object).collect();
+        if let Value::Array(of_target) = &mut object["notices"] {
+            of_target.extend(notices.iter().map(|notice| json!(notice)));
+        }
         return report.result_json(&object);
     }
     for copied in copied {

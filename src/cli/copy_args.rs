@@ -9,7 +9,7 @@ use super::examples::long_help;
 use super::transfer_args::{HeaderArgs, IntoArgs, WriterArgs};
 
 /// `copy`
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(after_long_help = long_help("copy"), next_display_order = 1)]
 pub struct CopyArgs {
     /// The database to copy: a .db file, sqlite:PATH, a postgresql:// URL or a libpq key=value
@@ -17,6 +17,16 @@ pub struct CopyArgs {
     /// Without it, Chronicle's own file is used
     #[arg(long, value_name = "SOURCE", help_heading = INPUT, value_hint = ValueHint::FilePath)]
     pub from: Vec<String>,
+
+    /// Take source, target and other choices from FILE, a configuration file of Chronicle's migration
+    /// tutorial; options of the command line win
+    #[arg(long, value_name = "FILE", help_heading = INPUT, value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+
+    /// The connection string of the project that --config names as the source
+    #[arg(long, value_name = "URL", requires = "config", conflicts_with = "from")]
+    #[arg(help_heading = INPUT)]
+    pub from_db_url: Option<String>,
 
     /// The layout of the sources' tables, instead of recognising it: a layout file, or the name of a
     /// known layout; a source of the other kind is still recognised
@@ -34,8 +44,14 @@ pub struct CopyArgs {
 
     /// The database to load into: a .db file, sqlite:PATH, a postgresql:// URL or a libpq
     /// key=value string
-    #[arg(long, value_name = "TARGET", help_heading = TARGET, value_hint = ValueHint::FilePath)]
-    pub to: String,
+    #[arg(long, value_name = "TARGET", required_unless_present = "config", help_heading = TARGET)]
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub to: Option<String>,
+
+    /// The connection string of the project that --config names as the target
+    #[arg(long, value_name = "URL", requires = "config", conflicts_with = "to")]
+    #[arg(help_heading = TARGET)]
+    pub to_db_url: Option<String>,
 
     /// What is done to the target
     #[command(flatten)]
@@ -65,7 +81,9 @@ impl CopyArgs {
     pub(super) fn hidden_names(&self) -> Vec<Option<String>> {
         let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
         let from = self.from.iter().cloned().map(Some);
-        let more = [Some(self.to.clone()), self.from_layout.clone(), path(&self.tee)];
+        let urls =
+            [&self.to, &self.from_db_url, &self.to_db_url, &self.from_layout].map(Clone::clone);
+        let more = urls.into_iter().chain([&self.config, &self.tee].map(path));
         from.chain(more).chain(self.into.hidden_names()).collect()
     }
 }

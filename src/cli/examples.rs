@@ -73,9 +73,9 @@ const COMMANDS: [(&str, &[Example]); 15] = [
                  --tee 'supabase-{date}.ndjson.zst'",
             ),
             (
-                "Two files into one; where they differ, the first",
-                "chronicle-dump copy --from laptop.db --from desktop.db \\\n    \
-                 --to both.db --create --on-conflict skip",
+                "What a configuration file of Chronicle's migration tutorial asks for",
+                "chronicle-dump copy --config migration-config.json \\\n    \
+                 --to-db-url \"$DATABASE_URL\"",
             ),
         ],
     ),

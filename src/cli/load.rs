@@ -106,7 +106,7 @@ impl<'a> Load<'a> {
             places.push(place);
             parts.push(Part { name, open, rejects: file });
         }
-        let backup = backup_of(args, &opening, location, cancel).await?;
+        let backup = backup_of(args, &opening, location, report, cancel).await?;
         options.batch = Some(args.batch.options(BatchKind::Import, backup));
         let watch = report.watch(progress);
         let loaded = async {
@@ -144,12 +144,13 @@ async fn backup_of(
     args: &IntoArgs,
     opening: &TargetOptions,
     location: &Location,
+    report: &Report,
     cancel: &Cancel,
 ) -> Result<Option<String>> {
     match (args.dry_run, &opening.create) {
         // what is not there yet needs no backup
         (true, _) | (_, Some(_)) => Ok(None),
-        (false, None) => backup::take(&args.batch, location, cancel).await,
+        (false, None) => backup::take(&args.batch, location, report, cancel).await,
     }
 }
 

@@ -9,6 +9,7 @@ mod check;
 mod completions;
 mod copy;
 mod copy_args;
+mod copy_config;
 mod diff;
 mod env;
 mod env_args;

@@ -14,7 +14,7 @@ use crate::policy::{
 };
 
 /// How to handle values, columns, rows and ids, the same for every command that plans an import.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct PlanArgs {
     /// How to handle values and columns
     #[command(flatten)]
@@ -39,7 +39,7 @@ pub struct PlanArgs {
 }
 
 /// The same for a restore, in which no row of the target is in the way.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct RestorePlanArgs {
     /// How to handle values and columns
     #[command(flatten)]
@@ -51,7 +51,7 @@ pub struct RestorePlanArgs {
 }
 
 /// How to handle values and columns.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct ValueArgs {
     /// Refuse whatever the target cannot store exactly, values and columns: both options below are
     /// `fail` unless they say otherwise
@@ -82,7 +82,7 @@ pub struct ValueArgs {
 }
 
 /// How to handle references and ids.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct ReferenceArgs {
     /// How to handle rows that refer to missing rows [default: fail where the target enforces
     /// the reference, else keep]
@@ -155,7 +155,7 @@ impl ValueArgs {
 }
 
 /// The layout that a target has or gets.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct TargetArgs {
     /// Create a new SQLite file in the hooks' layout, or Chronicle's own tables in Postgres; or
     /// another layout that `schema` lists
@@ -171,7 +171,7 @@ pub struct TargetArgs {
 }
 
 /// How rows are loaded.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct LoadArgs {
     /// How Postgres compresses the large values of the rows that are loaded, in columns without a
     /// method of their own [default: lz4 where the server has it]
@@ -181,7 +181,7 @@ pub struct LoadArgs {
 }
 
 /// How a batch is recorded in the target.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct BatchArgs {
     /// Leave out the receipts that a rollback needs: a little faster, but it cannot be undone
     #[arg(long, help_heading = TARGET)]

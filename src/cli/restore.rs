@@ -47,7 +47,7 @@ pub(super) async fn run(
     let progress = Progress::default();
     let archive_input = open(&from, args, &progress, cancel).await?;
     require_whole(&archive_input)?;
-    let backup = backup::take(&args.batch, &location, cancel).await?;
+    let backup = backup::take(&args.batch, &location, report, cancel).await?;
     options.batch = Some(args.batch.options(BatchKind::Restore, backup));
     let watch = report.watch(&progress);
     let restored = async {

@@ -6,7 +6,7 @@ use super::args::{OUTPUT, PERFORMANCE, TARGET};
 use super::policy_args::{BatchArgs, LoadArgs, PlanArgs, TargetArgs};
 
 /// How an archive is written.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct WriterArgs {
     /// The zstd level
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=22))]
@@ -25,7 +25,7 @@ pub struct WriterArgs {
 }
 
 /// What an archive says of itself.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct HeaderArgs {
     /// No clock, no random id, nothing about this machine: the same data give the same bytes
     #[arg(long, conflicts_with = "unsorted", help_heading = OUTPUT)]
@@ -42,7 +42,7 @@ pub struct HeaderArgs {
 }
 
 /// What an import does to its target.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct IntoArgs {
     /// The layout of the target
     #[command(flatten)]

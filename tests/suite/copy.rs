@@ -1,5 +1,7 @@
 //! `copy`: what an export and an import do through a pipe, in one process, and nothing where either of them fails.
 
+mod config;
+
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{PermissionsExt, symlink};

@@ -65,6 +65,14 @@ const CASES: &[(Code, &str)] = &[
     (Code::Usage, "copy --from s.db --to t.db --tee a.zst"),
     (Code::Usage, "copy --from s.db --from other.db --to t.db --tee kept.zst"),
     (Code::Usage, "copy --from s.db --from s.db --to t.db --tee kept-{source}.zst"),
+    (Code::Usage, "copy --from s.db"),
+    (Code::Usage, "copy --config unknown.json"),
+    (Code::Usage, "copy --config selecting.json"),
+    (Code::Usage, "copy --config owned.json"),
+    (Code::Usage, "copy --config project.json"),
+    (Code::Usage, "copy --config project.json --to-db-url postgresql://u@db.bbbb.supabase.co/d"),
+    (Code::Usage, "copy --config project.json --to-db-url text"),
+    (Code::Usage, "copy --config text --to t.db"),
     (Code::NotAnArchive, "verify text"),
     (Code::NotAnArchive, "verify nothing.zst"),
     (Code::NotAnArchive, "verify s.db"),
@@ -172,6 +180,19 @@ fn stage() -> Stage {
     stage.write("text", b"Dear diary,\n");
     stage.write("rows.ndjson", b"{\"a\":1}\n{\"a\":2}\n");
     stage.write("nothing.zst", b"");
+    let file = r#"{"source": {"type": "sqlite", "database_path": "s.db"}, "#;
+    for (name, rest) in [
+        ("unknown.json", r#""migration": {"batchsize": 1}}"#),
+        ("selecting.json", r#""filters": {"user_id": "ada"}}"#),
+        ("owned.json", r#""user_info": {"user_id": "ada", "team_id": "core"}}"#),
+        (
+            "project.json",
+            r#""target": {"type": "supabase", "supabase_url": "https://aaaa.supabase.co",
+                          "supabase_service_role_key": "eyJhbGciOi"}}"#,
+        ),
+    ] {
+        stage.write(name, format!("{file}{rest}").as_bytes());
+    }
     let mut damaged = stage.read("s.db");
     let page = damaged.len() / 2 / 4096 * 4096;
     damaged[page..].fill(0x5a);
