@@ -25,6 +25,8 @@ pub struct Constant {
     pub value: String,
     /// Whether rows with a value of their own get it, too.
     pub always: bool,
+    /// Whether nothing is wrong if the target has no such column.
+    pub optional: bool,
 }
 
 /// A path that is another one where the rows go.
@@ -44,6 +46,12 @@ impl Amendments {
 }
 
 impl Constant {
+    /// A value for a column that the target need not have.
+    pub fn if_possible(column: &str, value: &str) -> Constant {
+        let (column, value) = (column.to_owned(), value.to_owned());
+        Constant { stream: None, column, value, always: false, optional: true }
+    }
+
     /// Reads `COLUMN=VALUE` or `STREAM.COLUMN=VALUE`, with `:=` for a value that replaces others.
     ///
     /// # Errors
@@ -56,7 +64,7 @@ impl Constant {
                 None => (None, name),
             };
             let (stream, column) = (stream.map(str::to_owned), column.to_owned());
-            Constant { stream, column, value: value.to_owned(), always }
+            Constant { stream, column, value: value.to_owned(), always, optional: false }
         });
         let whole = |c: &Constant| !c.column.is_empty() && c.stream.as_deref() != Some("");
         named.filter(whole).ok_or_else(|| {

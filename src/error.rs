@@ -311,8 +311,12 @@ impl From<ArchiveError> for Error {
     fn from(error: ArchiveError) -> Error {
         let (kind, message, cause) = error.into_parts();
         let cause = match cause.map(|cause| cause.downcast::<std::io::Error>()) {
-            Some(Ok(io)) if kind == ErrorKind::Write => return Error::writing("the archive", *io),
-            Some(Ok(io)) => Some(io as _),
+            Some(Ok(io)) => match io.downcast::<Error>() {
+                // an input passes on what its own sender has failed for
+                Ok(own) => return own,
+                Err(io) if kind == ErrorKind::Write => return Error::writing("the archive", io),
+                Err(io) => Some(io.into()),
+            },
             Some(Err(other)) => Some(other),
             None => None,
         };

@@ -100,7 +100,7 @@ pub async fn export<W: Write + Send + 'static>(
             );
         })
         .map_err(|e| Error::new(Code::Internal, "cannot start a thread").because(e))?;
-    let sent = send(source, &messages, &from_writer, progress, cancel).await;
+    let sent = send(source, &messages, from_writer, progress, cancel).await;
     drop(messages);
     let (orphans, left_out) = match sent {
         Ok(end) => end,
@@ -130,7 +130,7 @@ fn header(source: &dyn Source, options: &ExportOptions) -> Header {
 async fn send(
     mut source: Box<dyn Source>,
     messages: &mpsc::Sender<WriterMsg>,
-    used: &recycle::Receiver<Batch>,
+    used: recycle::Receiver<Batch>,
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<(Vec<Orphans>, Vec<Notice>)> {

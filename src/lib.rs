@@ -21,6 +21,7 @@ pub mod cat;
 pub mod catalog;
 pub mod chronicle;
 pub mod cli;
+pub mod copy;
 pub mod decimal;
 pub mod diff;
 pub mod error;

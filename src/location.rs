@@ -1,6 +1,7 @@
 //! Where a database is: the only place that names both kinds.
 
 use std::fmt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -172,6 +173,27 @@ impl Location {
             Location::Postgres(info) => {
                 Ok(Box::new(cancel.or(PgHistory::open(info, wait, cancel)).await?))
             }
+        }
+    }
+
+    /// Whether another name leads to the same database, as far as that can be told without opening either: by another
+    /// link to the file, or by another spelling of the server.
+    pub async fn is_same(&self, other: &Location) -> bool {
+        match (self, other) {
+            (Location::Sqlite(one), Location::Sqlite(two)) => {
+                let file = |path: &Path| path.metadata().ok().map(|data| (data.dev(), data.ino()));
+                file(one).is_some_and(|file_of_one| file(two) == Some(file_of_one))
+            }
+            (Location::Postgres(one), Location::Postgres(two)) => one.is_same(two).await,
+            _ => false,
+        }
+    }
+
+    /// The Supabase project that it belongs to, if its name says so.
+    pub fn project(&self) -> Option<&str> {
+        match self {
+            Location::Sqlite(_) => None,
+            Location::Postgres(info) => info.project(),
         }
     }
 

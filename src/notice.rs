@@ -81,6 +81,8 @@ kinds! {
     AssumedZone: Note, "read in ";
 
     // ---- an import or a check
+    /// What was made of the target first.
+    Saved: Note, "the target was saved in ";
     /// How a stream or a column is loaded.
     Plan: Note, "plan: ";
     /// Columns that the target gets.

@@ -124,6 +124,7 @@ def goals(shop, name):
     shop.remove("back.zst", "peer.zst")
     shop.ready_rows()
     yield import_postgres(shop, archive)
+    yield copy_postgres(shop, source)
     shop.remove("ready.db", "chronicle_sessions.bin", "chronicle_events.bin")
 
 
@@ -251,6 +252,19 @@ def import_postgres(shop, archive):
         prepare=server.fresh,
         outcome=lambda number: fingerprint.of_postgres(server, payloads=number == 0),
         memory=48,
+    )
+
+
+def copy_postgres(shop, source):
+    """From SQLite into upstream's empty tables, in one process and in two. Both must leave the same rows."""
+    return Work(
+        "copy from SQLite into Postgres",
+        Side("chronicle-dump", shop.copy_postgres(source)),
+        [Side("`export \\| import`", f"{quote(shop.dump, 'export', '-q', source)} | {shop.import_postgres('-')}",
+              goal=1.02)],
+        prepare=shop.server.fresh,
+        outcome=lambda number: fingerprint.of_postgres(shop.server, payloads=number == 0),
+        memory=96,
     )
 
 

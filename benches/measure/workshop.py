@@ -94,9 +94,17 @@ class Workshop:
         return quote(program or self.dump, "import", "-q", archive, "--to", to, *options)
 
     def import_postgres(self, archive, *options, program=None, database="bench"):
-        """Into a database with upstream's tables; the generator's times have no zone."""
-        return quote(program or self.dump, "import", "-q", archive, "--to", Server.url(database),
-                     "--assume-tz=-07:00", "--on-unrepresentable", "adapt", *options)
+        """Into a database with upstream's tables."""
+        return quote(program or self.dump, "import", "-q", archive, *self.into_postgres(database), *options)
+
+    def copy_postgres(self, source):
+        """The same from a database."""
+        return quote(self.dump, "copy", "-q", "--from", source, *self.into_postgres("bench"))
+
+    @staticmethod
+    def into_postgres(database):
+        """Options of whatever loads into a database on the server; the generator's times have no zone."""
+        return "--to", Server.url(database), "--assume-tz=-07:00", "--on-unrepresentable", "adapt"
 
     # --- the data
 

@@ -18,6 +18,8 @@ const PATHS: &str = "project_path";
 /// Changes the rows of the streams at hand.
 pub struct Amender {
     streams: Vec<StreamAmender>,
+    /// What has no effect.
+    ignored: Vec<Notice>,
 }
 
 /// What changes the rows of one stream.
@@ -81,6 +83,7 @@ impl Amender {
             let what = format!("--map-path: no stream has a column {PATHS}");
             return Err(Error::new(Code::Usage, what));
         }
+        let mut ignored = Vec::new();
         for constant in &amendments.constants {
             let wanted =
                 |name: &str| constant.stream.as_deref().is_none_or(|stream| stream == name);
@@ -88,7 +91,10 @@ impl Amender {
             for of in all.iter_mut().filter(|of| wanted(&of.stream.name)) {
                 any |= of.add(constant, catalog)?;
             }
-            if !any {
+            if !any && constant.optional {
+                let text = format!("{constant} is ignored: the target has no such column");
+                ignored.push(Notice::new(NoticeKind::Ignored, text));
+            } else if !any {
                 let what = format!(
                     "--set {constant}: no table of the target has this column for rows of the archive"
                 );
@@ -97,7 +103,7 @@ impl Amender {
                 ));
             }
         }
-        Ok(Some(Amender { streams: all }))
+        Ok(Some(Amender { streams: all, ignored }))
     }
 
     /// The streams with the columns that they get.
@@ -115,7 +121,7 @@ impl Amender {
 
     /// What was changed.
     pub fn notices(&self) -> Vec<Notice> {
-        let mut notices = Vec::new();
+        let mut notices = self.ignored.clone();
         for of in &self.streams {
             let name = |column: usize| {
                 format!("{}.{}", of.stream.name, show_text(&of.stream.columns[column].name))

@@ -298,7 +298,7 @@ fn project(file: &EnvFile, url: &str, key: &str, findings: &mut Findings) -> Opt
 }
 
 /// The name of a project in its address.
-fn reference(address: &str) -> Option<&str> {
+pub(super) fn reference(address: &str) -> Option<&str> {
     let host = address.split_once("://")?.1.split(['/', ':', '?']).next()?;
     host.strip_suffix(".supabase.co")
 }
@@ -316,7 +316,8 @@ pub fn is_secret_key(key: &str) -> bool {
     role == Some("service_role") || key.starts_with("sb_secret_")
 }
 
-fn is_placeholder(value: &str) -> bool {
+/// Whether a value still has to be put in.
+pub(super) fn is_placeholder(value: &str) -> bool {
     let value = value.to_ascii_lowercase();
     PLACEHOLDERS.iter().any(|placeholder| value == placeholder.to_ascii_lowercase())
         || ["your-", "your_", "<", "[", "xxxx", "example"].iter().any(|part| value.contains(part))

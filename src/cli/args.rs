@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use clap::{ArgAction, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
+use super::copy_args::CopyArgs;
 use super::env_args::EnvArgs;
 use super::examples::{long_help, program_help};
 use super::history_args::{HistoryArgs, RollbackArgs};
 use super::policy_args::{BatchArgs, LoadArgs, PlanArgs, RestorePlanArgs, TargetArgs};
 use super::selection_args::SelectionArgs;
+use super::transfer_args::{HeaderArgs, IntoArgs, WriterArgs};
 use crate::typed::may_be_secret;
 
 // the groups of options, in the order in which the help of a command shows them
@@ -75,6 +77,8 @@ pub enum Command {
     Export(ExportArgs),
     /// Load an archive into a database: all of it or nothing
     Import(ImportArgs),
+    /// Load a database into another one, without a file in between: all of it or nothing
+    Copy(CopyArgs),
     /// Find everything that would stop or change an import; nothing is written
     Check(CheckArgs),
     /// Read archives from the first to the last byte and check everything
@@ -116,6 +120,7 @@ impl Command {
         match self {
             Command::Export(_) => "export",
             Command::Import(_) => "import",
+            Command::Copy(_) => "copy",
             Command::Check(_) => "check",
             Command::Verify(_) => "verify",
             Command::Inspect(_) => "inspect",
@@ -150,11 +155,10 @@ impl Command {
             }
             Command::Import(a) => {
                 let archives = a.archives.iter().map(|path| Some(path.display().to_string()));
-                let backups = [path(&a.batch.backup), path(&a.batch.backup_db)];
-                let more = [Some(a.to.clone()), path(&a.rejects), a.target.layout.clone()];
-                let more = more.into_iter().chain(backups);
-                (archives.chain(more).collect(), &a.password_file)
+                let names = archives.chain([Some(a.to.clone())]).chain(a.into.hidden_names());
+                (names.collect(), &a.into.password_file)
             }
+            Command::Copy(a) => (a.hidden_names(), &a.into.password_file),
             Command::Check(a) => {
                 let layouts = [a.from_layout.clone(), a.target.layout.clone()];
                 let what = a.what.iter().cloned().map(Some);
@@ -185,10 +189,14 @@ impl Command {
             Command::Completions(_) => (Vec::new(), &None),
             Command::Man(a) => (vec![path(&a.install)], &None),
         };
+        let of_sources = match self {
+            Command::Copy(a) => &a.from_password_file,
+            _ => &None,
+        };
         // a password may have been typed in the place of its file
-        let password_file = path(password_file).filter(|name| name.len() > 2);
+        let files = [password_file, of_sources].map(path).into_iter().flatten();
         let secret = names.into_iter().flatten().filter(|name| may_be_secret(name));
-        secret.chain(password_file).collect()
+        secret.chain(files.filter(|name| name.len() > 2)).collect()
     }
 }
 
@@ -219,20 +227,9 @@ pub struct ExportArgs {
     #[arg(long, value_name = "ZONE", allow_hyphen_values = true, help_heading = SELECTION)]
     pub assume_tz: Option<String>,
 
-    /// The zstd level
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=22))]
-    #[arg(help_heading = PERFORMANCE)]
-    pub level: i32,
-
-    /// The compressing threads [default: the processors of this machine]
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
-    #[arg(help_heading = PERFORMANCE)]
-    pub threads: Option<u16>,
-
-    /// Read rows in the order of the disk: a little faster, but the same data may give a different
-    /// digest
-    #[arg(long, help_heading = PERFORMANCE)]
-    pub unsorted: bool,
+    /// How the archive is written
+    #[command(flatten)]
+    pub writer: WriterArgs,
 
     /// Write to FILE instead of stdout; it gets its name only when it is complete. {date}, {time}
     /// (both in UTC) and {source} in the name are filled in. A file that exists is not replaced
@@ -243,18 +240,9 @@ pub struct ExportArgs {
     #[arg(long, requires = "output", help_heading = OUTPUT)]
     pub force: bool,
 
-    /// No clock, no random id, nothing about this machine: the same data give the same bytes
-    #[arg(long, conflicts_with = "unsorted", help_heading = OUTPUT)]
-    pub reproducible: bool,
-
-    /// Put a digest of each stream's rows into the manifest that does not depend on their order;
-    /// comparable where the columns are the same and times without a zone are UTC. Costs time
-    #[arg(long, help_heading = OUTPUT)]
-    pub row_digests: bool,
-
-    /// A name to put into the archive's header
-    #[arg(long, value_name = "TEXT", help_heading = OUTPUT)]
-    pub label: Option<String>,
+    /// What the archive says of itself
+    #[command(flatten)]
+    pub header: HeaderArgs,
 }
 
 /// `import`
@@ -278,38 +266,9 @@ pub struct ImportArgs {
     #[arg(long, value_name = "TARGET", help_heading = TARGET, value_hint = ValueHint::FilePath)]
     pub to: String,
 
-    /// The layout of the target
+    /// What is done to the target
     #[command(flatten)]
-    pub target: TargetArgs,
-
-    /// Do everything except the commit, and show the plan
-    #[arg(long, help_heading = TARGET)]
-    pub dry_run: bool,
-
-    /// First delete all rows that the target has in the tables of the archive, in the same
-    /// transaction; a rollback brings them back
-    #[arg(long, help_heading = TARGET)]
-    pub clear: bool,
-
-    /// A file with the database's password
-    #[arg(long, value_name = "FILE", help_heading = TARGET)]
-    pub password_file: Option<PathBuf>,
-
-    /// How the import is recorded
-    #[command(flatten)]
-    pub batch: BatchArgs,
-
-    /// How to handle values, columns and ids
-    #[command(flatten)]
-    pub plan: PlanArgs,
-
-    /// How to load
-    #[command(flatten)]
-    pub load: LoadArgs,
-
-    /// Where to write the rows that --on-unrepresentable=reject leaves out, as an archive
-    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
-    pub rejects: Option<PathBuf>,
+    pub into: IntoArgs,
 }
 
 /// `check`

@@ -6,22 +6,25 @@ use std::path::Path;
 
 use super::output::Destination;
 use super::policy_args::BatchArgs;
+use super::report::Report;
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::export::{ExportOptions, export};
 use crate::location::Location;
+use crate::notice::{Notice, NoticeKind};
 use crate::progress::Progress;
 use crate::source::SourceOptions;
 use chronicle_archive::read::reader::shown_digest;
 use chronicle_archive::{ArchiveReader, Batch, Limits, show_path};
 
-/// Makes the backups that are asked for; gives what the history says of them.
+/// Makes the backups that are asked for, and says so; gives what the history says of them.
 ///
 /// # Errors
 /// A file that exists or cannot be written, or a target that cannot be read.
 pub(super) async fn take(
     args: &BatchArgs,
     location: &Location,
+    report: &Report,
     cancel: &Cancel,
 ) -> Result<Option<String>> {
     let mut made = Vec::new();
@@ -36,7 +39,12 @@ pub(super) async fn take(
         location.copy_file(path, cancel).map_err(|e| e.at("--backup-db"))?;
         made.push(show_path(path.display()));
     }
-    Ok((!made.is_empty()).then(|| made.join(", ")))
+    let made = (!made.is_empty()).then(|| made.join(", "));
+    if let Some(files) = &made {
+        let text = format!("the target was saved in {files}");
+        report.notice(&Notice::new(NoticeKind::Saved, text));
+    }
+    Ok(made)
 }
 
 /// Writes an archive of the target's tables, and reads it back.

@@ -1,6 +1,6 @@
 //! `check`: everything that would stop or change an import, found without writing anything.
 
-use std::io::{PipeWriter, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -9,17 +9,18 @@ use serde_json::json;
 
 use super::args::CheckArgs;
 use super::export::{rows_object, rows_text};
-use super::import::{
-    archive_name, consequence, notices, open_archive, opening, place, plan_lines, rejected_line,
-};
+use super::import::{archive_name, open_archive};
+use super::load::opening;
+use super::loaded::{consequence, notices, place, plan_lines, rejected_line};
 use super::locate;
 use super::report::{Report, Start};
 use super::suggestion::{Settling, import_command, unsettled};
 use super::summary;
 use crate::archive_input::ArchiveInput;
 use crate::cancel::Cancel;
+use crate::copy::Exports;
 use crate::error::{Code, Error, Result};
-use crate::export::{ExportOptions, export};
+use crate::export::ExportOptions;
 use crate::import::{ImportOptions, Imported, Part, import};
 use crate::layout;
 use crate::load::{KEYS, Problem, SAMPLES, TargetOptions};
@@ -28,7 +29,7 @@ use crate::notice::{Notice, NoticeKind};
 use crate::policy::PlanOptions;
 use crate::profile::{NonportableValues, Profile, profile};
 use crate::progress::Progress;
-use crate::source::{Orphans, Source, SourceOptions};
+use crate::source::{Orphans, SourceOptions};
 use chronicle_archive::read::reader::shown_digest;
 use chronicle_archive::{Limits, Sealed, WriterOptions};
 use chronicle_archive::{show_count, show_text};
@@ -112,22 +113,17 @@ impl Asked<'_> {
         if let Some(report) = report {
             notices.iter().for_each(|notice| report.notice(notice));
         }
-        let (input, out) = std::io::pipe()
-            .map_err(|e| Error::new(Code::Internal, "cannot create a pipe").because(e))?;
-        let exported = write(source, out, cancel);
-        let name = location.to_string();
-        let archive = (name, Box::new(input) as Box<dyn Read + Send>);
-        let read = self.read(options, (&[], 0), archive, progress, cancel);
-        let (exported, checked) = tokio::join!(exported, read);
-        // if the reader has stopped, the writer has failed for that
-        match (checked, exported) {
-            (Err(e), Ok(_)) => Err(e),
-            (Err(e), Err(first)) if first.code() == Code::BrokenPipe => Err(e),
-            (_, Err(first)) => Err(first),
-            (Ok(checked), Ok(orphans)) => {
-                Ok(Checked { source: Some((notices, orphans)), ..checked })
-            }
-        }
+        let options_of_export = ExportOptions {
+            writer: WriterOptions { threads: 1, ..WriterOptions::default() },
+            ..ExportOptions::default()
+        };
+        let exports = Exports::default();
+        let input = exports.start(source, None, options_of_export, cancel)?;
+        let archive = (location.to_string(), Box::new(input) as Box<dyn Read + Send>);
+        let checked = self.read(options, (&[], 0), archive, progress, cancel).await;
+        let exported = exports.end(checked.is_ok()).await;
+        let orphans = exported.into_iter().flat_map(|fed| fed.exported.orphans).collect();
+        Ok(Checked { source: Some((notices, orphans)), ..checked? })
     }
 
     /// Checks archives one after the other, each as it would be imported behind those before it. Behind one with problems
@@ -320,16 +316,6 @@ struct CheckedPart {
     sealed: Sealed,
     profile: Option<Profile>,
     imported: Option<Imported>,
-}
-
-/// Exports a source into a pipe, as an export would.
-async fn write(source: Box<dyn Source>, out: PipeWriter, cancel: &Cancel) -> Result<Vec<Orphans>> {
-    let options = ExportOptions {
-        writer: WriterOptions { threads: 1, ..WriterOptions::default() },
-        ..ExportOptions::default()
-    };
-    let (_, exported) = export(source, out, options, &Progress::default(), cancel).await?;
-    Ok(exported.orphans)
 }
 
 impl Checked {

@@ -11,14 +11,14 @@ pub(super) struct Variables {
 
 /// The commands that open databases.
 const DATABASES: &[&str] =
-    &["export", "import", "check", "verify", "diff", "restore", "history", "rollback"];
+    &["export", "import", "copy", "check", "verify", "diff", "restore", "history", "rollback"];
 
 /// All of them; a test finds those that the code asks for.
 pub(super) const ALL: &[Variables] = &[
     Variables {
         names: &["CLAUDE_HOOKS_DB_PATH"],
-        meaning: "Chronicle's own file, which `export` without a database reads",
-        commands: &["export"],
+        meaning: "Chronicle's own file, which `export` and `copy` without a database read",
+        commands: &["export", "copy"],
     },
     Variables {
         names: &["PGHOST", "PGHOSTADDR", "PGPORT", "PGUSER", "PGDATABASE"],

@@ -22,7 +22,7 @@ const PROGRAM: &[Example] = &[
 ];
 
 /// The commands in the order of the help, each with its examples.
-const COMMANDS: [(&str, &[Example]); 14] = [
+const COMMANDS: [(&str, &[Example]); 15] = [
     (
         "export",
         &[
@@ -57,6 +57,25 @@ const COMMANDS: [(&str, &[Example]); 14] = [
                 "Two archives into one database; where they differ, the first",
                 "chronicle-dump import laptop.ndjson.zst desktop.ndjson.zst \\\n    \
                  --to both.db --create --on-conflict skip",
+            ),
+        ],
+    ),
+    (
+        "copy",
+        &[
+            (
+                "Chronicle's own database into a Supabase project",
+                "chronicle-dump copy --to \"$DATABASE_URL\" --assume-tz America/Los_Angeles",
+            ),
+            (
+                "A Supabase project into a new SQLite file, with the archive kept",
+                "chronicle-dump copy --from \"$DATABASE_URL\" --to local.db --create \\\n    \
+                 --tee 'supabase-{date}.ndjson.zst'",
+            ),
+            (
+                "What a configuration file of Chronicle's migration tutorial asks for",
+                "chronicle-dump copy --config migration-config.json \\\n    \
+                 --to-db-url \"$DATABASE_URL\"",
             ),
         ],
     ),

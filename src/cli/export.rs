@@ -10,6 +10,7 @@ use super::locate;
 use super::output::Destination;
 use super::report::Report;
 use super::selection_args::require_absolute;
+use super::transfer_args::{HeaderArgs, WriterArgs};
 use crate::cancel::Cancel;
 use crate::chronicle::discover::discover;
 use crate::error::{Code, Error, Result};
@@ -32,7 +33,7 @@ pub(super) async fn run(
 ) -> Result<u8> {
     let started = Instant::now();
     let selection = args.selection.selection(args.assume_tz.as_deref())?;
-    if args.reproducible {
+    if args.header.reproducible {
         require_absolute(&selection)?;
     }
     let location = source(args, environment, report)?;
@@ -44,8 +45,8 @@ pub(super) async fn run(
     let output = destination.open(cancel).await?;
     let layout = args.layout.as_deref().map(|l| layout::pick(l, location.backend())).transpose()?;
     let reading = SourceOptions {
-        sorted: !args.unsorted,
-        reproducible: args.reproducible,
+        sorted: !args.writer.unsorted,
+        reproducible: args.header.reproducible,
         as_stored: false,
         layout,
         selection: Some(selection),
@@ -56,7 +57,8 @@ pub(super) async fn run(
     let progress = Progress::default();
     let watch = report.watch(&progress);
     let (file, place, reported) = output.split();
-    let exported = export(source, file, options(args), &progress, cancel).await;
+    let exported =
+        export(source, file, options(&args.writer, &args.header), &progress, cancel).await;
     drop(watch);
     // the archive's writer does not know where its bytes go
     let (file, exported) = exported.map_err(|e| reported.about(e))?;
@@ -75,28 +77,34 @@ pub(super) fn about(args: &ExportArgs, error: Error) -> Error {
 }
 
 fn source(args: &ExportArgs, env: &Environment<'_>, report: &Report) -> Result<Location> {
-    if let Some(text) = &args.source {
-        return locate(text, args.password_file.as_deref(), env, report);
+    match &args.source {
+        Some(text) => locate(text, args.password_file.as_deref(), env, report),
+        None => found(env, report),
     }
+}
+
+/// Chronicle's own file.
+pub(super) fn found(env: &Environment<'_>, report: &Report) -> Result<Location> {
     let found = discover(env)?;
     let text = format!("using {} ({})", show_path(found.path.display()), found.why);
     report.notice(&Notice::new(NoticeKind::Found, text));
     Ok(Location::Sqlite(found.path))
 }
 
-fn options(args: &ExportArgs) -> ExportOptions {
-    let mut writer = WriterOptions {
-        level: args.level,
-        row_digests: args.row_digests,
+/// How an archive is written.
+pub(super) fn options(writer: &WriterArgs, header: &HeaderArgs) -> ExportOptions {
+    let mut options = WriterOptions {
+        level: writer.level,
+        row_digests: header.row_digests,
         ..WriterOptions::default()
     };
-    if let Some(threads) = args.threads {
-        writer.threads = threads.into();
+    if let Some(threads) = writer.threads {
+        options.threads = threads.into();
     }
     ExportOptions {
-        writer,
-        reproducible: args.reproducible,
-        label: args.label.clone(),
+        writer: options,
+        reproducible: header.reproducible,
+        label: header.label.clone(),
         ..ExportOptions::default()
     }
 }

@@ -8,7 +8,8 @@ use serde_json::json;
 
 use super::args::InspectArgs;
 use super::aside;
-use super::import::{archive_name, index_warning, open, open_archive};
+use super::import::{archive_name, open, open_archive};
+use super::loaded::index_warning;
 use super::report::Report;
 use super::stats;
 use crate::archive_part::Input;

@@ -7,6 +7,9 @@ mod bar;
 mod cat;
 mod check;
 mod completions;
+mod copy;
+mod copy_args;
+mod copy_config;
 mod diff;
 mod env;
 mod env_args;
@@ -17,6 +20,8 @@ mod history;
 mod history_args;
 mod import;
 mod inspect;
+mod load;
+mod loaded;
 mod manual;
 mod output;
 mod policy_args;
@@ -29,6 +34,7 @@ mod signals;
 mod stats;
 mod suggestion;
 mod summary;
+mod transfer_args;
 mod usage;
 mod verify;
 
@@ -95,6 +101,7 @@ fn work(args: &Args, report: &Report) -> Result<u8> {
                 exported.map_err(|e| export::about(args, e))
             }
             Command::Import(args) => import::run(args, &environment, report, &cancel).await,
+            Command::Copy(args) => copy::run(args, &environment, report, &cancel).await,
             Command::Check(args) => check::run(args, &environment, report, &cancel).await,
             Command::Verify(args) => verify::run(args, &environment, report, &cancel).await,
             Command::Inspect(args) => inspect::run(args, report, &cancel).await,

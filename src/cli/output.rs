@@ -82,6 +82,35 @@ impl Destination {
         Ok(Destination { option, shown, force, way: Way::File(place) })
     }
 
+    /// Finds out where a path leads for each of several sources, which must be places of their own.
+    ///
+    /// # Errors
+    /// As [`find`](Destination::find), or two sources with one place.
+    pub(super) fn find_each(
+        path: &Path,
+        option: &'static str,
+        force: bool,
+        sources: &[String],
+    ) -> Result<Vec<Destination>> {
+        let refuse = |what: String, hint: String| Err(Error::new(Code::Usage, what).hint(hint));
+        if sources.len() > 1 && !path.to_string_lossy().contains("{source}") {
+            return refuse(
+                format!("{option} needs a name for each of several archives"),
+                format!("put {{source}} into it: {option} 'NAME-{{source}}.ndjson.zst'"),
+            );
+        }
+        let find = |source: &String| Destination::find(Some(path), option, force, source);
+        let found = sources.iter().map(find).collect::<Result<Vec<_>>>()?;
+        let is_taken = |n: usize| found[..n].iter().any(|other| other.shown == found[n].shown);
+        if let Some(n) = (0..found.len()).find(|n| is_taken(*n)) {
+            return refuse(
+                format!("{option}: {} would be the name of two archives", found[n].shown),
+                "their sources are called alike: rename one of them, or load it by itself".into(),
+            );
+        }
+        Ok(found)
+    }
+
     /// Whether the archive goes to stdout, by whatever name.
     pub(super) fn is_stdout(&self) -> bool {
         matches!(self.way, Way::Stdout)

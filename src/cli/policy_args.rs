@@ -15,7 +15,7 @@ use crate::policy::{
 };
 
 /// How to handle values, columns, rows and ids, the same for every command that plans an import.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct PlanArgs {
     /// How to handle values and columns
     #[command(flatten)]
@@ -44,7 +44,7 @@ pub struct PlanArgs {
 }
 
 /// What to change in the rows of the archive on their way.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct AmendArgs {
     /// Give a column of the target this value in all rows that have none, of every stream with the column or of one:
     /// user_id=ada, sessions.git_branch=main. With := also in rows that have another
@@ -59,6 +59,10 @@ pub struct AmendArgs {
     /// keeps its bytes; a row for which it gives nothing is left out
     #[arg(long = "jq", num_args = 2, value_names = ["STREAM", "FILTER"], help_heading = VALUES)]
     pub filters: Vec<String>,
+
+    /// Values that a configuration file has for columns which the target need not have.
+    #[arg(skip)]
+    pub of_file: Vec<(String, String)>,
 }
 
 impl AmendArgs {
@@ -73,8 +77,14 @@ impl AmendArgs {
             [stream, filter] => Some((stream.clone(), filter.clone())),
             _ => None,
         };
+        let mut constants = constants.collect::<Result<Vec<_>>>()?;
+        for (column, value) in &self.of_file {
+            if !constants.iter().any(|c| c.stream.is_none() && c.column == *column) {
+                constants.push(Constant::if_possible(column, value));
+            }
+        }
         Ok(Amendments {
-            constants: constants.collect::<Result<_>>()?,
+            constants,
             paths: paths.collect::<Result<_>>()?,
             filters: self.filters.chunks(2).filter_map(pair).collect(),
         })
@@ -82,7 +92,7 @@ impl AmendArgs {
 }
 
 /// The same for a restore, in which no row of the target is in the way.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct RestorePlanArgs {
     /// How to handle values and columns
     #[command(flatten)]
@@ -94,7 +104,7 @@ pub struct RestorePlanArgs {
 }
 
 /// How to handle values and columns.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct ValueArgs {
     /// Refuse whatever the target cannot store exactly, values and columns: both options below are
     /// `fail` unless they say otherwise
@@ -125,7 +135,7 @@ pub struct ValueArgs {
 }
 
 /// How to handle references and ids.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct ReferenceArgs {
     /// How to handle rows that refer to missing rows [default: fail where the target enforces
     /// the reference, else keep]
@@ -203,7 +213,7 @@ impl ValueArgs {
 }
 
 /// The layout that a target has or gets.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct TargetArgs {
     /// Create a new SQLite file in the hooks' layout, or Chronicle's own tables in Postgres; or
     /// another layout that `schema` lists
@@ -219,7 +229,7 @@ pub struct TargetArgs {
 }
 
 /// How rows are loaded.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct LoadArgs {
     /// How Postgres compresses the large values of the rows that are loaded, in columns without a
     /// method of their own [default: lz4 where the server has it]
@@ -229,7 +239,7 @@ pub struct LoadArgs {
 }
 
 /// How a batch is recorded in the target.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct BatchArgs {
     /// Leave out the receipts that a rollback needs: a little faster, but it cannot be undone
     #[arg(long, help_heading = TARGET)]

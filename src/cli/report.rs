@@ -295,7 +295,7 @@ fn is_in_pipe(command: &Command) -> bool {
         Command::Inspect(args) => stdin(&args.archive),
         Command::Cat(args) => stdin(&args.archive),
         Command::Restore(args) => args.archive == "-",
-        Command::History(_) | Command::Rollback(_) => false,
+        Command::Copy(_) | Command::History(_) | Command::Rollback(_) => false,
         Command::Schema(_) | Command::Env(_) | Command::Man(_) | Command::Completions(_) => false,
     };
     reads_stdin && is_pipe(&std::io::stdin())

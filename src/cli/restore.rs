@@ -9,7 +9,9 @@ use serde_json::json;
 use super::args::{DiffArgs, RestoreArgs};
 use super::backup;
 use super::diff::{self, Place};
-use super::import::{about_archive, archive_name, batch_note, open_archive, opening};
+use super::import::{archive_name, open_archive};
+use super::load::opening;
+use super::loaded::{about_archive, batch_note};
 use super::locate;
 use super::report::Report;
 use super::selection_args::SelectionArgs;
@@ -46,7 +48,7 @@ pub(super) async fn run(
     let progress = Progress::default();
     let archive_input = open(&from, args, &progress, cancel).await?;
     require_whole(&archive_input)?;
-    let backup = backup::take(&args.batch, &location, cancel).await?;
+    let backup = backup::take(&args.batch, &location, report, cancel).await?;
     options.batch = Some(args.batch.options(BatchKind::Restore, backup));
     let watch = report.watch(&progress);
     let restored = async {

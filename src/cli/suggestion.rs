@@ -1,7 +1,7 @@
 //! The import that settles what a check has found, as one command to paste into a shell.
 
 use super::args::CheckArgs;
-use super::import::place;
+use super::loaded::place;
 use super::policy_args::PlanArgs;
 use crate::error::Result;
 use crate::load::{Problem, REJECT};

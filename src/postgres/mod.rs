@@ -19,6 +19,7 @@ mod originals;
 pub mod own_tables;
 mod receipts;
 pub mod rollback;
+mod same;
 mod sequences;
 mod silence;
 pub mod source;

@@ -16,9 +16,10 @@ use crate::support::cluster::Cluster;
 use crate::support::files::{fixture, sqlite_from, workdir};
 use crate::support::program::Program;
 
-pub(crate) const COMMANDS: [&str; 14] = [
+pub(crate) const COMMANDS: [&str; 15] = [
     "export",
     "import",
+    "copy",
     "check",
     "verify",
     "inspect",
@@ -367,6 +368,8 @@ fn the_json_results_are_as_documented() {
     let rejected = json(run(&rejecting.concat()).fails_with(14).text());
     let results = [&results[..], &[rejected]].concat();
     as_documented("import", &[], &results);
+    let copied = copy_results(folder.path(), &whole);
+    as_documented("copy", &["sources[].rows"], &copied);
 
     let check = ["check", "whole.ndjson.zst", "--to"];
     let utc = ["--assume-tz", "America/Los_Angeles"];
@@ -440,6 +443,33 @@ fn the_json_results_are_as_documented() {
         let known = |code: &Code| *word == code.word() && *exit == code.exit();
         assert!(Code::ALL.iter().any(known), "{error}");
     }
+}
+
+/// The results of copies: of one that is looked at, of one with an archive that is kept, and of two sources, of which rows
+/// are left out.
+fn copy_results(folder: &Path, whole: &Path) -> Vec<Json> {
+    let run = |args: &[&str]| {
+        Program::new(["--json", "copy"].iter().chain(args)).current_dir(folder).run()
+    };
+    let server = Cluster::get().database("json_copy");
+    server.apply_file(fixture("postgres-upstream.sql"));
+    let url = server.url();
+    let sample = fixture("sample-hooks.db");
+    let from = ["--from", sample.to_str().unwrap()];
+    let looked = [&from[..], &["--to", "copied.db", "--create", "--dry-run"]].concat();
+    let kept = [&from[..], &["--to", "copied.db", "--create", "--tee", "kept.zst"]].concat();
+    let adapt = [
+        "--assume-tz=America/Los_Angeles",
+        "--on-unrepresentable=reject",
+        "--rejects=c-{source}.zst",
+    ];
+    let whole = whole.to_str().unwrap();
+    let both =
+        [&["--from", whole, "--from", "copied.db", "--orphans=skip", "--to", &url], &adapt[..]]
+            .concat();
+    let mut results = [looked, kept].map(|args| json(run(&args).success().text())).to_vec();
+    results.push(json(run(&both).fails_with(14).text()));
+    results
 }
 
 /// The results of `restore`, `history` and `rollback`, with two databases into which archives were imported: a SQLite

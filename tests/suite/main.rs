@@ -19,6 +19,7 @@ mod catalogue;
 mod check;
 mod cli_output;
 mod contract;
+mod copy;
 mod diff;
 mod discover;
 mod env_files;

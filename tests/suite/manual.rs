@@ -221,12 +221,14 @@ fn every_variable_that_is_read_is_in_help_and_manual() {
 #[test]
 fn help_of_a_command_names_the_variables_of_databases() {
     for command in COMMANDS {
-        const OPEN: [&str; 8] =
-            ["export", "import", "check", "verify", "diff", "restore", "history", "rollback"];
+        const OPEN: [&str; 9] = [
+            "export", "import", "copy", "check", "verify", "diff", "restore", "history", "rollback",
+        ];
         let opens = OPEN.contains(&command);
         let help = help(Some(command));
         assert_eq!(help.contains("PGPASSWORD"), opens, "{command}");
-        assert_eq!(help.contains("CLAUDE_HOOKS_DB_PATH"), command == "export", "{command}");
+        let finds = ["export", "copy"].contains(&command);
+        assert_eq!(help.contains("CLAUDE_HOOKS_DB_PATH"), finds, "{command}");
     }
 }
 

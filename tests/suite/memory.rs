@@ -54,3 +54,21 @@ fn an_import_holds_a_few_chunks_and_not_the_archive() {
         assert!(peak < most, "{to}: {} MiB", peak >> 20);
     }
 }
+
+#[test]
+fn a_copy_holds_what_both_its_ends_hold() {
+    let folder = workdir("memory_copy");
+    let path = |name: &str| folder.path().join(name);
+    hooks_database(&path("a.db"), 50, 60_000, 4).unwrap();
+    let rows = 120 << 20;
+    assert!(std::fs::metadata(path("a.db")).unwrap().len() > rows, "the database is too small");
+    let server = Cluster::get().database("memory_copy");
+    let file = path("b.db").to_str().unwrap().to_owned();
+    for (to, most) in [(file, IMPORT + (40 << 20)), (server.url(), IMPORT)] {
+        let copy = Program::new(["copy", "--trust-zone", "--threads", "2", "--from"]);
+        let copy = copy.arg(path("a.db")).arg("--to").arg(&to);
+        let run = copy.arg("--create").arg("--assume-tz=UTC").run().success();
+        let peak = run.peak_memory.unwrap_or_default();
+        assert!(peak < MOST + most, "{to}: {} MiB", peak >> 20);
+    }
+}

@@ -125,7 +125,7 @@ fn the_program_repeats_no_secret_in_any_place() {
     std::fs::copy(fixture("sample-hooks.db"), folder.path().join("x.db")).unwrap();
     let archive = Program::new(["export", "x.db", "-o", "a.zst"]).current_dir(folder.path()).run();
     archive.success();
-    let places: [&[&str]; 17] = [
+    let places: [&[&str]; 21] = [
         &["export"],
         &["export", "-o"],
         &["export", "x.db", "--layout"],
@@ -134,6 +134,10 @@ fn the_program_repeats_no_secret_in_any_place() {
         &["import", "a.zst", "--to"],
         &["import", "a.zst", "--create", "--dry-run", "--to"],
         &["import", "--to", "x.db"],
+        &["copy", "--to", "x.db", "--from"],
+        &["copy", "--from", "x.db", "--to"],
+        &["copy", "--to", "x.db", "--config"],
+        &["copy", "--from", "x.db", "--to", "y.db", "--from-password-file"],
         &["check"],
         &["check", "--from"],
         &["check", "a.zst", "--to"],

@@ -176,6 +176,14 @@ impl ConnInfo {
         self.password.as_ref().map(Secret::reveal)
     }
 
+    /// The Supabase project of the database, as its host or, behind a pooler, its user names it.
+    pub fn project(&self) -> Option<&str> {
+        let names = self.hosts.iter().map(|host| host.name.as_str());
+        let mut direct = names.filter_map(|n| n.strip_prefix("db.")?.strip_suffix(".supabase.co"));
+        let of_user = self.user.split_once('.').map(|(_, project)| project);
+        direct.next().or(of_user.filter(|_| self.hosts.iter().any(Host::is_supabase)))
+    }
+
     /// What the user should know about the connection string.
     pub fn notices(&self) -> Vec<Notice> {
         let mut notices = self.notes.clone();

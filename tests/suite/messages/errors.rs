@@ -61,6 +61,18 @@ const CASES: &[(Code, &str)] = &[
     (Code::Usage, "restore $DATABASE --to t.db"),
     (Code::Usage, "history t.db --prune"),
     (Code::Usage, "history t.db --prune --older-than 3x"),
+    (Code::Usage, "copy --from t.db --to t.db"),
+    (Code::Usage, "copy --from s.db --to t.db --tee a.zst"),
+    (Code::Usage, "copy --from s.db --from other.db --to t.db --tee kept.zst"),
+    (Code::Usage, "copy --from s.db --from s.db --to t.db --tee kept-{source}.zst"),
+    (Code::Usage, "copy --from s.db"),
+    (Code::Usage, "copy --config unknown.json"),
+    (Code::Usage, "copy --config selecting.json"),
+    (Code::Usage, "copy --config owned.json"),
+    (Code::Usage, "copy --config project.json"),
+    (Code::Usage, "copy --config project.json --to-db-url postgresql://u@db.bbbb.supabase.co/d"),
+    (Code::Usage, "copy --config project.json --to-db-url text"),
+    (Code::Usage, "copy --config text --to t.db"),
     (Code::NotAnArchive, "verify text"),
     (Code::NotAnArchive, "verify nothing.zst"),
     (Code::NotAnArchive, "verify s.db"),
@@ -90,6 +102,7 @@ const CASES: &[(Code, &str)] = &[
     (Code::Connect, "export postgresql://u@127.0.0.1:1/d"),
     (Code::Connect, "export $SERVER/nothing"),
     (Code::Source, "export damaged.db"),
+    (Code::Source, "copy --from damaged.db --to t.db"),
     (Code::Target, "import a.zst --to $UNPRIVILEGED --assume-tz UTC"),
     (Code::Layout, "export foreign.db"),
     (Code::Layout, "export strange.db"),
@@ -105,6 +118,7 @@ const CASES: &[(Code, &str)] = &[
     (Code::Value, "check clock.zst --to $DATABASE --strict -v"),
     (Code::Conflict, "import a.zst --to other.db"),
     (Code::Conflict, "check a.zst --to other.db"),
+    (Code::Conflict, "copy --from s.db --to other.db"),
     (Code::Conflict, "check s.db --to other.db --orphans fail"),
     (Code::Orphan, "import a.zst --to t.db --orphans fail"),
     (Code::Orphan, "check a.zst --to t.db --orphans fail"),
@@ -119,6 +133,7 @@ const CASES: &[(Code, &str)] = &[
     ),
     (Code::Output, "export s.db -o no/such/folder"),
     (Code::Output, "export s.db -o /dev/full"),
+    (Code::Output, "copy --from s.db --to t.db --tee /dev/full"),
     (Code::Different, "diff a.zst t.db --limit 1"),
     (Code::Different, "verify a.zst --against t.db --limit 1"),
 ];
@@ -165,6 +180,19 @@ fn stage() -> Stage {
     stage.write("text", b"Dear diary,\n");
     stage.write("rows.ndjson", b"{\"a\":1}\n{\"a\":2}\n");
     stage.write("nothing.zst", b"");
+    let file = r#"{"source": {"type": "sqlite", "database_path": "s.db"}, "#;
+    for (name, rest) in [
+        ("unknown.json", r#""migration": {"batchsize": 1}}"#),
+        ("selecting.json", r#""filters": {"user_id": "ada"}}"#),
+        ("owned.json", r#""user_info": {"user_id": "ada", "team_id": "core"}}"#),
+        (
+            "project.json",
+            r#""target": {"type": "supabase", "supabase_url": "https://aaaa.supabase.co",
+                          "supabase_service_role_key": "eyJhbGciOi"}}"#,
+        ),
+    ] {
+        stage.write(name, format!("{file}{rest}").as_bytes());
+    }
     let mut damaged = stage.read("s.db");
     let page = damaged.len() / 2 / 4096 * 4096;
     damaged[page..].fill(0x5a);

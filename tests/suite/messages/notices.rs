@@ -59,6 +59,7 @@ const CASES: &[(&[Kind], &str)] = &[
         "import bare.zst --to $OPEN --create --assume-tz UTC -v",
     ),
     (&[Kind::Remapped, Kind::Renumbered], "import numbered.zst --to bare.db"),
+    (&[Kind::Saved], "import a.zst --to s.db --backup saved.zst"),
     (&[Kind::NotMirrored], "import bare.zst --to $MIRROR --assume-tz UTC"),
     (
         &[Kind::NotRecorded],
