@@ -294,6 +294,19 @@ impl UndoSql for PgUndo<'_> {
         Box::pin(self.insert_now(name, rows))
     }
 
+    fn find<'a>(
+        &'a mut self,
+        what: &'a str,
+        _: &'a ShapeTable,
+        found: &'a str,
+        (columns, from): (&'a str, &'a str),
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let sql = format!("CREATE TEMPORARY TABLE {found} AS SELECT {columns} FROM {from}");
+            self.connection.run(Code::Target, what, &sql).await
+        })
+    }
+
     fn select<'a>(
         &'a mut self,
         what: &'a str,
@@ -361,10 +374,14 @@ impl UndoSql for PgUndo<'_> {
 
     fn about_to_delete<'a>(
         &'a mut self,
-        table: &'a ShapeTable,
-        places: &'a str,
+        rows: &'a [(&'a ShapeTable, String)],
     ) -> BoxFuture<'a, Result<()>> {
-        Box::pin(self.note_changed(table, places))
+        Box::pin(async move {
+            for (table, places) in rows {
+                self.note_changed(table, places).await?;
+            }
+            Ok(())
+        })
     }
 
     fn delete<'a>(
