@@ -189,9 +189,14 @@ impl UndoSql for PgUndo<'_> {
         format!("NULL::{ty}")
     }
 
+    // the text of a whole row would be written letter by letter, with quotes: that takes longer than all the rest
     fn fingerprint(&self, values: &[String]) -> String {
-        let row = values.join(", ");
-        format!("(hashtextextended(ROW({row})::text COLLATE \"C\", 0) & 281474976710655)")
+        let hash = |(n, value)| {
+            let text = self.text(value);
+            format!(" # coalesce(hashtextextended({text} COLLATE \"C\", {n}), 0)")
+        };
+        let hashes: String = values.iter().map(String::as_str).enumerate().map(hash).collect();
+        format!("((0{hashes}) & 281474976710655)")
     }
 
     // compared as the server stores them: types need no operator, and 1.0 is not 1.00
@@ -289,6 +294,19 @@ impl UndoSql for PgUndo<'_> {
         Box::pin(self.insert_now(name, rows))
     }
 
+    fn find<'a>(
+        &'a mut self,
+        what: &'a str,
+        _: &'a ShapeTable,
+        found: &'a str,
+        (columns, from): (&'a str, &'a str),
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let sql = format!("CREATE TEMPORARY TABLE {found} AS SELECT {columns} FROM {from}");
+            self.connection.run(Code::Target, what, &sql).await
+        })
+    }
+
     fn select<'a>(
         &'a mut self,
         what: &'a str,
@@ -356,10 +374,14 @@ impl UndoSql for PgUndo<'_> {
 
     fn about_to_delete<'a>(
         &'a mut self,
-        table: &'a ShapeTable,
-        places: &'a str,
+        rows: &'a [(&'a ShapeTable, String)],
     ) -> BoxFuture<'a, Result<()>> {
-        Box::pin(self.note_changed(table, places))
+        Box::pin(async move {
+            for (table, places) in rows {
+                self.note_changed(table, places).await?;
+            }
+            Ok(())
+        })
     }
 
     fn delete<'a>(

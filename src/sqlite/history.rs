@@ -22,7 +22,7 @@ use crate::history::{
     missing_of_mirror, not_mirrored,
 };
 use crate::notice::Notice;
-use crate::undo::{PIECE, verified};
+use crate::undo::{DeletedRows, PIECE, verified};
 use chronicle_archive::Written;
 
 /// The batches.
@@ -282,19 +282,13 @@ pub(super) fn store_receipts(
     connection: &Connection,
     batch: Uuid,
     (file, written): (File, Written),
-    deleted: Option<(File, Written)>,
+    mut deleted: Option<DeletedRows>,
 ) -> Result<ReceiptsDigest> {
     fault::point("receipts: before they are stored")?;
-    let pieces = store_pieces(connection, batch, 0, file)?;
-    let deleted = match deleted {
-        Some((mut file, written)) => {
-            let copy = file.try_clone().map_err(unreadable)?;
-            store_pieces(connection, batch, pieces, copy)?;
-            file.seek(SeekFrom::Start(0)).map_err(unreadable)?;
-            Some((file, written))
-        }
-        None => None,
-    };
+    let pieces = store_pieces(connection, batch, 0, &file)?;
+    if let Some(deleted) = &mut deleted {
+        store_pieces(connection, batch, pieces, deleted.file()?)?;
+    }
     fault::point("receipts: before they are read back")?;
     let not_stored = || {
         let what = "the receipts are not what was written; nothing was changed";
@@ -306,14 +300,16 @@ pub(super) fn store_receipts(
     }
     let mut bytes = written.compressed_bytes;
     let deleted = match deleted {
-        // they were read to their end while they were deleted: it is left to see that these very bytes are stored
-        Some((file, written)) => {
+        // their file is read back by itself: it is left to see that its very bytes are stored
+        Some(mut deleted) => {
             let stored = Pieces::new(connection, batch, pieces, i64::MAX);
-            if !same_bytes(stored, file)? {
+            if !same_bytes(stored, deleted.file()?)? {
                 return Err(not_stored());
             }
-            bytes += written.compressed_bytes;
-            Some(DeletedDigest { digest: written.digest, bytes: written.compressed_bytes })
+            let Written { digest, compressed_bytes, .. } = deleted.written.clone();
+            deleted.prove()?;
+            bytes += compressed_bytes;
+            Some(DeletedDigest { digest, bytes: compressed_bytes })
         }
         None => None,
     };
@@ -326,18 +322,19 @@ fn unreadable(e: std::io::Error) -> Error {
 }
 
 /// Stores a file in pieces with numbers from one on; the number behind the last one.
-fn store_pieces(connection: &Connection, batch: Uuid, from: i64, mut file: File) -> Result<i64> {
+fn store_pieces(connection: &Connection, batch: Uuid, from: i64, mut file: &File) -> Result<i64> {
     let cannot = |e| failed(Code::Target, "cannot write the receipts", e);
     let sql = format!("INSERT INTO {RECEIPTS} VALUES (?, ?, ?)");
+    let batch = batch.to_string();
     let mut insert = connection.prepare(&sql).map_err(cannot)?;
-    let mut number = from;
+    let (mut number, mut piece) = (from, Vec::with_capacity(PIECE));
     loop {
-        let mut piece = Vec::with_capacity(PIECE);
+        piece.clear();
         let read = Read::by_ref(&mut file).take(PIECE as u64).read_to_end(&mut piece);
         if read.map_err(unreadable)? == 0 {
             return Ok(number);
         }
-        insert.execute(params![batch.to_string(), number, piece]).map_err(cannot)?;
+        insert.execute(params![batch, number, piece]).map_err(cannot)?;
         number += 1;
     }
 }

@@ -9,7 +9,7 @@ use super::catalog::{SqliteTable, kind, read_every_table};
 use super::history::{put, store_receipts};
 use super::undo::SqliteUndo;
 use super::{failed, quoted};
-use crate::error::{Code, Result};
+use crate::error::{Code, Error, Result};
 use crate::fault;
 use crate::history::{BatchRecord, TableChanges};
 use crate::notice::Notice;
@@ -19,7 +19,7 @@ use crate::undo::{
     ShapeTable, before_name, collect, inserted_name,
 };
 
-fn cannot(e: rusqlite::Error) -> crate::error::Error {
+fn cannot(e: rusqlite::Error) -> Error {
     failed(Code::Target, "cannot prepare the receipts", e)
 }
 
@@ -53,6 +53,27 @@ pub(super) enum Deleted {
     Writing(Box<DeletedWriter>),
     /// They are written.
     Written(Box<DeletedRows>),
+}
+
+impl Deleted {
+    /// What writes them, table by table of those that were there when the rollback began.
+    pub(super) fn writer(&mut self, noting: &Noting) -> Result<&mut DeletedWriter> {
+        if matches!(self, Deleted::None) {
+            *self = Deleted::Writing(Box::new(DeletedWriter::create(&noting.shapes(), kind)?));
+        }
+        match self {
+            Deleted::Writing(writer) => Ok(writer),
+            _ => Err(Error::new(Code::Internal, "rows are deleted already")),
+        }
+    }
+
+    /// Whether so many rows of each of these tables were written.
+    pub(super) fn has(&self, rows: &[u64]) -> bool {
+        match self {
+            Deleted::Writing(writer) => writer.rows() == rows,
+            _ => rows.iter().all(|rows| *rows == 0),
+        }
+    }
 }
 
 impl Noting {
@@ -164,7 +185,7 @@ impl Noting {
         let deleted = match deleted {
             Deleted::Written(rows) => {
                 self.count(&rows.rows, &mut record.details.tables);
-                Some(rows.proven()?)
+                Some(*rows)
             }
             _ => None,
         };

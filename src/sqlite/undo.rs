@@ -1,9 +1,11 @@
 //! A SQLite file as the SQL of receipts and rollbacks sees it.
 
-use futures::future::BoxFuture;
-use rusqlite::Connection;
+use std::ops::Range;
 
-use super::catalog::{UniqueKey, kind, read_every_table};
+use futures::future::BoxFuture;
+use rusqlite::{Connection, Row};
+
+use super::catalog::{UniqueKey, read_every_table};
 use super::column_uses::uses_of;
 use super::noting::{Deleted, Noting, place_of};
 use super::{
@@ -12,8 +14,7 @@ use super::{
 };
 use crate::error::{Code, Error, Result};
 use crate::undo::{
-    AddedColumn, DeletedWriter, EachRow, NamesAndTypes, ShapeTable, UndoSql, UniqueColumns,
-    delete_sql, in_the_way,
+    AddedColumn, EachRow, NamesAndTypes, ShapeTable, UndoSql, UniqueColumns, delete_sql, in_the_way,
 };
 use chronicle_archive::{Batch, Value};
 
@@ -27,41 +28,76 @@ pub(super) struct SqliteUndo<'c> {
 }
 
 impl SqliteUndo<'_> {
-    /// Writes the rows that are about to be deleted.
-    fn write_deleted(&mut self, table: &ShapeTable, places: &str) -> Result<()> {
-        let Some((noting, deleted)) = &mut self.deletes else { return Ok(()) };
-        let what =
-            |e| failed(Code::Target, "cannot write the rows that are about to be deleted", e);
-        let any = format!("SELECT EXISTS ({places})");
-        if !self.connection.query_row(&any, [], |row| row.get(0)).map_err(what)? {
-            return Ok(());
-        }
-        let shapes = noting.shapes();
-        let number = shapes.iter().position(|shape| shape.name == table.name);
-        let number = number.ok_or_else(|| Error::new(Code::Internal, "a table is not noted"))?;
-        if matches!(deleted, Deleted::None) {
-            **deleted = Deleted::Writing(Box::new(DeletedWriter::create(&shapes, kind)?));
-        }
-        let Deleted::Writing(writer) = deleted else {
-            return Err(Error::new(Code::Internal, "rows are deleted already"));
+    /// Makes the table of the rows that were found; of a rollback, writes those that it will delete unless something speaks
+    /// against it.
+    fn find_now(
+        &mut self,
+        what: &str,
+        table: &ShapeTable,
+        found: &str,
+        (columns, from): (&str, &str),
+    ) -> Result<()> {
+        let create = format!("CREATE TEMP TABLE {found} AS SELECT {columns} FROM {from}");
+        let Some((noting, deleted)) = &mut self.deletes else {
+            return self.run_now(what, &create).map(|_| ());
         };
-        let shape = &shapes[number];
-        let columns: Vec<String> =
-            shape.columns.iter().map(|c| format!("t.{}", quoted(&c.name))).collect();
-        let place: Vec<String> =
-            place_of(shape).iter().map(|name| format!("t.{}", quoted(name))).collect();
+        let cannot = |e| failed(Code::Target, what, e);
+        self.connection.execute_batch(&format!("{create} LIMIT 0")).map_err(cannot)?;
+        let (number, shape) = noted_shape(noting, table)?;
+        let values = columns_of(&shape).join(", ");
+        let sql = format!("SELECT {columns}, {values} FROM {from}");
+        let mut statement = self.connection.prepare(&sql).map_err(cannot)?;
+        let width = statement.column_count() - shape.columns.len();
+        let place = |name| statement.column_index(name).map_err(cannot);
+        let (state, restores) = (place("state")?, place("restores")?);
+        let insert = format!("INSERT INTO temp.{found} VALUES ({})", vec!["?"; width].join(", "));
+        let mut insert = self.connection.prepare(&insert).map_err(cannot)?;
+        let mut rows = statement.query([]).map_err(cannot)?;
+        while let Some(row) = rows.next().map_err(cannot)? {
+            let values = values_of(row, 0..width + shape.columns.len()).map_err(cannot)?;
+            let found = values[..width].iter().map(|value| to_sqlite(*value));
+            insert.execute(rusqlite::params_from_iter(found)).map_err(cannot)?;
+            if values[state] == Value::Text(b"same") && values[restores] == Value::Int(0) {
+                deleted.writer(noting)?.row(number, values[width..].iter().copied())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the rows that are about to be deleted, unless they were written when they were found.
+    fn write_deleted(&mut self, rows: &[(&ShapeTable, String)]) -> Result<()> {
+        let Some((noting, deleted)) = &mut self.deletes else { return Ok(()) };
+        let mut counts = vec![0; noting.shapes().len()];
+        for (table, places) in rows {
+            let count = format!("SELECT count(*) FROM ({places})");
+            let count = self.connection.query_row(&count, [], |row| row.get::<_, i64>(0));
+            counts[noted_shape(noting, table)?.0] = count.map_err(not_written)?.unsigned_abs();
+        }
+        // some of them may stay
+        if !deleted.has(&counts) {
+            **deleted = Deleted::None;
+            for (table, places) in rows {
+                self.write_rows(table, places)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the rows of a table that are about to be deleted.
+    fn write_rows(&mut self, table: &ShapeTable, places: &str) -> Result<()> {
+        let place = self.place(table, "t").join(", ");
+        let Some((noting, deleted)) = &mut self.deletes else { return Ok(()) };
+        let (number, shape) = noted_shape(noting, table)?;
         let sql = format!(
-            "SELECT {} FROM main.{} AS t WHERE ({}) IN ({places})",
-            columns.join(", "),
-            quoted(&shape.name),
-            place.join(", ")
+            "SELECT {} FROM main.{} AS t WHERE ({place}) IN ({places})",
+            columns_of(&shape).join(", "),
+            quoted(&shape.name)
         );
-        let mut statement = self.connection.prepare(&sql).map_err(what)?;
-        let mut rows = statement.query([]).map_err(what)?;
-        while let Some(row) = rows.next().map_err(what)? {
-            let values = (0..columns.len()).map(|n| row.get_ref(n).map(from_sqlite));
-            let values: Vec<Value<'_>> = values.collect::<rusqlite::Result<_>>().map_err(what)?;
-            writer.row(number, values.into_iter())?;
+        let mut statement = self.connection.prepare(&sql).map_err(not_written)?;
+        let mut rows = statement.query([]).map_err(not_written)?;
+        while let Some(row) = rows.next().map_err(not_written)? {
+            let values = values_of(row, 0..shape.columns.len()).map_err(not_written)?;
+            deleted.writer(noting)?.row(number, values.into_iter())?;
         }
         Ok(())
     }
@@ -258,6 +294,10 @@ impl UndoSql for SqliteUndo<'_> {
     }
 
     fn index<'a>(&'a mut self, name: &'a str, columns: &'a str) -> BoxFuture<'a, Result<()>> {
+        // by their numbers they are found as they are
+        if columns == "n" {
+            return Box::pin(async { Ok(()) });
+        }
         let sql = format!("CREATE INDEX temp.{name}_index ON {name} ({columns})");
         let done = self.run_now("cannot look for the rows of the batch", &sql).map(|_| ());
         Box::pin(async { done })
@@ -267,6 +307,17 @@ impl UndoSql for SqliteUndo<'_> {
         let inserted = self.insert_now(name, rows);
         let inserted = inserted.map_err(|e| failed(Code::Target, "cannot stage the receipts", e));
         Box::pin(async { inserted })
+    }
+
+    fn find<'a>(
+        &'a mut self,
+        what: &'a str,
+        table: &'a ShapeTable,
+        found: &'a str,
+        query: (&'a str, &'a str),
+    ) -> BoxFuture<'a, Result<()>> {
+        let done = self.find_now(what, table, found, query);
+        Box::pin(async { done })
     }
 
     fn select<'a>(
@@ -319,10 +370,9 @@ impl UndoSql for SqliteUndo<'_> {
 
     fn about_to_delete<'a>(
         &'a mut self,
-        table: &'a ShapeTable,
-        places: &'a str,
+        rows: &'a [(&'a ShapeTable, String)],
     ) -> BoxFuture<'a, Result<()>> {
-        let written = self.write_deleted(table, places);
+        let written = self.write_deleted(rows);
         Box::pin(async { written })
     }
 
@@ -339,6 +389,26 @@ impl UndoSql for SqliteUndo<'_> {
     fn has_inserted<'a>(&'a mut self, _: &'a ShapeTable, _: &'a str) -> BoxFuture<'a, Result<()>> {
         Box::pin(async { Ok(()) })
     }
+}
+
+fn not_written(e: rusqlite::Error) -> Error {
+    failed(Code::Target, "cannot write the rows that are about to be deleted", e)
+}
+
+/// A table as it was when the rollback began, with its number among those that are noted.
+fn noted_shape(noting: &Noting, table: &ShapeTable) -> Result<(usize, ShapeTable)> {
+    let found = noting.shapes().into_iter().enumerate().find(|(_, shape)| shape.name == table.name);
+    found.ok_or_else(|| Error::new(Code::Internal, "a table is not noted"))
+}
+
+/// The columns of a table `t`.
+fn columns_of(table: &ShapeTable) -> Vec<String> {
+    table.columns.iter().map(|c| format!("t.{}", quoted(&c.name))).collect()
+}
+
+/// Some values of a row.
+fn values_of<'r>(row: &'r Row<'_>, columns: Range<usize>) -> rusqlite::Result<Vec<Value<'r>>> {
+    columns.map(|n| row.get_ref(n).map(from_sqlite)).collect()
 }
 
 /// The temporary view of a table with the columns that would come back.

@@ -24,10 +24,12 @@ impl TakeBack {
     /// If the database refuses a row, or does not hold afterwards what it should.
     pub async fn apply(&self, database: &mut dyn UndoSql) -> Result<()> {
         fault::point("rollback: before rows are deleted")?;
+        let tables = self.shape.tables.iter().enumerate();
+        let inserted = tables.map(|(n, table)| (table, written(database, n, table, 0)));
+        let inserted: Vec<(&ShapeTable, String)> = inserted.collect();
+        database.about_to_delete(&inserted).await?;
         for (n, table) in self.shape.tables.iter().enumerate() {
-            let (inserted, changed) =
-                (written(database, n, table, 0), written(database, n, table, 1));
-            database.about_to_delete(table, &inserted).await?;
+            let changed = written(database, n, table, 1);
             database.about_to_change(table, &changed).await?;
         }
         self.delete(database, When::Before).await?;

@@ -1,12 +1,12 @@
 //! The rows that a rollback deletes, written before they go: an archive of its own, which stands behind the receipts.
 //!
-//! It is read to its end on a thread of its own, close behind the writing.
+//! It is read back to its end on a thread of its own, while they go.
 
 use std::fs::File;
-use std::io::{Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt as _;
 use std::thread::JoinHandle;
 
-use super::follow::{Followed, follow};
 use super::receipts::{BYTES, LEVEL, ROWS, no_file, no_shape, too_large, unsorted, verified};
 use super::{Shape, ShapeTable};
 use crate::error::{Code, Error, Result};
@@ -16,15 +16,14 @@ use chronicle_archive::{
 
 /// Writes rows, table by table in the order of a shape.
 pub struct DeletedWriter {
-    writer: ArchiveWriter<Followed>,
+    writer: ArchiveWriter<File>,
     batch: Batch,
     widths: Vec<usize>,
     rows: Vec<u64>,
-    proof: JoinHandle<Result<String>>,
 }
 
 impl DeletedWriter {
-    /// Starts an archive in a nameless temporary file, and to read it; `kind` says what the values of a column are.
+    /// Starts an archive in a nameless temporary file; `kind` says what the values of a column are.
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -41,13 +40,9 @@ impl DeletedWriter {
         let widths: Vec<usize> = streams.iter().map(|s| s.columns.len()).collect();
         let header = Header::new(Origin::default(), &streams, CHUNK_TARGET);
         let options = WriterOptions { level: LEVEL, seek_table: false, ..WriterOptions::default() };
-        let (file, follower) = follow(file).map_err(no_file)?;
-        let read = move || verified(follower);
-        let proof =
-            std::thread::Builder::new().name("proof".into()).spawn(read).map_err(no_file)?;
         let writer = ArchiveWriter::create(file, &header, streams, options)?;
         let rows = vec![0; widths.len()];
-        Ok(DeletedWriter { writer, batch: Batch::default(), widths, rows, proof })
+        Ok(DeletedWriter { writer, batch: Batch::default(), widths, rows })
     }
 
     /// Writes a row of a table.
@@ -67,6 +62,11 @@ impl DeletedWriter {
         Ok(())
     }
 
+    /// How many rows of each table were written.
+    pub fn rows(&self) -> &[u64] {
+        &self.rows
+    }
+
     fn flush(&mut self) -> Result<()> {
         if self.batch.rows() > 0 {
             self.writer.write(&self.batch).map_err(too_large)?;
@@ -76,42 +76,67 @@ impl DeletedWriter {
         Ok(())
     }
 
-    /// Seals the archive.
+    /// Seals the archive, and starts to read it back.
     ///
     /// # Errors
     /// As [`row`](DeletedWriter::row).
     pub fn finish(mut self) -> Result<DeletedRows> {
         self.flush()?;
         let (file, written) = self.writer.finish()?;
-        let file = file.end().map_err(no_file)?;
-        Ok(DeletedRows { file, written, rows: self.rows, proof: self.proof })
+        let read_back = ReadBack { file: file.try_clone().map_err(no_file)?, at: 0 };
+        let read = move || verified(read_back);
+        let proof =
+            std::thread::Builder::new().name("proof".into()).spawn(read).map_err(no_file)?;
+        Ok(DeletedRows { file, written, rows: self.rows, proof })
     }
 }
 
-/// Rows that were written, and are being read.
+/// Rows that were written, and are being read back.
 pub struct DeletedRows {
     file: File,
-    written: Written,
+    /// What was written.
+    pub written: Written,
     /// How many there are of each table.
     pub rows: Vec<u64>,
     proof: JoinHandle<Result<String>>,
 }
 
 impl DeletedRows {
-    /// Waits until all were read; their file, read from the start, and what was written.
+    /// Their file, read from the start.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn file(&mut self) -> Result<&File> {
+        self.file.seek(SeekFrom::Start(0)).map_err(no_file)?;
+        Ok(&self.file)
+    }
+
+    /// Waits until all were read back.
     ///
     /// # Errors
     /// If they are not what was written.
-    pub fn proven(self) -> Result<(File, Written)> {
+    pub fn prove(self) -> Result<()> {
         let died = || Error::new(Code::Internal, "a thread has failed");
         let digest = self.proof.join().map_err(|_| died())??;
         if digest != self.written.digest {
             let what = "the deleted rows are not what was written; nothing was changed";
             return Err(Error::new(Code::Readback, what));
         }
-        let mut file = self.file;
-        file.seek(SeekFrom::Start(0)).map_err(no_file)?;
-        Ok((file, self.written))
+        Ok(())
+    }
+}
+
+/// A file that is read whatever place others are at in it.
+struct ReadBack {
+    file: File,
+    at: u64,
+}
+
+impl Read for ReadBack {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.file.read_at(into, self.at)?;
+        self.at += read as u64;
+        Ok(read)
     }
 }
 

@@ -12,7 +12,6 @@ mod database;
 mod deleted;
 mod described;
 mod fingerprint;
-mod follow;
 mod later;
 mod pack;
 mod receipts;

@@ -82,11 +82,22 @@ pub trait UndoSql: Send {
         values: &'a [String],
     ) -> BoxFuture<'a, Result<()>>;
 
-    /// Prepares a temporary table for looking rows up by some of its columns.
+    /// Prepares a temporary table for looking rows up by some of its columns; a number `n` is that of the row itself.
     fn index<'a>(&'a mut self, name: &'a str, columns: &'a str) -> BoxFuture<'a, Result<()>>;
 
     /// Inserts rows into it.
     fn insert<'a>(&'a mut self, name: &'a str, rows: &'a Batch) -> BoxFuture<'a, Result<()>>;
+
+    /// Makes the temporary table of the rows that were found, from the columns of a query and what follows them, where `t`
+    /// is a table of the shape. Those in the state `same` that are not restored may be written now for
+    /// [`about_to_delete`](UndoSql::about_to_delete), as they are read anyway.
+    fn find<'a>(
+        &'a mut self,
+        what: &'a str,
+        table: &'a ShapeTable,
+        found: &'a str,
+        query: (&'a str, &'a str),
+    ) -> BoxFuture<'a, Result<()>>;
 
     /// Hands over the rows of a query, each in a batch: a number, then as many values as `texts` says, each as
     /// [`text`](UndoSql::text) gives it.
@@ -128,11 +139,11 @@ pub trait UndoSql: Send {
         places: &'a str,
     ) -> BoxFuture<'a, Result<()>>;
 
-    /// Notes all the rows that are about to be deleted, table by table of the shape; the query gives their places.
+    /// Notes all the rows that are about to be deleted, table by table of the shape; the queries give their places. They
+    /// are among those that were found.
     fn about_to_delete<'a>(
         &'a mut self,
-        table: &'a ShapeTable,
-        places: &'a str,
+        rows: &'a [(&'a ShapeTable, String)],
     ) -> BoxFuture<'a, Result<()>>;
 
     /// Deletes rows that were noted.

@@ -33,9 +33,9 @@ pub async fn take_back(
     }
     back.stage(database, &mut receipts).await?;
     for (n, table) in back.shape.tables.iter().enumerate() {
-        let keys = numbered("key", table.key.len()).join(", ");
-        database.index(&staged(n), if keys.is_empty() { "n" } else { &keys }).await?;
-        database.index(&referred(n), "reference").await?;
+        let keys = numbered("key", table.key.len());
+        database.index(&staged(n), "n").await?;
+        database.index(&referred(n), &[vec!["reference".into()], keys].concat().join(", ")).await?;
     }
     for n in 0..back.shape.tables.len() {
         back.find(database, n).await?;
@@ -230,15 +230,14 @@ impl TakeBack {
             true => ("1 = 0".to_owned(), "1 = 0".to_owned()),
             false => (same.join(" AND "), known.join(" AND ")),
         };
-        let sql = format!(
-            "CREATE TEMPORARY TABLE {found} AS SELECT u.n AS n, u.restores AS restores, \
-             u.after AS after, {places}, CASE \
+        let columns = format!(
+            "u.n AS n, u.restores AS restores, u.after AS after, {places}, CASE \
              WHEN u.after = {GONE} THEN CASE WHEN {first} IS NULL THEN 'same' ELSE 'edited' END \
              WHEN {first} IS NULL THEN 'edited' WHEN {now} = u.after THEN 'same' \
-             ELSE 'edited' END AS state, CASE WHEN u.restores = 1 THEN {former} END AS former \
-             FROM {staged} u LEFT JOIN {full} t ON {same} WHERE {known}"
+             ELSE 'edited' END AS state, CASE WHEN u.restores = 1 THEN {former} END AS former"
         );
-        database.run(WHAT, &sql).await?;
+        let from = format!("{staged} u LEFT JOIN {full} t ON {same} WHERE {known}");
+        database.find(WHAT, table, &found, (&columns, &from)).await?;
         let unkeyed = format!("SELECT count(*) FROM {staged} u WHERE NOT ({known})");
         if count(database, WHAT, &unkeyed).await? > 0 {
             let numbers: Vec<String> = (0..place.len()).map(|n| format!("t.p{n}")).collect();
@@ -255,7 +254,9 @@ impl TakeBack {
             database.run(WHAT, &sql).await?;
         }
         database.index(&found, &place_list(place.len())).await?;
-        let all = format!("SELECT count(*) - count(DISTINCT n) FROM {found}");
+        // each of the staged rows is among them
+        let all =
+            format!("SELECT (SELECT count(*) FROM {found}) - (SELECT count(*) FROM {staged})");
         if count(database, WHAT, &all).await? > 0 {
             let what = format!("{}: several rows have the key of a row of the batch", table.name);
             return Err(Error::new(Code::Conflict, format!("{what}; nothing was changed")));
@@ -337,19 +338,25 @@ impl TakeBack {
         const WHAT: &str = "cannot count the rows of the batch";
         let mut standing = Standing::default();
         for (n, table) in self.shape.tables.iter().enumerate() {
-            let found = found(n);
-            let same = |more: &str| {
-                format!("SELECT count(*) FROM {found} WHERE state = 'same' AND {more}")
+            let done = format!(
+                "CASE WHEN restores = 0 THEN 'inserted' WHEN after = {GONE} THEN 'deleted' \
+                 ELSE 'updated' END"
+            );
+            let sql = format!(
+                "SELECT {done}, count(*) FROM {} WHERE state = 'same' GROUP BY {done}",
+                found(n)
+            );
+            let counted = database.rows(WHAT, &sql).await?;
+            let same = |done: &str| {
+                let row = counted.iter().find(|row| row[0].as_deref() == Some(done));
+                row.and_then(|row| row[1].as_ref()?.parse().ok()).unwrap_or(0)
             };
             standing.tables.push(TableStanding {
                 table: table.name.clone(),
                 own: table.own_rows(),
-                inserted: count(database, WHAT, &same("restores = 0")).await?
-                    + self.implied_entries(database, table).await?,
-                updated: count(database, WHAT, &same(&format!("restores = 1 AND after <> {GONE}")))
-                    .await?,
-                deleted: count(database, WHAT, &same(&format!("restores = 1 AND after = {GONE}")))
-                    .await?,
+                inserted: same("inserted") + self.implied_entries(database, table).await?,
+                updated: same("updated"),
+                deleted: same("deleted"),
                 edited: self.group(database, n, "edited").await?,
                 referred: self.group(database, n, "referred").await?,
                 taken: Taken {
@@ -385,6 +392,9 @@ impl TakeBack {
         let rows =
             count(database, WHAT, &format!("SELECT count(*) FROM {found} WHERE state = '{state}'"))
                 .await?;
+        if rows == 0 {
+            return Ok(Group::default());
+        }
         let keys: Vec<String> = (0..self.shape.tables[n].key.len())
             .map(|n| format!("coalesce(CAST(u.key{n} AS text), 'NULL')"))
             .collect();

@@ -31,7 +31,31 @@ fn attempt(bytes: &[u8]) -> (Vec<Vec<Row>>, Result<Sealed>) {
         .and_then(|reader| attempt_into(reader, &mut ahead));
     assert_eq!(told(&ended), told(&ended_ahead));
     assert!(rows == ahead, "other rows were read ahead");
+    if ended.is_ok() {
+        assert_same_without_rows(bytes, &ended);
+    }
     (rows, ended)
+}
+
+/// Reading no rows ends as reading them does: what is not of the format is only seen in rows, but not a damaged byte.
+fn assert_same_without_rows(bytes: &[u8], ended: &Result<Sealed>) {
+    let mut rows = Vec::new();
+    let without = ArchiveReader::open(bytes, Limits::default()).map_err(Error::from);
+    let without = without.and_then(|mut reader| {
+        reader.skip_rows();
+        rows.resize(reader.streams().len(), 0);
+        let mut batch = Batch::default();
+        while reader.next_batch(&mut batch)? {
+            assert_eq!(batch.rows(), 0, "a row was read");
+        }
+        rows.copy_from_slice(reader.rows());
+        Ok(reader.sealed().unwrap().clone())
+    });
+    assert_eq!(told(&without), told(ended));
+    if let Ok(sealed) = without {
+        let counted: Vec<u64> = sealed.manifest.rows.iter().map(|(_, rows)| *rows).collect();
+        assert_eq!(rows, counted);
+    }
 }
 
 fn attempt_into<R: Read>(mut reader: ArchiveReader<R>, rows: &mut Vec<Vec<Row>>) -> Result<Sealed> {
@@ -189,6 +213,7 @@ fn an_archive_cut_anywhere_is_reported_as_truncated() {
 fn assert_cuts_are_truncated(small: &Small) {
     each_case(small.archive.len(), |cut| {
         let (rows, ended) = attempt(&small.archive[..cut]);
+        assert_same_without_rows(&small.archive[..cut], &ended);
         assert!(small.has_nothing_else(&rows), "cut at {cut}");
         match ended {
             Ok(sealed) => {
@@ -257,6 +282,7 @@ fn a_text_cut_at_a_line_border_is_no_archive() {
 /// about that carry nothing, in the paddings of zstd's tables. Returns whether that was so.
 fn is_harmless(small: &Small, damaged: &[u8], at: usize, what: &str) -> bool {
     let (rows, ended) = attempt(damaged);
+    assert_same_without_rows(damaged, &ended);
     assert!(small.has_nothing_else(&rows), "{what} at {at} made other rows");
     let in_table = at >= small.table();
     match ended {

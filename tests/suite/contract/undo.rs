@@ -17,7 +17,9 @@ both! {
     rows_edited_since_stop_a_rollback
     rows_referred_to_since_stop_a_rollback
     rows_that_referred_to_nothing_before_do_not_stop_it
+    an_edit_of_any_kind_stops_a_rollback
     force_undoes_the_rest
+    a_forced_rollback_is_undone
     a_batch_is_undone_once
     a_dry_run_undoes_nothing
     without_receipts_there_is_no_undo
@@ -300,6 +302,43 @@ fn force_undoes_the_rest(backend: Backend) {
     assert_eq!(store.one(&session), "1");
     let duration = format!("SELECT duration_ms FROM {events} WHERE id = '{}'", id(12));
     assert_eq!(store.one(&duration), "99");
+}
+
+fn an_edit_of_any_kind_stops_a_rollback(backend: Backend) {
+    let store = backend.make("undo_edits");
+    store.import(&store.archive(&good()), &[]).success();
+    let events = backend.events();
+    let swap = "timestamp = created_at, created_at = timestamp";
+    let edits = [
+        (swap, swap),
+        ("tool_name = event_type", "tool_name = 'Bash'"),
+        ("tool_name = ''", "tool_name = 'Bash'"),
+        ("tool_name = NULL", "tool_name = 'Bash'"),
+        ("tool_name = NULL, duration_ms = 12", "tool_name = 'Bash', duration_ms = NULL"),
+        ("duration_ms = 0", "duration_ms = NULL"),
+    ];
+    for (edit, back) in edits {
+        let set = |what: &str| format!("UPDATE {events} SET {what} WHERE id = '{}'", id(13));
+        store.run(&set(edit));
+        let stopped = store.rollback("last", &["--dry-run"]).fails_with(11);
+        stopped
+            .stderr_has(&format!("{events}: 1 row edited, deleted or created since: {}", id(13)));
+        store.run(&set(back));
+        store.rollback("last", &["--dry-run"]).success();
+    }
+}
+
+/// The rows that stay are not among those that it gives back when it is undone itself.
+fn a_forced_rollback_is_undone(backend: Backend) {
+    let store = backend.make("undo_forced");
+    store.import(&store.archive(&good()), &[]).success();
+    let events = backend.events();
+    store.run(&format!("UPDATE {events} SET duration_ms = 1000 WHERE id = '{}'", id(13)));
+    let before = store.everything();
+    store.rollback("last", &["--force"]).success().stdout_has("2 rows left unchanged");
+    assert_eq!(store.one(&format!("SELECT count(*) FROM {events}")), "1");
+    store.rollback(&store.newest(), &[]).success();
+    assert_same_rows(&before, &store.everything());
 }
 
 fn a_batch_is_undone_once(backend: Backend) {

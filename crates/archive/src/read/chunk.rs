@@ -43,6 +43,7 @@ pub(crate) struct ChunkDecoder {
     limits: Limits,
     decoders: Vec<Decoder>,
     digests: Option<Vec<RowDigest>>,
+    skips_rows: bool,
 }
 
 /// A chunk and its checkpoint. The reader checks whether it follows the chunks before it.
@@ -85,7 +86,13 @@ impl ChunkDecoder {
             limits,
             decoders: streams.iter().map(Decoder::new).collect(),
             digests: digests.then(|| streams.iter().map(RowDigest::new).collect()),
+            skips_rows: false,
         }
+    }
+
+    /// Has it count rows from here on, and decode none.
+    pub(crate) fn skip_rows(&mut self) {
+        (self.skips_rows, self.digests) = (true, None);
     }
 
     /// Decodes a chunk; `batch` takes it over with all its rows.
@@ -126,7 +133,7 @@ impl ChunkDecoder {
         stream: usize,
     ) -> std::result::Result<u64, Fault> {
         let whole = |error| Fault { row: None, error };
-        let known = self.schema.unknown_kinds[stream].is_none();
+        let known = self.schema.unknown_kinds[stream].is_none() && !self.skips_rows;
         let (mut start, mut count) = (0, 0);
         while start < lines {
             let end = match memchr::memchr(b'\n', &batch.adopted()[start..lines]) {
