@@ -199,6 +199,7 @@ impl<'a> Copied<'a> {
 
     fn object(&self) -> Value {
         let exported = &self.fed.exported;
+        let notices = [&self.notices[..], &exported.left_out].concat();
         json!({
             "source": self.location.to_string(),
             "archive_id": exported.archive_id,
@@ -209,7 +210,7 @@ impl<'a> Copied<'a> {
             "tee": self.tee,
             "filters": exported.filters,
             "orphans": exported.orphans,
-            "notices": [&self.notices[..], &exported.left_out].concat(),
+            "notices": notices,
         })
     }
 
@@ -240,6 +241,7 @@ fn say(
         return report.result_json(&object);
     }
     for copied in copied {
+        copied.fed.exported.left_out.iter().for_each(|notice| report.notice(notice));
         report.result(&copied.sentence())?;
     }
     let from = match copied {
