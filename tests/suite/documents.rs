@@ -16,11 +16,25 @@ use crate::support::files::{assert_same_rows, postgres_dump, sqlite_dump, sqlite
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
+/// The steps of Chronicle's migration tutorial.
+const MIGRATION: &str = "docs/migrating-chronicle.md";
+
 /// The blocks that are shown and not run, each with the document that may have it.
-const NOT_RUN: [(&str, &str); 4] = [
+const NOT_RUN: [(&str, &str); 6] = [
     ("README.md", "cargo install --path .\n"),
     ("README.md", "tests/run\n"),
     ("docs/performance.md", "benches/run\n"),
+    (
+        MIGRATION,
+        "echo '{\"session_id\":\"test-migration\",\"tool_name\":\"Read\",\"file_path\":\"test.txt\"}' | \
+         python ~/.claude/hooks/chronicle/hooks/pre_tool_use.py\n\
+         curl -s -o /dev/null -w \"%{http_code}\\n\" http://localhost:3000/api/health\n",
+    ),
+    (
+        MIGRATION,
+        "chronicle-dump copy --from \"$OLD_DATABASE_URL\" --from-password-file old-password --to \"$DATABASE_URL\"\n\
+         chronicle-dump diff \"$OLD_DATABASE_URL\" \"$DATABASE_URL\" --summary\n",
+    ),
     (
         "CONTRIBUTING.md",
         "cargo check --all-targets\ntests/run --test suite diff::\ntests/run --test suite help::\n",
@@ -110,11 +124,17 @@ struct Reader {
 impl Reader {
     /// Runs every block of a document, in its order, in a fresh folder.
     fn follow(document: &str) -> Reader {
+        Reader::follow_into(document, "upstream")
+    }
+
+    /// The same with a project that has the tables of a layout.
+    fn follow_into(document: &str, layout: &str) -> Reader {
         let blocks = blocks(document);
         let mut reader = Reader::new(document);
         if blocks.iter().any(|b| b.text.contains("$DATABASE_URL") || b.text.contains("$PGHOST")) {
             let database = Cluster::get().database("documents");
-            database.apply_file(Path::new(ROOT).join("schemas/ddl/postgres-upstream.sql"));
+            let ddl = format!("schemas/ddl/postgres-{layout}.sql");
+            database.apply_file(Path::new(ROOT).join(ddl));
             reader.database = Some(database);
         }
         for block in blocks {
@@ -245,8 +265,32 @@ fn commands_of_the_guide_work() {
 }
 
 #[test]
+fn the_migration_tutorial_works_with_every_layout() {
+    for layout in ["upstream", "seed", "guide"] {
+        let reader = Reader::follow_into(MIGRATION, layout);
+        // there, back, rolled back and restored: judged by the rows themselves
+        let original = reader.original();
+        assert_same_rows(&original, &sqlite_dump(&reader.work("local.db")));
+        let server = reader.database.as_ref().unwrap();
+        let left = "SELECT (SELECT count(*) FROM chronicle_sessions) + (SELECT count(*) FROM chronicle_events)";
+        assert_eq!(server.psql(left), "0", "{layout}");
+        let batches = "SELECT string_agg(status, ' ' ORDER BY started_at) FROM migration_history";
+        let batches = match server.psql("SELECT to_regclass('migration_history')").is_empty() {
+            true => batches.replace("migration_history", "chronicle_dump.migration_history"),
+            false => batches.to_owned(),
+        };
+        assert_eq!(server.psql(&batches), "rolled_back completed", "{layout}");
+        let paths = "SELECT count(*) || ' ' || sum(project_path LIKE '/Users/%') FROM sessions";
+        let part = Connection::open(reader.work("part.db")).unwrap();
+        let moved: String = part.query_row(paths, [], |row| row.get(0)).unwrap();
+        let (all, moved) = moved.split_once(' ').unwrap();
+        assert!(all == moved && all != "0", "{all} of which {moved} are moved");
+    }
+}
+
+#[test]
 fn commands_of_the_other_documents_work() {
-    let own_tests = ["README.md", "docs/guide.md"];
+    let own_tests = ["README.md", "docs/guide.md", MIGRATION];
     let mut shown = 0;
     for document in documents().iter().filter(|d| !own_tests.contains(&d.as_str())) {
         shown += blocks(document).len();
