@@ -327,26 +327,29 @@ mod tests {
     #[test]
     fn whatever_is_refused_is_named_and_not_repeated() {
         for (text, named) in [
-            ("{\"a\": 1, \"source\": {\"typ\": \"S\"}}", "unknown keys: a, source.typ"),
-            ("{\"migration\": {\"batchSize\": \"S\"}}", "unknown key: migration.batchSize"),
-            ("{\"migration\": {\"dry_run\": \"S\"}}", "migration.dry_run must be true or false"),
+            ("{\"a\": 1, \"source\": {\"typ\": \"SECRET\"}}", "unknown keys: a, source.typ"),
+            ("{\"migration\": {\"batchSize\": \"SECRET\"}}", "unknown key: migration.batchSize"),
+            (
+                "{\"migration\": {\"dry_run\": \"SECRET\"}}",
+                "migration.dry_run must be true or false",
+            ),
             ("{\"migration\": {\"batch_size\": 0}}", "migration.batch_size must be a whole number"),
-            ("{\"source\": \"S\"}", "source must be an object"),
+            ("{\"source\": \"SECRET\"}", "source must be an object"),
             ("{\"source\": {}}", "source.type is missing"),
-            ("{\"source\": {\"type\": \"S\"}}", "source.type is neither"),
+            ("{\"source\": {\"type\": \"SECRET\"}}", "source.type is neither"),
             ("{\"target\": {\"type\": \"sqlite\"}}", "target.database_path is missing"),
             (
-                "{\"target\": {\"type\": \"sqlite\", \"supabase_service_role_key\": \"S\"}}",
+                "{\"target\": {\"type\": \"sqlite\", \"supabase_service_role_key\": \"SECRET\"}}",
                 "target.supabase_service_role_key is for",
             ),
             (
-                "{\"target\": {\"type\": \"supabase\", \"database_path\": \"S\"}}",
+                "{\"target\": {\"type\": \"supabase\", \"database_path\": \"SECRET\"}}",
                 "target.database_path is for",
             ),
-            ("[\"S\"]", "not a JSON object"),
-            ("{\"S\"", "not JSON"),
+            ("[\"SECRET\"]", "not a JSON object"),
+            ("{\"SECRET\"", "not JSON"),
         ] {
-            let error = parse(&text.replace('S', SECRET)).unwrap_err();
+            let error = parse(&text.replace("SECRET", SECRET)).unwrap_err();
             let said = format!("{} {:?} {error:?}", error.full(), error.next_step());
             assert!(said.contains(named), "{text}: {said}");
             assert!(!said.contains(SECRET), "{text}: {said}");

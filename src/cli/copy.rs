@@ -40,7 +40,7 @@ pub(super) async fn run(
     let (args, into) = (&args, &args.into);
     refuse_itself(&sources, &location, cancel).await?;
     let names: Vec<String> = sources.iter().map(Location::name).collect();
-    let tees = tees(args, &names, report)?;
+    let tees = tees(args, &names, &location, report)?;
     let load = Load::prepare(into, &location, &names, args.expect.as_deref())?;
     let opened = open(args, &sources, report, cancel).await?;
     let about: Vec<Vec<Notice>> = opened.iter().map(|source| source.notices().to_vec()).collect();
@@ -89,9 +89,20 @@ async fn refuse_itself(sources: &[Location], target: &Location, cancel: &Cancel)
 }
 
 /// Where the archives are kept; nowhere in a dry run, which writes nothing.
-fn tees(args: &CopyArgs, names: &[String], report: &Report) -> Result<Vec<Option<Destination>>> {
+fn tees(
+    args: &CopyArgs,
+    names: &[String],
+    target: &Location,
+    report: &Report,
+) -> Result<Vec<Option<Destination>>> {
     let Some(path) = &args.tee else { return Ok(names.iter().map(|_| None).collect()) };
     let found = Destination::find_each(path, "--tee", args.force, names)?;
+    if let Location::Sqlite(file) = target
+        && found.iter().any(|tee| tee.is_at(file))
+    {
+        return Err(Error::new(Code::Usage, format!("--tee: {target} is the target of the copy"))
+            .hint("name another file: --tee 'NAME-{date}-{time}.ndjson.zst'"));
+    }
     if found.iter().any(Destination::is_stdout) && !args.into.dry_run {
         report.stdout_is_taken();
     }

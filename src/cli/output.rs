@@ -111,6 +111,13 @@ impl Destination {
         Ok(found)
     }
 
+    /// Whether it is the place of this file, which need not exist yet.
+    pub(super) fn is_at(&self, path: &Path) -> bool {
+        let place =
+            |path: &Path| Some(folder_of(path).canonicalize().ok()?.join(path.file_name()?));
+        matches!(&self.way, Way::File(ours) if place(ours).is_some_and(|ours| place(path) == Some(ours)))
+    }
+
     /// Whether the archive goes to stdout, by whatever name.
     pub(super) fn is_stdout(&self) -> bool {
         matches!(self.way, Way::Stdout)

@@ -332,6 +332,18 @@ fn a_dry_run_of_a_copy_writes_nothing() {
     assert_eq!(others(&scratch), Vec::<String>::new());
 }
 
+#[test]
+fn the_kept_archive_never_takes_the_place_of_the_target() {
+    let scratch = Scratch::new("copy_tee_target");
+    let source = scratch.sqlite("source.db", &EMPTY, &rows());
+    let (to, other) = (scratch.path("new.db"), scratch.path("./new.db"));
+    for force in [&[][..], &["--force"]] {
+        let options = [&["--create", "--tee", words(&other)], force].concat();
+        copy(&[&source], words(&to), &options).fails_with(2).stderr_has("the target of the copy");
+        assert!(!to.exists());
+    }
+}
+
 // ---- failures of either end -------------------------------------------------------------------
 
 #[test]

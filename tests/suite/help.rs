@@ -369,7 +369,7 @@ fn the_json_results_are_as_documented() {
     let results = [&results[..], &[rejected]].concat();
     as_documented("import", &[], &results);
     let copied = copy_results(folder.path(), &whole);
-    as_documented("copy", &["sources[].rows"], &copied);
+    as_documented("copy", &["sources[].rows", "sources[].filters"], &copied);
 
     let check = ["check", "whole.ndjson.zst", "--to"];
     let utc = ["--assume-tz", "America/Los_Angeles"];
@@ -467,7 +467,8 @@ fn copy_results(folder: &Path, whole: &Path) -> Vec<Json> {
     let both =
         [&["--from", whole, "--from", "copied.db", "--orphans=skip", "--to", &url], &adapt[..]]
             .concat();
-    let mut results = [looked, kept].map(|args| json(run(&args).success().text())).to_vec();
+    let part = [&from[..], &["--to", "part.db", "--create", "--since=1d"]].concat();
+    let mut results = [looked, kept, part].map(|args| json(run(&args).success().text())).to_vec();
     results.push(json(run(&both).fails_with(14).text()));
     results
 }
