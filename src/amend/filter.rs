@@ -1,7 +1,7 @@
 //! A filter of jq that changes the rows of a stream: it gets each row as `cat` prints it.
 
 use jaq_core::data::JustLut;
-use jaq_core::load::{Arena, File, Loader};
+use jaq_core::load::{self, Arena, File, Loader};
 use jaq_core::{Compiler, Ctx, Vars, unwrap_valr};
 use jaq_json::{Val, read};
 
@@ -41,13 +41,14 @@ impl Filter {
         let defs = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
         let funs = jaq_core::funs().chain(jaq_std::funs()).chain(jaq_json::funs());
         let arena = Arena::default();
-        let modules = Loader::new(defs)
-            .load(&arena, File { code: text, path: () })
-            .map_err(|errors| wrong(format!("{:?}", errors.into_iter().next().map(|(_, e)| e))))?;
+        let modules =
+            Loader::new(defs).load(&arena, File { code: text, path: () }).map_err(|errors| {
+                wrong(errors.first().map_or_else(String::new, |(_, error)| explained(error)))
+            })?;
         let program = Compiler::default().with_funs(funs).compile(modules).map_err(|errors| {
             let first = errors.into_iter().flat_map(|(_, all)| all).next();
             wrong(first.map_or_else(String::new, |(name, what)| {
-                format!("{} is not defined ({what:?})", show_text(name))
+                format!("the {} {} is not defined", what.as_str(), show_text(name))
             }))
         })?;
         let alone = |column: &Column| Stream {
@@ -136,8 +137,9 @@ impl Filter {
         };
         let is_new = |name: &&Val| !before.contains_key(*name);
         if let Some(name) = after.keys().find(is_new) {
-            let name = show_text(&name.to_string());
-            return Err(failed(&format!("the stream has no column {name}")));
+            let name = name.to_string();
+            let name: String = serde_json::from_str(&name).unwrap_or(name);
+            return Err(failed(&format!("the stream has no column {}", show_text(&name))));
         }
         for (n, column) in self.stream.columns.iter().enumerate() {
             let name = Val::from(column.name.clone());
@@ -163,6 +165,27 @@ impl Filter {
             batch.set(row, n, alone.value(0, 0));
         }
         Ok(())
+    }
+}
+
+/// What is wrong with a filter, and where.
+fn explained(error: &load::Error<&str>) -> String {
+    let (expected, at) = match error {
+        load::Error::Io(files) => {
+            return files.first().map_or_else(String::new, |(file, _)| format!("no file {file}"));
+        }
+        load::Error::Lex(all) => match all.first() {
+            Some((expected, at)) => (expected.as_str(), *at),
+            None => return String::new(),
+        },
+        load::Error::Parse(all) => match all.first() {
+            Some((expected, at)) => (expected.as_str(), *at),
+            None => return String::new(),
+        },
+    };
+    match at {
+        "" => format!("expected {expected} at its end"),
+        at => format!("expected {expected} at \"{}\"", show_text(at)),
     }
 }
 
