@@ -107,8 +107,9 @@ impl Filter {
         if output == input {
             return Ok(true);
         }
-        self.change(batch, row, &input, &output)?;
-        self.changed_rows += 1;
+        if self.change(batch, row, &input, &output)? {
+            self.changed_rows += 1;
+        }
         Ok(true)
     }
 
@@ -130,8 +131,8 @@ impl Filter {
         read::parse_single(&record).map_err(|e| failed(&format!("not read as JSON: {e}")))
     }
 
-    /// Gives a row the values that are others now.
-    fn change(&mut self, batch: &mut Batch, row: usize, input: &Val, output: &Val) -> Result<()> {
+    /// Gives a row the values that are others now; whether there are any.
+    fn change(&mut self, batch: &mut Batch, row: usize, input: &Val, output: &Val) -> Result<bool> {
         let (Val::Obj(before), Val::Obj(after)) = (input, output) else {
             return Err(failed("the filter does not make an object of it"));
         };
@@ -141,6 +142,7 @@ impl Filter {
             let name: String = serde_json::from_str(&name).unwrap_or(name);
             return Err(failed(&format!("the stream has no column {}", show_text(&name))));
         }
+        let mut any = false;
         for (n, column) in self.stream.columns.iter().enumerate() {
             let name = Val::from(column.name.clone());
             let value = after.get(&name).cloned().unwrap_or_default();
@@ -161,10 +163,14 @@ impl Filter {
             alone.start(0, 1, 1);
             let end = self.line.len();
             alone.adopt(std::mem::take(&mut self.line));
-            self.decoders[n].read(&mut alone, 0, end)?;
+            let read = self.decoders[n].read(&mut alone, 0, end);
+            read.map_err(|e| {
+                failed(&format!("the filter makes of it what the column cannot hold: {e}"))
+            })?;
             batch.set(row, n, alone.value(0, 0));
+            any = true;
         }
-        Ok(())
+        Ok(any)
     }
 }
 

@@ -56,6 +56,12 @@ impl SelectionArgs {
             text.as_deref().map(|text| Bound::parse(option, text, now)).transpose()
         };
         let (since, until) = (bound("--since", &self.since)?, bound("--until", &self.until)?);
+        if let (Some(since), Some(until)) = (&since, &until)
+            && since.is_not_before(until)
+        {
+            let what = format!("--until {} is not after --since {}", until.text, since.text);
+            return Err(Error::new(Code::Usage, what).hint("swap them: nothing is between the two"));
+        }
         Ok(Selection {
             projects: self.project.clone(),
             sessions: self.session.clone(),

@@ -58,6 +58,11 @@ impl Bound {
         }
     }
 
+    /// Whether it is certainly not before another one.
+    pub fn is_not_before(&self, other: &Bound) -> bool {
+        self.has_zone == other.has_zone && self.at >= other.at
+    }
+
     /// The instant, read in a zone if it has none of its own.
     fn instant(&self, zone: ZoneRule) -> Instant {
         match self.has_zone {

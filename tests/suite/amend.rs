@@ -130,6 +130,12 @@ fn a_filter_changes_what_it_names_and_no_byte_more() {
     let events = "SELECT group_concat(coalesce(tool_name, '-') || data, ';') FROM (SELECT * FROM events ORDER BY id)";
     let expected = "Shell{\"b\":  1.50, \"a\": 12345678901234567890};-no json";
     assert_eq!(ask(&target, events), expected);
+    import(
+        &archive,
+        &target,
+        &["--dry-run", "--on-conflict=skip", "--jq", "events", "del(.tool_name)"],
+    )
+    .stderr_has("1 event changed by --jq");
     // what gives nothing leaves the row out
     fill(&target, "DELETE FROM events");
     import(&archive, &target, &["--on-conflict=skip", "--jq", "events", "select(.tool_name)"])
@@ -151,7 +157,11 @@ fn a_filter_that_fails_names_its_row() {
         ("., .", 10, "the filter makes several rows of it"),
         ("5", 10, "the filter does not make an object of it"),
         (".colour = 1", 10, "the stream has no column colour"),
-        (".duration_ms = \"seven\"", 10, "--jq events: row 00000000-0000-0000-0000-000000000011"),
+        (
+            ".duration_ms = \"seven\"",
+            10,
+            "what the column cannot hold: column duration_ms: found a string",
+        ),
         (
             ".duration_ms = [",
             2,

@@ -93,6 +93,8 @@ fn filters() -> impl Strategy<Value = Filter> {
     let all = (some_of(&PATTERNS), sessions, user, some_of(&TYPES), tool, bound(), bound());
     all.prop_map(|(projects, sessions, user, types, tool, since, until)| {
         let sessions = sessions.unwrap_or_default();
+        let in_order = |until: &(Hour, bool)| since.is_none_or(|(since, _)| since < until.0);
+        let until = until.filter(in_order);
         Filter { projects, sessions, user, types, tool, since, until }
     })
 }

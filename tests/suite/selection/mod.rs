@@ -126,6 +126,9 @@ fn a_filter_that_cannot_be_applied_is_refused() {
         Program::new(["cat", words(&whole), option]).run().fails_with(2).stderr_has(said);
         Program::new(["diff", words(&whole), &file, option]).run().fails_with(2).stderr_has(said);
     }
+    export(&file, &["--since=2025-08-19", "--until=2025-08-19"])
+        .fails_with(2)
+        .stderr_has("--until 2025-08-19 is not after --since 2025-08-19");
     let target = scratch.path("target.db");
     let import = ["import", words(&whole), "--create", "--to", words(&target), "--user=ada"];
     Program::new(import).run().fails_with(2).stderr_has("sessions has no column user_id");
