@@ -165,7 +165,7 @@ fn a_filter_that_fails_names_its_row() {
         (
             ".duration_ms = [",
             2,
-            "--jq events .duration_ms = [: not a filter of jq: expected closing bracket at \"[\"",
+            "--jq events .duration_ms = [: not a filter of jq: expected closing bracket at its end",
         ),
         ("nothing", 2, "the filter nothing is not defined"),
     ] {
