@@ -51,6 +51,7 @@ pub mod temporary;
 pub mod transform;
 pub mod typed;
 pub mod undo;
+pub mod value_bytes;
 pub mod verify;
 
 pub use archive_input::ArchiveInput;

@@ -15,6 +15,7 @@ use crate::postgres::conninfo::{ConnInfo, read_password_file};
 use crate::postgres::load::PgTarget;
 use crate::postgres::rollback::PgHistory;
 use crate::postgres::source::PgSource;
+use crate::selection::Selection;
 use crate::source::{Restored, Source, SourceOptions};
 use crate::sqlite;
 use crate::sqlite::load::SqliteTarget;
@@ -93,17 +94,15 @@ impl Location {
             Location::Sqlite(path) => {
                 let opened = SqliteSource::open(path, &options, cancel);
                 let (source, recipes) = opened.map_err(|e| e.about(path.display()))?;
-                Restored::wrap(Box::new(source), recipes)
+                Restored::wrap(Box::new(source), recipes, options.stored_keys)
             }
             Location::Postgres(info) => {
                 let (source, recipes) = cancel.or(PgSource::open(info, &options)).await?;
-                Restored::wrap(Box::new(source), recipes)
+                Restored::wrap(Box::new(source), recipes, options.stored_keys)
             }
         };
-        match &options.selection {
-            Some(selection) => Selected::wrap(source, selection).map_err(|e| e.about(self)),
-            None => Ok(source),
-        }
+        let select = |source, selection: &Selection| Selected::wrap(source, selection);
+        options.selections.iter().try_fold(source, select).map_err(|e| e.about(self))
     }
 
     /// Opens the database for writing; creates its tables first if the options say so.

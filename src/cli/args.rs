@@ -462,6 +462,10 @@ pub struct RestoreArgs {
     #[arg(help_heading = INPUT, display_order = 0, value_hint = ValueHint::FilePath)]
     pub archive: String,
 
+    /// Which rows are restored; all others stay as they are
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+
     /// The database: a .db file, sqlite:PATH, a postgresql:// URL or a libpq key=value string
     #[arg(long, value_name = "TARGET", help_heading = TARGET, value_hint = ValueHint::FilePath)]
     pub to: String,

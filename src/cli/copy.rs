@@ -127,7 +127,8 @@ async fn open(
             reproducible: args.header.reproducible,
             as_stored: false,
             layout,
-            selection: Some(selection.clone()),
+            stored_keys: false,
+            selections: vec![selection.clone()],
         };
         let source = location.open_source(reading, cancel).await?;
         source.notices().iter().for_each(|notice| report.notice(notice));

@@ -59,8 +59,13 @@ pub(super) async fn run(
     let mut shown = ShownDifferences::at_most(if args.summary { 0 } else { args.limit });
     let mut watch = Some(report.watch(&progress));
     let compared = async {
-        let (mut side_a, notices_a) = a.open(layout_a, &selection, &progress, cancel).await?;
-        let (mut side_b, notices_b) = b.open(layout_b, &selection, &progress, cancel).await?;
+        let asked = (&selection, None);
+        let (mut side_b, notices_b) = b.open(layout_b, asked, &progress, cancel).await?;
+        // a restore of a part is about that part of the target
+        let part = side_b.filters().filter(|_| command == "restore");
+        let part = part.map(Selection::of_filters).transpose()?;
+        let asked = (&selection, part.as_ref());
+        let (mut side_a, notices_a) = a.open(layout_a, asked, &progress, cancel).await?;
         shown.notices = [notices_a, notices_b].concat();
         let report_difference = &mut |difference: Difference| {
             // progress is not drawn between printed lines
@@ -132,20 +137,21 @@ impl Place {
         }
     }
 
-    /// Opens it; also gives what people should know about it.
+    /// Opens it, or what is asked for of it, of a database only what is in a part; also gives what people should know about
+    /// it.
     async fn open(
         &self,
         layout: Option<Layout>,
-        selection: &Selection,
+        (asked, part): (&Selection, Option<&Selection>),
         progress: &Progress,
         cancel: &Cancel,
     ) -> Result<(Box<dyn Side>, Vec<Notice>)> {
         let path = match self {
             Place::Database(location) => {
                 // sorted, so that equal rows of the two arrive together
-                let selection = Some(selection.clone());
+                let selections = part.into_iter().chain([asked]).cloned().collect();
                 let options =
-                    SourceOptions { sorted: true, layout, selection, ..SourceOptions::default() };
+                    SourceOptions { sorted: true, layout, selections, ..SourceOptions::default() };
                 let source = location.open_source(options, cancel).await?;
                 let notices = source.notices().iter().map(|n| n.clone().at(location)).collect();
                 return Ok((Box::new(source), notices));
@@ -156,7 +162,7 @@ impl Place {
         // of two sides, neither's bytes say how far the whole has come
         let input = open(path, &Progress::default())?;
         let own = Progress { rows: progress.rows.clone(), ..Progress::default() };
-        let archive = open_part(self.to_string(), input, selection, &own, cancel).await?;
+        let archive = open_part(self.to_string(), input, asked, &own, cancel).await?;
         let notices = archive.notices().into_iter().map(|n| n.at(self)).collect();
         Ok((Box::new(archive), notices))
     }

@@ -49,7 +49,8 @@ pub(super) async fn run(
         reproducible: args.header.reproducible,
         as_stored: false,
         layout,
-        selection: Some(selection),
+        stored_keys: false,
+        selections: vec![selection],
     };
     let source = location.open_source(reading, cancel).await?;
     let notices = source.notices().to_vec();

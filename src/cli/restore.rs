@@ -9,14 +9,14 @@ use serde_json::json;
 use super::args::{DiffArgs, RestoreArgs};
 use super::backup;
 use super::diff::{self, Place};
-use super::import::{archive_name, open_archive};
+use super::import::{archive_name, open as open_input};
 use super::load::opening;
 use super::loaded::{about_archive, batch_note};
 use super::locate;
 use super::report::Report;
-use super::selection_args::SelectionArgs;
 use super::summary;
 use crate::archive_input::ArchiveInput;
+use crate::archive_part::{Input, open_part};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::export::{ExportOptions, export};
@@ -24,11 +24,13 @@ use crate::history::BatchKind;
 use crate::import::{ImportOptions, Imported, Part, import};
 use crate::load::{StreamStats, TargetOptions};
 use crate::location::{Environment, Location};
-use crate::policy::{Conflicts, OwnRows, PlanOptions};
+use crate::part::SelectedKeys;
+use crate::policy::{Conflicts, OnOrphans, OwnRows, PlanOptions};
 use crate::progress::Progress;
+use crate::selection::Selection;
 use crate::source::SourceOptions;
 use chronicle_archive::read::reader::shown_digest;
-use chronicle_archive::{Limits, show_number};
+use chronicle_archive::show_number;
 
 pub(super) async fn run(
     args: &RestoreArgs,
@@ -46,13 +48,22 @@ pub(super) async fn run(
     let wait = args.batch.wait.map(|seconds| Duration::from_secs(seconds.into()));
     let opening = TargetOptions { wait, ..opening(&args.target, &args.load, &location)? };
     let progress = Progress::default();
-    let archive_input = open(&from, args, &progress, cancel).await?;
-    require_whole(&archive_input)?;
+    let asked = args.selection.selection(args.plan.values.assume_tz.as_deref())?;
+    let archive_input = open(&from, (args, &asked), &progress, cancel).await?;
+    let part = part(&archive_input, asked)?;
+    let orphans = args.plan.references.orphans;
+    if !part.is_empty() && !matches!(orphans, None | Some(OnOrphans::Keep)) {
+        return Err(Error::new(Code::Usage, "--orphans works with a restore of everything only")
+            .hint("leave it out: rows of a part that refer to missing rows stay as they are"));
+    }
     let backup = backup::take(&args.batch, &location, report, cancel).await?;
     options.batch = Some(args.batch.options(BatchKind::Restore, backup));
     let watch = report.watch(&progress);
     let restored = async {
-        let target = location.open_target(&opening, cancel).await?;
+        let mut target = location.open_target(&opening, cancel).await?;
+        if !part.is_empty() && opening.create.is_none() {
+            target.restrict(Box::new(keys(&location, &opening, part, cancel).await?));
+        }
         let parts = vec![Part::opened(args.archive.clone(), archive_input)];
         import(parts, target, options, &progress, cancel).await
     }
@@ -76,7 +87,7 @@ async fn dry_run(
         b: args.archive.clone(),
         layout: args.target.layout.clone(),
         password_file: args.password_file.clone(),
-        selection: SelectionArgs::default(),
+        selection: args.selection.clone(),
         ignore: Vec::new(),
         assume_tz: args.plan.values.assume_tz.clone(),
         summary: false,
@@ -99,17 +110,10 @@ fn plan(args: &RestoreArgs) -> Result<PlanOptions> {
 /// Opens the archive; a database is exported first.
 async fn open(
     from: &Place,
-    args: &RestoreArgs,
+    (args, asked): (&RestoreArgs, &Selection),
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<ArchiveInput> {
-    let (name, input): (String, Box<dyn std::io::Read + Send>) = match from {
-        Place::Stdin => ("stdin".into(), open_archive(None, progress)?),
-        Place::Archive(path) => (archive_name(path), open_archive(Some(path), progress)?),
-        Place::Database(location) => {
-            (location.to_string(), Box::new(exported(location, cancel).await?))
-        }
-    };
     if let Place::Database(Location::Postgres(_)) = from {
         return Err(Error::new(
             Code::Usage,
@@ -117,13 +121,21 @@ async fn open(
         )
         .hint("export it first, and restore the archive"));
     }
-    ArchiveInput::open(name, input, Limits::default(), progress, cancel).await
+    let (name, input) = match from {
+        Place::Stdin => ("stdin".into(), open_input(None, progress)?),
+        Place::Archive(path) => (archive_name(path), open_input(Some(path), progress)?),
+        Place::Database(location) => {
+            (location.to_string(), Input::File(exported(location, asked, cancel).await?))
+        }
+    };
+    open_part(name, input, asked, progress, cancel).await
 }
 
 /// A SQLite file as an archive in a nameless temporary file.
-async fn exported(location: &Location, cancel: &Cancel) -> Result<File> {
+async fn exported(location: &Location, asked: &Selection, cancel: &Cancel) -> Result<File> {
     let cannot = |e| Error::new(Code::Output, "cannot write a temporary archive").because(e);
-    let options = SourceOptions { sorted: true, ..SourceOptions::default() };
+    let selections = vec![asked.clone()];
+    let options = SourceOptions { sorted: true, selections, ..SourceOptions::default() };
     let source = location.open_source(options, cancel).await?;
     let file = tempfile::tempfile().map_err(cannot)?;
     let progress = Progress::default();
@@ -132,16 +144,29 @@ async fn exported(location: &Location, cancel: &Cancel) -> Result<File> {
     Ok(file)
 }
 
-/// Refuses an archive that is not all of its database: what it lacks would be deleted.
-fn require_whole(archive_input: &ArchiveInput) -> Result<()> {
-    match &archive_input.header.filters {
-        None => Ok(()),
-        Some(_) => Err(Error::new(
-            Code::Plan,
-            "the archive is a part of its database: a restore would delete the rest",
-        )
-        .hint("import it instead: --on-conflict update makes its rows what they were")),
-    }
+/// What the restore is about, if not about everything: the part that the archive is, and what is asked for of it.
+fn part(archive_input: &ArchiveInput, asked: Selection) -> Result<Vec<Selection>> {
+    let filters = archive_input.header.filters.as_ref();
+    let part = filters.map(Selection::of_filters).transpose().map_err(|error| {
+        let what = "the archive is a part of its database: a restore would delete the rest";
+        let hint = "import it instead: --on-conflict update makes its rows what they were";
+        Error::new(Code::Plan, what).because(error).hint(hint)
+    })?;
+    let is_all = asked.is_whole(filters);
+    Ok(part.into_iter().chain((!is_all).then_some(asked)).collect())
+}
+
+/// The keys of the target's rows that the restore is about.
+async fn keys(
+    location: &Location,
+    opening: &TargetOptions,
+    selections: Vec<Selection>,
+    cancel: &Cancel,
+) -> Result<SelectedKeys> {
+    let layout = opening.layout.clone();
+    let options =
+        SourceOptions { stored_keys: true, layout, selections, ..SourceOptions::default() };
+    SelectedKeys::read(location.open_source(options, cancel).await?, cancel).await
 }
 
 fn say(restored: &Imported, location: &Location, started: Instant, report: &Report) -> Result<()> {

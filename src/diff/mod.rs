@@ -11,6 +11,7 @@ mod show;
 mod stored;
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 use futures::future::BoxFuture;
 
@@ -50,6 +51,11 @@ pub trait Side: Send {
     fn left_out(&self) -> Vec<Notice> {
         Vec::new()
     }
+
+    /// The selection that it has the rows of, if it has not all of its database.
+    fn filters(&self) -> Option<&BTreeMap<String, String>> {
+        None
+    }
 }
 
 /// A database.
@@ -87,6 +93,10 @@ impl Side for ArchiveInput {
 
     fn left_out(&self) -> Vec<Notice> {
         ArchiveInput::left_out(self)
+    }
+
+    fn filters(&self) -> Option<&BTreeMap<String, String>> {
+        self.header.filters.as_ref()
     }
 }
 

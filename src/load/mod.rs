@@ -31,7 +31,7 @@ use uuid::Uuid;
 
 use crate::cancel::Cancel;
 use crate::catalog::Catalog;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::history::BatchRecord;
 use crate::layout::Layout;
 use crate::notice::Notice;
@@ -136,6 +136,32 @@ pub trait ExistingKeys: Send {
     }
 }
 
+/// The rows of a target that a restore is about.
+pub trait PartKeys: Send {
+    /// The key of a stream's row that comes next behind another one, as [bytes](crate::value_bytes); None if there are no
+    /// more.
+    ///
+    /// # Errors
+    /// If the temporary disk cannot be read.
+    fn next(&self, stream: &str, after: Option<&[u8]>) -> Result<Option<Vec<u8>>>;
+}
+
+/// Refuses to restore a part of which some rows have no table.
+///
+/// # Errors
+/// If the plan has such rows.
+pub fn no_part_without_a_table(plan: &Plan) -> Result<()> {
+    let unmapped = plan.streams.iter().find_map(|stream| stream.unmapped());
+    match unmapped {
+        None => Ok(()),
+        Some(of) => Err(Error::new(
+            Code::Plan,
+            format!("{}: rows without a table of their own cannot be restored in part", of.stream),
+        )
+        .hint("restore everything, or import the part: --on-conflict update")),
+    }
+}
+
 /// A database that rows can be loaded into, as it was found.
 pub trait Target: Send {
     /// What is known of the database.
@@ -159,6 +185,9 @@ pub trait Target: Send {
     ) -> BoxFuture<'a, Result<bool>> {
         Box::pin(async { Ok(true) })
     }
+
+    /// Restores these rows alone: all others stay, whatever the archive has.
+    fn restrict(&mut self, _part: Box<dyn PartKeys>) {}
 
     /// The same target, which from now on only finds what would stop an import, if it distinguishes the two.
     fn rehearsal(self: Box<Self>) -> Box<dyn Target>;

@@ -29,8 +29,11 @@ pub struct SourceOptions {
     /// entry of the sidecar as one more text column, the last one, named like
     /// [its table](crate::sidecar::SIDECAR).
     pub as_stored: bool,
-    /// The rows that are wanted, if not all are.
-    pub selection: Option<Selection>,
+    /// Whether every row has its key once more as its table stores it, in columns behind the others: it may be another one
+    /// than that of the row which is given back.
+    pub stored_keys: bool,
+    /// The rows that are wanted, if not all are: those of every selection.
+    pub selections: Vec<Selection>,
 }
 
 /// Rows that refer to missing rows.

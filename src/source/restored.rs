@@ -6,8 +6,8 @@ use futures::future::BoxFuture;
 use super::{Orphans, Reading, Source};
 use crate::error::Result;
 use crate::notice::Notice;
-use crate::sidecar::Recipe;
-use chronicle_archive::{Batch, Origin, Stream};
+use crate::sidecar::{Recipe, SIDECAR};
+use chronicle_archive::{Batch, Column, Origin, Stream};
 
 /// A source with its originals.
 pub struct Restored {
@@ -17,20 +17,38 @@ pub struct Restored {
     /// How many rows of each stream were handed over.
     rows: Vec<u64>,
     stored: Batch,
+    /// Where the key of a stored row is, by stream, if it is given beside the row.
+    stored_keys: Option<Vec<Vec<usize>>>,
 }
 
 impl Restored {
     /// A source that restores what another one reads: for each of its streams a recipe, if anything is
-    /// stored of its rows.
-    pub fn wrap(source: Box<dyn Source>, recipes: Vec<Option<Recipe>>) -> Box<dyn Source> {
-        if recipes.iter().all(Option::is_none) {
+    /// stored of its rows. With `keyed`, every row also has its key as it is stored, in columns behind its own.
+    pub fn wrap(
+        source: Box<dyn Source>,
+        recipes: Vec<Option<Recipe>>,
+        keyed: bool,
+    ) -> Box<dyn Source> {
+        if recipes.iter().all(Option::is_none) && !keyed {
             return source;
         }
-        let streams: Vec<Stream> = (source.streams().iter().zip(&recipes))
+        let mut streams: Vec<Stream> = (source.streams().iter().zip(&recipes))
             .map(|(stored, recipe)| recipe.as_ref().map_or(stored, |r| &r.original).clone())
             .collect();
-        let rows = vec![0; streams.len()];
-        Box::new(Restored { source, recipes, streams, rows, stored: Batch::default() })
+        let stored_keys = keyed.then(|| {
+            let of = source.streams().iter().zip(&mut streams);
+            of.map(|(stored, stream)| {
+                let columns = stored.key.iter().map(|n| &stored.columns[*n]);
+                stream.columns.extend(columns.map(|column| Column {
+                    name: format!("{SIDECAR}.{}", column.name),
+                    ..column.clone()
+                }));
+                stored.key.clone()
+            })
+            .collect()
+        });
+        let (rows, stored) = (vec![0; streams.len()], Batch::default());
+        Box::new(Restored { source, recipes, streams, rows, stored, stored_keys })
     }
 
     async fn fill(&mut self, batch: &mut Batch) -> Result<bool> {
@@ -39,18 +57,38 @@ impl Restored {
                 return Ok(false);
             }
             let stream = self.stored.stream();
-            let Some(Some(recipe)) = self.recipes.get_mut(stream) else {
+            let recipe = self.recipes.get_mut(stream).and_then(Option::as_mut);
+            let key: &[usize] = self.stored_keys.as_ref().map_or(&[], |keys| &keys[stream]);
+            let Some(recipe) = recipe else {
                 std::mem::swap(batch, &mut self.stored);
+                add_keys(batch, key);
                 return Ok(true);
             };
-            batch.start(stream, recipe.restorer.width(), self.rows[stream] + 1);
-            (0..self.stored.rows())
-                .for_each(|row| recipe.restorer.restore(&self.stored, row, batch));
+            batch.start(stream, recipe.restorer.width() + key.len(), self.rows[stream] + 1);
+            for row in 0..self.stored.rows() {
+                let before = batch.cells();
+                recipe.restorer.restore(&self.stored, row, batch);
+                if batch.cells() > before {
+                    key.iter().for_each(|n| batch.push(self.stored.value(row, *n)));
+                }
+            }
             self.rows[stream] += batch.rows() as u64;
             if batch.rows() > 0 {
                 return Ok(true);
             }
         }
+    }
+}
+
+/// Adds the keys of rows that are as they are stored.
+fn add_keys(batch: &mut Batch, key: &[usize]) {
+    if key.is_empty() {
+        return;
+    }
+    let width = batch.cells().checked_div(batch.rows()).unwrap_or(0);
+    batch.widen(key.len());
+    for row in 0..batch.rows() {
+        key.iter().enumerate().for_each(|(n, column)| batch.copy(row, *column, width + n));
     }
 }
 

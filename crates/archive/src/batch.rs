@@ -192,6 +192,16 @@ impl Batch {
         self.offsets.retain(|(at, _)| *at != position);
     }
 
+    /// Gives a row the value of one of its columns in another, too.
+    pub fn copy(&mut self, row: usize, from: usize, to: usize) {
+        let start = row * self.width;
+        if let Some(cell) = self.cells.get(start + from).copied()
+            && let Some(other) = self.cells.get_mut(start + to)
+        {
+            *other = cell;
+        }
+    }
+
     /// Adds so many columns behind the others; they are NULL in all rows.
     pub fn widen(&mut self, columns: usize) {
         let (old, new) = (self.width.max(1), self.width + columns);

@@ -17,6 +17,7 @@ mod loading;
 mod make_way;
 mod merge;
 mod own_rows;
+mod part;
 mod prepare;
 mod receipts;
 mod references;
@@ -27,8 +28,8 @@ mod sidecar;
 mod spelling;
 mod verify;
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 
 use futures::future::BoxFuture;
 use uuid::Uuid;
@@ -56,7 +57,7 @@ use crate::error::{Code, Error, Result};
 use crate::fault;
 use crate::history::{BatchRecord, TableChanges};
 use crate::layout::Layout;
-use crate::load::{ExistingKey, ExistingKeys, KeysOf, Loading, Target, TargetOptions};
+use crate::load::{ExistingKey, ExistingKeys, KeysOf, Loading, PartKeys, Target, TargetOptions};
 use crate::notice::{Notice, NoticeKind};
 use crate::numbers::TableNumbers;
 use crate::plan::Plan;
@@ -103,6 +104,10 @@ pub struct PgTarget {
     patience: Patience,
     /// Whether the indexes of empty tables stay where they are, so that these can be read.
     readers_go_on: bool,
+    /// The rows that a restore is about, if not all, until they are noted.
+    part: Mutex<Option<Box<dyn PartKeys>>>,
+    /// The temporary tables with their keys, by table; none if it is about all.
+    part_tables: Option<BTreeMap<usize, String>>,
 }
 
 /// What the history says of a batch that was given up without an error.
@@ -172,6 +177,8 @@ impl PgTarget {
             disputed: Vec::new(),
             patience: Patience { wait: options.wait, cancel: cancel.clone() },
             readers_go_on: options.readers_go_on,
+            part: Mutex::default(),
+            part_tables: None,
         })
     }
 
@@ -184,6 +191,7 @@ impl PgTarget {
         self.forget_given_numbers(plan).await?;
         self.find_own_batches(plan).await?;
         fault::point("load: before rows are cleared")?;
+        self.note_part(plan).await?;
         let gone = self.prepare_own_rows(plan).await?;
         fault::point("load: after rows are cleared")?;
         self.forget_gone_rows(plan).await?;
@@ -305,6 +313,10 @@ impl Target for PgTarget {
         receipts: bool,
     ) -> BoxFuture<'a, Result<bool>> {
         Box::pin(self.open_batch_now(batch, receipts))
+    }
+
+    fn restrict(&mut self, part: Box<dyn PartKeys>) {
+        self.part = Mutex::new(Some(part));
     }
 
     fn rehearsal(self: Box<Self>) -> Box<dyn Target> {

@@ -254,7 +254,8 @@ impl PgLoading {
             let same = key.same(Alias::Stored(alias), Alias::Staged("s"));
             Some(format!("NOT EXISTS (SELECT 1 FROM {staging} s WHERE {same})"))
         });
-        let is_none: Vec<String> = is_none.collect();
+        let in_part = self.db.is_in_part(stream, alias);
+        let is_none: Vec<String> = is_none.chain(in_part).collect();
         if is_none.is_empty() { "true".into() } else { is_none.join(" AND ") }
     }
 
@@ -295,12 +296,16 @@ impl PgLoading {
             false => "(SELECT NULL::text AS table_name, NULL::text AS key, NULL::text AS entry WHERE false)".into(),
         };
         for (_, stream) in plan.tables() {
+            // of a part, what the archive says nothing of stays
+            let in_part = self.db.has_entry_in_part(stream);
+            let in_part = in_part
+                .map_or_else(String::new, |is_in| format!(" AND (a.key IS NOT NULL OR {is_in})"));
             let exact = format!(
                 "(SELECT t.key AS key, \
                     coalesce((SELECT jsonb_object_agg(o.key, o.value) FROM jsonb_each(t.entry::jsonb) o \
                                WHERE o.value ? '{DEFAULT}'), '{{}}') || coalesce(a.entry::jsonb, '{{}}') AS entry \
                    FROM {} t LEFT JOIN {arriving} a ON a.table_name = t.table_name AND a.key = t.key \
-                  WHERE {})",
+                  WHERE {}{in_part})",
                 own.sidecar,
                 own.belongs("t", &stream.table_name)
             );

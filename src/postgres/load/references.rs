@@ -417,12 +417,18 @@ impl PgLoading {
         {
             return Some(full);
         }
-        match self.counts_of_its_own(table) {
-            Counts::All => Some(full),
-            Counts::Only(own) => {
-                Some(Place { only: Some(is_created(own, described, "p")), ..full })
+        // of a part, the rows that are not in it stay
+        let planned = self.plan.tables().find(|(_, stream)| stream.table == table);
+        let is_in = planned.and_then(|(_, stream)| self.db.is_in_part(stream, "p"));
+        let stays = is_in.map(|is_in| format!("NOT {is_in}"));
+        match (self.counts_of_its_own(table), stays) {
+            (Counts::All, _) => Some(full),
+            (Counts::Only(own), stays) => {
+                let created = is_created(own, described, "p");
+                let any = stays.map_or_else(|| created.clone(), |s| format!("({created} OR {s})"));
+                Some(Place { only: Some(any), ..full })
             }
-            Counts::None => None,
+            (Counts::None, stays) => stays.map(|stays| Place { only: Some(stays), ..full }),
         }
     }
 

@@ -9,6 +9,7 @@ mod keys;
 mod loading;
 mod make_way;
 mod own_rows;
+mod part;
 mod receipts;
 mod references;
 mod repoint;
@@ -51,8 +52,8 @@ use crate::history::{BatchRecord, TableChanges};
 use crate::layout::Layout;
 use crate::load::row_sketch::RowSketch;
 use crate::load::{
-    ConflictList, ExistingKey, ExistingKeys, KeysOf, Loading, Problems, StreamStats, Target,
-    TargetOptions,
+    ConflictList, ExistingKey, ExistingKeys, KeysOf, Loading, PartKeys, Problems, StreamStats,
+    Target, TargetOptions,
 };
 use crate::numbers::TableNumbers;
 use crate::plan::{Plan, TablePlan};
@@ -96,6 +97,8 @@ pub struct SqliteTarget {
     disputed: Vec<Disputed>,
     /// Of a private copy that a check writes to.
     rehearsal: Option<Rehearsal>,
+    /// The rows that a restore is about, if not all.
+    part: Option<Box<dyn PartKeys>>,
 }
 
 /// A batch that is recorded.
@@ -230,6 +233,7 @@ impl SqliteTarget {
             loose: Vec::new(),
             disputed: Vec::new(),
             rehearsal: None,
+            part: None,
         })
     }
 
@@ -262,6 +266,7 @@ impl SqliteTarget {
             self.start_noting()?;
         }
         fault::point("load: before rows are cleared")?;
+        self.require_tables(plan)?;
         let gone = self.prepare_own_rows(plan)?;
         fault::point("load: after rows are cleared")?;
         let mut streams = Vec::new();
@@ -275,7 +280,11 @@ impl SqliteTarget {
             fault::point("load: before columns are added")?;
             self.add_columns(stream).map_err(cannot)?;
             fault::point("load: after columns are added")?;
-            streams.push(self.begin_stream(plan, number, stream).map_err(cannot)?);
+            let progress = self.begin_stream(plan, number, stream).map_err(cannot)?;
+            if let Some(seen) = &progress.seen {
+                self.see_others(stream, seen)?;
+            }
+            streams.push(progress);
         }
         for (number, rows) in gone {
             streams[number].loaded.deleted_rows = rows;
@@ -388,6 +397,10 @@ impl Target for SqliteTarget {
     ) -> BoxFuture<'a, Result<bool>> {
         let opened = self.open_batch_now(batch, receipts);
         Box::pin(async { opened })
+    }
+
+    fn restrict(&mut self, part: Box<dyn PartKeys>) {
+        self.part = Some(part);
     }
 
     fn rehearsal(self: Box<Self>) -> Box<dyn Target> {

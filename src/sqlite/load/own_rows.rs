@@ -174,6 +174,17 @@ impl Seen {
         connection.prepare_cached(&sql)?.execute(params_from_iter(place)).map(|_| ())
     }
 
+    /// Notes the places of rows that SQL names.
+    pub(super) fn note_all(
+        &self,
+        connection: &Connection,
+        places: &str,
+        rows: &str,
+    ) -> rusqlite::Result<()> {
+        let sql = format!("INSERT INTO {} SELECT {places} FROM {rows}", self.name);
+        connection.execute(&sql, []).map(|_| ())
+    }
+
     pub(super) fn has(&self, connection: &Connection, place: &[SqlValue]) -> Result<bool> {
         let same: Vec<String> = (0..place.len()).map(|n| format!("p{n} = ?")).collect();
         let sql =

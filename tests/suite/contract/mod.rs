@@ -8,6 +8,7 @@ mod later;
 mod mirror;
 mod moved;
 mod orphans;
+mod parts;
 mod postgres;
 mod refused;
 mod restore;

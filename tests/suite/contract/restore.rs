@@ -11,7 +11,7 @@ both! {
     a_restore_of_two_streams_of_one_table_keeps_both
     rows_of_other_tables_keep_what_they_refer_to
     a_dry_run_shows_the_differences
-    a_part_of_a_database_is_not_restored
+    rejected_rows_are_not_restored
     a_backup_is_made_before
     a_restore_gives_back_the_stored_originals
     rows_created_for_orphans_stay_in_a_restore
@@ -285,7 +285,7 @@ fn a_dry_run_shows_the_differences(backend: Backend) {
     assert_same_rows(&before, &store.everything());
 }
 
-fn a_part_of_a_database_is_not_restored(backend: Backend) {
+fn rejected_rows_are_not_restored(backend: Backend) {
     let (store, archive, _) = edited(backend, "restore_part");
     let rejects = store.folder.path().join("rejects.zst");
     let bad = store.archive(&bad_last_event());
