@@ -152,7 +152,8 @@ fn a_part_keeps_the_originals_beside_it(backend: Backend) {
     let rows = |name: &str| {
         let archive = export(&store, name, &beside);
         let cat = Program::new(["cat", archive.to_str().expect("a path")]).run().success();
-        cat.text().to_owned()
+        // where the rows of the part came from, which says nothing of these
+        cat.text().replace(",\"original_supabase_id\":null", "")
     };
     let before = rows("before.zst");
     if backend == Backend::Postgres {
