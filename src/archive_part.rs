@@ -80,7 +80,7 @@ pub async fn open_part(
     if !selection.may_need_two_passes() {
         let read = input.into_read();
         let mut part = ArchiveInput::open(name.clone(), read, limits, progress, cancel).await?;
-        if !selection.is_whole(part.header.filters.as_ref()) {
+        if !selection.is_all_of(&part.header) {
             part.select(selector(&part, selection, &name)?);
         }
         return Ok(part);
@@ -90,7 +90,7 @@ pub async fn open_part(
     let uncounted = Progress::default();
     let mut first =
         ArchiveInput::open(name.clone(), from_start(), limits.clone(), &uncounted, cancel).await?;
-    let is_whole = selection.is_whole(first.header.filters.as_ref());
+    let is_whole = selection.is_all_of(&first.header);
     let selector = match is_whole {
         true => None,
         false => Some(informed(&mut first, selection, &name, cancel).await?),

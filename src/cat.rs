@@ -170,7 +170,7 @@ pub fn selector<R: std::io::Read>(
     selection: &Selection,
 ) -> Result<Option<Selector>> {
     let header = reader.header();
-    if selection.is_whole(header.filters.as_ref()) {
+    if selection.is_all_of(header) {
         return Ok(None);
     }
     resolve(selection, reader.streams(), header.source.time_zone.as_deref()).map(Some)

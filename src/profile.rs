@@ -37,12 +37,13 @@ pub struct Profile {
     pub nonportable: Vec<NonportableValues>,
 }
 
-/// Reads an archive to its end.
+/// Reads an archive to its end; every batch is also given to `also`.
 ///
 /// # Errors
 /// A damaged or cut archive, or a stop.
 pub async fn profile(
     archive_input: &mut ArchiveInput,
+    also: &mut (dyn FnMut(&Batch) + Send),
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<Profile> {
@@ -53,6 +54,7 @@ pub async fn profile(
         if let Some(sealed) = cancel.or(archive_input.next(&mut batch)).await? {
             break sealed;
         }
+        also(&batch);
         let stream = &archive_input.streams[batch.stream()];
         for row in 0..batch.rows() {
             for (n, column) in stream.columns.iter().enumerate() {

@@ -8,3 +8,4 @@ pub mod env_file;
 pub mod frequent;
 pub mod settings;
 pub mod statistics;
+pub mod status;

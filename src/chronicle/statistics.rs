@@ -179,7 +179,7 @@ fn add_value(counts: &mut Option<Frequent>, value: Option<Value<'_>>) {
 
 /// The instant of a time, or of a text that is one; without a zone as if it were UTC, so that its day is
 /// the one that was written.
-fn instant(value: Value<'_>) -> Option<Instant> {
+pub(super) fn instant(value: Value<'_>) -> Option<Instant> {
     match value {
         Value::Time(instant) => Some(instant),
         Value::Text(text) => {

@@ -14,10 +14,12 @@ use super::load::opening;
 use super::loaded::{consequence, notices, place, plan_lines, rejected_line};
 use super::locate;
 use super::report::{Report, Start};
+use super::status;
 use super::suggestion::{Settling, import_command, unsettled};
 use super::summary;
 use crate::archive_input::ArchiveInput;
 use crate::cancel::Cancel;
+use crate::chronicle::status::Status;
 use crate::copy::Exports;
 use crate::error::{Code, Error, Result};
 use crate::export::ExportOptions;
@@ -31,7 +33,7 @@ use crate::profile::{NonportableValues, Profile, profile};
 use crate::progress::Progress;
 use crate::source::{Orphans, SourceOptions};
 use chronicle_archive::read::reader::shown_digest;
-use chronicle_archive::{Limits, Sealed, WriterOptions};
+use chronicle_archive::{Batch, Limits, Sealed, WriterOptions};
 use chronicle_archive::{show_count, show_text};
 
 /// How often a check is repeated with the options that settle what it has found.
@@ -172,9 +174,13 @@ impl Asked<'_> {
         let mut archive_input =
             ArchiveInput::open(name.clone(), input, Limits::default(), progress, cancel).await?;
         let Some(location) = self.target else {
-            let profile = profile(&mut archive_input, progress, cancel).await?;
+            let server = archive_input.header.source.server.clone();
+            let status = self.source().and_then(|_| Status::of(&archive_input.streams, server));
+            let mut status = status;
+            let also = &mut |batch: &Batch| status.iter_mut().for_each(|s| s.add(batch));
+            let profile = profile(&mut archive_input, also, progress, cancel).await?;
             let sealed = profile.sealed.clone();
-            let part = CheckedPart { name, sealed, profile: Some(profile), imported: None };
+            let part = CheckedPart { name, sealed, profile: Some(profile), status, imported: None };
             return Ok(Checked::new(part));
         };
         let options = ImportOptions { plan: options, ..ImportOptions::default() };
@@ -198,7 +204,7 @@ impl Asked<'_> {
         }
         let sealed = imported.as_ref().map(|imported| imported.sealed.clone());
         let sealed = sealed.ok_or_else(|| Error::new(Code::Internal, "nothing was checked"))?;
-        Ok(Checked::new(CheckedPart { name, sealed, profile: None, imported }))
+        Ok(Checked::new(CheckedPart { name, sealed, profile: None, status: None, imported }))
     }
 
     /// Whether the archive can be read once more.
@@ -315,6 +321,8 @@ struct CheckedPart {
     name: String,
     sealed: Sealed,
     profile: Option<Profile>,
+    /// How the Chronicle of a database stands.
+    status: Option<Status>,
     imported: Option<Imported>,
 }
 
@@ -487,6 +495,13 @@ impl Checked {
             several => show_count(several as u64, "archives"),
         };
         report.result(&format!("{verdict}: {rows} (about {size} as {form})"))?;
+        let orphans = self.source.as_ref().map_or(&[][..], |(_, orphans)| orphans);
+        for (status, location) in
+            self.parts.iter().flat_map(|part| &part.status).zip(asked.source())
+        {
+            let lines = status::lines(status, &location.to_string(), orphans);
+            lines.iter().try_for_each(|line| report.result(line))?;
+        }
         match &self.hint {
             None => Ok(()),
             Some(hint) => report.finding(Start::Hint, hint),
@@ -526,6 +541,7 @@ impl Checked {
             "rejected": of_import(self.imported().flat_map(|i| &i.rejected).map(|r| json!(r)).collect()),
             "changes": of_import(self.imported().flat_map(|i| &i.changes).map(|c| json!(c)).collect()),
             "orphans": orphans,
+            "status": self.parts.iter().find_map(|part| part.status.as_ref()),
             "nonportable": asked.target.is_none().then(|| self.nonportable().collect::<Vec<_>>()),
             "notices": notices,
             "seconds": started.elapsed().as_secs_f64(),

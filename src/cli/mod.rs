@@ -32,6 +32,7 @@ mod schema;
 mod selection_args;
 mod signals;
 mod stats;
+mod status;
 mod suggestion;
 mod summary;
 mod transfer_args;

@@ -152,7 +152,7 @@ fn part(archive_input: &ArchiveInput, asked: Selection) -> Result<Vec<Selection>
         let hint = "import it instead: --on-conflict update makes its rows what they were";
         Error::new(Code::Plan, what).because(error).hint(hint)
     })?;
-    let is_all = asked.is_whole(filters);
+    let is_all = asked.is_all_of(&archive_input.header);
     Ok(part.into_iter().chain((!is_all).then_some(asked)).collect())
 }
 

@@ -35,7 +35,7 @@ impl Selected {
         let selector = resolve(selection, source.streams(), time_zone)?;
         let notices = [source.notices(), selector.notices()].concat();
         let rows = vec![0; source.streams().len()];
-        let filters = selection.filters();
+        let filters = selection.with_zone_of(time_zone).filters();
         Ok(Box::new(Selected { source, filters, selector, notices, has_begun: false, rows }))
     }
 

@@ -80,7 +80,13 @@ fn like(pattern: &str) -> Option<String> {
     while let Some(c) = rest.next() {
         match c {
             '\0' => return None,
-            '*' => like.push('%'),
+            '*' => {
+                like.push('%');
+                let behind = rest.as_str().trim_start_matches('*');
+                // two of them and a slash may also be nothing
+                let is_folders = behind.len() < rest.as_str().len() && behind.starts_with('/');
+                rest = if is_folders { behind[1..].chars() } else { behind.chars() };
+            }
             '?' => like.push('_'),
             '[' => {
                 // as the pattern is read: a bracket in front is one of the class
@@ -112,6 +118,8 @@ mod tests {
             ("a[xyz]b", "a_b"),
             ("a[]x]b[!]]c", "a_b_c"),
             ("[*]", "_"),
+            ("/home/**/app", "/home/%app"),
+            ("**/app/**", "%app/%"),
         ] {
             assert_eq!(like(pattern).as_deref(), Some(expected), "{pattern}");
         }

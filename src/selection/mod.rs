@@ -9,6 +9,7 @@ pub use bound::{Bound, Clock, Span};
 pub use condition::{Condition, Narrowing, Test, all_accept};
 
 use crate::error::{Code, Error, Result};
+use chronicle_archive::Header;
 use chronicle_archive::show_text;
 use chronicle_archive::time::{ZoneRule, parse_zone};
 
@@ -111,10 +112,11 @@ impl Selection {
         given.map(|(name, values)| (name.to_owned(), joined(values))).collect()
     }
 
-    /// Whether an archive with these filters has these rows and no others. To select them once more could leave some out:
+    /// Whether the archive with this header has these rows and no others. To select them once more could leave some out:
     /// how long a session lasts may be told by events that are not among them.
-    pub fn is_whole(&self, filters: Option<&BTreeMap<String, String>>) -> bool {
-        self.is_everything() || filters == Some(&self.filters())
+    pub fn is_all_of(&self, header: &Header) -> bool {
+        let named = || self.with_zone_of(header.source.time_zone.as_deref()).filters();
+        self.is_everything() || header.filters.as_ref().is_some_and(|filters| *filters == named())
     }
 
     /// The selection that a header keeps.
@@ -159,6 +161,15 @@ impl Selection {
         // users and teams may be known of events alone
         let of_events = [&self.event_types, &self.users, &self.teams];
         self.has_times() || !self.columns.is_empty() || of_events.iter().any(|all| !all.is_empty())
+    }
+
+    /// The same selection, whose zone is named where it is that of the machine where the rows were written.
+    #[must_use]
+    pub fn with_zone_of(&self, time_zone: Option<&str>) -> Selection {
+        let of_archive =
+            self.zone.as_deref().is_some_and(|zone| zone.eq_ignore_ascii_case("archive"));
+        let zone = if of_archive { time_zone.map(str::to_owned) } else { self.zone.clone() };
+        Selection { zone, ..self.clone() }
     }
 
     /// The zone of times without one; `time_zone` is that of the machine where the rows were written.

@@ -44,6 +44,7 @@ mod secrets;
 mod selection;
 mod snapshot;
 mod statistics;
+mod status;
 mod terminal;
 mod undo_law;
 mod values;

@@ -194,6 +194,12 @@ fn the_report_says_in_which_zone_times_are_compared() {
     let berlin = export(&file, &[zoned, "--assume-tz=Europe/Berlin"]);
     let said = "times without a zone are read in Europe/Berlin (--assume-tz)";
     assert_eq!(counts(&scratch, berlin.stderr_has(said)), (0, 1));
+    // the header names the zone of the machine: an archive is read elsewhere
+    let part = scratch.path("machine");
+    let run = ["export", &file, zoned, "--assume-tz=archive", "-o", words(&part)];
+    Program::new(run).env("TZ", "Europe/Berlin").run().success();
+    let inspected = json_of(&Program::new(["inspect", "--json", words(&part)]).run().success());
+    assert_eq!(inspected["filters"]["assume-tz"], json!("Europe/Berlin"));
     // wall time is compared with wall time, whatever the zone
     for zone in ["UTC", "Asia/Tokyo"] {
         let zone = format!("--assume-tz={zone}");
