@@ -55,14 +55,20 @@ pub struct Args {
     #[arg(long, global = true, help_heading = OUTPUT, display_order = 102)]
     pub json: bool,
 
+    /// Append a line for everything that is said to this file, also with -q: time, level, command,
+    /// batch and text; without the option, $CHRONICLE_DUMP_LOG names the file
+    #[arg(long, value_name = "FILE", global = true, help_heading = OUTPUT, display_order = 103)]
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub log: Option<PathBuf>,
+
     /// Print help: all of it with --help, a summary with -h
     #[arg(long, short, global = true, action = ArgAction::Help, help_heading = OUTPUT)]
-    #[arg(display_order = 103)]
+    #[arg(display_order = 104)]
     pub help: Option<bool>,
 
     /// Print the version
     #[arg(long, short = 'V', action = ArgAction::Version, help_heading = OUTPUT)]
-    #[arg(display_order = 104)]
+    #[arg(display_order = 105)]
     pub version: Option<bool>,
 
     /// The command

@@ -412,10 +412,9 @@ impl Checked {
         let exit = self.problems().first().map_or(done, exit_of);
         if report.is_json() {
             report.result_json(&self.json(asked, &all, &source_orphans, started))?;
-        } else {
-            self.say_problems(report)?;
-            self.say_result(asked, report)?;
         }
+        self.say_problems(report)?;
+        self.say_result(asked, report)?;
         Ok(exit)
     }
 

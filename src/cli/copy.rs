@@ -250,7 +250,7 @@ fn say(
         if let Value::Array(of_target) = &mut object["notices"] {
             of_target.extend(notices.iter().map(|notice| json!(notice)));
         }
-        return report.result_json(&object);
+        report.result_json(&object)?;
     }
     for copied in copied {
         copied.fed.exported.left_out.iter().for_each(|notice| report.notice(notice));

@@ -233,12 +233,12 @@ impl ShownDifferences {
         if *seen > self.limit {
             return Ok(());
         }
+        report.result(&line(&difference))?;
         if report.is_json() {
             let (stream, object) = (difference.stream.clone(), as_json(difference));
             self.json.entry(stream).or_default().push(object);
-            return Ok(());
         }
-        report.result(&line(&difference))
+        Ok(())
     }
 
     /// How many of a stream were not shown.
@@ -285,7 +285,7 @@ fn say(
         let streams: Vec<serde_json::Value> = (compared.streams.iter())
             .map(|s| stream_json(s, shown.json.remove(&s.stream).unwrap_or_default()))
             .collect();
-        return report.result_json(&json!({
+        report.result_json(&json!({
             "command": command,
             "a": a.to_string(),
             "b": b.to_string(),
@@ -293,7 +293,7 @@ fn say(
             "streams": streams,
             "notices": notices,
             "seconds": started.elapsed().as_secs_f64(),
-        }));
+        }))?;
     }
     for stream in &compared.streams {
         let left_out = shown.left_out(&stream.stream);

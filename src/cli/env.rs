@@ -50,10 +50,10 @@ pub(super) fn run(args: &EnvArgs, environment: &Environment<'_>, report: &Report
             if let Some(copy) = &done.copy {
                 result["copy"] = copy.display().to_string().into();
             }
-            match report.is_json() {
-                true => report.result_json(&result)?,
-                false => done.lines(path).iter().try_for_each(|line| report.result(line))?,
+            if report.is_json() {
+                report.result_json(&result)?;
             }
+            done.lines(path).iter().try_for_each(|line| report.result(line))?;
         }
         None if report.is_json() => report.result_json(&result)?,
         None => {
@@ -240,19 +240,17 @@ fn put(place: &Path, text: &str, former: Option<&Metadata>) -> std::io::Result<(
 fn check(path: &Path, environment: &Environment<'_>, report: &Report) -> Result<u8> {
     let file = EnvFile::parse(read(path)?).expanded(environment.variable);
     let found = examine(&file, environment.home.as_deref());
-    match report.is_json() {
-        true => report.result_json(&as_json(path, &found))?,
-        false => {
-            for line in destinations(&found) {
-                report.result(&line)?;
-            }
-            for problem in &found.findings.problems {
-                report.finding(Start::Error, problem)?;
-            }
-            for note in &found.findings.notes {
-                report.result(&format!("note: {note}"))?;
-            }
-        }
+    if report.is_json() {
+        report.result_json(&as_json(path, &found))?;
+    }
+    for line in destinations(&found) {
+        report.result(&line)?;
+    }
+    for problem in &found.findings.problems {
+        report.finding(Start::Error, problem)?;
+    }
+    for note in &found.findings.notes {
+        report.result(&format!("note: {note}"))?;
     }
     Ok(if found.findings.problems.is_empty() { 0 } else { Code::Different.exit() })
 }

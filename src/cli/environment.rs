@@ -66,6 +66,11 @@ pub(super) const ALL: &[Variables] = &[
         commands: &[],
     },
     Variables {
+        names: &["CHRONICLE_DUMP_LOG"],
+        meaning: "the file that `--log` would name",
+        commands: &[],
+    },
+    Variables {
         names: &["COLUMNS"],
         meaning: "the width of help and of the bars of `inspect --stats`",
         commands: &["inspect"],

@@ -126,7 +126,7 @@ fn say(
     exported.left_out.iter().for_each(|notice| report.notice(notice));
     let notices = [notices, &exported.left_out].concat();
     if report.is_json() {
-        return report.result_json(&json!({
+        report.result_json(&json!({
             "command": "export",
             "source": location.to_string(),
             "archive_id": exported.archive_id,
@@ -138,7 +138,7 @@ fn say(
             "orphans": exported.orphans,
             "notices": notices,
             "seconds": started.elapsed().as_secs_f64(),
-        }));
+        }))?;
     }
     let part = exported.filters.as_ref().map(|filters| format!(" ({})", filters_typed(filters)));
     report.result(&format!(

@@ -41,7 +41,6 @@ pub(super) async fn run(
             "batches": shown,
         });
         report.result_json(&result)?;
-        return Ok(0);
     }
     match (&args.batch, &shown[..]) {
         (Some(_), [batch]) => lines_of(batch).iter().try_for_each(|line| report.result(line))?,
@@ -131,14 +130,9 @@ async fn verify(
             Err(e) if e.code() == Code::Cancelled => return found.map(|_| 0),
             Err(e) => {
                 damaged += 1;
-                if !report.is_json() {
-                    report.error(e);
-                }
+                report.error_of_part(e);
             }
-            Ok(_) if !report.is_json() => {
-                report.result(&format!("the receipts of {} are whole", batch.batch_id))?;
-            }
-            Ok(_) => {}
+            Ok(_) => report.result(&format!("the receipts of {} are whole", batch.batch_id))?,
         }
         results.push(json!({
             "batch_id": batch.batch_id,
@@ -148,7 +142,8 @@ async fn verify(
     }
     if report.is_json() {
         report.result_json(&json!({ "command": "history", "receipts": results }))?;
-    } else if results.is_empty() {
+    }
+    if results.is_empty() {
         report.result("no batch has receipts")?;
     }
     Ok(if damaged == 0 { 0 } else { Code::ArchiveDamaged.exit() })
@@ -211,17 +206,15 @@ async fn prune(
     let bytes: u64 =
         removed.iter().filter_map(|b| b.details.receipts.as_ref()).map(|r| r.bytes).sum();
     let ids: Vec<Value> = removed.iter().map(|b| json!(b.batch_id)).collect();
-    let said = match report.is_json() {
-        true => {
-            let result = json!({ "command": "history", "pruned": ids, "bytes": bytes });
-            report.result_json(&result)
-        }
-        false => report.result(&format!(
-            "removed the receipts of {}, {} bytes",
-            show_count(removed.len() as u64, "batches"),
-            show_number(bytes)
-        )),
-    };
+    let line = format!(
+        "removed the receipts of {}, {} bytes",
+        show_count(removed.len() as u64, "batches"),
+        show_number(bytes)
+    );
+    let said = report.result(&line).and_then(|()| match report.is_json() {
+        true => report.result_json(&json!({"command": "history", "pruned": ids, "bytes": bytes})),
+        false => Ok(()),
+    });
     report.said(said, Some("the receipts are removed"))?;
     Ok(0)
 }

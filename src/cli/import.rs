@@ -74,7 +74,7 @@ fn stem(path: Option<&Path>) -> String {
 fn say(loaded: &Loaded<'_>, report: &Report) -> Result<()> {
     loaded.notes(report);
     if report.is_json() {
-        return report.result_json(&loaded.object("import"));
+        report.result_json(&loaded.object("import"))?;
     }
     let from = match loaded.imported {
         [only] => shown_digest(&only.sealed.digest),

@@ -40,9 +40,8 @@ pub(super) async fn run(args: &InspectArgs, report: &Report, cancel: &Cancel) ->
     let verified = index.is_some();
     if report.is_json() {
         report.result_json(&as_json(path, &inspected, verified))?;
-    } else {
-        as_text(path, &inspected, verified).iter().try_for_each(|line| report.result(line))?;
     }
+    as_text(path, &inspected, verified).iter().try_for_each(|line| report.result(line))?;
     Ok(code)
 }
 
@@ -81,11 +80,10 @@ fn say_all(
         let mut result = as_json(path, &inspected, true);
         result["stats"] = stats::as_json(statistics);
         report.result_json(&result)?;
-    } else {
-        let mut lines = as_text(path, &inspected, true);
-        lines.extend(stats::as_text(statistics, &inspected.manifest.rows, report.is_verbose()));
-        lines.iter().try_for_each(|line| report.result(line))?;
     }
+    let mut lines = as_text(path, &inspected, true);
+    lines.extend(stats::as_text(statistics, &inspected.manifest.rows, report.is_verbose()));
+    lines.iter().try_for_each(|line| report.result(line))?;
     Ok(if has_warning { Code::IndexDamaged.exit() } else { 0 })
 }
 

@@ -45,6 +45,7 @@ impl Loaded<'_> {
 
     /// Prints everything that there is to say before the result.
     pub(super) fn notes(&self, report: &Report) {
+        report.batch(self.batch());
         let mut lines = Vec::new();
         for imported in self.imported {
             if self.into.dry_run {

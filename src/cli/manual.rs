@@ -41,7 +41,7 @@ fn install(folder: &Path, page: &str, report: &Report) -> Result<()> {
     write(&section, &file, page).map_err(|e| Error::writing(file.display(), e))?;
     if report.is_json() {
         let file = file.display().to_string();
-        return report.result_json(&json!({"command": "man", "file": file}));
+        report.result_json(&json!({"command": "man", "file": file}))?;
     }
     report.result(&format!("wrote {}", show_path(file.display())))?;
     let typed = shell_word(&folder.display().to_string());

@@ -22,6 +22,7 @@ mod import;
 mod inspect;
 mod load;
 mod loaded;
+mod log;
 mod manual;
 mod output;
 mod policy_args;
@@ -40,7 +41,7 @@ mod usage;
 mod verify;
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Parser;
 
@@ -56,16 +57,25 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
     let arguments: Vec<OsString> = arguments.collect();
     let args = match Args::try_parse_from(&arguments) {
         Ok(args) => args,
-        Err(refusal) => return usage::refuse(refusal, &arguments),
-    };
-    let report = Report::new(&args);
-    match work(&args, &report) {
-        Ok(code) => code,
-        Err(error) => {
-            report.error(&error);
-            error.code().exit()
+        Err(refusal) => {
+            let log = log::named(&arguments).or_else(log_of_environment);
+            return usage::refuse(refusal, &arguments, log.as_deref());
         }
-    }
+    };
+    let log = args.log.clone().or_else(log_of_environment);
+    let report = Report::new(&args, log.as_deref());
+    let opened = log.map_or(Ok(()), |log| report.open_log(&log, &arguments));
+    let code = opened.and_then(|()| work(&args, &report)).unwrap_or_else(|error| {
+        report.error(&error);
+        error.code().exit()
+    });
+    report.end(code);
+    code
+}
+
+/// The log that the environment names.
+fn log_of_environment() -> Option<PathBuf> {
+    std::env::var_os(log::VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from)
 }
 
 fn work(args: &Args, report: &Report) -> Result<u8> {

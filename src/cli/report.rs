@@ -1,12 +1,13 @@
 //! Messages on stderr, results on stdout: the only place that prints.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 use anstream::{AutoStream, ColorChoice};
 use clap::builder::styling::{AnsiColor, Style, Styles};
@@ -14,9 +15,11 @@ use serde_json::{Value, json};
 
 use super::args::{Args, Command, JsonTo};
 use super::bar::{self, Watch};
+use super::log::{Level, Log};
 use crate::error::{Code, Error, Result};
 use crate::notice::{Notice, NoticeKind, Weight};
 use crate::progress::Progress;
+use crate::typed::may_be_secret;
 use chronicle_archive::{escaped, escaped_json};
 
 /// How a line begins that is not a result.
@@ -42,6 +45,22 @@ impl Start {
             Start::Note => "note: ",
             Start::Hint => "hint: ",
             Start::Fix => "  fix: ",
+        }
+    }
+
+    fn level(self) -> Level {
+        match self {
+            Start::Error => Level::Error,
+            Start::Warning => Level::Warning,
+            Start::Note | Start::Hint | Start::Fix => Level::Note,
+        }
+    }
+
+    /// A line as the log has it, which gives the level by itself.
+    fn logged(self, text: &str) -> String {
+        match self {
+            Start::Hint | Start::Fix => format!("{}{text}", self.word().trim_start()),
+            Start::Error | Start::Warning | Start::Note => text.to_owned(),
         }
     }
 
@@ -80,6 +99,9 @@ pub(super) fn print(start: Start, speaker: Option<&str>, text: &str) {
 /// What stands for a name that may hold a secret.
 const HIDDEN: &str = "(a name that is not shown: it may hold a password)";
 
+/// Options whose values the log does not repeat.
+const PRIVATE: [&str; 1] = ["--anon-key"];
+
 /// How one command prints.
 pub(super) struct Report {
     command: &'static str,
@@ -96,11 +118,14 @@ pub(super) struct Report {
     revealed: Mutex<Vec<String>>,
     /// Whether a password on the command line was warned of.
     warned_of_ps: AtomicBool,
+    /// Where everything is said once more.
+    log: OnceLock<Log>,
 }
 
 impl Report {
-    /// As the command line asks for it.
-    pub(super) fn new(args: &Args) -> Report {
+    /// As the command line asks for it; the log is yet to be opened.
+    pub(super) fn new(args: &Args, log: Option<&Path>) -> Report {
+        let log = log.map(|path| path.display().to_string()).filter(|name| may_be_secret(name));
         Report {
             command: args.command.name(),
             quiet: args.quiet,
@@ -108,9 +133,63 @@ impl Report {
             json: args.json,
             in_pipe: AtomicBool::new(is_in_pipe(&args.command)),
             stdout_is_taken: AtomicBool::new(args.command.json_to() == JsonTo::Stderr),
-            hidden: args.command.hidden_names(),
+            hidden: args.command.hidden_names().into_iter().chain(log).collect(),
             revealed: Mutex::default(),
             warned_of_ps: AtomicBool::new(false),
+            log: OnceLock::new(),
+        }
+    }
+
+    /// Opens the log, and notes what was typed in it.
+    pub(super) fn open_log(&self, path: &Path, arguments: &[OsString]) -> Result<()> {
+        let opened = Log::open(path, self.command)?;
+        let log = self.log.get_or_init(|| opened);
+        self.log_failed(log.begin(&self.typed(arguments)));
+        Ok(())
+    }
+
+    /// The arguments without those that may hold a secret.
+    fn typed(&self, arguments: &[OsString]) -> Vec<String> {
+        let mut is_private = false;
+        let mut typed = Vec::new();
+        for argument in arguments.iter().skip(1) {
+            let word = argument.to_string_lossy();
+            let (option, value) = match word.split_once('=') {
+                Some((option, value)) if word.starts_with("--") => (Some(option), value),
+                _ => (None, &*word),
+            };
+            let hides = is_private || option.is_some_and(|option| PRIVATE.contains(&option));
+            let hides = hides || (may_be_secret(value) && !Path::new(value).exists());
+            let value = if hides { HIDDEN.to_owned() } else { self.shown(value) };
+            typed.push(option.map_or_else(|| value.clone(), |option| format!("{option}={value}")));
+            is_private = PRIVATE.contains(&&*word);
+        }
+        typed
+    }
+
+    /// Notes the exit code in the log.
+    pub(super) fn end(&self, exit: u8) {
+        self.log_failed(self.log.get().and_then(|log| log.end(exit)));
+    }
+
+    /// Notes the batch that everything from here on is about.
+    pub(super) fn batch(&self, id: Option<uuid::Uuid>) {
+        if let (Some(log), Some(id)) = (self.log.get(), id) {
+            log.batch(id);
+        }
+    }
+
+    /// Appends a line to the log, if there is one.
+    fn log(&self, level: Level, text: &str) {
+        let text = self.shown(text);
+        self.log_failed(self.log.get().and_then(|log| log.line(level, &text)));
+    }
+
+    /// Says that the log lacks lines; the work goes on.
+    fn log_failed(&self, failed: Option<Error>) {
+        if let Some(error) = failed {
+            let text = format!("{}; the work goes on, the log lacks lines", error.line());
+            print(Start::Warning, self.speaker(), &self.shown(&text));
         }
     }
 
@@ -161,8 +240,9 @@ impl Report {
         self.in_pipe.load(Ordering::Relaxed).then_some(self.command)
     }
 
-    /// Prints a line on stderr.
+    /// Prints a line on stderr, and logs it.
     fn line(&self, start: Start, text: &str) {
+        self.log(start.level(), &start.logged(text));
         print(start, self.speaker(), &self.shown(text));
     }
 
@@ -173,14 +253,17 @@ impl Report {
 
     /// Prints what people should know, unless nobody needs to act on it and `-v` is not given.
     pub(super) fn notice(&self, notice: &Notice) {
-        if self.quiet || (notice.kind.weight() == Weight::Detail && !self.verbose) {
+        if notice.kind.weight() == Weight::Detail && !self.verbose {
             return;
         }
         let start = match notice.kind.weight() {
             Weight::Warning => Start::Warning,
             Weight::Note | Weight::Detail => Start::Note,
         };
-        self.line(start, &notice.text);
+        match self.quiet {
+            true => self.log(start.level(), &notice.text),
+            false => self.line(start, &notice.text),
+        }
     }
 
     /// Prints why the exit code is not 0 although there is a result; also with `--quiet`.
@@ -203,27 +286,44 @@ impl Report {
 
     /// Prints an error and its hint; nothing if the reader has closed the output.
     pub(super) fn error(&self, error: &Error) {
-        if self.json && error.code() != Code::BrokenPipe {
-            let object = json!({"command": self.command, "error": Report::error_object(error)});
-            let _ = self.result_json(&object);
-        }
         if error.code() == Code::BrokenPipe {
             return;
         }
-        self.line(Start::Error, &error.line());
-        error.details().iter().for_each(|detail| self.line(Start::Note, detail));
-        if let Some(hint) = error.next_step() {
-            self.line(Start::Hint, hint);
+        if self.json {
+            let object = json!({"command": self.command, "error": Report::error_object(error)});
+            let _ = self.result_json(&object);
+        }
+        self.say_error(error, true);
+    }
+
+    /// Prints what is wrong with a part of the result, which with `--json` says so itself.
+    pub(super) fn error_of_part(&self, error: &Error) {
+        self.say_error(error, !self.json);
+    }
+
+    /// Logs an error on one line, and prints it with its hint.
+    fn say_error(&self, error: &Error, is_printed: bool) {
+        let lines = std::iter::once((Start::Error, error.line()))
+            .chain(error.details().iter().map(|detail| (Start::Note, detail.clone())))
+            .chain(error.next_step().map(|hint| (Start::Hint, hint.to_owned())));
+        let lines: Vec<(Start, String)> = lines.collect();
+        // one line, so that whoever searches the log finds all of it
+        let all: Vec<String> = lines.iter().map(|(start, text)| start.logged(text)).collect();
+        self.log(Level::Error, &all.join("\n"));
+        for (start, text) in lines.iter().filter(|_| is_printed) {
+            print(*start, self.speaker(), &self.shown(text));
         }
     }
 
-    /// Prints a line of the result for people: on stdout, or on stderr where stdout carries an archive.
+    /// Prints a line of the result for people: on stdout, or on stderr where stdout carries an archive. With `--json` only
+    /// the log has it.
     pub(super) fn result(&self, text: &str) -> Result<()> {
+        self.log(Level::Info, text);
         match self.stdout_is_taken.load(Ordering::Relaxed) {
-            _ if self.quiet => Ok(()),
+            _ if self.quiet || self.json => Ok(()),
             false => self.raw(format!("{}\n", self.shown(text)).as_bytes()),
             true => {
-                self.line(Start::Note, text);
+                print(Start::Note, self.speaker(), &self.shown(text));
                 Ok(())
             }
         }
@@ -242,8 +342,13 @@ impl Report {
         Ok(())
     }
 
-    /// Prints a line of what a check has found wrong, or what to do about it; also with `--quiet`.
+    /// Prints a line of what a check has found wrong, or what to do about it; also with `--quiet`. With `--json` only the
+    /// log has it.
     pub(super) fn finding(&self, start: Start, text: &str) -> Result<()> {
+        self.log(start.level(), &start.logged(text));
+        if self.json {
+            return Ok(());
+        }
         let start = start.shown(&std::io::stdout());
         self.raw(format!("{start}{}\n", self.shown(text)).as_bytes())
     }

@@ -172,9 +172,13 @@ async fn keys(
 fn say(restored: &Imported, location: &Location, started: Instant, report: &Report) -> Result<()> {
     let mut lines = about_archive(restored, None, report);
     lines.extend(batch_note(restored.batch, location));
+    report.batch(restored.batch);
+    match report.is_json() {
+        true => lines.iter().for_each(|line| report.notice(line)),
+        false => summary::print(lines, report),
+    }
     if report.is_json() {
-        lines.iter().for_each(|line| report.notice(line));
-        return report.result_json(&json!({
+        report.result_json(&json!({
             "command": "restore",
             "target": location.to_string(),
             "committed": restored.committed,
@@ -186,9 +190,8 @@ fn say(restored: &Imported, location: &Location, started: Instant, report: &Repo
             "orphans": restored.stats.orphans,
             "notices": restored.stats.notices,
             "seconds": started.elapsed().as_secs_f64(),
-        }));
+        }))?;
     }
-    summary::print(lines, report);
     let streams: Vec<String> = restored.stats.streams.iter().map(restored_text).collect();
     report.result(&format!(
         "restored {location} from {}: {}",

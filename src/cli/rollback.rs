@@ -35,7 +35,8 @@ pub(super) async fn run(
     for batch in done.later.iter().filter(|_| args.dry_run) {
         report.notice(&Notice::new(NoticeKind::Standing, batch.sentence()));
     }
-    let said = match report.is_json() {
+    report.batch(done.rollback.as_ref().map(|batch| batch.batch_id));
+    let said = report.result(&text(&done)).and_then(|()| match report.is_json() {
         true => report.result_json(&json!({
             "command": "rollback",
             "target": location.to_string(),
@@ -48,8 +49,8 @@ pub(super) async fn run(
             "later": done.later.iter().map(|batch| batch.record.batch_id).collect::<Vec<_>>(),
             "seconds": started.elapsed().as_secs_f64(),
         })),
-        false => report.result(&text(&done)),
-    };
+        false => Ok(()),
+    });
     let what = done.rollback.as_ref().map(|_| "the batch is rolled back");
     report.said(said, what)?;
     Ok(done.stopped.map_or(0, |error| error.code().exit()))

@@ -2,19 +2,22 @@
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::path::Path;
 
 use clap::CommandFactory;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use serde_json::json;
 
 use super::args::{Args, JsonTo};
+use super::log::{Level, Log};
 use super::report::{self, Start};
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, Result};
+use crate::typed::may_be_secret;
 use chronicle_archive::{escaped, escaped_json};
 
 /// Prints what clap says instead of arguments: help and version are results, everything else is a
 /// mistake. Returns the exit code.
-pub(super) fn refuse(mut refusal: clap::Error, arguments: &[OsString]) -> u8 {
+pub(super) fn refuse(mut refusal: clap::Error, arguments: &[OsString], log: Option<&Path>) -> u8 {
     hide_words(&mut refusal);
     let mistake = refusal.use_stderr();
     if mistake && arguments.iter().any(|argument| argument == "--json") {
@@ -22,8 +25,12 @@ pub(super) fn refuse(mut refusal: clap::Error, arguments: &[OsString]) -> u8 {
     }
     // without any argument clap prints the help, on stderr
     if mistake && refusal.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        report::print(Start::Error, None, &escaped(&message(&refusal)));
-        report::print(Start::Hint, None, &escaped(&hint(&refusal, arguments)));
+        let (message, hint) = (message(&refusal), hint(&refusal, arguments));
+        report::print(Start::Error, None, &escaped(&message));
+        report::print(Start::Hint, None, &escaped(&hint));
+        if let Some(error) = log.and_then(|path| note(path, arguments, &message, &hint).err()) {
+            report::print(Start::Warning, None, &escaped(&error.line()));
+        }
         return Code::Usage.exit();
     }
     let printed = refusal.print().and_then(|()| std::io::stdout().flush());
@@ -37,6 +44,18 @@ pub(super) fn refuse(mut refusal: clap::Error, arguments: &[OsString]) -> u8 {
             error.code().exit()
         }
     }
+}
+
+/// Notes a mistake in the log, without the arguments: which of them are secrets cannot be known.
+fn note(path: &Path, arguments: &[OsString], message: &str, hint: &str) -> Result<()> {
+    // it may be anything that stands behind the option
+    if may_be_secret(&path.display().to_string()) && !path.exists() {
+        return Err(Error::new(Code::Usage, "the log has a name that may hold a password"));
+    }
+    let log = Log::open(path, command(arguments).unwrap_or("-"))?;
+    let text = format!("{message}\nhint: {hint}");
+    let failed = log.begin(&[]).or(log.line(Level::Error, &escaped(&text)));
+    failed.or(log.end(Code::Usage.exit())).map_or(Ok(()), Err)
 }
 
 /// Leaves out a word that no argument was expected for: it may be part of a connection string

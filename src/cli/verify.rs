@@ -122,7 +122,6 @@ async fn one(
         .hint("install a newer chronicle-dump"));
     }
     let differs = match &compared {
-        Some(compared) if report.is_json() => compared.exit(),
         Some(compared) => compared.say(report)?,
         None => 0,
     };
@@ -140,7 +139,7 @@ fn say(
     let manifest = &sealed.manifest;
     let consistency = manifest.consistency.as_ref().unwrap_or(&header.consistency);
     if report.is_json() {
-        return report.result_json(&json!({
+        report.result_json(&json!({
             "command": "verify",
             "archive": path.display().to_string(),
             "archive_id": header.archive_id,
@@ -160,7 +159,7 @@ fn say(
                 Index::Missing => "missing",
                 Index::Damaged => "damaged",
             },
-        }));
+        }))?;
     }
     let shown = archive_name(path);
     report.result(&format!("{shown}: OK, {}, {digest}", rows_text(&manifest.rows)))?;

@@ -32,6 +32,7 @@ mod identity;
 mod indexes;
 mod keys;
 mod layouts;
+mod log;
 mod lossless;
 mod memory;
 mod model;
