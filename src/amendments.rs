@@ -139,7 +139,7 @@ mod tests {
             ("/home/ada=/Users/ada", "/x/home/ada", None),
             ("/=/mnt", "/home/ada", Some("/mnt/home/ada")),
             ("/mnt=/", "/mnt/home", Some("/home")),
-            ("C:\\work=/work", "C:\\work/app", Some("/work/app")),
+            ("C:\\code=/code", "C:\\code/app", Some("/code/app")),
         ] {
             let moved = MovedPath::parse(option).unwrap().moved(path.as_bytes());
             assert_eq!(moved.as_deref(), expected.map(str::as_bytes), "{option} {path}");

@@ -148,34 +148,24 @@ fn total(imported: &[Imported]) -> Vec<StreamStats> {
 
 /// What was done to a stream, in words.
 fn loaded_text(loaded: &StreamStats) -> String {
-    let mut more = Vec::new();
-    if loaded.deleted_rows > 0 {
-        more.push(format!("{} deleted first", show_number(loaded.deleted_rows)));
-    }
-    if loaded.updated_rows > 0 {
-        more.push(format!("{} updated", show_number(loaded.updated_rows)));
-    }
-    if loaded.skipped_rows > 0 {
-        more.push(format!("{} existed already", show_number(loaded.skipped_rows)));
-    }
-    if loaded.content_matched_rows > 0 {
-        more.push(format!("{} met by content", show_number(loaded.content_matched_rows)));
-    }
-    if loaded.conflicting_rows > 0 {
-        more.push(format!("{} differ and were kept", show_number(loaded.conflicting_rows)));
-    }
-    if loaded.matched_rows > 0 {
-        more.push(format!("{} found under another key", show_number(loaded.matched_rows)));
-    }
-    if loaded.skipped_orphans > 0 {
-        more.push(format!("{} left out", show_count(loaded.skipped_orphans, "orphans")));
-    }
-    if loaded.rejected_rows > 0 {
-        more.push(format!("{} rejected", show_number(loaded.rejected_rows)));
-    }
-    if loaded.adopted_rows > 0 {
-        more.push(format!("{} created for orphans", show_count(loaded.adopted_rows, "sessions")));
-    }
+    let parts = [
+        (loaded.deleted_rows, "", "deleted first"),
+        (loaded.updated_rows, "", "updated"),
+        (loaded.skipped_rows, "", "existed already"),
+        (loaded.content_matched_rows, "", "met by content"),
+        (loaded.conflicting_rows, "", "differ and were kept"),
+        (loaded.matched_rows, "", "found under another key"),
+        (loaded.skipped_orphans, "orphans", "left out"),
+        (loaded.rejected_rows, "", "rejected"),
+        (loaded.adopted_rows, "sessions", "created for orphans"),
+    ];
+    let number = |rows: u64, of: &str| match of {
+        "" => show_number(rows),
+        plural => show_count(rows, plural),
+    };
+    let parts = parts.into_iter().filter(|(rows, ..)| *rows > 0);
+    let more: Vec<String> =
+        parts.map(|(rows, of, what)| format!("{} {what}", number(rows, of))).collect();
     let more = if more.is_empty() { String::new() } else { format!(" ({})", more.join(", ")) };
     format!("{}{more}", show_count(loaded.inserted_rows, &loaded.stream))
 }

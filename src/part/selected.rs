@@ -17,6 +17,8 @@ pub struct Selected {
     filters: BTreeMap<String, String>,
     selector: Selector,
     notices: Vec<Notice>,
+    /// Whether the selector has learnt what it has to know: the rows stay the same, however often they are read.
+    is_informed: bool,
     has_begun: bool,
     /// How many rows of each stream were handed over.
     rows: Vec<u64>,
@@ -36,12 +38,14 @@ impl Selected {
         let notices = [source.notices(), selector.notices()].concat();
         let rows = vec![0; source.streams().len()];
         let filters = selection.with_zone_of(time_zone).filters();
-        Ok(Box::new(Selected { source, filters, selector, notices, has_begun: false, rows }))
+        let (is_informed, has_begun) = (false, false);
+        Ok(Box::new(Selected { source, filters, selector, notices, is_informed, has_begun, rows }))
     }
 
     /// Lets the selector learn what it has to know, and begins to read what it may keep.
     async fn start(&mut self) -> Result<()> {
-        if let Some(needs) = self.selector.first_pass(|_| true) {
+        let needs = self.selector.first_pass(|_| true).filter(|_| !self.is_informed);
+        if let Some(needs) = needs {
             let readings = needs.into_iter().map(|need| match need {
                 Need::Nothing => Reading { skip: true, ..Reading::default() },
                 Need::Columns(columns) => Reading { columns: Some(columns), ..Reading::default() },
@@ -52,6 +56,7 @@ impl Selected {
                 self.selector.learn(&batch)?;
             }
         }
+        self.is_informed = true;
         let readings = (0..self.rows.len()).map(|n| Reading {
             skip: self.selector.leaves_out(n),
             columns: None,
@@ -109,6 +114,8 @@ impl Source for Selected {
     fn begin(&mut self, _readings: Vec<Reading>) -> BoxFuture<'_, Result<()>> {
         // what is read of it is the selection's alone
         self.has_begun = false;
+        self.rows.fill(0);
+        self.selector.begin_again();
         Box::pin(async { Ok(()) })
     }
 

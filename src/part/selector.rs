@@ -209,6 +209,13 @@ impl Selector {
         Ok(())
     }
 
+    /// Forgets what was counted, since the same rows come once more.
+    pub fn begin_again(&mut self) {
+        self.orphans = OrphanList::default();
+        self.left_out.orphans.fill(0);
+        self.left_out.unreadable_times.fill(0);
+    }
+
     /// Which rows of a batch are selected.
     ///
     /// # Errors

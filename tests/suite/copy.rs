@@ -7,7 +7,6 @@ use std::io::Read;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -16,7 +15,7 @@ use crate::support::everything::everything_in_file;
 use crate::support::files::{assert_same_rows, fixture, postgres_dump, sqlite_dump};
 use crate::support::generate::hooks_database;
 use crate::support::migrate::{Scratch, ask, event, fill, id, json_of, postgres, session, words};
-use crate::support::program::{Output, Program, Running, mode, pipe};
+use crate::support::program::{Output, Program, Running, mode, pipe, wait_until};
 
 const EMPTY: [&str; 1] = ["sqlite-hooks.sql"];
 const UPSTREAM: &str = "postgres-upstream.sql";
@@ -58,15 +57,6 @@ fn others(scratch: &Scratch) -> Vec<String> {
     names.retain(|name| !name.contains(".db"));
     names.sort();
     names
-}
-
-#[track_caller]
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !done() {
-        assert!(started.elapsed() < Duration::from_secs(30), "waited in vain until {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 fn fifo(path: &Path) {

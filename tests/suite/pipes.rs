@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ChildStdin;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rusqlite::Connection;
 
@@ -17,7 +17,7 @@ use super::support::files::{
     assert_same_rows, fixture, postgres_dump, sqlite_dump, sqlite_from, workdir,
 };
 use super::support::generate::{Random, hooks_database};
-use super::support::program::{Output, Program, Running, pipe};
+use super::support::program::{Output, Program, Running, pipe, wait_until};
 
 /// A database of 6,000 events and its archive; half of that is more than one chunk of rows.
 fn big() -> &'static (Vec<u8>, Vec<u8>) {
@@ -75,15 +75,6 @@ fn add_a_row(database: &Database) {
          INSERT INTO chronicle_events (session_id, event_type, timestamp) VALUES \
          ('00000000-0000-4000-8000-000000000001', 'notification', '2025-01-01Z')",
     );
-}
-
-#[track_caller]
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !done() {
-        assert!(started.elapsed() < Duration::from_secs(30), "waited in vain until {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 /// Starts an import and gives it the first half of the big archive.

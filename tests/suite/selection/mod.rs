@@ -250,3 +250,17 @@ fn what_the_sidecar_stores_is_selected_as_it_was() {
         Program::new(diff.iter().chain(options).copied()).run().success();
     }
 }
+
+#[test]
+fn a_part_of_a_part_counts_what_it_leaves_out_once() {
+    let scratch = Scratch::new("selection_chain");
+    let file = scratch.sqlite("source.db", HOOKS, ROWS);
+    let part = export(&file, &["--project=/home/*"]).success().save(&scratch.path("part"));
+    // of the target, rows of that part are read, twice, for those that the times select
+    let restore = ["restore", words(&part), "--to", &file, "--since=2025-08-01", "--dry-run"];
+    Program::new(restore)
+        .run()
+        .success()
+        .stderr_has(&format!("{file}: 1 event left out: orphans"))
+        .stderr_has(&format!("{file}: 1 event without a readable time left out"));
+}

@@ -175,6 +175,16 @@ impl Program {
 }
 
 /// Runs two programs with the stdout of the first as the stdin of the second, joined by a pipe of the system alone.
+/// Waits until something is true, which must be soon.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !done() {
+        assert!(started.elapsed() < Duration::from_secs(30), "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 #[track_caller]
 pub(crate) fn pipe(first: Program, second: Program) -> (Output, Output) {
     let mut first = first.stdout_by_hand().spawn();
