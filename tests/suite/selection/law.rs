@@ -152,7 +152,8 @@ fn inserts(sessions: &[Session], events: &[Event], tables: [&str; 2], zoned: boo
 impl Filter {
     fn options(&self) -> Vec<String> {
         let bound = |(hour, zoned): (Hour, bool)| time(hour) + if zoned { "Z" } else { "" };
-        let by_id = |n: &usize| if n % 2 == 0 { session_id(*n) } else { format!("claude-{n}") };
+        let by_id =
+            |n: &usize| if n.is_multiple_of(2) { session_id(*n) } else { format!("claude-{n}") };
         let mut all: Vec<String> = Vec::new();
         all.extend(self.projects.iter().map(|pattern| format!("--project={pattern}")));
         all.extend(self.sessions.iter().map(|n| format!("--session={}", by_id(n))));
