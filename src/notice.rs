@@ -80,6 +80,12 @@ kinds! {
     /// The zone in which a selection reads times without one.
     AssumedZone: Note, "read in ";
 
+    // ---- the files of an export
+    /// An older archive that should be gone.
+    NotRemoved: Warning, "could not be removed";
+    /// Files that are called like archives of the source.
+    LeftAlone: Note, "left alone";
+
     // ---- an import or a check
     /// What was made of the target first.
     Saved: Note, "the target was saved in ";

@@ -9,8 +9,10 @@ use super::copy_args::CopyArgs;
 use super::env_args::EnvArgs;
 use super::examples::{long_help, program_help};
 use super::history_args::{HistoryArgs, RollbackArgs};
+use super::keep::KeepArgs;
 use super::policy_args::{BatchArgs, LoadArgs, PlanArgs, RestorePlanArgs, TargetArgs};
 use super::selection_args::SelectionArgs;
+use super::service_args::ServiceArgs;
 use super::transfer_args::{HeaderArgs, IntoArgs, WriterArgs};
 use crate::typed::may_be_secret;
 
@@ -105,6 +107,8 @@ pub enum Command {
     Schema(SchemaArgs),
     /// Print or set the variables of Chronicle's hooks or dashboard, or check a file of them
     Env(EnvArgs),
+    /// Print what systemd, launchd or cron needs to archive or copy a database every night
+    Service(ServiceArgs),
     /// Print the completions of commands and options for a shell
     Completions(CompletionsArgs),
     /// Print the manual page, or install it
@@ -137,6 +141,7 @@ impl Command {
             Command::Rollback(_) => "rollback",
             Command::Schema(_) => "schema",
             Command::Env(_) => "env",
+            Command::Service(_) => "service",
             Command::Completions(_) => "completions",
             Command::Man(_) => "man",
         }
@@ -191,6 +196,7 @@ impl Command {
             Command::History(a) => (vec![Some(a.database.clone())], &a.password_file),
             Command::Rollback(a) => (vec![Some(a.from.clone())], &a.password_file),
             Command::Env(a) => (vec![path(&a.write), path(&a.check), path(&a.database)], &None),
+            Command::Service(a) => (a.hidden_names(), &a.password_file),
             Command::Schema(a) => (vec![a.layout.clone()], &None),
             Command::Completions(_) => (Vec::new(), &None),
             Command::Man(a) => (vec![path(&a.install)], &None),
@@ -245,6 +251,10 @@ pub struct ExportArgs {
     /// Replace the file that -o names
     #[arg(long, requires = "output", help_heading = OUTPUT)]
     pub force: bool,
+
+    /// Which older archives stay
+    #[command(flatten)]
+    pub keep: KeepArgs,
 
     /// What the archive says of itself
     #[command(flatten)]

@@ -1,11 +1,11 @@
 //! What a target was before an import or a restore: an archive of its tables, or a copy of its file, made and verified
 //! before anything is written.
 
-use std::fs::File;
 use std::path::Path;
 
 use super::output::Destination;
 use super::policy_args::BatchArgs;
+use super::read_back::read_back;
 use super::report::Report;
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
@@ -15,7 +15,7 @@ use crate::notice::{Notice, NoticeKind};
 use crate::progress::Progress;
 use crate::source::SourceOptions;
 use chronicle_archive::read::reader::shown_digest;
-use chronicle_archive::{ArchiveReader, Batch, Limits, show_path};
+use chronicle_archive::show_path;
 
 /// Makes the backups that are asked for, and says so; gives what the history says of them.
 ///
@@ -61,21 +61,10 @@ async fn archive(path: &Path, location: &Location, cancel: &Cancel) -> Result<St
     let (file, exported) = exported.map_err(|e| reported.about(e))?;
     let digest = exported.written.digest;
     let shown = reported.shown().to_owned();
-    place.finish(file).map_err(|e| reported.about(e))?;
-    if path.is_file() && read_back(path)? != Some(digest.clone()) {
-        return Err(Error::new(
-            Code::Output,
-            format!("{shown}: the backup is not what was written"),
-        ));
+    // what goes through a pipe or into a device is not there any more
+    if let Some(file) = place.finish(file).map_err(|e| reported.about(e))? {
+        let read = read_back(&file, &digest, cancel).await;
+        read.map_err(|e| e.at("--backup").hint("nothing was changed in the target"))?;
     }
     Ok(format!("{shown} {}", shown_digest(&digest)))
-}
-
-/// The digest of an archive that is whole.
-fn read_back(path: &Path) -> Result<Option<String>> {
-    let file = File::open(path).map_err(|e| Error::writing(path.display(), e))?;
-    let mut reader = ArchiveReader::open(file, Limits::default())?;
-    let mut batch = Batch::default();
-    while reader.next_batch(&mut batch)? {}
-    Ok(reader.sealed().map(|sealed| sealed.digest.clone()))
 }

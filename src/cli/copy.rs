@@ -118,7 +118,7 @@ async fn open(
 ) -> Result<Vec<Box<dyn Source>>> {
     let selection = args.selection.selection(args.into.plan.values.assume_tz.as_deref())?;
     if args.header.reproducible {
-        require_absolute(&selection)?;
+        require_absolute(&selection, "is not reproducible")?;
     }
     let mut opened = Vec::new();
     for (location, layout) in sources.iter().zip(layouts(args.from_layout.as_deref(), sources)?) {

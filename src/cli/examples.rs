@@ -22,7 +22,7 @@ const PROGRAM: &[Example] = &[
 ];
 
 /// The commands in the order of the help, each with its examples.
-const COMMANDS: [(&str, &[Example]); 15] = [
+const COMMANDS: [(&str, &[Example]); 16] = [
     (
         "export",
         &[
@@ -220,6 +220,22 @@ const COMMANDS: [(&str, &[Example]); 15] = [
             (
                 "Where the hooks write now, and what is wrong with their settings",
                 "chronicle-dump env --check ~/.claude/hooks/chronicle/.env",
+            ),
+        ],
+    ),
+    (
+        "service",
+        &[
+            (
+                "An archive every night, for cron",
+                "chronicle-dump service print cron \\\n    \
+                 --archive-to 'archives/{source}-{date}-{time}.ndjson.zst' \\\n    \
+                 --keep-daily 7 --keep-weekly 4 --keep-monthly 12",
+            ),
+            (
+                "A copy into a Supabase project every night, for systemd",
+                "chronicle-dump service print systemd --sync-to \"$DATABASE_URL\" \\\n    \
+                 --password-file ~/.supabase-password --assume-tz America/Los_Angeles",
             ),
         ],
     ),

@@ -1,11 +1,13 @@
 //! `export`: a source, an output, and the result.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use indicatif::HumanBytes;
 use serde_json::json;
 
 use super::args::ExportArgs;
+use super::keep::{Keeping, Tidied};
 use super::locate;
 use super::output::Destination;
 use super::report::Report;
@@ -32,13 +34,48 @@ pub(super) async fn run(
     cancel: &Cancel,
 ) -> Result<u8> {
     let started = Instant::now();
+    let written = write(args, environment, report, cancel).await.map_err(|e| about(args, e))?;
+    let tidied = match (&written.keeping, &written.file) {
+        (Some(keeping), Some(file)) => {
+            let digest = &written.exported.written.digest;
+            Some(keeping.tidy(file, digest, cancel).await?)
+        }
+        _ => None,
+    };
+    let NewArchive { exported, location, output, notices, .. } = &written;
+    say(exported, location, output, notices, tidied.as_ref(), started, report)?;
+    Ok(0)
+}
+
+/// An archive that is complete.
+struct NewArchive {
+    exported: Exported,
+    location: Location,
+    /// Where it is, as messages name it.
+    output: String,
+    /// The plain file that has it.
+    file: Option<PathBuf>,
+    keeping: Option<Keeping>,
+    notices: Vec<Notice>,
+}
+
+async fn write(
+    args: &ExportArgs,
+    environment: &Environment<'_>,
+    report: &Report,
+    cancel: &Cancel,
+) -> Result<NewArchive> {
     let selection = args.selection.selection(args.assume_tz.as_deref())?;
     if args.header.reproducible {
-        require_absolute(&selection)?;
+        require_absolute(&selection, "is not reproducible")?;
     }
     let location = source(args, environment, report)?;
     let output = args.output.as_deref();
     let destination = Destination::find(output, "-o", args.force, &location.name())?;
+    let keeping = args.keep.keeping(destination.pattern(), args.header.reproducible)?;
+    if keeping.is_some() {
+        require_absolute(&selection, "selects other rows each time: no older archive is like it")?;
+    }
     if destination.is_stdout() {
         report.stdout_is_taken();
     }
@@ -63,13 +100,13 @@ pub(super) async fn run(
     drop(watch);
     // the archive's writer does not know where its bytes go
     let (file, exported) = exported.map_err(|e| reported.about(e))?;
-    place.finish(file).map_err(|e| reported.about(e))?;
-    say(&exported, &location, reported.shown(), &notices, started, report)?;
-    Ok(0)
+    let file = place.finish(file).map_err(|e| reported.about(e))?;
+    let output = reported.shown().to_owned();
+    Ok(NewArchive { exported, location, output, file, keeping, notices })
 }
 
 /// The error of an export, which changes nothing, but writes.
-pub(super) fn about(args: &ExportArgs, error: Error) -> Error {
+fn about(args: &ExportArgs, error: Error) -> Error {
     let left = match args.output {
         Some(_) => "interrupted; no file was written",
         None => "interrupted; the part that was written is not an archive",
@@ -115,6 +152,7 @@ fn say(
     location: &Location,
     output: &str,
     notices: &[Notice],
+    tidied: Option<&Tidied>,
     started: Instant,
     report: &Report,
 ) -> Result<()> {
@@ -123,8 +161,9 @@ fn say(
         let text = format!("{}; exported anyway", orphans.sentence());
         report.notice(&Notice::new(NoticeKind::Orphans, text));
     }
-    exported.left_out.iter().for_each(|notice| report.notice(notice));
-    let notices = [notices, &exported.left_out].concat();
+    let of_older = tidied.map(Tidied::notices).unwrap_or_default();
+    exported.left_out.iter().chain(&of_older).for_each(|notice| report.notice(notice));
+    let notices = [notices, &exported.left_out, &of_older].concat();
     if report.is_json() {
         report.result_json(&json!({
             "command": "export",
@@ -136,6 +175,8 @@ fn say(
             "compressed_bytes": exported.written.compressed_bytes,
             "filters": exported.filters,
             "orphans": exported.orphans,
+            "removed": tidied.map(Tidied::removed),
+            "kept": tidied.map(Tidied::kept),
             "notices": notices,
             "seconds": started.elapsed().as_secs_f64(),
         }))?;
@@ -147,7 +188,8 @@ fn say(
         part.unwrap_or_default(),
         HumanBytes(exported.written.compressed_bytes),
         shown_digest(&exported.written.digest)
-    ))
+    ))?;
+    tidied.map_or(Ok(()), |tidied| tidied.say(report))
 }
 
 /// Rows per stream as JSON.

@@ -20,17 +20,22 @@ mod history;
 mod history_args;
 mod import;
 mod inspect;
+mod keep;
 mod load;
 mod loaded;
 mod log;
 mod manual;
+mod name_pattern;
 mod output;
 mod policy_args;
+mod read_back;
 mod report;
 mod restore;
 mod rollback;
 mod schema;
 mod selection_args;
+mod service;
+mod service_args;
 mod signals;
 mod stats;
 mod status;
@@ -85,6 +90,10 @@ fn work(args: &Args, report: &Report) -> Result<u8> {
     let printed = match &args.command {
         Command::Schema(args) => Some(schema::run(args, report).map(|()| 0)),
         Command::Env(args) => Some(env::run(args, &environment, report)),
+        Command::Service(args) => {
+            let program = std::env::current_exe();
+            Some(service::run(args, program, &environment, report).map(|()| 0))
+        }
         Command::Completions(args) => Some(completions::run(args, report).map(|()| 0)),
         Command::Man(args) => Some(manual::run(args, report).map(|()| 0)),
         _ => None,
@@ -107,10 +116,7 @@ fn work(args: &Args, report: &Report) -> Result<u8> {
     bench_skip::check(variable(bench_skip::VARIABLE).as_deref())?;
     let result = runtime.block_on(async {
         let result = match &args.command {
-            Command::Export(args) => {
-                let exported = export::run(args, &environment, report, &cancel).await;
-                exported.map_err(|e| export::about(args, e))
-            }
+            Command::Export(args) => export::run(args, &environment, report, &cancel).await,
             Command::Import(args) => import::run(args, &environment, report, &cancel).await,
             Command::Copy(args) => copy::run(args, &environment, report, &cancel).await,
             Command::Check(args) => check::run(args, &environment, report, &cancel).await,
@@ -121,9 +127,11 @@ fn work(args: &Args, report: &Report) -> Result<u8> {
             Command::Restore(args) => restore::run(args, &environment, report, &cancel).await,
             Command::History(args) => history::run(args, &environment, report, &cancel).await,
             Command::Rollback(args) => rollback::run(args, &environment, report, &cancel).await,
-            Command::Schema(_) | Command::Env(_) | Command::Completions(_) | Command::Man(_) => {
-                Ok(0)
-            }
+            Command::Schema(_)
+            | Command::Env(_)
+            | Command::Service(_)
+            | Command::Completions(_)
+            | Command::Man(_) => Ok(0),
         };
         signals::or_interrupted(result, &cancel).await
     });

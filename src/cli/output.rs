@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempPath;
 
 use super::aside;
+use super::name_pattern::NamePattern;
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::temporary::Registered;
@@ -17,14 +18,14 @@ use chronicle_archive::show_path;
 
 /// More links than any system follows.
 const MOST_LINKS: usize = 40;
-/// The longest name of a source in the name of a file.
-const LONGEST_SOURCE: usize = 64;
 
 /// Where an archive is to go; nothing is opened yet.
 pub(super) struct Destination {
     option: &'static str,
     /// What was typed, its names filled in.
     shown: String,
+    /// The last part of what was typed.
+    pattern: Option<NamePattern>,
     force: bool,
     way: Way,
 }
@@ -50,7 +51,8 @@ impl Destination {
         source: &str,
     ) -> Result<Destination> {
         let Some(path) = path.filter(|path| *path != Path::new("-")) else {
-            return Ok(Destination { option, shown: "stdout".into(), force, way: Way::Stdout });
+            let shown = "stdout".into();
+            return Ok(Destination { option, shown, pattern: None, force, way: Way::Stdout });
         };
         if path.as_os_str().is_empty() {
             return Err(Error::new(
@@ -59,11 +61,15 @@ impl Destination {
             )
             .hint("a variable in quotes may not be set"));
         }
-        let path = fill_in(path, option, source, chrono::Utc::now())?;
+        let pattern = NamePattern::of(path, option, source)?;
+        let path = match &pattern {
+            Some(pattern) => path.with_file_name(pattern.filled(chrono::Utc::now())),
+            None => path.to_owned(),
+        };
         let shown = show_path(path.display());
         let refuse = |what: &str| Err(Error::new(Code::Usage, format!("{option}: {shown} {what}")));
         if is_stdout(&path) {
-            return Ok(Destination { option, shown, force, way: Way::Stdout });
+            return Ok(Destination { option, shown, pattern, force, way: Way::Stdout });
         }
         let (place, is_descriptor) =
             behind_links(&path).map_err(|e| Error::writing(path.display(), e))?;
@@ -71,7 +77,8 @@ impl Destination {
         match there.map(|data| data.file_type()) {
             Some(kind) if kind.is_dir() => return refuse("is a directory"),
             Some(kind) if is_descriptor || !kind.is_file() => {
-                return Ok(Destination { option, shown, force, way: Way::Through(path) });
+                let way = Way::Through(path);
+                return Ok(Destination { option, shown, pattern, force, way });
             }
             Some(_) => refuse_database(&path, option)?,
             None => {}
@@ -79,7 +86,7 @@ impl Destination {
         if place.symlink_metadata().is_ok() && !force {
             return Err(exists(option, &shown));
         }
-        Ok(Destination { option, shown, force, way: Way::File(place) })
+        Ok(Destination { option, shown, pattern, force, way: Way::File(place) })
     }
 
     /// Finds out where a path leads for each of several sources, which must be places of their own.
@@ -121,6 +128,11 @@ impl Destination {
     /// Whether the archive goes to stdout, by whatever name.
     pub(super) fn is_stdout(&self) -> bool {
         matches!(self.way, Way::Stdout)
+    }
+
+    /// What the name of the file was typed as, if it is a plain one.
+    pub(super) fn pattern(&self) -> Option<&NamePattern> {
+        self.pattern.as_ref().filter(|_| matches!(self.way, Way::File(_)))
     }
 
     /// Opens it; waits for the reader of a pipe, unless a stop is asked for.
@@ -227,52 +239,6 @@ fn has_descriptors(folder: &Path) -> bool {
     in_proc || folder == Path::new("/dev/fd")
 }
 
-/// Fills in the names in braces of a path's last part.
-fn fill_in(
-    path: &Path,
-    option: &str,
-    source: &str,
-    now: chrono::DateTime<chrono::Utc>,
-) -> Result<PathBuf> {
-    // a name that is not UTF-8 holds none of them that could be found safely
-    let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-        return Ok(path.to_owned());
-    };
-    let (mut filled, mut rest) = (String::new(), name);
-    while let Some((before, after)) = rest.split_once('{') {
-        filled.push_str(before);
-        let is_word = |word: &&str| {
-            !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
-        };
-        let Some((word, behind)) = after.split_once('}').filter(|(word, _)| is_word(word)) else {
-            filled.push('{');
-            rest = after;
-            continue;
-        };
-        match word {
-            "date" => filled.push_str(&now.format("%Y-%m-%d").to_string()),
-            "time" => filled.push_str(&now.format("%H-%M-%S").to_string()),
-            "source" => filled.push_str(&safe_name(source)),
-            _ => {
-                let what = format!("{option}: {{{word}}} is unknown");
-                return Err(Error::new(Code::Usage, what)
-                    .hint("use {date}, {time} (both in UTC) or {source} in the name"));
-            }
-        }
-        rest = behind;
-    }
-    filled.push_str(rest);
-    Ok(path.with_file_name(filled))
-}
-
-/// A text as part of a file's name: letters, digits and `-_.` only, and not hidden.
-fn safe_name(text: &str) -> String {
-    let safe = |c: char| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '_' };
-    let name: String = text.chars().take(LONGEST_SOURCE).map(safe).collect();
-    let name = name.trim_start_matches(['.', '-']);
-    if name.is_empty() { "database".to_owned() } else { name.to_owned() }
-}
-
 /// Refuses to replace a database, or what SQLite keeps beside it: the option is mistyped then, and
 /// what would be lost may be the only copy.
 fn refuse_database(path: &Path, option: &str) -> Result<()> {
@@ -377,9 +343,9 @@ impl Reported {
 }
 
 impl Place {
-    /// Makes the archive durable and gives it its name.
-    pub(super) fn finish(self, file: File) -> Result<()> {
-        let Place::File { partial, path, force, option, .. } = self else { return Ok(()) };
+    /// Makes the archive durable and gives it its name: the place of the file, if it is a plain one.
+    pub(super) fn finish(self, file: File) -> Result<Option<PathBuf>> {
+        let Place::File { partial, path, force, option, .. } = self else { return Ok(None) };
         let shown = show_path(path.display());
         let cannot = |e| Error::writing(&shown, e);
         file.sync_all().map_err(cannot)?;
@@ -393,45 +359,6 @@ impl Place {
         })?;
         // the name is durable only with its directory; some file systems cannot say so
         let _ = File::open(folder_of(&path)).and_then(|folder| folder.sync_all());
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn filled(name: &str, source: &str) -> Result<String> {
-        let now = chrono::DateTime::from_timestamp(1_755_613_530, 0).unwrap();
-        fill_in(Path::new(name), "-o", source, now).map(|path| path.display().to_string())
-    }
-
-    #[test]
-    fn names_in_braces_are_filled_in() {
-        for (name, expected) in [
-            ("a-{date}.zst", "a-2025-08-19.zst"),
-            ("{date}/{source}-{time}", "{date}/chronicle-14-25-30"),
-            ("x{}y{A}{1}{", "x{}y{A}{1}{"),
-            ("{{date}}", "{2025-08-19}"),
-        ] {
-            assert_eq!(filled(name, "chronicle").unwrap(), expected);
-        }
-        let error = filled("{dat}.zst", "x").unwrap_err();
-        assert_eq!(
-            (error.code(), error.to_string().as_str()),
-            (Code::Usage, "-o: {dat} is unknown")
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn a_source_never_leaves_the_folder(source in "\\PC{0,80}") {
-            let path = PathBuf::from(filled("folder/{source}", &source).unwrap());
-            prop_assert_eq!(path.parent(), Some(Path::new("folder")));
-            let name = path.file_name().unwrap().to_str().unwrap();
-            prop_assert!(!name.starts_with(['.', '-']) && name.chars().count() <= LONGEST_SOURCE);
-        }
+        Ok(Some(path))
     }
 }

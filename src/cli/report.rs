@@ -401,7 +401,8 @@ fn is_in_pipe(command: &Command) -> bool {
         Command::Cat(args) => stdin(&args.archive),
         Command::Restore(args) => args.archive == "-",
         Command::Copy(_) | Command::History(_) | Command::Rollback(_) => false,
-        Command::Schema(_) | Command::Env(_) | Command::Man(_) | Command::Completions(_) => false,
+        Command::Schema(_) | Command::Env(_) | Command::Service(_) => false,
+        Command::Man(_) | Command::Completions(_) => false,
     };
     reads_stdin && is_pipe(&std::io::stdin())
 }

@@ -81,15 +81,14 @@ impl SelectionArgs {
 }
 
 /// Refuses times that are another moment with every run.
-pub(super) fn require_absolute(selection: &Selection) -> Result<()> {
+pub(super) fn require_absolute(selection: &Selection, why: &str) -> Result<()> {
     let bounds = [("--since", &selection.since), ("--until", &selection.until)];
     let relative = bounds.iter().find(|(_, b)| b.as_ref().is_some_and(|bound| bound.is_relative));
     match relative {
         None => Ok(()),
-        Some((option, _)) => Err(Error::new(
-            Code::Usage,
-            format!("{option}: a time that counts from now is not reproducible"),
-        )
-        .hint("give a date, or a date and time")),
+        Some((option, _)) => {
+            Err(Error::new(Code::Usage, format!("{option}: a time that counts from now {why}"))
+                .hint("give a date, or a date and time"))
+        }
     }
 }

@@ -16,7 +16,7 @@ use crate::support::cluster::Cluster;
 use crate::support::files::{fixture, sqlite_from, workdir};
 use crate::support::program::Program;
 
-pub(crate) const COMMANDS: [&str; 15] = [
+pub(crate) const COMMANDS: [&str; 16] = [
     "export",
     "import",
     "copy",
@@ -30,6 +30,7 @@ pub(crate) const COMMANDS: [&str; 15] = [
     "rollback",
     "schema",
     "env",
+    "service",
     "completions",
     "man",
 ];
@@ -109,15 +110,16 @@ fn documents_name_every_option_and_no_other() {
         .chain([None])
         .flat_map(|command| options(&help(command)))
         .collect();
-    // of cargo
-    let foreign = ["--release", "--path", "--open"].map(str::to_owned);
-    const DOCUMENTS: [&str; 6] = [
+    // of cargo and of systemctl
+    let foreign = ["--release", "--path", "--open", "--now", "--failed"].map(str::to_owned);
+    const DOCUMENTS: [&str; 7] = [
         "README.md",
         "docs/guide.md",
         "docs/selection.md",
         "docs/import.md",
         "docs/check-and-diff.md",
         "docs/undo.md",
+        "docs/schedule.md",
     ];
     let mut named = BTreeSet::new();
     for document in DOCUMENTS {
@@ -318,7 +320,10 @@ fn the_json_results_are_as_documented() {
     let exported = run(&["export", sample.to_str().unwrap(), "-o", archive]).success();
     let piped = run(&["export", sample.to_str().unwrap()]).success();
     let part = run(&["export", sample.to_str().unwrap(), "--since", "1d"]).success();
-    let results = [json(exported.text()), json(&piped.stderr), json(&part.stderr)];
+    let keep = ["-o", "kept-{date}-{time}.zst", "--keep-daily", "1"];
+    let kept = run(&[&["export", sample.to_str().unwrap()], &keep[..]].concat()).success();
+    let results = [&piped, &part].map(|run| json(&run.stderr));
+    let results = [&results[..], &[json(exported.text()), json(kept.text())]].concat();
     as_documented("export", &["rows", "filters"], &results);
     let verified = [result(&["verify", archive]), result(&["verify", "--row-digests", archive])];
 
@@ -414,6 +419,10 @@ fn the_json_results_are_as_documented() {
         json(run(&["env", "--check", "both.env"]).fails_with(15).text()),
     ];
     as_documented("env", &[], &printed);
+    let nightly = ["service", "print", "cron", "--from", "whole.db", "--sync-to", "new.db"];
+    let dated = ["--from", "whole.db", "--archive-to", "kept-{date}.zst"];
+    let dated = [&["service", "print", "systemd"], &dated[..]].concat();
+    as_documented("service", &[], &[result(&nightly), result(&dated)]);
     as_documented("completions", &[], &[result(&["completions", "bash"])]);
     as_documented("man", &[], &[result(&["man"]), result(&["man", "--install", "manual"])]);
 

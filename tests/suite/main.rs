@@ -41,6 +41,7 @@ mod postgres_history;
 mod progress;
 mod reader;
 mod round_trip;
+mod schedule;
 mod secrets;
 mod selection;
 mod snapshot;

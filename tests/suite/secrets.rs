@@ -125,7 +125,7 @@ fn the_program_repeats_no_secret_in_any_place() {
     std::fs::copy(fixture("sample-hooks.db"), folder.path().join("x.db")).unwrap();
     let archive = Program::new(["export", "x.db", "-o", "a.zst"]).current_dir(folder.path()).run();
     archive.success();
-    let places: [&[&str]; 21] = [
+    let places: [&[&str]; 25] = [
         &["export"],
         &["export", "-o"],
         &["export", "x.db", "--layout"],
@@ -147,6 +147,10 @@ fn the_program_repeats_no_secret_in_any_place() {
         &["cat"],
         &["diff", "a.zst"],
         &["schema"],
+        &["service", "print", "cron", "--sync-to", "x.db", "--from"],
+        &["service", "print", "systemd", "--from", "x.db", "--sync-to"],
+        &["service", "print", "launchd", "--from", "x.db", "--archive-to"],
+        &["service", "print", "cron", "--from=x.db", "--sync-to=x.db", "--password-file"],
     ];
     let mut runner = TestRunner::deterministic();
     for (n, place) in places.iter().enumerate() {

@@ -204,6 +204,18 @@ fn shape(word: &str) -> String {
     word.chars().map(|c| if c.is_ascii_hexdigit() { 'h' } else { c }).collect()
 }
 
+/// The shape of a date and a time in the name of a file.
+const DATED: &str = "hhhh-hh-hh-hh-hh-hh";
+
+/// A word without the date and the time in a name of a file.
+fn undated(word: &str) -> String {
+    let shape = shape(word);
+    match shape.find(DATED).filter(|_| shape.len() == word.len()) {
+        Some(at) => format!("{}DATE-TIME{}", &word[..at], &word[at + DATED.len()..]),
+        None => word.to_owned(),
+    }
+}
+
 /// A word without the digits of a digest, and without what a batch has of its own: its id and its time.
 fn normal_word(word: &str) -> String {
     let (core, end) = word.split_at(word.trim_end_matches([':', ',', ';']).len());
@@ -216,7 +228,7 @@ fn normal_word(word: &str) -> String {
         Some((before, digest)) if digest.len() >= 64 => {
             format!("{before}sha256:…{}", &digest[64..])
         }
-        _ => word.to_owned(),
+        _ => undated(word),
     }
 }
 

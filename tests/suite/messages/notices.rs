@@ -7,6 +7,7 @@ use crate::archive::frames;
 use crate::support::cluster::{ADMIN, PASSWORD};
 use crate::support::files::{fixture, sqlite_from};
 use crate::support::migrate::{fill, json_of};
+use crate::support::program::{mode, program_for_anybody};
 
 use NoticeKind as Kind;
 
@@ -69,6 +70,7 @@ const CASES: &[(&[Kind], &str)] = &[
     (&[Kind::Standing], "rollback last --from t6.db --dry-run"),
     (&[Kind::OtherZone], "import travel.zst --to $TRAVEL --assume-tz America/Los_Angeles"),
     (&[Kind::Nonportable], "check odd.zst"),
+    (&[Kind::LeftAlone], "export bare.db -o kept-{date}-{time}.zst --keep-daily 1"),
     (&[Kind::Amended], "import a.zst --to t10.db --create --map-path /=/mnt --set git_branch=main"),
     (&[Kind::UnreadableTimes], "cat late.zst --since 2025-01-01"),
     (
@@ -125,6 +127,7 @@ fn files(stage: &Stage) {
     }
     let archive = stage.read("a.zst");
     stage.write("tableless.zst", &archive[..frames(&archive).last().unwrap().end]);
+    stage.write("kept-2025-08-19-02-30-00.zst", b"no archive");
     stage.write("password", PASSWORD.as_bytes());
     let password = std::fs::metadata(stage.path("password")).unwrap();
     let mut mode = password.permissions();
@@ -231,6 +234,21 @@ fn start(kind: Kind) -> &'static str {
     }
 }
 
+/// An export into a folder whose files its user may not list.
+fn unlisted(stage: &mut Stage) {
+    let program = program_for_anybody(&stage.path(""));
+    let (file, folder) = (stage.path("plain.db"), stage.path("closed"));
+    sqlite_from(&["sqlite-hooks.sql"], &file, "delete");
+    mode(&file, 0o644);
+    std::fs::create_dir(&folder).unwrap();
+    mode(&folder, 0o333);
+    let command = "export plain.db -o closed/k-{date}-{time}.zst --keep-daily 1";
+    let output = stage.program(command).by_anybody(program).run();
+    mode(&folder, 0o755);
+    stage.note("NotRemoved", command, &output);
+    output.success().stderr_has(start(Kind::NotRemoved)).stderr_has(Kind::NotRemoved.words());
+}
+
 #[test]
 fn every_kind_of_notice_has_its_captured_words() {
     let mut stage = Stage::new("messages_notices");
@@ -259,10 +277,11 @@ fn every_kind_of_notice_has_its_captured_words() {
     stage.set("HOME", &home);
     stage.capture("Found", "export -o found.zst").stderr_has("note: using ");
     stage.unset();
+    unlisted(&mut stage);
     let output = stage.unread("import a.zst --to t8.db --create");
     stage.note("Unreported", "import a.zst --to t8.db --create | true", &output);
     output.success().stderr_has(Kind::Unreported.words());
-    open.retain(|kind| ![Kind::Found, Kind::Unreported].contains(kind));
+    open.retain(|kind| ![Kind::Found, Kind::NotRemoved, Kind::Unreported].contains(kind));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(open, [], "commands that print these kinds are missing");
     forget_roles(&stage);

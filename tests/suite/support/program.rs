@@ -32,6 +32,8 @@ pub(crate) struct Program {
     args: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     folder: Option<PathBuf>,
+    /// The copy of the program that a user runs whom permissions concern.
+    by_anybody: Option<PathBuf>,
     input: Input,
     output: Reader,
     patience: Duration,
@@ -58,6 +60,7 @@ impl Program {
             args: args.into_iter().map(Into::into).collect(),
             environment: Vec::new(),
             folder: None,
+            by_anybody: None,
             input: Input::Empty,
             output: Reader::Harness,
             patience: PATIENCE,
@@ -79,6 +82,12 @@ impl Program {
     /// The folder to run in.
     pub(crate) fn current_dir(mut self, folder: impl Into<PathBuf>) -> Program {
         self.folder = Some(folder.into());
+        self
+    }
+
+    /// Lets a user run it whom permissions concern, from a copy of the program that such a user can reach.
+    pub(crate) fn by_anybody(mut self, copy: impl Into<PathBuf>) -> Program {
+        self.by_anybody = Some(copy.into());
         self
     }
 
@@ -122,7 +131,10 @@ impl Program {
     #[track_caller]
     pub(crate) fn spawn(self) -> Running {
         let home = tempfile::tempdir().expect("a home for the program");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_chronicle-dump"));
+        let mut command = match &self.by_anybody {
+            Some(copy) => as_anybody(copy, home.path()),
+            None => Command::new(env!("CARGO_BIN_EXE_chronicle-dump")),
+        };
         command.args(&self.args);
         let foreign = |key: &OsString| {
             FOREIGN.iter().any(|start| key.as_encoded_bytes().starts_with(start.as_bytes()))

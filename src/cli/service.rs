@@ -1,0 +1,166 @@
+//! `service`: the command that a scheduler runs every night, in the words of that scheduler.
+
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+use serde_json::json;
+
+use super::args::Args;
+use super::export;
+use super::name_pattern::NamePattern;
+use super::report::Report;
+use super::service_args::ServiceArgs;
+use crate::error::{Code, Error, Result};
+use crate::location::{Environment, Location};
+use crate::policy::Policy;
+use crate::service::{Nightly, NightlyJob, ServiceAction, TimeOfDay};
+use crate::typed;
+use chronicle_archive::show_path;
+
+/// Prints the units; `program` is the running program.
+pub(super) fn run(
+    args: &ServiceArgs,
+    program: std::io::Result<PathBuf>,
+    environment: &Environment<'_>,
+    report: &Report,
+) -> Result<()> {
+    let ServiceAction::Print = args.action;
+    let at = TimeOfDay::parse(&args.at).map_err(|e| e.at("--at"))?;
+    let program = program.map_err(|e| {
+        Error::new(Code::NotFound, "the place of this program is not known").because(e)
+    })?;
+    let source = match &args.from {
+        Some(text) => Database::named("--from", text, args, environment, report)?,
+        None => Database::of("", export::found(environment, report)?, "")?,
+    };
+    let (job, command) = match (&args.archive_to, &args.sync_to) {
+        (Some(file), _) => {
+            let command = archive(args, &source, file)?;
+            report.reveal(&file.display().to_string());
+            (NightlyJob::Archive, command)
+        }
+        (None, Some(target)) => {
+            let target = Database::named("--sync-to", target, args, environment, report)?;
+            (NightlyJob::Sync, sync(args, &source, &target))
+        }
+        (None, None) => {
+            let what = "say what to do every night";
+            return Err(Error::new(Code::Usage, what).hint("give --archive-to or --sync-to"));
+        }
+    };
+    if args.password_file.as_ref().is_some_and(|file| !file.is_file()) {
+        // what was typed may be the password itself
+        return Err(Error::new(Code::NotFound, "--password-file: there is no such file"));
+    }
+    let password_file = args.password_file.as_deref().map(absolute).transpose()?;
+    let password_file = password_file.map(|file| format!("--password-file={file}"));
+    let program = text(&program)?;
+    let words: Vec<String> = std::iter::once(program).chain(command).chain(password_file).collect();
+    // what would be refused every night is refused now
+    Args::try_parse_from(&words).map_err(|e| {
+        Error::new(Code::Internal, "the command line of the unit cannot be understood").because(e)
+    })?;
+    let home = environment.home.as_deref();
+    let units = Nightly { job, at, words: &words, home }.units(args.scheduler)?;
+    if report.is_json() {
+        return report.result_json(&json!({
+            "command": "service",
+            "scheduler": args.scheduler.word(),
+            "job": job.word(),
+            "words": words,
+            "units": units.iter().map(|u| json!({"file": u.file, "text": u.text})).collect::<Vec<_>>(),
+        }));
+    }
+    let texts: Vec<&str> = units.iter().map(|unit| unit.text.as_str()).collect();
+    report.raw(texts.join("\n").as_bytes())
+}
+
+/// The command that writes an archive.
+fn archive(args: &ServiceArgs, source: &Database, file: &Path) -> Result<Vec<String>> {
+    let pattern = NamePattern::of(file, "--archive-to", &source.location.name())?;
+    if !pattern.is_some_and(|pattern| pattern.is_dated()) {
+        let what = "--archive-to: each night needs a file of its own with its date in the name";
+        return Err(Error::new(Code::Usage, what)
+            .hint("name it so: --archive-to 'FOLDER/NAME-{date}-{time}.ndjson.zst'"));
+    }
+    let file = absolute(file)?;
+    if let Some(folder) = Path::new(&file).parent().filter(|folder| !folder.is_dir()) {
+        let folder = show_path(folder.display());
+        let what = format!("--archive-to: there is no folder {folder}");
+        return Err(
+            Error::new(Code::NotFound, what).hint(format!("create it first: mkdir -p {folder}"))
+        );
+    }
+    let command = ["export".to_owned(), source.name.clone(), format!("--output={file}")];
+    Ok(command.into_iter().chain(args.keep.words()).collect())
+}
+
+/// The command that brings a database up to date with another one.
+fn sync(args: &ServiceArgs, source: &Database, target: &Database) -> Vec<String> {
+    let ends = [format!("--from={}", source.name), format!("--to={}", target.name)];
+    let zone = args.assume_tz.as_ref().map(|zone| format!("--assume-tz={zone}"));
+    let orphans = args.orphans.map(|orphans| format!("--orphans={}", orphans.word()));
+    let command = std::iter::once("copy".to_owned()).chain(ends);
+    let policies = ["--on-conflict=update".to_owned()].into_iter().chain(zone).chain(orphans);
+    command.chain(policies).collect()
+}
+
+/// A database, and its name in a unit: the same from any folder, and never with a password.
+struct Database {
+    location: Location,
+    name: String,
+}
+
+impl Database {
+    /// The database that an option names.
+    fn named(
+        option: &str,
+        name: &str,
+        args: &ServiceArgs,
+        environment: &Environment<'_>,
+        report: &Report,
+    ) -> Result<Database> {
+        let location = Location::parse(name, args.password_file.as_deref(), environment);
+        let location = location.map_err(|e| e.at(option))?;
+        if location.shows_password() {
+            let what =
+                format!("{option}: a password is not put into a unit, which others may read");
+            return Err(Error::new(Code::Usage, what).hint(
+                "leave it out, and put it into ~/.pgpass, or into a file for --password-file FILE",
+            ));
+        }
+        if let Location::Postgres(_) = location {
+            report.reveal(name);
+        }
+        Database::of(option, location, name)
+    }
+
+    /// A database that was typed so, or is a file: one that is there, since what was typed may be anything else.
+    fn of(option: &str, location: Location, typed: &str) -> Result<Database> {
+        let name = match &location {
+            Location::Sqlite(path) if !path.is_file() => {
+                let what = format!("{option}: {location}: no such file");
+                return Err(Error::new(Code::NotFound, what)
+                    .hint("a first chronicle-dump copy --create creates a target"));
+            }
+            Location::Sqlite(path) => absolute(path)?,
+            Location::Postgres(_) => typed::unwrapped(typed).unwrap_or(typed).to_owned(),
+        };
+        Ok(Database { location, name })
+    }
+}
+
+/// A path that leads to the same file from any folder.
+fn absolute(path: &Path) -> Result<String> {
+    let path = std::path::absolute(path)
+        .map_err(|e| Error::new(Code::Usage, "the name of a file is empty").because(e))?;
+    text(&path)
+}
+
+fn text(path: &Path) -> Result<String> {
+    path.to_str().map(str::to_owned).ok_or_else(|| {
+        let shown = show_path(path.display());
+        Error::new(Code::Usage, format!("{shown}: a name that is not UTF-8 fits into no unit"))
+            .hint("rename the file")
+    })
+}
