@@ -37,9 +37,28 @@ pub struct ArchiveInput {
     selector: Option<Selector>,
     /// What changes them on their way, if anything does.
     amender: Option<Amender>,
-    batches: mpsc::Receiver<Batch>,
+    /// The chunk of the rows that were handed over last.
+    place: ChunkPlace,
+    /// A chunk that the archive must have.
+    required: Option<ChunkPlace>,
+    chunks: mpsc::Receiver<Chunk>,
     used: recycle::Sender<Batch>,
     reader: Option<JoinHandle<Result<Option<ArchiveEnd>>>>,
+}
+
+/// Which chunk of an archive rows are of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ChunkPlace {
+    /// Its number among those of which any rows are wanted, counted from 1.
+    pub number: u64,
+    /// The digest of its checkpoint, which stands for everything up to there: 64 hexadecimal digits.
+    pub checkpoint: String,
+}
+
+/// The rows of a chunk.
+struct Chunk {
+    batch: Batch,
+    checkpoint: String,
 }
 
 struct Head {
@@ -79,7 +98,7 @@ impl ArchiveInput {
         progress: &Progress,
         cancel: &Cancel,
     ) -> Result<ArchiveInput> {
-        let (to_us, batches) = mpsc::channel(BATCHES);
+        let (to_us, chunks) = mpsc::channel(BATCHES);
         let (used, to_reader) = recycle::channel();
         // the receiver returns one of its own for the first one
         (1..BATCHES).for_each(|_| drop(used.send(Batch::default())));
@@ -105,14 +124,33 @@ impl ArchiveInput {
                 .err()
                 .unwrap_or_else(|| Error::new(Code::Internal, "the archive's head was not read")));
         };
-        let row_digests = Vec::new();
-        let (selector, amender, reader) = (None, None, Some(reader));
-        Ok(ArchiveInput { header, streams, row_digests, selector, amender, batches, used, reader })
+        Ok(ArchiveInput {
+            header,
+            streams,
+            row_digests: Vec::new(),
+            selector: None,
+            amender: None,
+            place: ChunkPlace::default(),
+            required: None,
+            chunks,
+            used,
+            reader: Some(reader),
+        })
     }
 
     /// Hands over only the rows that a selector keeps. All are read and verified.
     pub fn select(&mut self, selector: Selector) {
         self.selector = Some(selector);
+    }
+
+    /// Requires that the archive has a chunk: if it has another one in its place, it is another archive.
+    pub fn require(&mut self, place: ChunkPlace) {
+        self.required = Some(place);
+    }
+
+    /// The chunk of the rows that were handed over last.
+    pub fn place(&self) -> &ChunkPlace {
+        &self.place
     }
 
     /// Changes the rows on their way into a target, and the streams as far as they get columns.
@@ -150,10 +188,11 @@ impl ArchiveInput {
     /// A damaged or cut archive.
     pub async fn next(&mut self, batch: &mut Batch) -> Result<Option<Sealed>> {
         loop {
-            let Some(next) = self.batches.recv().await else { return self.end().map(Some) };
+            let Some(next) = self.chunks.recv().await else { return self.end().map(Some) };
             // the thread may have ended: it needs no more
-            let _ = self.used.send(std::mem::replace(batch, next));
+            let _ = self.used.send(std::mem::replace(batch, next.batch));
             if self.keeps_any(batch)? {
+                self.hand_over(next.checkpoint)?;
                 return Ok(None);
             }
         }
@@ -176,13 +215,23 @@ impl ArchiveInput {
     /// # Errors
     /// A damaged or cut archive.
     pub fn next_blocking(&mut self) -> Result<std::result::Result<Batch, Sealed>> {
-        while let Some(mut next) = self.batches.blocking_recv() {
+        while let Some(Chunk { batch: mut next, checkpoint }) = self.chunks.blocking_recv() {
             if self.keeps_any(&mut next)? {
+                self.hand_over(checkpoint)?;
                 return Ok(Ok(next));
             }
             let _ = self.used.send(next);
         }
         self.end().map(Err)
+    }
+
+    fn hand_over(&mut self, checkpoint: String) -> Result<()> {
+        self.place = ChunkPlace { number: self.place.number + 1, checkpoint };
+        let is_here = |required: &mut ChunkPlace| required.number == self.place.number;
+        match self.required.take_if(is_here) {
+            Some(required) if required != self.place => Err(other_archive()),
+            _ => Ok(()),
+        }
     }
 
     /// Where batches go back to for other rows.
@@ -191,6 +240,9 @@ impl ArchiveInput {
     }
 
     fn end(&mut self) -> Result<Sealed> {
+        if self.required.is_some() {
+            return Err(other_archive());
+        }
         match self.reader.take().map(join).transpose()?.flatten() {
             Some(end) => {
                 self.row_digests = end.row_digests;
@@ -201,6 +253,12 @@ impl ArchiveInput {
     }
 }
 
+fn other_archive() -> Error {
+    Error::new(Code::DigestMismatch, "these are not the rows that the batch began with").hint(
+        "go on with the very archive, or roll back what is done: chronicle-dump history DB lists the batches",
+    )
+}
+
 fn join(reader: JoinHandle<Result<Option<ArchiveEnd>>>) -> Result<Option<ArchiveEnd>> {
     reader.join().map_err(|_| Error::new(Code::Internal, "the reading thread has failed"))?
 }
@@ -209,7 +267,7 @@ fn join(reader: JoinHandle<Result<Option<ArchiveEnd>>>) -> Result<Option<Archive
 fn read(
     mut reader: ArchiveReader<Box<dyn Read + Send>>,
     head: oneshot::Sender<Head>,
-    batches: &mpsc::Sender<Batch>,
+    chunks: &mpsc::Sender<Chunk>,
     used: &recycle::Receiver<Batch>,
     bytes: &AtomicU64,
 ) -> Result<Option<ArchiveEnd>> {
@@ -239,7 +297,8 @@ fn read(
             break;
         }
         bytes.store(reader.consumed(), Ordering::Relaxed);
-        if batches.blocking_send(batch).is_err() {
+        let checkpoint = reader.checkpoint().to_owned();
+        if chunks.blocking_send(Chunk { batch, checkpoint }).is_err() {
             return Ok(None);
         }
     }

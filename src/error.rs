@@ -243,6 +243,21 @@ impl Error {
         }
     }
 
+    /// The same error where groups of a batch are in the target all the same: how many rows of the archive, and the batch.
+    #[must_use]
+    pub fn leaving_half(mut self, rows: &str, batch: &uuid::Uuid) -> Error {
+        self.message = self.message.replace("; nothing was changed", "");
+        let next = format!(
+            "{rows} of the archive are in the target: the same command with --resume goes on, \
+             chronicle-dump rollback {batch} --from DB takes them back"
+        );
+        self.hint = Some(match self.hint {
+            Some(hint) => format!("{}; {next}", hint.replace("nothing was changed; ", "")),
+            None => next,
+        });
+        self
+    }
+
     /// Whether it is an error of writing for want of room.
     pub fn is_full(&self) -> bool {
         let cause = self.cause.as_ref().and_then(|cause| cause.downcast_ref::<std::io::Error>());

@@ -1,7 +1,7 @@
 //! Faults on purpose: the named points of a batch at which a test lets a development build fail. A release has none.
 
 /// The points, in the order of a batch: `tests/suite/faults` proves that each one is reached, and what is true after it.
-pub const POINTS: [&str; 32] = [
+pub const POINTS: [&str; 33] = [
     "history: before the start",
     "history: in the start",
     "history: after the start",
@@ -12,6 +12,7 @@ pub const POINTS: [&str; 32] = [
     "load: before rows",
     "load: after rows",
     "load: between archives",
+    "groups: between two",
     "load: before other rows go",
     "load: after other rows have gone",
     "load: before references are settled",

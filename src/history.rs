@@ -115,6 +115,9 @@ pub struct Details {
     /// Its receipts, if it has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipts: Option<ReceiptsDigest>,
+    /// How far it has come, if it is committed in groups and the last one is not in the database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume: Option<ResumePoint>,
     /// The batch that it undid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undoes: Option<Uuid>,
@@ -129,6 +132,57 @@ pub struct Details {
     pub numbers: BTreeMap<String, Numbers>,
 }
 
+/// How far an import has come that is committed in groups of chunks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResumePoint {
+    /// The id of the archive.
+    pub archive_id: String,
+    /// The chunks of the archive that are done.
+    pub chunks: u64,
+    /// The digest of the last checkpoint of these chunks: 64 hexadecimal digits.
+    pub checkpoint: String,
+    /// The rows in all chunks that are done.
+    pub rows: u64,
+    /// Chunks behind these that are done, too, where several connections load.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ahead: Vec<DoneChunk>,
+    /// The streams that are done and that others refer to: their rows are looked at again, and what others have changed
+    /// in them since stays.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parents: Vec<String>,
+    /// What stands for the options of the import: another run must have the same.
+    pub options: String,
+}
+
+/// A chunk of an archive whose rows are in the database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DoneChunk {
+    /// Its number, counted from 1.
+    pub number: u64,
+    /// The digest of its checkpoint.
+    pub checkpoint: String,
+}
+
+impl ResumePoint {
+    /// Whether a chunk is done.
+    pub fn has(&self, chunk: u64) -> bool {
+        chunk <= self.chunks || self.ahead.iter().any(|done| done.number == chunk)
+    }
+
+    /// Adds chunks with so many rows.
+    pub fn add(&mut self, chunks: impl IntoIterator<Item = DoneChunk>, rows: u64) {
+        self.rows += rows;
+        self.ahead.extend(chunks);
+        self.ahead.sort_by_key(|done| done.number);
+        let next =
+            |ahead: &[DoneChunk], chunks| ahead.first().is_some_and(|d| d.number == chunks + 1);
+        while next(&self.ahead, self.chunks) {
+            let DoneChunk { number, checkpoint } = self.ahead.remove(0);
+            (self.chunks, self.checkpoint) = (number, checkpoint);
+        }
+    }
+}
+
 /// The process of a batch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
@@ -136,6 +190,13 @@ pub struct Process {
     pub pid: u32,
     /// The machine that it runs on.
     pub host: String,
+}
+
+impl Process {
+    /// This one.
+    fn this() -> Process {
+        Process { pid: std::process::id(), host: host() }
+    }
 }
 
 /// An archive that was loaded.
@@ -163,31 +224,59 @@ pub struct TableChanges {
 /// What the receipts of a batch are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReceiptsDigest {
-    /// Their digest: 64 hexadecimal digits.
+    /// Their digest, or that of their last part: 64 hexadecimal digits.
     pub digest: String,
     /// Their size in bytes, all together.
     pub bytes: u64,
+    /// The parts before, of a batch that was committed in groups: an archive for each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<PartDigest>,
     /// The rows that a rollback has deleted, as the last part of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deleted: Option<DeletedDigest>,
+    pub deleted: Option<PartDigest>,
     /// Whether they were removed to save room.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pruned: bool,
 }
 
-/// What an archive of deleted rows is.
+/// What an archive is that is one part of the receipts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeletedDigest {
+pub struct PartDigest {
     /// Its digest: 64 hexadecimal digits.
     pub digest: String,
     /// Its size in bytes.
     pub bytes: u64,
 }
 
+impl TableChanges {
+    /// Adds what else was done to the rows of the table.
+    pub fn add(&mut self, other: &TableChanges) {
+        self.inserted += other.inserted;
+        self.updated += other.updated;
+        self.deleted += other.deleted;
+    }
+}
+
+impl ReceiptsDigest {
+    /// Receipts in one part.
+    pub fn new(digest: String, bytes: u64) -> ReceiptsDigest {
+        ReceiptsDigest { digest, bytes, earlier: Vec::new(), deleted: None, pruned: false }
+    }
+
+    /// The receipts with another part behind them.
+    #[must_use]
+    pub fn followed_by(self, next: ReceiptsDigest) -> ReceiptsDigest {
+        let before: u64 = self.earlier.iter().map(|part| part.bytes).sum();
+        let last = PartDigest { bytes: self.bytes - before, digest: self.digest };
+        let bytes = self.bytes + next.bytes;
+        let earlier = self.earlier.into_iter().chain([last]).chain(next.earlier).collect();
+        ReceiptsDigest { bytes, earlier, ..next }
+    }
+}
+
 impl BatchRecord {
     /// A batch that begins now.
     pub fn start(kind: BatchKind, target_backend: &str) -> BatchRecord {
-        let process = Process { pid: std::process::id(), host: host() };
         BatchRecord {
             batch_id: Uuid::now_v7(),
             kind,
@@ -198,25 +287,93 @@ impl BatchRecord {
             error_message: None,
             started_at: now(),
             completed_at: None,
-            details: Details { process: Some(process), ..Details::default() },
+            details: Details { process: Some(Process::this()), ..Details::default() },
         }
     }
 
-    /// Completes it: it is in the database with the commit.
-    pub fn complete(&mut self) {
-        self.status = BatchStatus::Completed;
-        self.completed_at = Some(now());
-        self.details.process = None;
+    /// Seals what it did: it is in the database with the commit, which completes the batch unless other groups follow.
+    pub fn seal(&mut self, tables: Vec<TableChanges>, receipts: Option<ReceiptsDigest>) {
+        for table in tables {
+            match self.details.tables.iter_mut().find(|known| known.table == table.table) {
+                Some(known) => known.add(&table),
+                None => self.details.tables.push(table),
+            }
+        }
+        self.details.receipts = match (self.details.receipts.take(), receipts) {
+            (Some(earlier), Some(next)) => Some(earlier.followed_by(next)),
+            (earlier, next) => next.or(earlier),
+        };
         let rows = |t: &TableChanges| t.inserted + t.updated + t.deleted;
         self.records_migrated = self.details.tables.iter().map(rows).sum();
+        if self.details.resume.is_none() {
+            self.status = BatchStatus::Completed;
+            self.completed_at = Some(now());
+            self.details.process = None;
+        }
     }
 
-    /// Ends it without a change of the database.
+    /// Goes on with it in this process.
+    pub fn go_on(&mut self) {
+        self.status = BatchStatus::Started;
+        (self.completed_at, self.error_message) = (None, None);
+        self.details.process = Some(Process::this());
+    }
+
+    /// Ends it; nothing is in the database but the groups that were committed before.
     pub fn fail(&mut self, why: &str) {
         self.status = BatchStatus::Failed;
         self.completed_at = Some(now());
-        self.error_message = Some(why.to_owned());
+        self.error_message = Some(match self.details.resume {
+            Some(_) => why.replace(UNCHANGED, ""),
+            None => why.to_owned(),
+        });
         self.details.process = None;
+    }
+
+    /// Ends it because its process was killed.
+    pub fn end_unexpectedly(&mut self) {
+        self.fail(&format!("the process ended unexpectedly{UNCHANGED}"));
+    }
+
+    /// Whether what it did, or some of it, is in the database.
+    pub fn stands(&self) -> bool {
+        match self.status {
+            BatchStatus::Completed => true,
+            BatchStatus::Started | BatchStatus::Failed => self.is_half(),
+            BatchStatus::RolledBack => false,
+        }
+    }
+
+    /// Whether it has committed some groups and not the last one.
+    pub fn is_half(&self) -> bool {
+        self.details.resume.is_some() && self.status != BatchStatus::Completed
+    }
+
+    /// Requires that the history still has it as it is here, which is committed in groups.
+    ///
+    /// # Errors
+    /// If somebody else went on with it, or rolled it back.
+    pub fn require_same_half(&self, stored: Option<&BatchRecord>) -> Result<()> {
+        let same = stored.filter(|stored| stored.status != BatchStatus::RolledBack);
+        if same.is_some_and(|stored| stored.details.resume == self.details.resume) {
+            return Ok(());
+        }
+        Err(self.taken_over())
+    }
+
+    /// The error of a batch that somebody else went on with.
+    pub fn taken_over(&self) -> Error {
+        let what = format!("another process went on with {} or rolled it back", self.batch_id);
+        Error::new(Code::Conflict, what)
+            .hint("chronicle-dump history DB shows what became of the batch")
+    }
+
+    /// Whether it is committed in groups and has all chunks that it has there.
+    pub fn has_come_as_far_as(&self, other: &BatchRecord) -> bool {
+        let (Some(own), Some(other)) = (&self.details.resume, &other.details.resume) else {
+            return false;
+        };
+        own.has(other.chunks) && other.ahead.iter().all(|done| own.has(done.number))
     }
 
     /// Whether it can be undone: it is completed, and it is known what it did.
@@ -232,21 +389,23 @@ impl BatchRecord {
                 let hint = "to bring its rows back, roll that batch back; nothing was changed";
                 Err(Error::new(Code::Usage, format!("{id} is rolled back already{by}")).hint(hint))
             }
-            (BatchStatus::Failed, _) => refused(format!("{id} failed: it changed nothing")),
-            (BatchStatus::Started, _) => refused(format!(
+            (BatchStatus::Failed, _) if !self.is_half() => {
+                refused(format!("{id} failed: it changed nothing"))
+            }
+            (BatchStatus::Started, _) if !self.is_half() => refused(format!(
                 "{id} has not ended, or its process was killed: it changed nothing"
             )),
-            (BatchStatus::Completed, None) => Err(Error::new(
+            (_, None) => Err(Error::new(
                 Code::Usage,
                 format!("{id} has no receipts: it was run with --no-undo"),
             )
             .hint("restore a backup instead: chronicle-dump restore ARCHIVE --to DB")),
-            (BatchStatus::Completed, Some(receipts)) if receipts.pruned => Err(Error::new(
+            (_, Some(receipts)) if receipts.pruned => Err(Error::new(
                 Code::Usage,
                 format!("the receipts of {id} were removed by history --prune"),
             )
             .hint("restore a backup instead: chronicle-dump restore ARCHIVE --to DB")),
-            (BatchStatus::Completed, Some(_)) => Ok(()),
+            (_, Some(_)) => Ok(()),
         }
     }
 }
@@ -290,7 +449,7 @@ pub fn find<'a>(history: &'a [BatchRecord], name: &str) -> Result<&'a BatchRecor
 
 /// Whose the ids of a table are, as the newest batch says that stands and knows it.
 pub fn noted(history: &[BatchRecord], table: &str) -> Numbers {
-    let stands = history.iter().filter(|b| b.status == BatchStatus::Completed);
+    let stands = history.iter().filter(|b| b.stands());
     let newest =
         stands.filter(|b| b.details.numbers.contains_key(table)).max_by_key(|b| b.batch_id);
     newest.and_then(|b| b.details.numbers.get(table)).cloned().unwrap_or_default()
@@ -305,6 +464,9 @@ pub fn stated<'a>(
         |(stream, table): (&str, &str)| (stream.to_owned(), noted(history, table).to_state());
     tables.map(ranges).filter(|(_, ranges)| !ranges.is_empty()).collect()
 }
+
+/// How messages end where nothing was changed, which is not true of a batch that has committed some groups.
+const UNCHANGED: &str = "; nothing was changed";
 
 /// The table that Chronicle's migration tutorial creates, which is the user's.
 pub const MIRROR: &str = "migration_history";
@@ -358,6 +520,25 @@ mod tests {
         assert_eq!(find(&history, &id).unwrap().batch_id, history[3].batch_id);
         assert_eq!(find(&history, "").unwrap_err().code(), Code::NotFound);
         assert!(find(&history, &id[..2]).unwrap_err().full().contains("begin with"));
+    }
+
+    #[test]
+    fn chunks_that_close_a_gap_move_the_resume_point() {
+        let chunk = |number: u64| DoneChunk { number, checkpoint: format!("c{number}") };
+        let mut point = ResumePoint {
+            archive_id: String::new(),
+            chunks: 1,
+            checkpoint: "c1".into(),
+            rows: 10,
+            ahead: Vec::new(),
+            parents: Vec::new(),
+            options: String::new(),
+        };
+        point.add([chunk(4), chunk(3)], 5);
+        assert_eq!((point.chunks, point.ahead.len(), point.rows), (1, 2, 15));
+        assert!(point.has(1) && !point.has(2) && point.has(4) && !point.has(5));
+        point.add([chunk(2)], 5);
+        assert_eq!((point.chunks, point.checkpoint.as_str(), point.ahead.len()), (4, "c4", 0));
     }
 
     #[test]

@@ -137,6 +137,12 @@ kinds! {
     ShiftedTimes: Note, "shifted twice by SQLite";
     /// Times that another zone fits better than the one they were read in.
     OtherZone: Warning, "do not fit --assume-tz";
+    /// Groups that cannot be committed by themselves.
+    OneTransaction: Note, "loaded in one transaction";
+    /// Several connections that were asked for and could not load.
+    OneConnection: Note, "loaded by one connection";
+    /// Rows that others have changed since their group was committed.
+    EditedMeanwhile: Warning, "since they were loaded";
     /// The id of the batch.
     Batch: Detail, "this is batch ";
     /// An archive without a usable seek table.

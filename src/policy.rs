@@ -203,6 +203,14 @@ pub type Conflicts = PerStream<OnConflict>;
 pub type Matches = PerStream<Match>;
 
 impl<P: Policy + Default> PerStream<P> {
+    /// The same with another choice for one stream.
+    #[must_use]
+    pub fn with(mut self, stream: &str, choice: P) -> PerStream<P> {
+        self.streams.retain(|(name, _)| name != stream);
+        self.streams.push((stream.to_owned(), choice));
+        self
+    }
+
     /// Reads what follows an option: words for all streams, or `STREAM=WORD` for one.
     ///
     /// # Errors

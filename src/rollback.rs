@@ -1,7 +1,7 @@
 //! Rollback: a batch is taken back, all of it or nothing, and its rows are what they were before it.
 
 use std::fs::File;
-use std::io::{Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
 
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
@@ -149,7 +149,7 @@ fn other_imports<'a>(
     let changed = undone_now(history, undone, rollback);
     let stays = |batch: &&BatchRecord| {
         batch.kind != BatchKind::Rollback
-            && batch.status == BatchStatus::Completed
+            && batch.stands()
             && changed.iter().all(|other| other.batch_id != batch.batch_id)
     };
     history.iter().filter(stays).collect()
@@ -188,9 +188,7 @@ async fn still_undoable(
 /// The tables into which later imports and restores have brought rows, which are in the database.
 fn written_later(history: &[BatchRecord], undone: &BatchRecord) -> Vec<String> {
     let later = history.iter().filter(|batch| {
-        batch.batch_id > undone.batch_id
-            && batch.status == BatchStatus::Completed
-            && batch.kind != BatchKind::Rollback
+        batch.batch_id > undone.batch_id && batch.stands() && batch.kind != BatchKind::Rollback
     });
     let tables = later.flat_map(|batch| &batch.details.tables);
     tables.filter(|table| table.inserted > 0).map(|table| table.table.clone()).collect()
@@ -207,7 +205,11 @@ fn undone_now(
     while let Some(batch) = next {
         let mut now = batch.clone();
         now.details.undone_by = by;
-        now.status = if by.is_some() { BatchStatus::RolledBack } else { BatchStatus::Completed };
+        now.status = match (by, &batch.details.resume) {
+            (Some(_), _) => BatchStatus::RolledBack,
+            (None, Some(_)) => BatchStatus::Failed,
+            (None, None) => BatchStatus::Completed,
+        };
         // the next one is gone if this one is not
         by = by.is_none().then_some(batch.batch_id);
         next = history.iter().find(|b| Some(b.batch_id) == batch.details.undoes);
@@ -294,30 +296,41 @@ pub async fn verified_receipts(
     let stored = database.receipts(batch.batch_id).await?;
     let Some(said) = &batch.details.receipts else { return Err(damaged(None)) };
     let mut files = parts(stored, said)?;
-    let digest = verified(&mut files.receipts).map_err(|e| damaged(Some(e)))?;
-    if digest != said.digest {
-        return Err(damaged(None));
-    }
-    if let (Some(said), Some(deleted)) = (&said.deleted, &mut files.deleted) {
-        let digest = verified(deleted).map_err(|e| damaged(Some(e)))?;
-        if digest != said.digest {
+    let digests = said.earlier.iter().map(|part| &part.digest).chain([&said.digest]);
+    let deleted = said.deleted.iter().map(|part| &part.digest);
+    let all = files.receipts.iter_mut().zip(digests).chain(files.deleted.iter_mut().zip(deleted));
+    for (file, said) in all {
+        let digest = verified(file).map_err(|e| damaged(Some(e)))?;
+        if digest != *said {
             return Err(damaged(None));
         }
     }
     Ok(files)
 }
 
-/// Receipts as they are stored, with the rows that the batch has deleted behind them, as files of their own.
-fn parts(mut receipts: File, said: &ReceiptsDigest) -> Result<ReceiptsFiles> {
-    let Some(deleted) = &said.deleted else { return Ok(ReceiptsFiles { receipts, deleted: None }) };
-    let first = said.bytes.saturating_sub(deleted.bytes);
-    let mut deleted = tempfile::tempfile().map_err(unreadable)?;
-    receipts.seek(SeekFrom::Start(first)).map_err(unreadable)?;
-    std::io::copy(&mut receipts, &mut deleted).map_err(unreadable)?;
-    receipts.set_len(first).map_err(unreadable)?;
-    receipts.seek(SeekFrom::Start(0)).map_err(unreadable)?;
-    deleted.seek(SeekFrom::Start(0)).map_err(unreadable)?;
-    Ok(ReceiptsFiles { receipts, deleted: Some(deleted) })
+/// Receipts as they are stored, one part behind the other, as files of their own.
+fn parts(mut stored: File, said: &ReceiptsDigest) -> Result<ReceiptsFiles> {
+    let (mut receipts, mut left) = (Vec::new(), said.bytes);
+    for part in &said.earlier {
+        receipts.push(part_of(&mut stored, part.bytes)?);
+        left = left.saturating_sub(part.bytes);
+    }
+    let deleted = said.deleted.as_ref().map_or(0, |deleted| deleted.bytes);
+    // to the end, and not so many bytes: what is too much is damage
+    receipts.push(match &said.deleted {
+        Some(_) => part_of(&mut stored, left.saturating_sub(deleted))?,
+        None => part_of(&mut stored, u64::MAX)?,
+    });
+    let deleted = said.deleted.as_ref().map(|_| part_of(&mut stored, u64::MAX)).transpose()?;
+    Ok(ReceiptsFiles { receipts, deleted })
+}
+
+/// The next bytes of a file, as a file of their own.
+fn part_of(stored: &mut File, bytes: u64) -> Result<File> {
+    let mut part = tempfile::tempfile().map_err(unreadable)?;
+    std::io::copy(&mut stored.take(bytes), &mut part).map_err(unreadable)?;
+    part.seek(SeekFrom::Start(0)).map_err(unreadable)?;
+    Ok(part)
 }
 
 fn unreadable(e: std::io::Error) -> Error {
@@ -334,7 +347,7 @@ fn candidates(history: &[BatchRecord], undone: &BatchRecord, shape: &Shape) -> V
     };
     let is_candidate = |batch: &&BatchRecord| {
         batch.batch_id > undone.batch_id
-            && batch.status == BatchStatus::Completed
+            && batch.stands()
             && batch.details.undoes.is_none_or(|other| other < undone.batch_id)
             && may_concern(batch)
     };

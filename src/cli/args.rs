@@ -8,6 +8,7 @@ use clap_complete::Shell;
 use super::copy_args::CopyArgs;
 use super::env_args::EnvArgs;
 use super::examples::{long_help, program_help};
+use super::groups::GroupArgs;
 use super::history_args::{HistoryArgs, RollbackArgs};
 use super::keep::KeepArgs;
 use super::policy_args::{BatchArgs, LoadArgs, PlanArgs, RestorePlanArgs, TargetArgs};
@@ -285,6 +286,10 @@ pub struct ImportArgs {
     /// What is done to the target
     #[command(flatten)]
     pub into: IntoArgs,
+
+    /// Whether it is committed in groups
+    #[command(flatten)]
+    pub groups: GroupArgs,
 }
 
 /// `check`

@@ -54,6 +54,10 @@ pub(super) async fn run(
 fn line_of(batch: &BatchRecord) -> String {
     let rows = show_count(batch.records_migrated, "rows");
     let note = match (batch.status, &batch.error_message, &batch.details.receipts) {
+        (_, error, _) if batch.is_half() && batch.stands() => {
+            let error = error.as_ref().map_or_else(String::new, |e| format!("{}; ", show_text(e)));
+            format!("  {error}{}", half_text(batch))
+        }
         (_, Some(error), _) => format!("  {}", show_text(error)),
         (BatchStatus::Completed, None, None) => "  cannot be undone: no receipts".to_owned(),
         (BatchStatus::Completed, None, Some(r)) if r.pruned => {
@@ -69,6 +73,12 @@ fn line_of(batch: &BatchRecord) -> String {
         batch.kind.word(),
         batch.status.word()
     )
+}
+
+/// How far an import has come that is committed in groups, and what goes on with it.
+fn half_text(batch: &BatchRecord) -> String {
+    let rows = batch.details.resume.as_ref().map_or(0, |resume| resume.rows);
+    format!("{} of the archive are there: import --resume goes on", show_count(rows, "rows"))
 }
 
 /// All that is known of a batch.
@@ -88,6 +98,7 @@ fn lines_of(batch: &BatchRecord) -> Vec<String> {
     more("error", batch.error_message.as_deref().map(show_path));
     let details = &batch.details;
     more("process", details.process.as_ref().map(|p| format!("{} on {}", p.pid, p.host)));
+    more("half", (batch.is_half() && batch.stands()).then(|| half_text(batch)));
     for archive in &details.archives {
         more("archive", Some(format!("{} sha256:{}", archive.archive_id, archive.digest)));
     }
@@ -106,7 +117,13 @@ fn lines_of(batch: &BatchRecord) -> Vec<String> {
         "receipts",
         details.receipts.as_ref().map(|receipts| match receipts.pruned {
             true => "removed".to_owned(),
-            false => format!("{} bytes, sha256:{}", show_number(receipts.bytes), receipts.digest),
+            false => {
+                let bytes = show_number(receipts.bytes);
+                match receipts.earlier.len() {
+                    0 => format!("{bytes} bytes, sha256:{}", receipts.digest),
+                    n => format!("{bytes} bytes in {} groups", n + 1),
+                }
+            }
         }),
     );
     lines

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::args::ImportArgs;
+use super::groups;
 use super::load::{Incoming, Load};
 use super::loaded::Loaded;
 use super::locate;
@@ -28,6 +29,7 @@ pub(super) async fn run(
     let started = Instant::now();
     let into = &args.into;
     let paths = archives(args)?;
+    let in_groups = args.groups.are_asked_for(args)?;
     let selection = args.selection.selection(into.plan.values.assume_tz.as_deref())?;
     let location = locate(&args.to, into.password_file.as_deref(), environment, report)?;
     let names: Vec<String> = paths.iter().map(|path| stem(*path)).collect();
@@ -35,7 +37,10 @@ pub(super) async fn run(
     let progress = Progress::default();
     let read = |path: &Option<&Path>| Incoming::read(*path, &selection, &progress, cancel);
     let incoming = paths.iter().map(read).collect::<Result<Vec<_>>>()?;
-    let imported = load.run(incoming, &progress, report, cancel).await?;
+    let imported = match in_groups {
+        true => groups::run(load, incoming, &args.groups, (&progress, report, cancel)).await?,
+        false => load.run(incoming, &progress, report, cancel).await?,
+    };
     let shown = |path: &Option<&Path>| path.map_or("-".into(), |path| path.display().to_string());
     let archives: Vec<String> = paths.iter().map(shown).collect();
     let loaded =

@@ -52,10 +52,10 @@ impl<'a> Incoming<'a> {
 
 /// What is asked for, and whatever of it can be refused before anything is opened.
 pub(super) struct Load<'a> {
-    args: &'a IntoArgs,
-    location: &'a Location,
-    options: ImportOptions,
-    opening: TargetOptions,
+    pub(super) args: &'a IntoArgs,
+    pub(super) location: &'a Location,
+    pub(super) options: ImportOptions,
+    pub(super) opening: TargetOptions,
     /// Where the rows of each archive go that are left out.
     rejects: Vec<Option<Destination>>,
 }
@@ -142,7 +142,7 @@ impl<'a> Load<'a> {
 }
 
 /// Makes the backups that are asked for.
-async fn backup_of(
+pub(super) async fn backup_of(
     args: &IntoArgs,
     opening: &TargetOptions,
     location: &Location,

@@ -16,6 +16,7 @@ mod env_args;
 mod environment;
 mod examples;
 mod export;
+mod groups;
 mod history;
 mod history_args;
 mod import;

@@ -83,6 +83,10 @@ impl Loading for Uncommitted {
         self.0.write_rows(rows)
     }
 
+    fn has_other_keys<'a>(&'a mut self, tables: &'a [usize]) -> BoxFuture<'a, Result<bool>> {
+        self.0.has_other_keys(tables)
+    }
+
     fn finalize<'a>(&'a mut self, progress: &'a Progress) -> BoxFuture<'a, Result<ImportStats>> {
         self.0.finalize(progress)
     }

@@ -55,6 +55,8 @@ pub struct TargetOptions {
     pub wait: Option<Duration>,
     /// Whether others may also read empty tables during the load; else their indexes may be built afterwards.
     pub readers_go_on: bool,
+    /// Whether other connections of the same import load into the same tables at the same time.
+    pub side_by_side: bool,
 }
 
 /// Rows on their way into one table.
@@ -241,6 +243,20 @@ pub trait Loading: Send {
     /// Loads rows. A row that exists already with the same content is skipped, one with other
     /// content is an error. Rows that break a constraint of the target are left out and returned.
     fn write_rows<'a>(&'a mut self, rows: &'a Rows<'a>) -> BoxFuture<'a, Result<Vec<Rejected>>>;
+
+    /// Ends the stream whose rows came last, and says whether rows of some tables are there under another key than in the
+    /// archive: what refers to them must come in the same transaction, which alone knows that.
+    fn has_other_keys<'a>(&'a mut self, tables: &'a [usize]) -> BoxFuture<'a, Result<bool>>;
+
+    /// Whether other connections of the same import may load into these tables at the same time.
+    fn shares_tables(&self) -> bool {
+        false
+    }
+
+    /// The batch as the history has it, which nobody else changes until the commit.
+    fn lock_batch(&mut self) -> BoxFuture<'_, Result<BatchRecord>> {
+        Box::pin(async { Err(Error::new(Code::Internal, "a batch that cannot be locked")) })
+    }
 
     /// Ends the loading: decides what had to wait for all rows, checks every reference, reads back
     /// what was loaded, and returns what was done. Nothing is visible to others yet.

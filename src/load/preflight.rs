@@ -115,6 +115,10 @@ impl Loading for Earlier {
         self.loading.write_rows(rows)
     }
 
+    fn has_other_keys<'a>(&'a mut self, tables: &'a [usize]) -> BoxFuture<'a, Result<bool>> {
+        self.loading.has_other_keys(tables)
+    }
+
     fn finalize<'a>(&'a mut self, progress: &'a Progress) -> BoxFuture<'a, Result<ImportStats>> {
         self.loading.finalize(progress)
     }
@@ -171,6 +175,10 @@ impl Loading for Collecting {
 
     fn write_rows<'a>(&'a mut self, rows: &'a Rows<'a>) -> BoxFuture<'a, Result<Vec<Rejected>>> {
         self.loading.write_rows(rows)
+    }
+
+    fn has_other_keys<'a>(&'a mut self, tables: &'a [usize]) -> BoxFuture<'a, Result<bool>> {
+        self.loading.has_other_keys(tables)
     }
 
     fn finalize<'a>(&'a mut self, progress: &'a Progress) -> BoxFuture<'a, Result<ImportStats>> {

@@ -34,7 +34,7 @@ pub struct StreamStats {
 }
 
 impl StreamStats {
-    /// Adds what another archive has done to the same stream.
+    /// Adds what another archive or group has done to the same stream.
     pub fn add(&mut self, other: &StreamStats) {
         self.inserted_rows += other.inserted_rows;
         self.updated_rows += other.updated_rows;
@@ -127,6 +127,36 @@ pub struct OrphansOf {
 }
 
 impl ImportStats {
+    /// Adds what another group of the same archive has done.
+    pub fn add(&mut self, other: ImportStats) {
+        match self.streams.is_empty() {
+            true => self.streams = other.streams,
+            false => {
+                let pairs = self.streams.iter_mut().zip(&other.streams);
+                pairs.for_each(|(stream, other)| stream.add(other));
+            }
+        }
+        for orphans in other.orphans {
+            let is_it = |o: &&mut Orphans| o.stream == orphans.stream && o.column == orphans.column;
+            match self.orphans.iter_mut().find(is_it) {
+                Some(known) => known.rows += orphans.rows,
+                None => self.orphans.push(orphans),
+            }
+        }
+        self.conflicts.extend(other.conflicts);
+        self.problems.extend(other.problems);
+        self.add_notices(other.notices);
+    }
+
+    /// Adds what people should know, unless it is said already.
+    pub fn add_notices(&mut self, notices: impl IntoIterator<Item = Notice>) {
+        for notice in notices {
+            if !self.notices.contains(&notice) {
+                self.notices.push(notice);
+            }
+        }
+    }
+
     /// Corrects what was said of orphans when their archive ended.
     pub fn correct_orphans(&mut self, left: &Orphans) {
         let is_it = |o: &Orphans| o.stream == left.stream && o.column == left.column;

@@ -25,8 +25,6 @@ const WAIT: Duration = Duration::from_secs(10);
 const STEP: Duration = Duration::from_millis(200);
 /// How long the history is asked what became of a commit, and told of a failure.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// What the history says of a batch whose process was killed.
-const DEAD: &str = "the process ended unexpectedly; nothing was changed";
 
 /// How long a batch waits for another one, and what ends it before.
 #[derive(Debug, Clone, Default)]
@@ -40,10 +38,15 @@ pub(super) struct Patience {
 /// A batch that has begun.
 #[derive(Debug, Clone)]
 pub(super) struct OpenBatch {
+    /// As it was when its transaction began.
     record: BatchRecord,
+    /// As its transaction leaves it.
+    sealed: Option<BatchRecord>,
     info: ConnInfo,
     tables: HistoryTables,
     schema: String,
+    /// Whether other connections of the same import write it, too.
+    joined: bool,
 }
 
 impl OpenBatch {
@@ -57,7 +60,8 @@ impl OpenBatch {
         patience: &Patience,
     ) -> Result<std::result::Result<(OpenBatch, Option<Notice>), Denied>> {
         // what follows is short, and not interrupted: the history would not know how the batch has ended
-        patience.cancel.or(wait_for_others(main, schema, patience.wait.unwrap_or(WAIT))).await?;
+        let wait = patience.wait.unwrap_or(WAIT);
+        patience.cancel.or(wait_for_lock(main, schema, wait, ALONE)).await?;
         fault::point("history: before the start")?;
         let short = Short::begin(info).await?;
         let tables = match HistoryTables::create(&short.0, schema).await? {
@@ -65,23 +69,58 @@ impl OpenBatch {
             Err(denied) => return Ok(Err(denied)),
         };
         // who runs holds the lock, which is ours now
-        for dead in tables.started(&short.0).await? {
-            let dead = failed(&dead, DEAD);
+        let started = tables.started(&short.0).await?;
+        for mut dead in started.into_iter().filter(|b| b.batch_id != record.batch_id) {
+            dead.end_unexpectedly();
             tables.update(&short.0, &dead).await?;
             tables.mirror(&short.0, &dead).await?;
         }
-        tables.insert(&short.0, record).await?;
+        match record.is_half() {
+            true => {
+                tables.require_half(&short.0, record).await?;
+                tables.update(&short.0, record).await?;
+            }
+            false => tables.insert(&short.0, record).await?,
+        }
         let notice = tables.mirror(&short.0, record).await?;
         fault::point("history: in the start")?;
         short.commit().await?;
         fault::point("history: after the start")?;
         let batch = OpenBatch {
             record: record.clone(),
+            sealed: None,
             info: info.clone(),
             tables,
             schema: schema.to_owned(),
+            joined: false,
         };
         Ok(Ok((batch, notice)))
+    }
+
+    /// Joins a batch that was begun and is committed in groups, side by side with other connections of the same import:
+    /// they share the lock, and nobody else gets it.
+    pub(super) async fn join(
+        main: &Connection,
+        info: &ConnInfo,
+        schema: &str,
+        record: &BatchRecord,
+        patience: &Patience,
+    ) -> Result<OpenBatch> {
+        let wait = patience.wait.unwrap_or(WAIT);
+        patience.cancel.or(wait_for_lock(main, schema, wait, SHARED)).await?;
+        let found = HistoryTables::find(main, schema).await?;
+        let tables =
+            found.ok_or_else(|| Error::new(Code::Internal, "a batch without a history"))?;
+        let schema = schema.to_owned();
+        let (record, info) = (record.clone(), info.clone());
+        Ok(OpenBatch { record, sealed: None, info, tables, schema, joined: true })
+    }
+
+    /// The batch as the history has it, which nobody else changes until the commit.
+    pub(super) async fn lock(&self, main: &Connection) -> Result<BatchRecord> {
+        let stored = self.tables.get_locked(main, self.record.batch_id).await?;
+        let runs = |stored: &BatchRecord| stored.is_half() && stored.status == BatchStatus::Started;
+        stored.filter(runs).ok_or_else(|| self.record.taken_over())
     }
 
     /// Its id.
@@ -92,6 +131,19 @@ impl OpenBatch {
     /// The tables of history.
     pub(super) fn tables(&self) -> &HistoryTables {
         &self.tables
+    }
+
+    /// Enters in its transaction how the batch has ended; gives why a table of the user refuses it.
+    pub(super) async fn seal(
+        &mut self,
+        main: &Connection,
+        record: &BatchRecord,
+    ) -> Result<Option<Notice>> {
+        if self.record.is_half() && !self.joined {
+            self.tables.require_half(main, &self.record).await?;
+        }
+        self.sealed = Some(record.clone());
+        self.update(main, record).await
     }
 
     /// Enters in the transaction of the batch how it, or another one, has ended; gives why a table of the user refuses it.
@@ -106,6 +158,10 @@ impl OpenBatch {
 
     /// Says in the history that the batch failed, as well as that goes: the error itself matters more.
     pub(super) async fn failed(&self, why: &str) {
+        // of several connections others may go on
+        if self.joined {
+            return;
+        }
         let failed = failed(&self.record, why);
         let enter = async {
             let short = Short::begin(&self.info).await?;
@@ -132,8 +188,8 @@ impl OpenBatch {
             return Err(error);
         }
         match tokio::time::timeout(PATIENCE, self.ask()).await {
-            Ok(BatchStatus::Completed | BatchStatus::RolledBack) => Ok(()),
-            Ok(BatchStatus::Started | BatchStatus::Failed) => {
+            Ok(true) => Ok(()),
+            Ok(false) => {
                 self.failed(&error.full()).await;
                 Err(error.hint("the connection to the server was lost; nothing was changed"))
             }
@@ -152,24 +208,30 @@ impl OpenBatch {
         }
     }
 
-    /// What became of the batch, asked until it is known.
-    async fn ask(&self) -> BatchStatus {
+    /// Whether the batch was committed, asked until it is known.
+    async fn ask(&self) -> bool {
         loop {
-            if let Ok(Some(status)) = self.outcome().await {
-                return status;
+            if let Ok(Some(committed)) = self.outcome().await {
+                return committed;
             }
             tokio::time::sleep(STEP).await;
         }
     }
 
-    /// What became of the batch; `None` while its transaction may still be at work.
-    async fn outcome(&self) -> Result<Option<BatchStatus>> {
+    /// Whether the batch was committed; `None` while its transaction may still be at work.
+    async fn outcome(&self) -> Result<Option<bool>> {
         let short = Short::begin(&self.info).await?;
         // first: a batch that commits between the two would else look as if it had not
         let ended = try_lock(&short.0, &self.schema).await?;
         let record = self.tables.get(&short.0, self.record.batch_id).await?;
-        let status = record.map_or(BatchStatus::Failed, |record| record.status);
-        Ok((ended || status != BatchStatus::Started).then_some(status))
+        let committed = record.as_ref().is_some_and(|record| match record.status {
+            BatchStatus::Completed | BatchStatus::RolledBack => true,
+            // of a group the history says how far the batch has come
+            BatchStatus::Started | BatchStatus::Failed => {
+                self.sealed.as_ref().is_some_and(|sealed| record.has_come_as_far_as(sealed))
+            }
+        });
+        Ok((ended || committed).then_some(committed))
     }
 }
 
@@ -208,9 +270,18 @@ fn lock(schema: &str) -> [String; 2] {
     ["chronicle_dump batch", schema].map(|text| format!("hashtext({})", literal(text)))
 }
 
+/// Takes a lock that nobody shares.
+const ALONE: &str = "pg_try_advisory_xact_lock";
+/// Takes a lock that the connections of one import share.
+const SHARED: &str = "pg_try_advisory_xact_lock_shared";
+
 /// Takes the lock of the data in a schema until the transaction ends; false if somebody holds it.
 async fn try_lock(connection: &Connection, schema: &str) -> Result<bool> {
-    let sql = format!("SELECT pg_try_advisory_xact_lock({})", lock(schema).join(", "));
+    try_to(connection, schema, ALONE).await
+}
+
+async fn try_to(connection: &Connection, schema: &str, take: &str) -> Result<bool> {
+    let sql = format!("SELECT {take}({})", lock(schema).join(", "));
     let taken = connection.read(Code::Target, "cannot lock", &sql, |row| row.boolean()).await?;
     Ok(taken == [true])
 }
@@ -245,9 +316,14 @@ pub(super) async fn read_catalog(
 }
 
 /// Takes the lock, and waits for whoever holds it.
-async fn wait_for_others(connection: &Connection, schema: &str, wait: Duration) -> Result<()> {
+async fn wait_for_lock(
+    connection: &Connection,
+    schema: &str,
+    wait: Duration,
+    take: &str,
+) -> Result<()> {
     let began = Instant::now();
-    while !try_lock(connection, schema).await? {
+    while !try_to(connection, schema, take).await? {
         if began.elapsed() >= wait {
             return Err(busy(connection, schema, wait).await);
         }

@@ -113,6 +113,17 @@ impl HistoryTables {
         Ok(self.select(connection, Code::Target, &sql).await?.into_iter().next())
     }
 
+    /// The same, which nobody else changes until the transaction ends.
+    pub(super) async fn get_locked(
+        &self,
+        connection: &Connection,
+        batch: Uuid,
+    ) -> Result<Option<BatchRecord>> {
+        let lock = format!("SELECT 1 FROM {} WHERE batch_id = '{batch}' FOR UPDATE", self.history);
+        connection.run(Code::Target, "cannot lock the batch in the history", &lock).await?;
+        self.get(connection, batch).await
+    }
+
     /// The batches that have not ended.
     pub(super) async fn started(&self, connection: &Connection) -> Result<Vec<BatchRecord>> {
         self.select(connection, Code::Target, "status = 'started'").await
@@ -172,6 +183,15 @@ impl HistoryTables {
             .await
     }
 
+    /// Requires that a batch which is committed in groups is as it was left.
+    pub(super) async fn require_half(
+        &self,
+        connection: &Connection,
+        record: &BatchRecord,
+    ) -> Result<()> {
+        record.require_same_half(self.get(connection, record.batch_id).await?.as_ref())
+    }
+
     /// Enters a batch into the user's own table, if there is one: whether it is refused does not matter, but is said.
     pub(super) async fn mirror(
         &self,
@@ -219,15 +239,21 @@ impl HistoryTables {
         Ok(Some(not_mirrored(&why, &self.history.replace('"', ""))))
     }
 
-    /// Stores the receipts of a batch in pieces.
+    /// Stores receipts of a batch in pieces, behind those that it has; the number of the first piece.
     pub(super) async fn store(
         &self,
         connection: &Connection,
         batch: Uuid,
         receipts: &mut File,
-    ) -> Result<()> {
+    ) -> Result<i64> {
         const WHAT: &str = "cannot store the receipts";
         let cannot = |e| connection.failed(Code::Target, WHAT, e);
+        let next = format!(
+            "SELECT coalesce(max(number) + 1, 0) FROM {} WHERE batch_id = '{batch}'",
+            self.receipts
+        );
+        let next = connection.read(Code::Target, WHAT, &next, |row| row.parsed::<i64>()).await?;
+        let first = next.first().copied().unwrap_or(0);
         let sql = format!(
             "COPY {} (schema_name, batch_id, number, piece) FROM STDIN (FORMAT binary)",
             self.receipts
@@ -236,7 +262,7 @@ impl HistoryTables {
         pin_mut!(sink);
         let types =
             [ColumnType::Text(None), ColumnType::Uuid, ColumnType::Int(4), ColumnType::Bytea];
-        let (mut buffer, mut piece, mut number) = (BytesMut::new(), vec![0; PIECE], 0);
+        let (mut buffer, mut piece, mut number) = (BytesMut::new(), vec![0; PIECE], first);
         copy_codec::start(&mut buffer);
         loop {
             let length = fill(receipts, &mut piece).map_err(temporary)?;
@@ -256,17 +282,22 @@ impl HistoryTables {
         copy_codec::end(&mut buffer);
         sink.send(buffer.freeze()).await.map_err(cannot)?;
         sink.finish().await.map_err(cannot)?;
-        Ok(())
+        Ok(first)
     }
 
-    /// Puts the receipts of a batch together in a nameless temporary file.
-    pub(super) async fn load(&self, connection: &Connection, batch: Uuid) -> Result<File> {
+    /// Puts the receipts of a batch together, from a piece on, in a nameless temporary file.
+    pub(super) async fn load(
+        &self,
+        connection: &Connection,
+        batch: Uuid,
+        first: i64,
+    ) -> Result<File> {
         const WHAT: &str = "cannot read the receipts";
         let cannot = |e| connection.failed(Code::Source, WHAT, e);
         let mut file = tempfile::tempfile().map_err(temporary)?;
         let sql = format!(
-            "COPY (SELECT piece FROM {} WHERE batch_id = '{batch}' ORDER BY number) \
-             TO STDOUT (FORMAT binary)",
+            "COPY (SELECT piece FROM {} WHERE batch_id = '{batch}' AND number >= {first} \
+             ORDER BY number) TO STDOUT (FORMAT binary)",
             self.receipts
         );
         let sent = connection.client.copy_out(sql.as_str()).await.map_err(cannot)?;

@@ -9,7 +9,7 @@ use crate::fault;
 use crate::history::{BatchRecord, ReceiptsDigest};
 use crate::undo::{Noted, Shape, collect, verified};
 
-/// Writes the receipts of a batch, reads them back, and completes its record.
+/// Writes the receipts of a batch, reads them back, and seals its record.
 pub(super) async fn write_receipts(
     undo: &mut PgUndo<'_>,
     batch: &OpenBatch,
@@ -20,18 +20,15 @@ pub(super) async fn write_receipts(
     let (mut file, written, tables) = collect(undo, shape, noted, kind).await?;
     let (connection, id) = (undo.connection(), record.batch_id);
     fault::point("receipts: before they are stored")?;
-    batch.tables().store(connection, id, &mut file).await?;
+    let first = batch.tables().store(connection, id, &mut file).await?;
     fault::point("receipts: before they are read back")?;
-    let stored = batch.tables().load(connection, id).await?;
+    let stored = batch.tables().load(connection, id, first).await?;
     let digest = verified(BufReader::new(stored)).map_err(|e| not_as_written().because(e))?;
     if digest != written.digest {
         return Err(not_as_written());
     }
     fault::point("receipts: after they are read back")?;
-    record.details.tables = tables;
-    let bytes = written.compressed_bytes;
-    record.details.receipts = Some(ReceiptsDigest { digest, bytes, deleted: None, pruned: false });
-    record.complete();
+    record.seal(tables, Some(ReceiptsDigest::new(digest, written.compressed_bytes)));
     Ok(())
 }
 

@@ -73,7 +73,7 @@ impl PgHistory {
     }
 
     async fn receipts_now(&mut self, batch: Uuid) -> Result<File> {
-        self.tables().await?.load(&self.connection, batch).await
+        self.tables().await?.load(&self.connection, batch, 0).await
     }
 
     async fn prune_now(&mut self, batches: &[BatchRecord]) -> Result<()> {

@@ -49,6 +49,11 @@ pub(super) async fn silence(connection: &Connection, tables: &[Quiet]) -> Result
 }
 
 impl Silenced {
+    /// Whether any of them had to be disabled.
+    pub(super) fn any_disabled(&self) -> bool {
+        !self.disabled.is_empty()
+    }
+
     /// Gives every trigger its state back, inside the same transaction.
     pub(super) async fn restore(&mut self, connection: &Connection) -> Result<()> {
         for (full, trigger) in std::mem::take(&mut self.disabled) {

@@ -18,7 +18,7 @@ use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::fault;
 use crate::history::{
-    BatchKind, BatchRecord, BatchStatus, DeletedDigest, Details, MIRROR, ReceiptsDigest,
+    BatchKind, BatchRecord, BatchStatus, Details, MIRROR, PartDigest, ReceiptsDigest,
     missing_of_mirror, not_mirrored,
 };
 use crate::notice::Notice;
@@ -75,9 +75,14 @@ pub(super) fn start(
 ) -> Result<()> {
     let enter = || -> Result<()> {
         create(connection).map_err(cannot)?;
-        for mut dead in read(connection)?.into_iter().filter(|b| b.status == BatchStatus::Started) {
-            dead.fail("the process ended unexpectedly; nothing was changed");
+        let is_dead =
+            |b: &BatchRecord| b.status == BatchStatus::Started && b.batch_id != record.batch_id;
+        for mut dead in read(connection)?.into_iter().filter(is_dead) {
+            dead.end_unexpectedly();
             put(connection, &dead)?;
+        }
+        if record.is_half() {
+            require_half(connection, record)?;
         }
         put(connection, record)?;
         fault::point("history: in the start")
@@ -90,6 +95,12 @@ pub(super) fn start(
         let _ = connection.execute_batch("ROLLBACK");
     }
     entered.and_then(|()| fault::point("history: after the start"))
+}
+
+/// Requires that a batch which is committed in groups is as it was left.
+pub(super) fn require_half(connection: &Connection, record: &BatchRecord) -> Result<()> {
+    let history = read(connection)?;
+    record.require_same_half(history.iter().find(|b| b.batch_id == record.batch_id))
 }
 
 /// How long a batch waits for whoever writes the file, and what ends it before.
@@ -277,7 +288,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<Option<BatchRecord>> {
     }))
 }
 
-/// Stores receipts in pieces, with the rows that the batch has deleted behind them, and reads all back.
+/// Stores receipts in pieces behind those of the batch, with the rows that it has deleted behind them, and reads all back.
 pub(super) fn store_receipts(
     connection: &Connection,
     batch: Uuid,
@@ -285,7 +296,8 @@ pub(super) fn store_receipts(
     mut deleted: Option<DeletedRows>,
 ) -> Result<ReceiptsDigest> {
     fault::point("receipts: before they are stored")?;
-    let pieces = store_pieces(connection, batch, 0, &file)?;
+    let first = next_piece(connection, batch)?;
+    let pieces = store_pieces(connection, batch, first, &file)?;
     if let Some(deleted) = &mut deleted {
         store_pieces(connection, batch, pieces, deleted.file()?)?;
     }
@@ -294,12 +306,12 @@ pub(super) fn store_receipts(
         let what = "the receipts are not what was written; nothing was changed";
         Error::new(Code::Readback, what)
     };
-    let digest = verified(Pieces::new(connection, batch, 0, pieces))?;
+    let digest = verified(Pieces::new(connection, batch, first, pieces))?;
     if digest != written.digest {
         return Err(not_stored());
     }
-    let mut bytes = written.compressed_bytes;
-    let deleted = match deleted {
+    let mut receipts = ReceiptsDigest::new(digest, written.compressed_bytes);
+    receipts.deleted = match deleted {
         // their file is read back by itself: it is left to see that its very bytes are stored
         Some(mut deleted) => {
             let stored = Pieces::new(connection, batch, pieces, i64::MAX);
@@ -308,13 +320,21 @@ pub(super) fn store_receipts(
             }
             let Written { digest, compressed_bytes, .. } = deleted.written.clone();
             deleted.prove()?;
-            bytes += compressed_bytes;
-            Some(DeletedDigest { digest, bytes: compressed_bytes })
+            receipts.bytes += compressed_bytes;
+            Some(PartDigest { digest, bytes: compressed_bytes })
         }
         None => None,
     };
     fault::point("receipts: after they are read back")?;
-    Ok(ReceiptsDigest { digest, bytes, deleted, pruned: false })
+    Ok(receipts)
+}
+
+/// The number of the next piece of a batch's receipts.
+fn next_piece(connection: &Connection, batch: Uuid) -> Result<i64> {
+    let sql = format!("SELECT coalesce(max(number) + 1, 0) FROM {RECEIPTS} WHERE batch_id = ?");
+    connection
+        .query_row(&sql, [batch.to_string()], |row| row.get(0))
+        .map_err(|e| failed(Code::Target, "cannot write the receipts", e))
 }
 
 fn unreadable(e: std::io::Error) -> Error {

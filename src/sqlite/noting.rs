@@ -180,18 +180,16 @@ impl Noting {
         }
         let mut database =
             SqliteUndo { connection: &mut *connection, deletes: None, returning: &[] };
-        let (file, written, changes) = collect(&mut database, &shape, &noted, kind).await?;
-        record.details.tables = changes;
+        let (file, written, mut changes) = collect(&mut database, &shape, &noted, kind).await?;
         let deleted = match deleted {
             Deleted::Written(rows) => {
-                self.count(&rows.rows, &mut record.details.tables);
+                self.count(&rows.rows, &mut changes);
                 Some(*rows)
             }
             _ => None,
         };
-        record.details.receipts =
-            Some(store_receipts(connection, record.batch_id, (file, written), deleted)?);
-        record.complete();
+        let receipts = store_receipts(connection, record.batch_id, (file, written), deleted)?;
+        record.seal(changes, Some(receipts));
         fault::point("history: before the end")?;
         let notice = put(connection, record)?;
         fault::point("history: after the end")?;

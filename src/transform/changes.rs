@@ -115,6 +115,13 @@ impl ChangeLog {
         }
     }
 
+    /// Adds the changes of other rows.
+    pub(super) fn absorb(&mut self, other: ChangeLog) {
+        for (entry, (values, first)) in other.counts {
+            self.counts.entry(entry).or_insert((0, first)).0 += values;
+        }
+    }
+
     /// All changes, in the order of streams, columns, kinds and reasons.
     pub(super) fn all(&self, plan: &Plan) -> Vec<Change> {
         let mut changes: Vec<(usize, Change)> = (self.counts.iter())

@@ -297,6 +297,11 @@ impl Settler {
         refused.retain(|_| !place.next().is_some_and(|n| taken.contains(&n)));
     }
 
+    /// Counts what another one has changed in other rows.
+    pub fn absorb(&mut self, other: Settler) {
+        self.changes.absorb(other.changes);
+    }
+
     /// What was changed so far.
     pub fn changes(&self) -> Vec<Change> {
         self.changes.all(&self.plan)

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::mpsc;
 
-use crate::archive_input::ArchiveInput;
+use crate::archive_input::{ArchiveInput, ChunkPlace};
 use crate::error::{Code, Error, Result};
 use crate::load::OnProblem;
 use crate::notice::Notice;
@@ -23,6 +23,8 @@ pub struct LoadBatch {
     pub target: TargetRows,
     /// How many rows of the archive they were.
     pub rows: usize,
+    /// The chunk of the archive that they are of.
+    pub chunk: ChunkPlace,
 }
 
 /// Rows of the archive that the target has rejected.
@@ -31,12 +33,18 @@ struct RejectedRows {
     rows: Vec<usize>,
 }
 
-/// The thread that transforms.
-pub struct TransformWorker {
-    load_batches: mpsc::Receiver<LoadBatch>,
+/// Where rows go back to that are loaded.
+#[derive(Clone)]
+pub struct Returns {
     spare: back::Sender<TargetRows>,
     rejected: back::Sender<RejectedRows>,
     batches: back::Sender<Batch>,
+}
+
+/// The thread that transforms.
+pub struct TransformWorker {
+    load_batches: mpsc::Receiver<LoadBatch>,
+    returns: Returns,
     thread: Option<JoinHandle<Result<Option<End>>>>,
 }
 
@@ -93,9 +101,7 @@ impl TransformWorker {
             .map_err(|e| Error::new(Code::Internal, "cannot start a thread").because(e))?;
         Ok(TransformWorker {
             load_batches: load_batches_out,
-            spare,
-            rejected,
-            batches,
+            returns: Returns { spare, rejected, batches },
             thread: Some(thread),
         })
     }
@@ -105,19 +111,23 @@ impl TransformWorker {
         self.load_batches.recv().await
     }
 
-    /// Reports which rows of the archive's batch the target has rejected, so that what refers to them
-    /// was left out, and gives the buffers back.
+    /// Reports rows that are done, as [`Returns::done`].
     pub fn done(&self, load_batch: LoadBatch, rejected: Vec<usize>) {
-        let LoadBatch { batch, mut target, .. } = load_batch;
-        target.rows.release_large();
-        // the thread may have ended: it needs no more
-        if rejected.is_empty() {
-            // at once: the next batch may wait for this one
-            give_back(&self.batches, batch);
-        } else {
-            let _ = self.rejected.send(RejectedRows { batch, rows: rejected });
+        self.returns.done(load_batch, rejected);
+    }
+
+    /// Where rows go back to, for several who load them.
+    pub fn returns(&self) -> Returns {
+        self.returns.clone()
+    }
+
+    /// Lets so many more rows be on their way at the same time.
+    pub fn circulate(&self, more: usize) {
+        for _ in 0..more {
+            // the threads may have ended: they need no more
+            let _ = self.returns.spare.send(TargetRows::default());
+            let _ = self.returns.batches.send(Batch::default());
         }
-        let _ = self.spare.send(target);
     }
 
     /// What is left at the end.
@@ -132,6 +142,23 @@ impl TransformWorker {
     }
 }
 
+impl Returns {
+    /// Reports which rows of the archive's batch the target has rejected, so that what refers to them
+    /// was left out, and gives the buffers back.
+    pub fn done(&self, load_batch: LoadBatch, rejected: Vec<usize>) {
+        let LoadBatch { batch, mut target, .. } = load_batch;
+        target.rows.release_large();
+        // the thread may have ended: it needs no more
+        if rejected.is_empty() {
+            // at once: the next batch may wait for this one
+            give_back(&self.batches, batch);
+        } else {
+            let _ = self.rejected.send(RejectedRows { batch, rows: rejected });
+        }
+        let _ = self.spare.send(target);
+    }
+}
+
 /// The transforming thread; None if nobody wants more.
 fn run(
     mut archive_input: ArchiveInput,
@@ -142,6 +169,7 @@ fn run(
     let (mut next, batches) = (first, archive_input.used());
     loop {
         let (batch, mut at) = (Arc::new(next), 0);
+        let chunk = archive_input.place().clone();
         while at < batch.rows() {
             let Ok(mut target) = ends.spare.recv() else { return Ok(None) };
             // what was rejected of a load batch is reported before its buffer comes back
@@ -152,7 +180,7 @@ fn run(
             let from = at;
             at = transformer.transform(&batch, from, &mut target)?;
             let batch = Arc::clone(&batch);
-            let load_batch = LoadBatch { batch, target, rows: at - from };
+            let load_batch = LoadBatch { batch, target, rows: at - from, chunk: chunk.clone() };
             if ends.load_batches.blocking_send(load_batch).is_err() {
                 return Ok(None);
             }

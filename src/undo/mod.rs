@@ -14,6 +14,7 @@ mod described;
 mod fingerprint;
 mod later;
 mod pack;
+mod places;
 mod receipts;
 mod shape;
 mod sql;

@@ -1,11 +1,13 @@
 //! The receipts of a batch as an archive: the shape of its tables, then for every table the rows that were inserted and
 //! those that were changed or deleted, as they were before.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 
 use super::deleted::tables_of;
 use super::pack::{self, pack, unpack};
+use super::places::Places;
 use super::{Shape, ShapeTable};
 use crate::error::{Code, Error, Result};
 use crate::history::TableChanges;
@@ -213,21 +215,74 @@ fn streams(shape: &Shape, kind: impl Fn(&str) -> Kind) -> Vec<Stream> {
 
 /// The files of receipts that were verified.
 pub struct ReceiptsFiles {
-    /// The receipts.
-    pub receipts: File,
+    /// The receipts: one file, or one for each group of a batch that was committed in groups.
+    pub receipts: Vec<File>,
     /// The rows that the batch has deleted, if they are in an archive of their own.
     pub deleted: Option<File>,
 }
 
 /// Receipts on their way back.
 pub struct ReceiptsReader {
-    reader: ArchiveReader<BufReader<File>>,
+    /// The parts that are not read to their end.
+    parts: VecDeque<PartReader>,
     /// The deleted rows, with the table of the shape that each of its streams belongs to.
     deleted: Option<(ArchiveReader<BufReader<File>>, Vec<usize>)>,
     /// What the batch has touched.
     pub shape: Shape,
     /// Which table of the shape each one is that the receipts describe.
     tables: Vec<Option<usize>>,
+}
+
+/// Receipts of one group of a batch, with their places in the shape of all.
+struct PartReader {
+    reader: ArchiveReader<BufReader<File>>,
+    places: Places,
+}
+
+impl PartReader {
+    /// Opens receipts, and reads what they describe.
+    fn open(file: File) -> Result<(ArchiveReader<BufReader<File>>, Shape)> {
+        let mut reader = open_archive(file)?;
+        let mut batch = Batch::default();
+        let any = reader.next_batch(&mut batch)?;
+        let shape =
+            match (any && batch.stream() == 0 && batch.rows() == 1).then(|| batch.value(0, 1)) {
+                Some(Value::Text(text)) => serde_json::from_slice(text).ok(),
+                _ => None,
+            };
+        let shape = shape.ok_or_else(|| {
+            Error::new(
+                Code::ArchiveUnsupported,
+                "the receipts are of another version of this program",
+            )
+        })?;
+        Ok((reader, shape))
+    }
+
+    /// The next rows, with the table of all that they are of.
+    fn next(&mut self, batch: &mut Batch) -> Result<Option<Receipts>> {
+        if !self.reader.next_batch(batch)? {
+            return Ok(None);
+        }
+        let Some(place) = batch.stream().checked_sub(1) else {
+            return Err(Error::new(Code::ArchiveDamaged, "the receipts have two shapes"));
+        };
+        let described = place / STREAMS;
+        let table = *self.places.tables.get(described).ok_or_else(no_shape)?;
+        Ok(Some(match place % STREAMS {
+            0 => Receipts::Inserted(table),
+            1 => Receipts::Changed(table),
+            _ => {
+                self.places.number_references(described, batch)?;
+                Receipts::Referred(table)
+            }
+        }))
+    }
+}
+
+fn open_archive(mut file: File) -> Result<ArchiveReader<BufReader<File>>> {
+    file.seek(SeekFrom::Start(0)).map_err(no_file)?;
+    Ok(ArchiveReader::open(BufReader::new(file), Limits::default())?)
 }
 
 /// What a batch of receipts holds.
@@ -260,25 +315,13 @@ impl ReceiptsReader {
     /// # Errors
     /// If they are damaged.
     pub fn open(files: ReceiptsFiles) -> Result<ReceiptsReader> {
-        let open = |mut file: File| -> Result<_> {
-            file.seek(SeekFrom::Start(0)).map_err(no_file)?;
-            Ok(ArchiveReader::open(BufReader::new(file), Limits::default())?)
-        };
-        let mut reader = open(files.receipts)?;
-        let mut batch = Batch::default();
-        let any = reader.next_batch(&mut batch)?;
-        let shape =
-            match (any && batch.stream() == 0 && batch.rows() == 1).then(|| batch.value(0, 1)) {
-                Some(Value::Text(text)) => serde_json::from_slice(text).ok(),
-                _ => None,
-            };
-        let shape: Shape = shape.ok_or_else(|| {
-            Error::new(
-                Code::ArchiveUnsupported,
-                "the receipts are of another version of this program",
-            )
-        })?;
-        let deleted = match files.deleted.map(open).transpose()? {
+        let (mut parts, mut shape) = (VecDeque::new(), Shape::default());
+        for file in files.receipts {
+            let (reader, described) = PartReader::open(file)?;
+            let places = shape.join(described)?;
+            parts.push_back(PartReader { reader, places });
+        }
+        let deleted = match files.deleted.map(open_archive).transpose()? {
             Some(reader) => {
                 let tables = tables_of(reader.streams(), &shape)?;
                 Some((reader, tables))
@@ -286,7 +329,7 @@ impl ReceiptsReader {
             None => None,
         };
         let tables = (0..shape.tables.len()).map(Some).collect();
-        Ok(ReceiptsReader { reader, deleted, shape, tables })
+        Ok(ReceiptsReader { parts, deleted, shape, tables })
     }
 
     /// Leaves out the tables in which the batch has changed no row: nobody has to leave them as they are.
@@ -332,20 +375,15 @@ impl ReceiptsReader {
     }
 
     fn next_described(&mut self, batch: &mut Batch) -> Result<Option<Receipts>> {
-        if !self.reader.next_batch(batch)? {
-            let Some((deleted, tables)) = &mut self.deleted else { return Ok(None) };
-            let any = deleted.next_batch(batch)?;
-            return Ok(any.then(|| Receipts::Deleted(tables[batch.stream()])));
+        while let Some(part) = self.parts.front_mut() {
+            match part.next(batch)? {
+                None => drop(self.parts.pop_front()),
+                some => return Ok(some),
+            }
         }
-        let Some(place) = batch.stream().checked_sub(1) else {
-            return Err(Error::new(Code::ArchiveDamaged, "the receipts have two shapes"));
-        };
-        let table = place / STREAMS;
-        Ok(Some(match place % STREAMS {
-            0 => Receipts::Inserted(table),
-            1 => Receipts::Changed(table),
-            _ => Receipts::Referred(table),
-        }))
+        let Some((deleted, tables)) = &mut self.deleted else { return Ok(None) };
+        let any = deleted.next_batch(batch)?;
+        Ok(any.then(|| Receipts::Deleted(tables[batch.stream()])))
     }
 
     /// Which table of the shape one is that the receipts describe.

@@ -284,7 +284,7 @@ fn what_is_decided_knows_neither_ends_nor_backends() {
         never_names(room, &ends);
     }
     never_names("transform/", &["sqlite", "postgres", "cli"]);
-    never_names("import.rs", &["sqlite", "postgres", "cli"]);
+    never_names("import/", &["sqlite", "postgres", "cli"]);
     never_names("export.rs", &["sqlite", "postgres", "cli", "plan", "transform", "load"]);
     never_names("diff/", &["sqlite", "postgres", "cli"]);
     never_names("history.rs", &["sqlite", "postgres", "cli", "undo", "load", "source"]);

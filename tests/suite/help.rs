@@ -307,6 +307,25 @@ fn stopped_by_a_column(folder: &Path) -> Json {
     json(dry.fails_with(9).text())
 }
 
+/// The history of an import that was killed between two groups, and of one that was not.
+fn half_history(folder: &Path) -> Json {
+    let run = |args: &[&str], fault: &str| {
+        let program = Program::new(args.iter().copied()).current_dir(folder);
+        program.env("CHRONICLE_DUMP_FAULT", fault).run()
+    };
+    let import = ["import", "whole.ndjson.zst", "--to", "half.db", "--create", "--commit-every=1"];
+    run(&[&import[..], &["--resumable"]].concat(), "none=error").success();
+    run(&["rollback", "last", "--from", "half.db"], "none=error").success();
+    let again =
+        ["import", "whole.ndjson.zst", "--to", "half.db", "--commit-every=1", "--resumable"];
+    run(&again, "groups: between two=abort@1");
+    // as several connections leave it
+    let ahead = "UPDATE chronicle_dump_migration_history SET details = json_set(details, '$.resume.ahead', \
+                 json('[{\"number\": 3, \"checkpoint\": \"00\"}]')) WHERE details LIKE '%resume%'";
+    rusqlite::Connection::open(folder.join("half.db")).unwrap().execute(ahead, []).unwrap();
+    json(run(&["history", "half.db", "--json"], "none=error").success().text())
+}
+
 #[test]
 fn the_json_results_are_as_documented() {
     let folder = workdir("json");
@@ -516,10 +535,11 @@ fn undo_as_documented(folder: &Path, url: &str) {
                   details = json_set(details, '$.process', json('{\"pid\": 7, \"host\": \"here\"}')) \
                   WHERE id = (SELECT min(id) FROM chronicle_dump_migration_history)";
     file.execute(killed, []).unwrap();
+    let half = half_history(folder);
     as_documented(
         "history",
         &["batches[].numbers"],
-        &[whole, damaged, pruned, history(&[]), result(&["history", "copy.db"])],
+        &[whole, damaged, pruned, history(&[]), result(&["history", "copy.db"]), half],
     );
 }
 

@@ -78,7 +78,7 @@ impl PgLoading {
         let columns: Vec<String> = stream.columns.iter().map(|c| physical(c.target)).collect();
         let types: Vec<ColumnType> = stream.columns.iter().map(|c| c.ty.clone()).collect();
         let casts = types.iter().any(|ty| matches!(ty, ColumnType::Cast(_)));
-        let empty = self.db.is_empty(&table.name).await?;
+        let empty = !self.db.side_by_side && self.db.is_empty(&table.name).await?;
         let (waits, must_wait) = self.waits(plan, number)?;
         let checks = self.rehearses();
         let takes_back = !table.references.is_empty()

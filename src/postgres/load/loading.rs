@@ -378,6 +378,25 @@ impl Loading for PgLoading {
         Box::pin(self.write(rows))
     }
 
+    fn has_other_keys<'a>(&'a mut self, tables: &'a [usize]) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async move {
+            self.finish_stream().await?;
+            Ok(tables.iter().any(|table| self.db.has_other_keys(*table)))
+        })
+    }
+
+    fn shares_tables(&self) -> bool {
+        // a trigger that is disabled is disabled for everybody, and keeps everybody waiting
+        !self.db.silenced.any_disabled()
+    }
+
+    fn lock_batch(&mut self) -> BoxFuture<'_, Result<BatchRecord>> {
+        Box::pin(async {
+            let no_batch = || Error::new(Code::Internal, "a batch without a history");
+            self.db.batch.as_ref().ok_or_else(no_batch)?.lock(&self.db.connection).await
+        })
+    }
+
     fn finalize<'a>(&'a mut self, progress: &'a Progress) -> BoxFuture<'a, Result<ImportStats>> {
         Box::pin(self.finalize_now(progress))
     }

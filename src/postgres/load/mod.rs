@@ -104,6 +104,8 @@ pub struct PgTarget {
     patience: Patience,
     /// Whether the indexes of empty tables stay where they are, so that these can be read.
     readers_go_on: bool,
+    /// Whether other connections of the same import load into the same tables.
+    side_by_side: bool,
     /// The rows that a restore is about, if not all, until they are noted.
     part: Mutex<Option<Box<dyn PartKeys>>>,
     /// The temporary tables with their keys, by table; none if it is about all.
@@ -176,7 +178,8 @@ impl PgTarget {
             loose: Vec::new(),
             disputed: Vec::new(),
             patience: Patience { wait: options.wait, cancel: cancel.clone() },
-            readers_go_on: options.readers_go_on,
+            readers_go_on: options.readers_go_on || options.side_by_side,
+            side_by_side: options.side_by_side,
             part: Mutex::default(),
             part_tables: None,
         })
@@ -244,7 +247,13 @@ impl PgTarget {
     async fn open_batch_now(&mut self, record: &BatchRecord, receipts: bool) -> Result<bool> {
         let schema = &self.found.schema;
         let patience = &self.patience;
-        let opened = OpenBatch::open(&self.connection, &self.info, schema, record, patience).await;
+        let (main, info) = (&self.connection, &self.info);
+        if self.side_by_side {
+            let batch = OpenBatch::join(main, info, schema, record, patience).await?;
+            (self.batch, self.receipts) = (Some(batch), receipts);
+            return Ok(true);
+        }
+        let opened = OpenBatch::open(main, info, schema, record, patience).await;
         match opened? {
             Ok((batch, notice)) => {
                 self.notices.extend(notice);

@@ -90,8 +90,9 @@ impl PgTarget {
     pub(super) async fn lock(&self) -> Result<()> {
         let names: Vec<String> =
             self.catalog.tables.iter().map(|t| self.found.full_name(&t.name)).collect();
-        // others can keep reading; writers wait until the commit
-        let lock = format!("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", names.join(", "));
+        // others can keep reading; writers wait until the commit, unless they are of the same import
+        let mode = if self.side_by_side { "ROW EXCLUSIVE" } else { "SHARE ROW EXCLUSIVE" };
+        let lock = format!("LOCK TABLE {} IN {mode} MODE", names.join(", "));
         self.run("cannot lock Chronicle's tables", &lock).await?;
         let (schema, forced) = (&self.found.schema, self.forced.as_ref());
         let now = PgCatalog::read(&self.connection, Some(schema), forced).await?;

@@ -85,7 +85,8 @@ impl PgTarget {
         for table in &self.catalog.tables {
             let shape = noted::shape_table(&self.connection, schema, &table.name, false).await?;
             if let Some(shape) = shape {
-                let was_empty = self.is_empty(&table.name).await?;
+                // what others bring meanwhile is noted by them
+                let was_empty = !self.side_by_side && self.is_empty(&table.name).await?;
                 tables.push(TouchedTable { shape, was_empty });
             }
         }
@@ -309,13 +310,14 @@ impl PgLoading {
 
     /// Writes the receipts of the batch and completes it in the history.
     pub(super) async fn seal_now(&mut self, record: &mut BatchRecord) -> Result<Option<Notice>> {
-        let Some(batch) = self.db.batch.clone() else { return Ok(None) };
-        self.db.moves = Some(self.db.sequence_moves().await?);
+        let Some(mut batch) = self.db.batch.clone() else { return Ok(None) };
+        self.db.moves = Some(match self.db.side_by_side {
+            // the last transaction of the batch moves them
+            true => Vec::new(),
+            false => self.db.sequence_moves().await?,
+        });
         match &self.db.touched {
-            None => {
-                record.details.tables = self.written();
-                record.complete();
-            }
+            None => record.seal(self.written(), None),
             Some(touched) => {
                 let (tables, noted) = self.db.changed_tables(touched).await?;
                 let sequences = self.db.moved_sequences(touched).await?;
@@ -327,7 +329,8 @@ impl PgLoading {
             }
         }
         fault::point("history: before the end")?;
-        let notice = batch.update(&self.db.connection, record).await?;
+        let notice = batch.seal(&self.db.connection, record).await?;
+        self.db.batch = Some(batch);
         fault::point("history: after the end")?;
         Ok(notice)
     }

@@ -325,6 +325,15 @@ impl Loading for SqliteLoading {
         Box::pin(async move { self.write(rows) })
     }
 
+    fn has_other_keys<'a>(&'a mut self, tables: &'a [usize]) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async move {
+            if let Some(last) = self.current.take() {
+                self.end_stream(last)?;
+            }
+            Ok(self.known_as.iter().any(|known| tables.contains(&known.table())))
+        })
+    }
+
     fn finalize<'a>(&'a mut self, _: &'a progress::Progress) -> BoxFuture<'a, Result<ImportStats>> {
         Box::pin(async move { self.finalize_now() })
     }

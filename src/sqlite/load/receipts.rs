@@ -86,11 +86,14 @@ impl SqliteLoading {
         if self.db.created.is_some() {
             history::create(connection).map_err(cannot)?;
         }
+        let begun = self.db.batch.as_ref().map(|batch| &batch.record);
+        if let Some(begun) = begun.filter(|record| record.is_half()) {
+            history::require_half(connection, begun)?;
+        }
         if let Some(noting) = self.db.batch.as_ref().and_then(|batch| batch.noting.as_ref()) {
             return noting.seal(connection, record, &references, None, Deleted::None).await;
         }
-        record.details.tables = self.written();
-        record.complete();
+        record.seal(self.written(), None);
         history::put(&self.db.connection, record)
     }
     /// What this archive of the batch and earlier ones have done, as far as they were counted.

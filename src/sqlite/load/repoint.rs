@@ -26,6 +26,13 @@ pub(super) struct KnownAs {
     is_free: String,
 }
 
+impl KnownAs {
+    /// The table of the rows.
+    pub(super) fn table(&self) -> usize {
+        self.table
+    }
+}
+
 /// Rows that an archive of the batch has loaded although they refer to nothing.
 pub(super) struct LooseRows {
     /// Which archive of the batch it was.

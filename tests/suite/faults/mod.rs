@@ -213,7 +213,9 @@ fn every_point_of(mode: &str, every: usize) {
     for (n, command) in COMMANDS.into_iter().enumerate() {
         reached.extend(fails_everywhere(mode, command, seed + n, every));
     }
-    let missing: Vec<&str> = POINTS.into_iter().filter(|point| !reached.contains(*point)).collect();
+    // an import in groups is another law: what it has committed stays
+    let here = POINTS.into_iter().filter(|point| !point.starts_with("groups"));
+    let missing: Vec<&str> = here.filter(|point| !reached.contains(*point)).collect();
     assert!(missing.is_empty(), "{mode}: never reached: {missing:?}");
 }
 

@@ -84,6 +84,11 @@ const CASES: &[(&[Kind], &str)] = &[
     (&[Kind::OneSidedStream], "diff a.zst uv.zst --summary"),
     (&[Kind::LocalTimes], "diff odd.zst $URL --summary"),
     (&[Kind::HiddenOriginals], "export $READER -o reader.zst"),
+    (&[Kind::OneConnection], "import bare.zst --to $JOBS --assume-tz UTC --jobs 2"),
+    (
+        &[Kind::OneTransaction],
+        "import travel.zst --to odd.db --on-conflict skip --resumable --commit-every 1",
+    ),
 ];
 
 /// The files that the commands name.
@@ -160,7 +165,7 @@ INSERT INTO chronicle_sessions (id, project_path, start_time) VALUES (1, '/p', '
 
 /// The databases that the commands name.
 fn servers(stage: &mut Stage) {
-    for name in ["SECOND", "THIRD", "FOURTH", "FIFTH", "TRAVEL"] {
+    for name in ["SECOND", "THIRD", "FOURTH", "FIFTH", "TRAVEL", "JOBS"] {
         stage.database(name, "SELECT 1");
     }
     stage.database(
@@ -249,6 +254,23 @@ fn unlisted(stage: &mut Stage) {
     output.success().stderr_has(start(Kind::NotRemoved)).stderr_has(Kind::NotRemoved.words());
 }
 
+/// An import that goes on after others have changed its rows.
+fn edited(stage: &mut Stage) {
+    let file = stage.path("half.db");
+    sqlite_from(&["sqlite-hooks.sql"], &file, "wal");
+    let fault = ("CHRONICLE_DUMP_FAULT", "groups: between two=abort@1");
+    let begun = "import travel.zst --to half.db --resumable --commit-every 1";
+    stage.program(begun).env(fault.0, fault.1).run();
+    fill(file.to_str().unwrap(), "UPDATE sessions SET git_branch = 'main'");
+    let command = "import travel.zst --to half.db --resume --commit-every 1";
+    let output = stage.program(command).run();
+    stage.note("EditedMeanwhile", command, &output);
+    output
+        .success()
+        .stderr_has(start(Kind::EditedMeanwhile))
+        .stderr_has(Kind::EditedMeanwhile.words());
+}
+
 #[test]
 fn every_kind_of_notice_has_its_captured_words() {
     let mut stage = Stage::new("messages_notices");
@@ -278,10 +300,12 @@ fn every_kind_of_notice_has_its_captured_words() {
     stage.capture("Found", "export -o found.zst").stderr_has("note: using ");
     stage.unset();
     unlisted(&mut stage);
+    edited(&mut stage);
     let output = stage.unread("import a.zst --to t8.db --create");
     stage.note("Unreported", "import a.zst --to t8.db --create | true", &output);
     output.success().stderr_has(Kind::Unreported.words());
-    open.retain(|kind| ![Kind::Found, Kind::NotRemoved, Kind::Unreported].contains(kind));
+    let others = [Kind::Found, Kind::NotRemoved, Kind::Unreported, Kind::EditedMeanwhile];
+    open.retain(|kind| !others.contains(kind));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(open, [], "commands that print these kinds are missing");
     forget_roles(&stage);

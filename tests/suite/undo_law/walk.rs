@@ -206,7 +206,9 @@ impl Walk {
         let layout = self.scratch.path(if server { "layout1.toml" } else { "layout0.toml" });
         let program = Program::new(args.iter().copied());
         match self.tables.ddl {
-            Some(_) if args[0] != "rollback" => program.arg("--layout").arg(layout).run(),
+            Some(_) if !["rollback", "history"].contains(&args[0]) => {
+                program.arg("--layout").arg(layout).run()
+            }
             _ => program.run(),
         }
     }
@@ -311,8 +313,28 @@ impl Walk {
         if self.step.is_multiple_of(3) {
             args.push("--match=content");
         }
+        let in_groups = files.len() == 1 && self.random.one_in(3);
+        if in_groups {
+            args.extend(["--resumable", "--commit-every=1"]);
+        }
         let done = self.run(&args, self.server());
+        if in_groups && done.code != Some(0) {
+            self.undo_half();
+        }
         self.finish(&args.join(" "), "import", &done, None);
+    }
+
+    /// Rolls back what an import that failed has committed.
+    fn undo_half(&mut self) {
+        let url = self.url();
+        let history = json_of(&self.run(&["history", &url, "--json"], self.server()).success());
+        let newest = history["batches"].as_array().and_then(|all| all.last().cloned());
+        let half = newest.filter(|batch| batch.get("resume").is_some());
+        let id = half.and_then(|batch| batch["batch_id"].as_str().map(str::to_owned));
+        self.count("rollback of half an import", id.is_some());
+        if let Some(id) = id {
+            self.run(&["rollback", &id, "--from", &url, "-q"], self.server()).success();
+        }
     }
 
     fn restore(&mut self) {

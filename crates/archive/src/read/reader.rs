@@ -265,6 +265,11 @@ impl<R: Read> ArchiveReader<R> {
         &self.rows
     }
 
+    /// The digest of the last checkpoint, 64 hexadecimal digits: by their chain it stands for everything before.
+    pub fn checkpoint(&self) -> &str {
+        &self.prev
+    }
+
     /// What is known after the last row, when [`ArchiveReader::next_batch`] has returned false.
     pub fn sealed(&self) -> Option<&Sealed> {
         self.sealed.as_ref()
