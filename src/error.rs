@@ -163,7 +163,7 @@ impl Code {
             13 => "the output could not be written",
             14 => "done, but some rows were left out and set aside",
             15 => "what was compared is not equal, or a file that was checked has problems",
-            130 => "stopped by a signal, nothing changed",
+            130 => "stopped by a signal, nothing changed but for groups that were committed",
             141 => "the reader of our output has gone",
             _ => "unknown",
         }

@@ -416,7 +416,8 @@ impl fmt::Display for BatchRecord {
     }
 }
 
-/// The batch that a name means: an id, the start of one, or `last`, the newest completed one that is no rollback.
+/// The batch that a name means: an id, the start of one, or `last`, the newest one that is no rollback and of which anything
+/// is in the database.
 ///
 /// # Errors
 /// If there is none, or several begin like that.
@@ -425,9 +426,9 @@ pub fn find<'a>(history: &'a [BatchRecord], name: &str) -> Result<&'a BatchRecor
     if name == "last" {
         let newest = history
             .iter()
-            .filter(|b| b.status == BatchStatus::Completed && b.kind != BatchKind::Rollback);
+            .filter(|b| b.stands() && b.kind != BatchKind::Rollback);
         return newest.max_by_key(|b| b.batch_id).ok_or_else(|| {
-            Error::new(Code::NotFound, "there is no completed batch to undo").hint(hint)
+            Error::new(Code::NotFound, "there is no batch to undo").hint(hint)
         });
     }
     let wanted = name.to_ascii_lowercase();

@@ -125,6 +125,7 @@ def goals(shop, name):
     shop.ready_rows()
     yield import_postgres(shop, archive)
     yield copy_postgres(shop, source)
+    yield import_in_groups(shop, archive)
     shop.remove("ready.db", "chronicle_sessions.bin", "chronicle_events.bin")
 
 
@@ -262,6 +263,19 @@ def copy_postgres(shop, source):
         Side("chronicle-dump", shop.copy_postgres(source)),
         [Side("`export \\| import`", f"{quote(shop.dump, 'export', '-q', source)} | {shop.import_postgres('-')}",
               goal=1.02)],
+        prepare=shop.server.fresh,
+        outcome=lambda number: fingerprint.of_postgres(shop.server, payloads=number == 0),
+        memory=96,
+    )
+
+
+def import_in_groups(shop, archive):
+    """Into upstream's empty tables by two connections, by one that commits in groups, and in one transaction."""
+    return Work(
+        "import into Postgres, `--jobs 2`",
+        Side("chronicle-dump", shop.import_postgres(archive, "--jobs", "2")),
+        [Side("`--jobs 1`", shop.import_postgres(archive, "--jobs", "1")),
+         Side("one transaction", shop.import_postgres(archive))],
         prepare=shop.server.fresh,
         outcome=lambda number: fingerprint.of_postgres(shop.server, payloads=number == 0),
         memory=96,

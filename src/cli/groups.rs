@@ -8,7 +8,7 @@ use crate::catalog::Backend;
 use crate::error::{Code, Error, Result};
 use crate::history::{BatchKind, BatchRecord};
 use crate::import::group::Opening;
-use crate::import::groups::{Groups, import_in_groups, resumable};
+use crate::import::groups::{Groups, import_in_groups};
 use crate::import::{Imported, Part};
 use crate::load::TargetOptions;
 use crate::location::Location;
@@ -96,11 +96,11 @@ pub(super) async fn run(
         return Err(Error::new(Code::Usage, "--resumable works with one archive only")
             .hint("load the archives one after the other"));
     };
-    let resumed = match asked.resume {
-        true => Some(half_batch(location, cancel).await?),
+    let history = match asked.resume {
+        true => Some(history(location, cancel).await?),
         false => None,
     };
-    let backup = match &resumed {
+    let backup = match &history {
         Some(_) => None,
         None => backup_of(args, &opening, location, report, cancel).await?,
     };
@@ -118,7 +118,7 @@ pub(super) async fn run(
         }),
         chunks: asked.commit_every.unwrap_or(CHUNKS).into(),
         jobs: asked.jobs(location)?,
-        resumed,
+        history,
     };
     let imported = import_in_groups(part, groups, options, progress, cancel).await;
     drop(watch);
@@ -128,9 +128,9 @@ pub(super) async fn run(
     Ok(vec![imported])
 }
 
-async fn half_batch(location: &Location, cancel: &Cancel) -> Result<BatchRecord> {
+async fn history(location: &Location, cancel: &Cancel) -> Result<Vec<BatchRecord>> {
     let mut database = location.open_history(false, None, cancel).await?;
-    resumable(cancel.or(database.history()).await?)
+    cancel.or(database.history()).await
 }
 
 /// How a target is opened whose tables are there.

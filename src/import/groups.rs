@@ -29,19 +29,32 @@ pub struct Groups<'a> {
     pub chunks: u64,
     /// How many connections load at the same time, where that is possible.
     pub jobs: usize,
-    /// The batch that this run goes on with.
-    pub resumed: Option<BatchRecord>,
+    /// The history of the target, if this run goes on with an import that is in it.
+    pub history: Option<Vec<BatchRecord>>,
 }
 
-/// The batch that a run can go on with: the newest import that has committed some groups and not the last one.
-///
-/// # Errors
-/// If there is none.
-pub fn resumable(history: Vec<BatchRecord>) -> Result<BatchRecord> {
-    let half = history.into_iter().filter(|b| b.is_half() && b.stands());
-    half.max_by_key(|batch| batch.batch_id).ok_or_else(|| {
-        Error::new(Code::NotFound, "there is no import to go on with")
-            .hint("import --resumable begins one; chronicle-dump history DB lists the batches")
+/// The batch that a run can go on with: the newest import of an archive that has committed some groups and not the last one.
+fn resumable(history: &[BatchRecord], archive_id: &str) -> Result<BatchRecord> {
+    let half = || history.iter().filter(|b| b.is_half() && b.stands());
+    let is_it = |batch: &&BatchRecord| {
+        batch.details.resume.as_ref().is_some_and(|point| point.archive_id == archive_id)
+    };
+    if let Some(batch) = half().filter(is_it).max_by_key(|batch| batch.batch_id) {
+        return Ok(batch.clone());
+    }
+    let begun = half().max_by_key(|batch| batch.batch_id);
+    Err(match begun.and_then(|batch| batch.details.resume.as_ref()) {
+        Some(point) => {
+            let begun = &point.archive_id;
+            let what = format!(
+                "this is archive {archive_id}, and the import has begun with archive {begun}"
+            );
+            Error::new(Code::Usage, what).hint(
+                "give that archive, or roll back what is done: chronicle-dump history DB lists the batches",
+            )
+        }
+        None => Error::new(Code::NotFound, "there is no import to go on with")
+            .hint("import --resumable begins one; chronicle-dump history DB lists the batches"),
     })
 }
 
@@ -58,11 +71,13 @@ pub async fn import_in_groups<'a>(
     cancel: &'a Cancel,
 ) -> Result<Imported> {
     let mut archive_input = part.open.await?;
-    let point = groups.resumed.as_ref().and_then(|batch| batch.details.resume.clone());
     let asked = fingerprint(&options.plan);
     let archive_id = archive_input.header.archive_id.clone();
+    let resumed = groups.history.as_ref().map(|history| resumable(history, &archive_id));
+    let resumed = resumed.transpose()?;
+    let point = resumed.as_ref().and_then(|batch| batch.details.resume.clone());
     if let Some(point) = &point {
-        require_same(point, &archive_id, &asked)?;
+        require_same(point, &asked)?;
         if point.chunks > 0 {
             let (number, checkpoint) = (point.chunks, point.checkpoint.clone());
             archive_input.require(ChunkPlace { number, checkpoint });
@@ -73,11 +88,11 @@ pub async fn import_in_groups<'a>(
             options.plan.conflicts = options.plan.conflicts.with(parent, OnConflict::Skip);
         }
     }
-    let opening = if groups.resumed.is_some() { Opening::Next } else { Opening::First };
+    let opening = if resumed.is_some() { Opening::Next } else { Opening::First };
     let target = (groups.open)(opening).await?;
     let part = Part { rejects: part.rejects, ..Part::opened(part.name, archive_input) };
     let word = target.catalog().backend.word();
-    let batch = match groups.resumed.clone() {
+    let batch = match resumed {
         Some(mut batch) => {
             batch.go_on();
             batch
@@ -123,24 +138,14 @@ pub async fn import_in_groups<'a>(
     run.load(prepared, loading).await
 }
 
-/// Refuses to go on with another archive, or with other options.
-fn require_same(point: &ResumePoint, archive_id: &str, options: &str) -> Result<()> {
-    let refused = |what: String, hint: &str| Err(Error::new(Code::Usage, what).hint(hint));
-    if point.archive_id != archive_id {
-        let what = format!(
-            "this is archive {archive_id}, and the import has begun with archive {}",
-            point.archive_id
-        );
-        return refused(
-            what,
-            "give that archive, or roll back what is done: chronicle-dump history DB lists the batches",
-        );
+/// Refuses to go on with other options.
+fn require_same(point: &ResumePoint, options: &str) -> Result<()> {
+    if point.options == options {
+        return Ok(());
     }
-    if point.options != options {
-        let what = "the options are not those with which the import has begun".to_owned();
-        return refused(what, "give the same options, with --resume in the place of --resumable");
-    }
-    Ok(())
+    let what = "the options are not those with which the import has begun";
+    Err(Error::new(Code::Usage, what)
+        .hint("give the same options, with --resume in the place of --resumable"))
 }
 
 /// What stands for the options of a plan.

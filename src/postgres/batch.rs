@@ -7,7 +7,7 @@ use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
 use super::catalog::PgCatalog;
-use super::connection::Connection;
+use super::connection::{Connection, READ_COMMITTED};
 use super::conninfo::ConnInfo;
 use super::history::HistoryTables;
 use super::literal;
@@ -254,8 +254,7 @@ impl Short {
     /// Logs in and begins it.
     pub(super) async fn begin(info: &ConnInfo) -> Result<Short> {
         let connection = Connection::open(info).await?;
-        let begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED; {}", connection.settings());
-        connection.run(Code::Target, "cannot write to the history", &begin).await?;
+        connection.begin(Code::Target, "cannot write to the history", READ_COMMITTED).await?;
         Ok(Short(connection))
     }
 

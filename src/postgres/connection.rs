@@ -18,6 +18,10 @@ use chronicle_archive::{show_path, show_text};
 
 /// How long a login may take unless the connection string sets a limit.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// A transaction that sees what others commit meanwhile.
+pub const READ_COMMITTED: &str = "READ COMMITTED";
+/// A transaction that sees one moment, and writes nothing.
+pub const SNAPSHOT: &str = "REPEATABLE READ READ ONLY";
 /// How long we wait for the server to stop what it is doing.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -91,9 +95,22 @@ impl Connection {
         Ok(texts.collect())
     }
 
+    /// Begins a transaction of a kind, with our settings.
+    ///
+    /// A pooled session may have statements of somebody who was killed, under the names that the driver gives its own:
+    /// these go first.
+    pub async fn begin(&self, code: Code, what: &str, kind: &str) -> Result<()> {
+        let left = r"SELECT name FROM pg_catalog.pg_prepared_statements WHERE name ~ '^s[0-9]+$'";
+        let sql = format!("BEGIN ISOLATION LEVEL {kind}; {} {left}", self.settings());
+        for name in self.rows(code, what, &sql).await?.into_iter().flatten().flatten() {
+            self.run(code, what, &format!("DEALLOCATE {name}")).await?;
+        }
+        Ok(())
+    }
+
     /// The settings of every transaction of ours: nothing is set for longer than that, so that
     /// nothing is left behind in a pooled session.
-    pub fn settings(&self) -> String {
+    fn settings(&self) -> String {
         let mut sql = String::from(
             "SET LOCAL statement_timeout = 0; \
              SET LOCAL lock_timeout = '10s'; \

@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use uuid::Uuid;
 
 use super::batch::{OpenBatch, Patience, Short, read_catalog};
-use super::connection::Connection;
+use super::connection::{Connection, READ_COMMITTED};
 use super::conninfo::ConnInfo;
 use super::history::{HistoryTables, schemas};
 use super::load::MEMORY;
@@ -44,8 +44,7 @@ impl PgHistory {
         cancel: &Cancel,
     ) -> Result<PgHistory> {
         let connection = Connection::open(info).await?;
-        let begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED; {}", connection.settings());
-        connection.run(Code::Source, "cannot read the history", &begin).await?;
+        connection.begin(Code::Source, "cannot read the history", READ_COMMITTED).await?;
         let schema = match (&info.schema, &schemas(&connection).await?[..]) {
             (Some(named), _) => named.clone(),
             // what is looked for first, whatever else there is: nobody waits for an import that runs

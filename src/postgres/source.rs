@@ -10,7 +10,7 @@ use tokio_postgres::CopyOutStream;
 use uuid::Uuid;
 
 use super::catalog::{PgCatalog, PgColumn, PgTable, others};
-use super::connection::Connection;
+use super::connection::{Connection, SNAPSHOT};
 use super::conninfo::ConnInfo;
 use super::copy_codec::{Field, RowReader};
 use super::history::{HistoryTables, readable_history};
@@ -85,9 +85,7 @@ impl PgSource {
         options: &SourceOptions,
     ) -> Result<(PgSource, Vec<Option<Recipe>>)> {
         let connection = Connection::open(info).await?;
-        let settings = connection.settings();
-        let begin = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {settings}");
-        connection.run(Code::Source, "cannot start a snapshot", &begin).await?;
+        connection.begin(Code::Source, "cannot start a snapshot", SNAPSHOT).await?;
         let catalog =
             PgCatalog::read(&connection, info.schema.as_deref(), options.layout.as_ref()).await?;
         let mut notices = info.notices();

@@ -302,7 +302,9 @@ impl UndoSql for PgUndo<'_> {
         (columns, from): (&'a str, &'a str),
     ) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let sql = format!("CREATE TEMPORARY TABLE {found} AS SELECT {columns} FROM {from}");
+            let sql = format!(
+                "CREATE TEMPORARY TABLE {found} ON COMMIT DROP AS SELECT {columns} FROM {from}"
+            );
             self.connection.run(Code::Target, what, &sql).await
         })
     }

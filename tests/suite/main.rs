@@ -37,6 +37,7 @@ mod lossless;
 mod memory;
 mod model;
 mod pipes;
+mod pooled;
 mod postgres_history;
 mod progress;
 mod reader;

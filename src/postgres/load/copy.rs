@@ -6,7 +6,7 @@ use std::pin::Pin;
 use bytes::{Bytes, BytesMut};
 use futures::{SinkExt, pin_mut};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{CopyInSink, Statement};
+use tokio_postgres::CopyInSink;
 
 use super::PgTarget;
 use super::conflict::{KEPT, decisions};
@@ -42,7 +42,7 @@ impl PgLoading {
         let fill = stream.batch.filter(|_| load.staging.is_none());
         let refused = |e| refused(&self.db.info, stream, rows, &sent, &e);
         let sink =
-            self.db.connection.client.copy_in::<_, Bytes>(&load.copy).await.map_err(refused)?;
+            self.db.connection.client.copy_in::<_, Bytes>(load.copy.as_str()).await.map_err(refused)?;
         pin_mut!(sink);
         let mut buffer = BytesMut::with_capacity(MESSAGE + (64 << 10));
         copy_codec::start(&mut buffer);
@@ -91,14 +91,15 @@ impl PgLoading {
             true => None,
             false => Some(self.db.stage(number, stream).await?),
         };
-        let sql = format!(
+        let copy = format!(
             "COPY {} ({}) FROM STDIN (FORMAT binary)",
             staging.as_deref().unwrap_or(&full),
             columns.join(", ")
         );
-        let copy = self.db.connection.client.prepare(&sql).await.map_err(|e| {
+        // what it refuses is said before any row: nothing is kept of it, also not on the server
+        drop(self.db.connection.client.prepare(&copy).await.map_err(|e| {
             self.db.connection.failed(Code::Target, format!("cannot write {}", table.name), e)
-        })?;
+        })?);
         let sums = RowSketch::new(types.clone(), stream.key.clone());
         Ok(StreamLoad {
             stream: number,
@@ -211,7 +212,8 @@ pub(super) struct StreamLoad {
     pub(super) waits: bool,
     /// Whether what was staged is in its table.
     pub(super) merged: bool,
-    pub(super) copy: Statement,
+    /// The COPY that takes its rows.
+    pub(super) copy: String,
     pub(super) types: Vec<ColumnType>,
     pub(super) rows: u64,
     /// Those of the rows that are not loaded, since the target's own stay.

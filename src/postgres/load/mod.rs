@@ -45,7 +45,7 @@ use self::repoint::LooseRows;
 use self::rules::Rule;
 use super::batch::{OpenBatch, Patience, read_catalog};
 use super::catalog::PgCatalog;
-use super::connection::Connection;
+use super::connection::{Connection, READ_COMMITTED};
 use super::conninfo::ConnInfo;
 use super::history::HistoryTables;
 use super::own_tables::Denied;
@@ -133,8 +133,7 @@ impl PgTarget {
         let forced = create.or(options.layout.as_ref());
         let connection = Connection::open(info).await?;
         // a session that waits for the tables must see what others have written meanwhile
-        let begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED; {}", connection.settings());
-        connection.run(Code::Target, "cannot start to write", &begin).await?;
+        connection.begin(Code::Target, "cannot start to write", READ_COMMITTED).await?;
         connection.run(Code::Target, "cannot set the memory of this load", MEMORY).await?;
         let mut notices = info.notices();
         notices.extend(compress(&connection, options.compression).await?);

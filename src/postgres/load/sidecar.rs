@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures::pin_mut;
-use tokio_postgres::Statement;
 
 use super::PgTarget;
 use super::conflict::REPLACED;
@@ -30,8 +29,6 @@ pub(super) const STAGED_ENTRIES: &str = "pg_temp.chronicle_dump_stage_entries";
 
 /// Where entries of the sidecar table go.
 pub(super) struct SidecarCopy {
-    /// The COPY that stages them.
-    copy: Statement,
     /// Our own tables.
     pub(super) tables: OwnTables,
 }
@@ -108,10 +105,7 @@ impl PgTarget {
             ));
         }
         self.run(what, &sql).await?;
-        let copy = format!("COPY {STAGED_ENTRIES} FROM STDIN (FORMAT binary)");
-        let prepared = self.connection.client.prepare(&copy).await;
-        let copy = prepared.map_err(|e| self.connection.failed(Code::Target, what, e))?;
-        Ok(Ok(SidecarCopy { copy, tables }))
+        Ok(Ok(SidecarCopy { tables }))
     }
 
     /// Deletes the entries of our own tables for tables without rows: those rows are gone, perhaps with the
@@ -153,9 +147,12 @@ impl PgLoading {
             // only now: without entries there are no tables of ours
             *none = Some(self.db.start_sidecar(&self.plan).await?);
         }
-        let Some(SidecarCopy { copy, .. }) = self.sidecar() else { return Ok(()) };
+        if self.sidecar().is_none() {
+            return Ok(());
+        }
+        let copy = format!("COPY {STAGED_ENTRIES} FROM STDIN (FORMAT binary)");
         let cannot = |e| self.db.connection.failed(Code::Target, "cannot stage entries", e);
-        let sink = self.db.connection.client.copy_in::<_, Bytes>(copy).await.map_err(cannot)?;
+        let sink = self.db.connection.client.copy_in::<_, Bytes>(copy.as_str()).await.map_err(cannot)?;
         pin_mut!(sink);
         let (text, boolean) = (ColumnType::Text(None), ColumnType::Bool);
         let mut buffer = BytesMut::new();

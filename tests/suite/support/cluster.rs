@@ -69,6 +69,11 @@ impl Cluster {
         self.tls.then(|| self.folder.join("data/server.crt"))
     }
 
+    /// A program run by the user who runs the server, since some refuse root.
+    pub(crate) fn server_program(&self, program: &Path) -> Command {
+        User::for_servers().command(program)
+    }
+
     /// What the server has logged so far.
     pub(crate) fn log(&self) -> String {
         read_log(&self.folder)
@@ -557,7 +562,8 @@ fn start_server(programs: &Programs, user: &User, folder: &Path, tls: bool) -> u
     panic!("no free port for PostgreSQL in eight attempts:\n{}", read_log(folder));
 }
 
-fn free_port() -> u16 {
+/// A port on which nothing listens now.
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port on 127.0.0.1");
     listener.local_addr().expect("its address").port()
 }

@@ -9,4 +9,5 @@ pub(crate) mod generate;
 pub(crate) mod hints;
 pub(crate) mod migrate;
 pub(crate) mod oracle;
+pub(crate) mod pooler;
 pub(crate) mod program;
