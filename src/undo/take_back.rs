@@ -269,12 +269,28 @@ impl TakeBack {
         let mut any = false;
         for (n, table) in self.shape.tables.iter().enumerate() {
             for (number, reference) in table.referred.iter().enumerate() {
+                if self.all_go(database, reference).await? {
+                    continue;
+                }
                 let sql = self.referred_sql(database, n, table, (number, reference));
                 any |=
                     database.run("cannot look for rows that refer to the batch", &sql).await? > 0;
             }
         }
         Ok(any)
+    }
+
+    /// Whether all rows of the table that refers are the batch's and as it left them: then none of them stays and refers.
+    async fn all_go(&self, database: &mut dyn UndoSql, reference: &ShapeReference) -> Result<bool> {
+        let schema = reference.schema.as_deref();
+        let Some(child) = self.shape.table(schema, &reference.table) else { return Ok(false) };
+        let sql = format!(
+            "SELECT (SELECT count(*) FROM {}) - (SELECT count(*) FROM {} WHERE state = 'same' AND after <> {GONE})",
+            database.full(schema, &reference.table),
+            found(child)
+        );
+        let rows = database.rows("cannot look for rows that refer to the batch", &sql).await?;
+        Ok(rows.first().and_then(|row| row[0].as_deref()) == Some("0"))
     }
 
     /// Marks the deleted rows whose keys only rows have that go: the batch has inserted those in their stead.
