@@ -245,7 +245,7 @@ impl Error {
 
     /// The same error where groups of a batch are in the target all the same: how many rows of the archive, and the batch.
     #[must_use]
-    pub fn leaving_half(mut self, rows: &str, batch: &uuid::Uuid) -> Error {
+    pub fn leaving_half(mut self, rows: &str, batch: impl fmt::Display) -> Error {
         self.message = self.message.replace("; nothing was changed", "");
         let next = format!(
             "{rows} of the archive are in the target: the same command with --resume goes on, \

@@ -454,7 +454,7 @@ impl Run<'_> {
     fn stopped(&self, error: Error) -> Error {
         match self.committed {
             None => error,
-            Some(rows) => error.leaving_half(&show_count(rows, "rows"), &self.batch.batch_id),
+            Some(rows) => error.leaving_half(&show_count(rows, "rows"), self.batch.batch_id),
         }
     }
 }
