@@ -424,12 +424,10 @@ impl fmt::Display for BatchRecord {
 pub fn find<'a>(history: &'a [BatchRecord], name: &str) -> Result<&'a BatchRecord> {
     let hint = "chronicle-dump history DB lists the batches";
     if name == "last" {
-        let newest = history
-            .iter()
-            .filter(|b| b.stands() && b.kind != BatchKind::Rollback);
-        return newest.max_by_key(|b| b.batch_id).ok_or_else(|| {
-            Error::new(Code::NotFound, "there is no batch to undo").hint(hint)
-        });
+        let newest = history.iter().filter(|b| b.stands() && b.kind != BatchKind::Rollback);
+        return newest
+            .max_by_key(|b| b.batch_id)
+            .ok_or_else(|| Error::new(Code::NotFound, "there is no batch to undo").hint(hint));
     }
     let wanted = name.to_ascii_lowercase();
     let found: Vec<&BatchRecord> = (history.iter())

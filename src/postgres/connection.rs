@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::pin_mut;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -12,6 +13,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::cancel::cancel;
 use super::conninfo::{ConnInfo, Host, SslMode};
 use crate::error::{Code, Error, Result};
 use chronicle_archive::{show_path, show_text};
@@ -22,6 +24,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 pub const READ_COMMITTED: &str = "READ COMMITTED";
 /// A transaction that sees one moment, and writes nothing.
 pub const SNAPSHOT: &str = "REPEATABLE READ READ ONLY";
+/// How long a server without work takes to answer.
+const BUSY_AFTER: Duration = Duration::from_millis(100);
 /// How long we wait for the server to stop what it is doing.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -137,12 +141,15 @@ impl Connection {
 
     /// Stops what the server is doing for us and takes the transaction back.
     pub async fn roll_back(&self) {
-        // a busy server answers a rollback only after its statement: ask it to stop first
-        let token = self.client.cancel_token();
-        let cancel = token.cancel_query(self.tls.clone());
-        let _ = tokio::time::timeout(CANCEL_TIMEOUT, cancel).await;
         // if this fails the session ends with the connection, and the transaction with it
         let rollback = self.client.batch_execute("ROLLBACK");
+        pin_mut!(rollback);
+        if tokio::time::timeout(BUSY_AFTER, &mut rollback).await.is_ok() {
+            return;
+        }
+        // a busy server answers a rollback only after its statement: ask it to stop that
+        let cancel = cancel(&self.client, &self.info, &self.tls);
+        let _ = tokio::time::timeout(CANCEL_TIMEOUT, cancel).await;
         let _ = tokio::time::timeout(CANCEL_TIMEOUT, rollback).await;
     }
 

@@ -5,6 +5,7 @@
 //! [`copy_codec`] is the form of COPY in which rows cross the wire, in both directions.
 
 mod batch;
+mod cancel;
 pub mod catalog;
 pub mod connection;
 pub mod conninfo;

@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 
 use crate::support::cluster::{Cluster, Database, SUPA};
-use crate::support::files::{assert_same_rows, fixture};
 use crate::support::everything::everything_on_server;
+use crate::support::files::{assert_same_rows, fixture};
 use crate::support::migrate::{Scratch, event, session, words};
 use crate::support::pooler::Pooler;
 use crate::support::program::Program;
@@ -26,7 +26,11 @@ impl Stage {
         let database = Cluster::get().database_of(SUPA, name);
         database.apply_file(fixture("postgres-upstream.sql"));
         let pooler = Pooler::by_transaction(&database, SUPA);
-        Stage { pooler, database, archive, scratch }
+        let stage = Stage { pooler, database, archive, scratch };
+        // our own tables stay
+        stage.import().run().success();
+        Program::new(["rollback", "last", "--from", &stage.pooler.url()]).run().success();
+        stage
     }
 
     fn import(&self) -> Program {

@@ -5,8 +5,8 @@ use std::pin::Pin;
 
 use bytes::{Bytes, BytesMut};
 use futures::{SinkExt, pin_mut};
-use tokio_postgres::error::SqlState;
 use tokio_postgres::CopyInSink;
+use tokio_postgres::error::SqlState;
 
 use super::PgTarget;
 use super::conflict::{KEPT, decisions};
@@ -41,8 +41,13 @@ impl PgLoading {
         // staged rows are filled on their way into the table
         let fill = stream.batch.filter(|_| load.staging.is_none());
         let refused = |e| refused(&self.db.info, stream, rows, &sent, &e);
-        let sink =
-            self.db.connection.client.copy_in::<_, Bytes>(load.copy.as_str()).await.map_err(refused)?;
+        let sink = self
+            .db
+            .connection
+            .client
+            .copy_in::<_, Bytes>(load.copy.as_str())
+            .await
+            .map_err(refused)?;
         pin_mut!(sink);
         let mut buffer = BytesMut::with_capacity(MESSAGE + (64 << 10));
         copy_codec::start(&mut buffer);

@@ -152,7 +152,8 @@ impl PgLoading {
         }
         let copy = format!("COPY {STAGED_ENTRIES} FROM STDIN (FORMAT binary)");
         let cannot = |e| self.db.connection.failed(Code::Target, "cannot stage entries", e);
-        let sink = self.db.connection.client.copy_in::<_, Bytes>(copy.as_str()).await.map_err(cannot)?;
+        let sink =
+            self.db.connection.client.copy_in::<_, Bytes>(copy.as_str()).await.map_err(cannot)?;
         pin_mut!(sink);
         let (text, boolean) = (ColumnType::Text(None), ColumnType::Bool);
         let mut buffer = BytesMut::new();

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Child;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -15,6 +15,14 @@ use super::cluster::{Cluster, Database, PASSWORD, free_port};
 
 /// How many sessions a pool has: an import needs two at the same time, one of them for its history.
 const SESSIONS: usize = 3;
+
+/// Runs a pooler until our end of stdin closes, in whatever way this process ends, and says when it has ended by itself.
+const WATCHED: &str = r#"
+    "$0" -q "$1" & pooler=$!
+    ( while kill -0 $pooler; do sleep 0.1; done; touch "${1%.ini}.ended" ) &
+    cat >/dev/null
+    kill -9 $pooler
+"#;
 
 /// A running pooler. It ends with the value.
 pub(crate) struct Pooler {
@@ -45,12 +53,14 @@ impl Pooler {
             );
             fs::write(&settings, text).expect("the settings");
             for path in [folder.path(), &users, &settings] {
-                let mode = if path.is_dir() { 0o755 } else { 0o644 };
+                let mode = if path.is_dir() { 0o777 } else { 0o644 };
                 fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("permissions");
             }
-            let mut program = cluster.server_program(Path::new(program()));
-            let mut child = program.arg("-q").arg(&settings).spawn().expect("start pgbouncer");
-            if answers(port, &mut child) {
+            let mut shell = cluster.server_program(Path::new("/bin/sh"));
+            shell.args(["-c", WATCHED, program()]).arg(&settings);
+            shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+            let child = shell.spawn().expect("start pgbouncer");
+            if answers(port, &settings.with_extension("ended")) {
                 let (role, database) = (role.to_owned(), database.name().to_owned());
                 return Pooler { child, port, role, database, _folder: folder };
             }
@@ -66,8 +76,7 @@ impl Pooler {
 
     /// Leaves prepared statements with these names in every session, as a client that was killed does.
     pub(crate) fn leave_statements(&self, names: &[&str]) {
-        let sql: String =
-            names.iter().map(|name| format!("PREPARE {name} AS SELECT 1;")).collect();
+        let sql: String = names.iter().map(|name| format!("PREPARE {name} AS SELECT 1;")).collect();
         self.in_every_session(&sql);
     }
 
@@ -121,7 +130,7 @@ impl Pooler {
 
 impl Drop for Pooler {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        drop(self.child.stdin.take());
         let _ = self.child.wait();
     }
 }
@@ -139,14 +148,14 @@ fn program() -> &'static str {
 }
 
 /// Whether it listens, which it does not if another process has taken the port.
-fn answers(port: u16, child: &mut Child) -> bool {
+fn answers(port: u16, ended: &Path) -> bool {
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(20) {
+        if ended.exists() {
+            return false;
+        }
         if TcpStream::connect(("127.0.0.1", port)).is_ok() {
             return true;
-        }
-        if !matches!(child.try_wait(), Ok(None)) {
-            return false;
         }
         std::thread::sleep(Duration::from_millis(20));
     }
