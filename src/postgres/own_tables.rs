@@ -103,6 +103,12 @@ impl Pair {
         Ok(found.into_iter().nth(readable.unwrap_or(0)))
     }
 
+    /// The tables, if there are any that this role may read and write.
+    async fn usable(&self, connection: &Connection, schema: &str) -> Result<Option<Placed>> {
+        let found = self.find(connection, Code::Target, schema).await?;
+        Ok(found.filter(|placed| placed.readable && placed.writable))
+    }
+
     /// Where this role may write to them; they are created if they are nowhere, and nobody else may use them. Or why
     /// this role cannot have them.
     ///
@@ -114,12 +120,14 @@ impl Pair {
         schema: &str,
     ) -> Result<std::result::Result<Placed, Denied>> {
         let what = format!("cannot create {}", self.what);
+        if let Some(placed) = self.usable(connection, schema).await? {
+            return Ok(Ok(placed));
+        }
         // two imports at the same time would both see that there is none
         let lock = literal(&format!("{SCHEMA} {}", self.in_schema[0]));
         let wait = format!("SELECT pg_catalog.pg_advisory_xact_lock(hashtext({lock}))");
         connection.run(Code::Target, &what, &wait).await?;
-        let found = self.find(connection, Code::Target, schema).await?;
-        if let Some(placed) = found.filter(|placed| placed.readable && placed.writable) {
+        if let Some(placed) = self.usable(connection, schema).await? {
             return Ok(Ok(placed));
         }
         let sql = format!(

@@ -111,6 +111,10 @@ impl PgTarget {
     /// Deletes the entries of our own tables for tables without rows: those rows are gone, perhaps with the
     /// whole table.
     pub(super) async fn forget_gone_rows(&self, plan: &Plan) -> Result<()> {
+        // an import of several connections has done that before
+        if self.side_by_side {
+            return Ok(());
+        }
         let Some(own) = self.own_tables().await? else { return Ok(()) };
         for (_, stream) in plan.tables() {
             let table = &self.catalog.tables[stream.table].name;

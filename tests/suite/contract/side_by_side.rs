@@ -34,6 +34,26 @@ fn several_connections_bring_what_one_brings() {
 }
 
 #[test]
+fn several_connections_store_originals() {
+    let store = server_of(SUPA, "jobs_originals");
+    let note =
+        "ALTER TABLE events ADD COLUMN note TEXT; UPDATE events SET note = 'n' || duration_ms;";
+    let archive = in_small_chunks(&store.archive(&(rows() + note)));
+    let preserve = "--on-missing-column=preserve";
+    store.import(&archive, &[preserve]).success();
+    let after = store.everything();
+    store.rollback("last", &[]).success();
+    let before = store.everything();
+    assert!(after.len() > before.len() + 2 * EVENTS as usize, "each event has an original");
+    for options in [&JOBS[..], &["--jobs=2"]] {
+        store.import(&archive, &[options, &[preserve]].concat()).success();
+        assert_same_rows(&after, &store.everything());
+        store.rollback("last", &[]).success();
+        assert_same_rows(&before, &store.everything());
+    }
+}
+
+#[test]
 fn several_connections_that_are_killed_go_on() {
     let (store, archive, after) = whole_of(server_of(SUPA, "jobs_killed"));
     let (points, output) = traced(&store, &archive, &JOBS);
