@@ -344,6 +344,11 @@ impl BatchRecord {
         }
     }
 
+    /// Whether it is committed in groups, asked before one of them is sealed.
+    pub fn is_in_groups(&self) -> bool {
+        self.details.resume.is_some() || self.details.receipts.is_some()
+    }
+
     /// Whether it has committed some groups and not the last one.
     pub fn is_half(&self) -> bool {
         self.details.resume.is_some() && self.status != BatchStatus::Completed

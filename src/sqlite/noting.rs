@@ -134,6 +134,7 @@ impl Noting {
         &self,
         connection: &Connection,
         references: &[(String, ShapeReference)],
+        in_groups: bool,
     ) -> Result<(Shape, Vec<Noted>)> {
         let all = read_every_table(connection).map_err(cannot)?;
         let (mut shape, mut noted) = (Shape::default(), Vec::new());
@@ -142,7 +143,8 @@ impl Noting {
             let mut described = shape_of(table);
             described.own = [SIDECAR, COLUMNS].contains(&table.name.as_str());
             described.referred = referred(&all, table);
-            if of.noted.was_empty && !described.own {
+            // of several groups, one may have deleted an entry with the key of one that is new
+            if of.noted.was_empty && !described.own && !in_groups {
                 described.entry_key.clone_from(&of.key);
             }
             for (_, reference) in references.iter().filter(|(to, _)| *to == of.name) {
@@ -174,7 +176,7 @@ impl Noting {
         deleted: Deleted,
     ) -> Result<Option<Notice>> {
         self.stop(connection).map_err(cannot)?;
-        let (mut shape, noted) = self.shape(connection, references)?;
+        let (mut shape, noted) = self.shape(connection, references, record.is_in_groups())?;
         if let Some(objects) = objects {
             shape.added_columns.extend(objects.added_columns);
         }

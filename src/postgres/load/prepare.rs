@@ -129,7 +129,9 @@ impl PgTarget {
     /// Enters the columns that the plan adds to a table into the catalog; returns those that it lacked.
     pub(super) fn expect_columns(&mut self, stream: &TablePlan) -> Vec<CatalogColumn> {
         let columns = &mut self.catalog.tables[stream.table].columns;
-        let lacking = stream.added.iter().filter(|c| !columns.contains(c));
+        // also a group before may have added it
+        let is_there = |c: &CatalogColumn| columns.iter().any(|known| known.physical == c.physical);
+        let lacking = stream.added.iter().filter(|c| !is_there(c));
         let lacking: Vec<CatalogColumn> = lacking.cloned().collect();
         columns.extend(lacking.iter().cloned());
         lacking

@@ -164,13 +164,18 @@ impl PgTarget {
     }
 
     /// The tables that have changed, as they are now, with what was noted of each.
-    async fn changed_tables(&self, touched: &Touched) -> Result<(Vec<ShapeTable>, Vec<Noted>)> {
+    async fn changed_tables(
+        &self,
+        touched: &Touched,
+        in_groups: bool,
+    ) -> Result<(Vec<ShapeTable>, Vec<Noted>)> {
         let (mut tables, mut all) = (Vec::new(), Vec::new());
         for (n, table) in touched.tables.iter().enumerate() {
             let noted = self.noted(n, table).await?;
             let now = if noted::any(&noted) { self.now(&table.shape).await? } else { None };
             if let Some(mut now) = now {
-                if noted.was_empty && !now.own {
+                // of several groups, one may have deleted an entry with the key of one that is new
+                if noted.was_empty && !now.own && !in_groups {
                     now.entry_key = self.entry_key(&now.name);
                 }
                 tables.push(now);
@@ -319,7 +324,8 @@ impl PgLoading {
         match &self.db.touched {
             None => record.seal(self.written(), None),
             Some(touched) => {
-                let (tables, noted) = self.db.changed_tables(touched).await?;
+                let (tables, noted) =
+                    self.db.changed_tables(touched, record.is_in_groups()).await?;
                 let sequences = self.db.moved_sequences(touched).await?;
                 let added_columns = touched.added.clone();
                 let shape = Shape { tables, added_columns, sequences };

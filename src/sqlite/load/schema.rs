@@ -24,7 +24,9 @@ impl SqliteTarget {
     /// Gives the table the columns that the plan adds.
     pub(super) fn add_columns(&mut self, stream: &TablePlan) -> rusqlite::Result<()> {
         for column in &stream.added {
-            if self.catalog.tables[stream.table].columns.contains(column) {
+            // also a group before may have added it
+            let known = &self.catalog.tables[stream.table].columns;
+            if known.iter().any(|known| known.physical == column.physical) {
                 continue;
             }
             let ty = match column.ty {
