@@ -10,3 +10,4 @@ pub(crate) mod hints;
 pub(crate) mod migrate;
 pub(crate) mod oracle;
 pub(crate) mod program;
+pub(crate) mod speaker;
