@@ -44,11 +44,32 @@ pub struct Environment<'a> {
 
 impl Location {
     /// Reads a path, `sqlite:PATH`, a `postgresql://` URL or a libpq key=value string, also one that
-    /// was pasted with its quotes or as `NAME=value`.
+    /// was pasted with its quotes or as `NAME=value`, or one of these in the variable that `env:NAME` names.
     ///
     /// # Errors
     /// A text that is none of these, or a URL that cannot be read in one way only.
     pub fn parse(
+        text: &str,
+        password_file: Option<&Path>,
+        environment: &Environment<'_>,
+    ) -> Result<Location> {
+        let Some(name) = typed::variable(text) else {
+            return Location::read(text, password_file, environment);
+        };
+        let value = typed::value(name, environment.variable)?;
+        let location = Location::read(&value, password_file, environment);
+        match location.map_err(|e| e.at(typed::shown_variable(name)))? {
+            Location::Postgres(mut info) => {
+                info.come_from_variable(name);
+                Ok(Location::Postgres(info))
+            }
+            Location::Sqlite(path) if path.exists() => Ok(Location::Sqlite(path)),
+            Location::Sqlite(_) => Err(typed::leads_nowhere(name)),
+        }
+    }
+
+    /// Reads what names a database by itself.
+    fn read(
         text: &str,
         password_file: Option<&Path>,
         environment: &Environment<'_>,
@@ -227,6 +248,14 @@ impl Location {
                 if path.starts_with('-') { format!("./{path}") } else { path }
             }
             Location::Postgres(info) => info.to_type(),
+        }
+    }
+
+    /// The variable that holds its name, if only that was typed.
+    pub fn variable(&self) -> Option<&str> {
+        match self {
+            Location::Sqlite(_) => None,
+            Location::Postgres(info) => info.variable(),
         }
     }
 

@@ -217,7 +217,7 @@ impl Command {
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = long_help("export"), next_display_order = 1)]
 pub struct ExportArgs {
-    /// The database: a .db file, sqlite:PATH, a postgresql:// URL or a libpq key=value string;
+    /// The database: a .db file, sqlite:PATH, env:NAME, a postgresql:// URL or a libpq key=value string;
     /// without it, Chronicle's own file is used
     #[arg(help_heading = INPUT, display_order = 0, value_hint = ValueHint::FilePath)]
     pub source: Option<String>,
@@ -278,7 +278,7 @@ pub struct ImportArgs {
     #[command(flatten)]
     pub selection: SelectionArgs,
 
-    /// The database to load into: a .db file, sqlite:PATH, a postgresql:// URL or a libpq
+    /// The database to load into: a .db file, sqlite:PATH, env:NAME, a postgresql:// URL or a libpq
     /// key=value string
     #[arg(long, value_name = "TARGET", help_heading = TARGET, value_hint = ValueHint::FilePath)]
     pub to: String,
@@ -434,7 +434,7 @@ pub struct CatArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = long_help("diff"), next_display_order = 1)]
 pub struct DiffArgs {
-    /// An archive or a database: a file of either kind, sqlite:PATH, a postgresql:// URL or a libpq
+    /// An archive or a database: a file of either kind, sqlite:PATH, env:NAME, a postgresql:// URL or a libpq
     /// key=value string; `-` is an archive on stdin
     #[arg(help_heading = INPUT, display_order = 0, value_hint = ValueHint::FilePath)]
     pub a: String,
@@ -487,7 +487,7 @@ pub struct RestoreArgs {
     #[command(flatten)]
     pub selection: SelectionArgs,
 
-    /// The database: a .db file, sqlite:PATH, a postgresql:// URL or a libpq key=value string
+    /// The database: a .db file, sqlite:PATH, env:NAME, a postgresql:// URL or a libpq key=value string
     #[arg(long, value_name = "TARGET", help_heading = TARGET, value_hint = ValueHint::FilePath)]
     pub to: String,
 

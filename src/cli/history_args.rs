@@ -11,7 +11,7 @@ use super::examples::long_help;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = long_help("history"), next_display_order = 1)]
 pub struct HistoryArgs {
-    /// The database: a .db file, sqlite:PATH, a postgresql:// URL or a libpq key=value string
+    /// The database: a .db file, sqlite:PATH, env:NAME, a postgresql:// URL or a libpq key=value string
     #[arg(help_heading = INPUT, display_order = 0, value_hint = ValueHint::FilePath)]
     pub database: String,
 
@@ -49,7 +49,7 @@ pub struct RollbackArgs {
     #[arg(help_heading = INPUT, display_order = 0, value_hint = ValueHint::Other)]
     pub batch: String,
 
-    /// The database that it is in: a .db file, sqlite:PATH, a postgresql:// URL or a libpq key=value
+    /// The database that it is in: a .db file, sqlite:PATH, env:NAME, a postgresql:// URL or a libpq key=value
     /// string
     #[arg(long, value_name = "DATABASE", help_heading = TARGET, value_hint = ValueHint::FilePath)]
     pub from: String,

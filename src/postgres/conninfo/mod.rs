@@ -54,6 +54,7 @@ pub struct ConnInfo {
     /// Whether the connection string held the password.
     pub password_is_typed: bool,
     passfile: Option<String>,
+    variable: Option<String>,
     /// How much TLS is asked for; [`SslMode::Prefer`] unless given.
     pub sslmode: SslMode,
     /// Whether the string or PGSSLMODE gave `sslmode`; if not, the connector may choose.
@@ -176,6 +177,17 @@ impl ConnInfo {
         self.password.as_ref().map(Secret::reveal)
     }
 
+    /// Notes that the string was not typed: it is the value of this variable.
+    pub fn come_from_variable(&mut self, name: &str) {
+        self.variable = Some(name.to_owned());
+        self.password_is_typed = false;
+    }
+
+    /// The variable that holds the string, if that is not what was typed.
+    pub fn variable(&self) -> Option<&str> {
+        self.variable.as_deref()
+    }
+
     /// The Supabase project of the database, as its host or, behind a pooler, its user names it.
     pub fn project(&self) -> Option<&str> {
         let names = self.hosts.iter().map(|host| host.name.as_str());
@@ -209,8 +221,11 @@ impl ConnInfo {
         )
     }
 
-    /// [`redacted`](ConnInfo::redacted) with the settings that change what it leads to.
+    /// [`redacted`](ConnInfo::redacted) with the settings that change what it leads to, or the variable that holds it.
     pub fn to_type(&self) -> String {
+        if let Some(name) = &self.variable {
+            return format!("env:{name}");
+        }
         let schema = self.schema.as_ref().map(|name| format!("schema={}", text::encode(name)));
         let sslmode = self.sslmode_given.then(|| format!("sslmode={}", self.sslmode.word()));
         let settings: Vec<String> = schema.into_iter().chain(sslmode).collect();

@@ -86,6 +86,7 @@ pub(super) fn build(given: Given, env: Env<'_>) -> Result<ConnInfo> {
         password_is_typed: password.is_some(),
         password,
         passfile: lookup.text("passfile", ""),
+        variable: None,
         sslmode: sslmode.unwrap_or(SslMode::Prefer),
         sslmode_given: sslmode.is_some(),
         sslrootcert: lookup.text("sslrootcert", "PGSSLROOTCERT"),

@@ -2,4 +2,4 @@
 
 mod limits;
 mod refused;
-
+mod variables;
