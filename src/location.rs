@@ -40,6 +40,8 @@ pub struct Environment<'a> {
     pub variable: &'a dyn Fn(&str) -> Option<String>,
     /// The user's home directory.
     pub home: Option<PathBuf>,
+    /// The role to act as in the databases that are named.
+    pub role: Option<String>,
 }
 
 impl Location {
@@ -99,6 +101,7 @@ impl Location {
             info.notes.push(Notice::new(NoticeKind::Unwrapped, text));
         }
         info.find_password(given, environment.variable, environment.home.as_deref())?;
+        info.role.clone_from(&environment.role);
         Ok(Location::Postgres(Box::new(info)))
     }
 

@@ -157,6 +157,22 @@ impl Command {
         }
     }
 
+    /// The role to act as.
+    pub fn role(&self) -> Option<&String> {
+        match self {
+            Command::Export(a) => a.role.as_ref(),
+            Command::Import(a) => a.into.role.as_ref(),
+            Command::Copy(a) => a.into.role.as_ref(),
+            Command::Check(a) => a.role.as_ref(),
+            Command::Verify(a) => a.role.as_ref(),
+            Command::Diff(a) => a.role.as_ref(),
+            Command::Restore(a) => a.role.as_ref(),
+            Command::History(a) => a.role.as_ref(),
+            Command::Rollback(a) => a.role.as_ref(),
+            _ => None,
+        }
+    }
+
     /// Names of files and databases that messages do not repeat if there is no such file: they may hold
     /// a password.
     pub fn hidden_names(&self) -> Vec<String> {
@@ -230,6 +246,10 @@ pub struct ExportArgs {
     /// A file with the database's password
     #[arg(long, value_name = "FILE", help_heading = INPUT)]
     pub password_file: Option<PathBuf>,
+
+    /// The role to act as after the login, in the transaction only
+    #[arg(long, value_name = "NAME", help_heading = INPUT)]
+    pub role: Option<String>,
 
     /// Which rows are wanted
     #[command(flatten)]
@@ -323,6 +343,10 @@ pub struct CheckArgs {
     #[arg(long, value_name = "FILE", help_heading = TARGET)]
     pub password_file: Option<PathBuf>,
 
+    /// The role to act as after the login, in the transaction only
+    #[arg(long, value_name = "NAME", help_heading = TARGET)]
+    pub role: Option<String>,
+
     /// How to handle values, columns and ids
     #[command(flatten)]
     pub plan: PlanArgs,
@@ -359,6 +383,10 @@ pub struct VerifyArgs {
     /// A file with the database's password
     #[arg(long, value_name = "FILE", requires = "against", help_heading = TARGET)]
     pub password_file: Option<PathBuf>,
+
+    /// The role to act as after the login, in the transaction only
+    #[arg(long, value_name = "NAME", requires = "against", help_heading = TARGET)]
+    pub role: Option<String>,
 
     /// How an import handles values, columns and ids
     #[command(flatten)]
@@ -452,6 +480,10 @@ pub struct DiffArgs {
     #[arg(long, value_name = "FILE", help_heading = INPUT)]
     pub password_file: Option<PathBuf>,
 
+    /// The role to act as after the login, in the transaction only
+    #[arg(long, value_name = "NAME", help_heading = INPUT)]
+    pub role: Option<String>,
+
     /// Which rows are compared
     #[command(flatten)]
     pub selection: SelectionArgs,
@@ -502,6 +534,10 @@ pub struct RestoreArgs {
     /// A file with the database's password
     #[arg(long, value_name = "FILE", help_heading = TARGET)]
     pub password_file: Option<PathBuf>,
+
+    /// The role to act as after the login, in the transaction only
+    #[arg(long, value_name = "NAME", help_heading = TARGET)]
+    pub role: Option<String>,
 
     /// How the restore is recorded
     #[command(flatten)]

@@ -38,6 +38,10 @@ pub struct CopyArgs {
     #[arg(long, value_name = "FILE", help_heading = INPUT)]
     pub from_password_file: Option<PathBuf>,
 
+    /// The role to act as in the sources, if it is not that of --role
+    #[arg(long, value_name = "NAME", help_heading = INPUT)]
+    pub from_role: Option<String>,
+
     /// Which rows are copied
     #[command(flatten)]
     pub selection: SelectionArgs,

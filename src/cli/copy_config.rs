@@ -93,6 +93,9 @@ fn sources(
     }
     let password_file = args.from_password_file.as_ref().or(args.into.password_file.as_ref());
     let password_file = password_file.map(|file| file.as_path());
+    let role = args.from_role.as_ref().or(environment.role.as_ref());
+    let Environment { variable, home, .. } = environment;
+    let environment = &Environment { variable: *variable, home: home.clone(), role: role.cloned() };
     if !args.from.is_empty() {
         let locate = |text: &String| locate(text, password_file, environment, report);
         return args.from.iter().map(locate).collect();

@@ -23,6 +23,10 @@ pub struct HistoryArgs {
     #[arg(long, value_name = "FILE", help_heading = INPUT)]
     pub password_file: Option<PathBuf>,
 
+    /// The role to act as after the login, in the transaction only
+    #[arg(long, value_name = "NAME", help_heading = INPUT)]
+    pub role: Option<String>,
+
     /// Read the receipts from the first to the last byte and check everything
     #[arg(long, conflicts_with = "prune", help_heading = OUTPUT)]
     pub verify: bool,
@@ -65,6 +69,10 @@ pub struct RollbackArgs {
     /// A file with the database's password
     #[arg(long, value_name = "FILE", help_heading = TARGET)]
     pub password_file: Option<PathBuf>,
+
+    /// The role to act as after the login, in the transaction only
+    #[arg(long, value_name = "NAME", help_heading = TARGET)]
+    pub role: Option<String>,
 
     /// How long to wait for another import, restore or rollback in the same database [default: 10]
     #[arg(long, value_name = "SECONDS", help_heading = TARGET)]

@@ -86,7 +86,11 @@ fn log_of_environment() -> Option<PathBuf> {
 
 fn work(args: &Args, report: &Report) -> Result<u8> {
     let variable = |name: &str| std::env::var(name).ok();
-    let environment = Environment { variable: &variable, home: std::env::home_dir() };
+    let environment = Environment {
+        variable: &variable,
+        home: std::env::home_dir(),
+        role: args.command.role().cloned(),
+    };
     // what needs no database and no archive
     let printed = match &args.command {
         Command::Schema(args) => Some(schema::run(args, report).map(|()| 0)),

@@ -288,6 +288,13 @@ const WORK: &[Advice] = &[
         "row-level security would hide rows from this role: connect as the tables' owner or as a role with BYPASSRLS (Supabase's \
          postgres has it)",
     ),
+    advice(
+        At::Any,
+        &["42501"],
+        &["permission denied to set role"],
+        "the user that logs in is no member of that role: GRANT it to the user, or leave --role out",
+    ),
+    advice(At::Any, &["22023"], &["role "], "check the name of the role behind --role"),
     advice(At::Any, &["42501"], &[], "connect as the owner of Chronicle's tables"),
     advice(
         At::Supabase,

@@ -15,6 +15,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::advice;
 use super::conninfo::{ConnInfo, Host, SslMode};
 use super::login::{self, Failure};
+use super::quoted;
 use crate::error::{Code, Error, Result};
 use chronicle_archive::{show_path, show_text};
 
@@ -111,6 +112,9 @@ impl Connection {
         );
         if self.version >= 170_000 {
             sql.push_str(" SET LOCAL transaction_timeout = 0;");
+        }
+        if let Some(role) = &self.info.role {
+            sql.push_str(&format!(" SET LOCAL ROLE {};", quoted(role)));
         }
         sql
     }

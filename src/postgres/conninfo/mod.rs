@@ -50,6 +50,8 @@ pub struct ConnInfo {
     pub user: String,
     /// The database.
     pub database: String,
+    /// The role to act as in every transaction, if not the one that logs in.
+    pub role: Option<String>,
     password: Option<Secret>,
     /// Whether the connection string held the password.
     pub password_is_typed: bool,

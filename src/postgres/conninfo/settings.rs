@@ -87,6 +87,7 @@ pub(super) fn build(given: Given, env: Env<'_>) -> Result<ConnInfo> {
         password,
         passfile: lookup.text("passfile", ""),
         variable: None,
+        role: None,
         sslmode: sslmode.unwrap_or(SslMode::Prefer),
         sslmode_given: sslmode.is_some(),
         sslrootcert: lookup.text("sslrootcert", "PGSSLROOTCERT"),

@@ -2,4 +2,5 @@
 
 mod limits;
 mod refused;
+mod role;
 mod variables;

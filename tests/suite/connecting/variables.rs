@@ -21,7 +21,7 @@ fn a_variable_names_a_database_for_every_command() {
         program.env("ONE", one.url()).env("TWO", two.url()).run().success()
     };
     std::fs::copy(fixture("sample-hooks.db"), folder.path().join("x.db")).unwrap();
-    let _ = run("copy --from x.db --to env:ONE --assume-tz UTC --orphans skip");
+    let _ = run("copy --from x.db --to env:ONE --assume-tz UTC --trust-zone --orphans skip");
     // no password was typed
     run("export env:ONE -o a.zst").stderr_lacks("is visible to every user");
     for line in [

@@ -168,6 +168,8 @@ const SAID: &[(&str, &str, &str, &str)] = &[
     (OTHER, "me", "53300", "sorry, too many clients already"),
     (OTHER, "me", "57P03", "the database system is starting up"),
     (OTHER, "me", "57P01", "terminating connection due to administrator command"),
+    (OTHER, "me", "42501", "permission denied to set role \"owner\""),
+    (OTHER, "me", "22023", "role \"owner\" does not exist"),
     (OTHER, "me", "42501", "permission denied for table sessions"),
     (
         OTHER,
@@ -232,7 +234,7 @@ fn captured() -> String {
         let info = match Location::parse(
             &string(host, "postgres", 5432),
             None,
-            &Environment { variable: &|_| None, home: None },
+            &Environment { variable: &|_| None, home: None, role: None },
         ) {
             Ok(Location::Postgres(info)) => info,
             other => panic!("{other:?}"),
