@@ -11,7 +11,7 @@ use crate::error::{Code, Error, Result};
 use crate::load::{Preflight, Target, TargetOptions};
 use crate::notice::{Notice, NoticeKind};
 use crate::part::Selected;
-use crate::postgres::conninfo::{ConnInfo, read_password_file};
+use crate::postgres::conninfo::{ConnInfo, Prompt, read_password_file};
 use crate::postgres::load::PgTarget;
 use crate::postgres::rollback::PgHistory;
 use crate::postgres::source::PgSource;
@@ -251,6 +251,18 @@ impl Location {
                 if path.starts_with('-') { format!("./{path}") } else { path }
             }
             Location::Postgres(info) => info.to_type(),
+        }
+    }
+
+    /// The same database, whose password is asked for if its server wants one and none was found.
+    #[must_use]
+    pub fn asking_by(self, prompt: Prompt) -> Location {
+        match self {
+            Location::Sqlite(_) => self,
+            Location::Postgres(mut info) => {
+                info.ask_by(prompt);
+                Location::Postgres(info)
+            }
         }
     }
 

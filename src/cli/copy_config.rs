@@ -8,6 +8,7 @@ use std::path::Path;
 use super::copy_args::CopyArgs;
 use super::export;
 use super::locate;
+use super::prompt;
 use super::report::Report;
 use crate::chronicle::config::{ConfiguredEnd, MigrationConfig, database_is_missing};
 use crate::error::{Code, Error, Result};
@@ -162,9 +163,10 @@ impl End<'_> {
                 (self.option.to_owned(), locate(url, password_file, environment, report)?)
             }
             // nobody sees it in the list of processes
-            (None, Some(url)) => {
-                (format!("{part}.database_url"), Location::parse(url, password_file, environment)?)
-            }
+            (None, Some(url)) => (
+                format!("{part}.database_url"),
+                Location::parse(url, password_file, environment)?.asking_by(prompt::password),
+            ),
             (None, None) => return Err(database_is_missing(part, self.option)),
         };
         if matches!(location, Location::Sqlite(_)) {

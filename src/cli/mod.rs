@@ -29,6 +29,7 @@ mod manual;
 mod name_pattern;
 mod output;
 mod policy_args;
+mod prompt;
 mod read_back;
 mod report;
 mod restore;
@@ -152,7 +153,7 @@ fn locate(
     environment: &Environment<'_>,
     report: &Report,
 ) -> Result<Location> {
-    let location = Location::parse(text, password_file, environment)?;
+    let location = Location::parse(text, password_file, environment)?.asking_by(prompt::password);
     if location.shows_password() {
         report.password_is_typed();
     } else if matches!(location, Location::Postgres(_)) && location.to_string() == text {

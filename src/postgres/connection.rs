@@ -39,8 +39,14 @@ impl Connection {
     /// With the message of the server or the network, what it most likely means and what helps.
     pub async fn open(info: &ConnInfo) -> Result<Connection> {
         let tls = MakeRustlsConnect::new(tls_config()?);
-        let config = config(info)?;
-        let logged_in = login::log_in(info, &config, &tls).await;
+        let mut config = config(info)?;
+        let mut logged_in = login::log_in(info, &config, &tls).await;
+        if logged_in.as_ref().is_err_and(Failure::lacks_password)
+            && let Some(password) = info.ask().await?
+        {
+            config.password(password);
+            logged_in = login::log_in(info, &config, &tls).await;
+        }
         let (client, connection) = logged_in.map_err(|failure| login_failed(info, failure))?;
         tokio::spawn(async move {
             // its errors reach the code that waits for an answer of the client
@@ -201,7 +207,7 @@ fn login_failed(info: &ConnInfo, failure: Failure) -> Error {
         return Error::new(Code::Connect, message).hint("check host and port");
     }
     let error = cannot_connect(info, &reason);
-    if reason.contains("password missing") || reason.contains("invalid configuration") {
+    if login::lacks_password(&e) {
         return error.hint(
             "the server asks for a password: give it by PGPASSWORD, --password-file or ~/.pgpass",
         );

@@ -25,6 +25,19 @@ pub(super) enum Failure {
     Silent,
 }
 
+impl Failure {
+    /// Whether the server asks for a password, and there is none to send.
+    pub(super) fn lacks_password(&self) -> bool {
+        matches!(self, Failure::Said(e) if lacks_password(e))
+    }
+}
+
+/// Whether the driver had no password to send. It tells that by words alone.
+pub(super) fn lacks_password(e: &tokio_postgres::Error) -> bool {
+    let cause = std::error::Error::source(e);
+    cause.is_some_and(|cause| cause.to_string().contains("password missing"))
+}
+
 /// What a login gives: the client, and the connection that has to be driven.
 type LoggedIn = (Client, Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>);
 

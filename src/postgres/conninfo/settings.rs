@@ -1,5 +1,6 @@
 //! Builds and checks a [`ConnInfo`] from the string's settings and the environment.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::ConnInfo;
@@ -87,6 +88,8 @@ pub(super) fn build(given: Given, env: Env<'_>) -> Result<ConnInfo> {
         password,
         passfile: lookup.text("passfile", ""),
         variable: None,
+        prompt: None,
+        asked: Arc::default(),
         role: None,
         sslmode: sslmode.unwrap_or(SslMode::Prefer),
         sslmode_given: sslmode.is_some(),

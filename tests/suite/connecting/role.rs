@@ -50,7 +50,7 @@ fn a_member_acts_as_the_owner_only_with_role() {
     ];
     let _ = member.run(&into).fails_with(8).stderr_has("this role may not create tables");
     let _ = member.run(&[into.as_slice(), &["--role", OWNER]].concat()).success();
-    let owners = "SELECT DISTINCT tableowner FROM pg_tables WHERE tablename LIKE 'chronicle_dump%'";
+    let owners = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname || tablename LIKE '%chronicle_dump%'";
     assert_eq!(member.database.psql(owners), OWNER, "what is made belongs to the role");
     for line in [
         "export env:DB -o b.zst",
