@@ -252,7 +252,10 @@ impl Error {
              chronicle-dump rollback {batch} --from DB takes them back"
         );
         self.hint = Some(match self.hint {
-            Some(hint) => format!("{}; {next}", hint.replace("nothing was changed; ", "")),
+            Some(hint) => {
+                let hint = hint.replace("nothing was changed; ", "");
+                format!("{}; {next}", hint.replace("; nothing was changed", ""))
+            }
             None => next,
         });
         self

@@ -11,7 +11,7 @@ use crate::error::{Code, Error, Result};
 use crate::load::{Preflight, Target, TargetOptions};
 use crate::notice::{Notice, NoticeKind};
 use crate::part::Selected;
-use crate::postgres::conninfo::{ConnInfo, read_password_file};
+use crate::postgres::conninfo::{ConnInfo, Prompt, read_password_file};
 use crate::postgres::load::PgTarget;
 use crate::postgres::rollback::PgHistory;
 use crate::postgres::source::PgSource;
@@ -40,15 +40,38 @@ pub struct Environment<'a> {
     pub variable: &'a dyn Fn(&str) -> Option<String>,
     /// The user's home directory.
     pub home: Option<PathBuf>,
+    /// The role to act as in the databases that are named.
+    pub role: Option<String>,
 }
 
 impl Location {
     /// Reads a path, `sqlite:PATH`, a `postgresql://` URL or a libpq key=value string, also one that
-    /// was pasted with its quotes or as `NAME=value`.
+    /// was pasted with its quotes or as `NAME=value`, or one of these in the variable that `env:NAME` names.
     ///
     /// # Errors
     /// A text that is none of these, or a URL that cannot be read in one way only.
     pub fn parse(
+        text: &str,
+        password_file: Option<&Path>,
+        environment: &Environment<'_>,
+    ) -> Result<Location> {
+        let Some(name) = typed::variable(text) else {
+            return Location::read(text, password_file, environment);
+        };
+        let value = typed::value(name, environment.variable)?;
+        let location = Location::read(&value, password_file, environment);
+        match location.map_err(|e| e.at(typed::shown_variable(name)))? {
+            Location::Postgres(mut info) => {
+                info.come_from_variable(name);
+                Ok(Location::Postgres(info))
+            }
+            Location::Sqlite(path) if path.exists() => Ok(Location::Sqlite(path)),
+            Location::Sqlite(_) => Err(typed::leads_nowhere(name)),
+        }
+    }
+
+    /// Reads what names a database by itself.
+    fn read(
         text: &str,
         password_file: Option<&Path>,
         environment: &Environment<'_>,
@@ -78,6 +101,7 @@ impl Location {
             info.notes.push(Notice::new(NoticeKind::Unwrapped, text));
         }
         info.find_password(given, environment.variable, environment.home.as_deref())?;
+        info.role.clone_from(&environment.role);
         Ok(Location::Postgres(Box::new(info)))
     }
 
@@ -227,6 +251,26 @@ impl Location {
                 if path.starts_with('-') { format!("./{path}") } else { path }
             }
             Location::Postgres(info) => info.to_type(),
+        }
+    }
+
+    /// The same database, whose password is asked for if its server wants one and none was found.
+    #[must_use]
+    pub fn asking_by(self, prompt: Prompt) -> Location {
+        match self {
+            Location::Sqlite(_) => self,
+            Location::Postgres(mut info) => {
+                info.ask_by(prompt);
+                Location::Postgres(info)
+            }
+        }
+    }
+
+    /// The variable that holds its name, if only that was typed.
+    pub fn variable(&self) -> Option<&str> {
+        match self {
+            Location::Sqlite(_) => None,
+            Location::Postgres(info) => info.variable(),
         }
     }
 

@@ -7,6 +7,12 @@ use crate::error::{Code, Error};
 const FORMS: &str = "write postgresql://USER@HOST:5432/DATABASE, with the password in PGPASSWORD or \
                      in a --password-file FILE";
 
+/// Where the string of a Supabase project is.
+const CONNECT: &str = "in the dashboard press Connect, choose \"Session pooler\" and give that string: \
+                       postgresql://postgres.PROJECT@aws-0-REGION.pooler.supabase.com:5432/postgres, with the database \
+                       password in PGPASSWORD or in a --password-file FILE; the service_role or secret key is not the \
+                       database password";
+
 /// Words that stand in front of passwords.
 const SECRET_WORDS: [&str; 6] = ["passw", "pwd", "pgpass", "secret", "token", "apikey"];
 
@@ -55,8 +61,63 @@ fn unquoted(text: &str) -> &str {
     ['"', '\'', '`'].into_iter().find_map(within).unwrap_or(text)
 }
 
+/// What stands behind `env:`: the name of a variable that holds the database.
+pub fn variable(text: &str) -> Option<&str> {
+    text.trim().strip_prefix("env:")
+}
+
+/// A variable as a message names it; what is not written like one may be anything.
+pub fn shown_variable(name: &str) -> String {
+    if is_variable(name) { format!("the variable {name}") } else { "this variable".to_owned() }
+}
+
+/// The value of a variable that holds a database; no message repeats it.
+///
+/// # Errors
+/// If there is no such variable, or nothing in it, or what cannot lead to a database.
+pub fn value(name: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<String, Error> {
+    const NAMED: &str = "write env:NAME with the name of a variable that holds a connection string or the path of a .db \
+                         file: env:DATABASE_URL";
+    let usage = |what: String| Error::new(Code::Usage, what);
+    if !is_name(name) {
+        return Err(usage("behind env: there is no name of a variable".to_owned()).hint(NAMED));
+    }
+    let shown = shown_variable(name);
+    let Some(value) = variable(name) else {
+        return Err(usage(format!("{shown} is not set")).hint(
+            "set it and export it (export NAME=…) in the shell or unit that runs this command, or name the database",
+        ));
+    };
+    let start = value.trim().get(..8).unwrap_or(value.trim()).to_ascii_lowercase();
+    if start.is_empty() {
+        return Err(usage(format!("{shown} is empty")).hint(
+            "a variable that was set from another one is empty if that is not set; give it a connection string",
+        ));
+    }
+    // a project's own domain does not tell that it is Supabase's; the variable does
+    let is_address = start.starts_with("http") && name.contains("SUPABASE");
+    if start.starts_with("eyj") || start.starts_with("sb_") || start.starts_with("sbp_") {
+        return Err(usage(format!("{shown} holds a key, not a connection string")).hint(CONNECT));
+    }
+    if is_address && !value.contains("supabase") {
+        let what = format!("{shown} holds the address of a project's API, not of its database");
+        return Err(usage(what).hint(CONNECT));
+    }
+    Ok(value)
+}
+
+/// The error of a variable whose value leads nowhere.
+pub fn leads_nowhere(name: &str) -> Error {
+    let what = "holds neither a connection string nor the path of a file that exists";
+    Error::new(Code::NotFound, format!("{} {what}", shown_variable(name))).hint(FORMS)
+}
+
 /// Whether a name may hold a secret, so that a message does not repeat it unless a file is called so.
 pub fn may_be_secret(name: &str) -> bool {
+    // a bare env: would hide itself in the message about it
+    if variable(name).is_some_and(|name| name.is_empty() || is_variable(name)) {
+        return false;
+    }
     let lower = name.to_ascii_lowercase();
     let has_sign = SECRET_SIGNS.iter().any(|sign| lower.contains(sign));
     // a word of that kind says something only if something follows that it may name

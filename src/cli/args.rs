@@ -157,6 +157,22 @@ impl Command {
         }
     }
 
+    /// The role to act as.
+    pub fn role(&self) -> Option<&String> {
+        match self {
+            Command::Export(a) => a.role.as_ref(),
+            Command::Import(a) => a.into.role.as_ref(),
+            Command::Copy(a) => a.into.role.as_ref(),
+            Command::Check(a) => a.role.as_ref(),
+            Command::Verify(a) => a.role.as_ref(),
+            Command::Diff(a) => a.role.as_ref(),
+            Command::Restore(a) => a.role.as_ref(),
+            Command::History(a) => a.role.as_ref(),
+            Command::Rollback(a) => a.role.as_ref(),
+            _ => None,
+        }
+    }
+
     /// Names of files and databases that messages do not repeat if there is no such file: they may hold
     /// a password.
     pub fn hidden_names(&self) -> Vec<String> {
@@ -217,7 +233,7 @@ impl Command {
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = long_help("export"), next_display_order = 1)]
 pub struct ExportArgs {
-    /// The database: a .db file, sqlite:PATH, a postgresql:// URL or a libpq key=value string;
+    /// The database: a .db file, sqlite:PATH, env:NAME, a postgresql:// URL or a libpq key=value string;
     /// without it, Chronicle's own file is used
     #[arg(help_heading = INPUT, display_order = 0, value_hint = ValueHint::FilePath)]
     pub source: Option<String>,
@@ -230,6 +246,10 @@ pub struct ExportArgs {
     /// A file with the database's password
     #[arg(long, value_name = "FILE", help_heading = INPUT)]
     pub password_file: Option<PathBuf>,
+
+    /// The role to act as after the login, in the transaction only
+    #[arg(long, value_name = "NAME", help_heading = INPUT)]
+    pub role: Option<String>,
 
     /// Which rows are wanted
     #[command(flatten)]
@@ -278,7 +298,7 @@ pub struct ImportArgs {
     #[command(flatten)]
     pub selection: SelectionArgs,
 
-    /// The database to load into: a .db file, sqlite:PATH, a postgresql:// URL or a libpq
+    /// The database to load into: a .db file, sqlite:PATH, env:NAME, a postgresql:// URL or a libpq
     /// key=value string
     #[arg(long, value_name = "TARGET", help_heading = TARGET, value_hint = ValueHint::FilePath)]
     pub to: String,
@@ -323,6 +343,10 @@ pub struct CheckArgs {
     #[arg(long, value_name = "FILE", help_heading = TARGET)]
     pub password_file: Option<PathBuf>,
 
+    /// The role to act as after the login, in the transaction only
+    #[arg(long, value_name = "NAME", help_heading = TARGET)]
+    pub role: Option<String>,
+
     /// How to handle values, columns and ids
     #[command(flatten)]
     pub plan: PlanArgs,
@@ -359,6 +383,10 @@ pub struct VerifyArgs {
     /// A file with the database's password
     #[arg(long, value_name = "FILE", requires = "against", help_heading = TARGET)]
     pub password_file: Option<PathBuf>,
+
+    /// The role to act as after the login, in the transaction only
+    #[arg(long, value_name = "NAME", requires = "against", help_heading = TARGET)]
+    pub role: Option<String>,
 
     /// How an import handles values, columns and ids
     #[command(flatten)]
@@ -434,7 +462,7 @@ pub struct CatArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = long_help("diff"), next_display_order = 1)]
 pub struct DiffArgs {
-    /// An archive or a database: a file of either kind, sqlite:PATH, a postgresql:// URL or a libpq
+    /// An archive or a database: a file of either kind, sqlite:PATH, env:NAME, a postgresql:// URL or a libpq
     /// key=value string; `-` is an archive on stdin
     #[arg(help_heading = INPUT, display_order = 0, value_hint = ValueHint::FilePath)]
     pub a: String,
@@ -451,6 +479,10 @@ pub struct DiffArgs {
     /// A file with the database's password
     #[arg(long, value_name = "FILE", help_heading = INPUT)]
     pub password_file: Option<PathBuf>,
+
+    /// The role to act as after the login, in the transaction only
+    #[arg(long, value_name = "NAME", help_heading = INPUT)]
+    pub role: Option<String>,
 
     /// Which rows are compared
     #[command(flatten)]
@@ -487,7 +519,7 @@ pub struct RestoreArgs {
     #[command(flatten)]
     pub selection: SelectionArgs,
 
-    /// The database: a .db file, sqlite:PATH, a postgresql:// URL or a libpq key=value string
+    /// The database: a .db file, sqlite:PATH, env:NAME, a postgresql:// URL or a libpq key=value string
     #[arg(long, value_name = "TARGET", help_heading = TARGET, value_hint = ValueHint::FilePath)]
     pub to: String,
 
@@ -502,6 +534,10 @@ pub struct RestoreArgs {
     /// A file with the database's password
     #[arg(long, value_name = "FILE", help_heading = TARGET)]
     pub password_file: Option<PathBuf>,
+
+    /// The role to act as after the login, in the transaction only
+    #[arg(long, value_name = "NAME", help_heading = TARGET)]
+    pub role: Option<String>,
 
     /// How the restore is recorded
     #[command(flatten)]

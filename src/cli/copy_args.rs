@@ -13,7 +13,7 @@ use super::transfer_args::{HeaderArgs, IntoArgs, WriterArgs};
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_long_help = long_help("copy"), next_display_order = 1)]
 pub struct CopyArgs {
-    /// The database to copy: a .db file, sqlite:PATH, a postgresql:// URL or a libpq key=value
+    /// The database to copy: a .db file, sqlite:PATH, env:NAME, a postgresql:// URL or a libpq key=value
     /// string. May be given several times: they are loaded one after the other in one transaction.
     /// Without it, Chronicle's own file is used
     #[arg(long, value_name = "SOURCE", help_heading = INPUT, value_hint = ValueHint::FilePath)]
@@ -38,6 +38,10 @@ pub struct CopyArgs {
     #[arg(long, value_name = "FILE", help_heading = INPUT)]
     pub from_password_file: Option<PathBuf>,
 
+    /// The role to act as in the sources, if it is not that of --role
+    #[arg(long, value_name = "NAME", help_heading = INPUT)]
+    pub from_role: Option<String>,
+
     /// Which rows are copied
     #[command(flatten)]
     pub selection: SelectionArgs,
@@ -47,7 +51,7 @@ pub struct CopyArgs {
     #[arg(long, value_name = "sha256:…", requires = "reproducible", help_heading = INPUT)]
     pub expect: Option<String>,
 
-    /// The database to load into: a .db file, sqlite:PATH, a postgresql:// URL or a libpq
+    /// The database to load into: a .db file, sqlite:PATH, env:NAME, a postgresql:// URL or a libpq
     /// key=value string
     #[arg(long, value_name = "TARGET", required_unless_present = "config", help_heading = TARGET)]
     #[arg(value_hint = ValueHint::FilePath)]

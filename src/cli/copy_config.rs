@@ -8,6 +8,7 @@ use std::path::Path;
 use super::copy_args::CopyArgs;
 use super::export;
 use super::locate;
+use super::prompt;
 use super::report::Report;
 use crate::chronicle::config::{ConfiguredEnd, MigrationConfig, database_is_missing};
 use crate::error::{Code, Error, Result};
@@ -93,6 +94,9 @@ fn sources(
     }
     let password_file = args.from_password_file.as_ref().or(args.into.password_file.as_ref());
     let password_file = password_file.map(|file| file.as_path());
+    let role = args.from_role.as_ref().or(environment.role.as_ref());
+    let Environment { variable, home, .. } = environment;
+    let environment = &Environment { variable: *variable, home: home.clone(), role: role.cloned() };
     if !args.from.is_empty() {
         let locate = |text: &String| locate(text, password_file, environment, report);
         return args.from.iter().map(locate).collect();
@@ -159,9 +163,10 @@ impl End<'_> {
                 (self.option.to_owned(), locate(url, password_file, environment, report)?)
             }
             // nobody sees it in the list of processes
-            (None, Some(url)) => {
-                (format!("{part}.database_url"), Location::parse(url, password_file, environment)?)
-            }
+            (None, Some(url)) => (
+                format!("{part}.database_url"),
+                Location::parse(url, password_file, environment)?.asking_by(prompt::password),
+            ),
             (None, None) => return Err(database_is_missing(part, self.option)),
         };
         if matches!(location, Location::Sqlite(_)) {

@@ -11,7 +11,7 @@ use super::examples::long_help;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = long_help("history"), next_display_order = 1)]
 pub struct HistoryArgs {
-    /// The database: a .db file, sqlite:PATH, a postgresql:// URL or a libpq key=value string
+    /// The database: a .db file, sqlite:PATH, env:NAME, a postgresql:// URL or a libpq key=value string
     #[arg(help_heading = INPUT, display_order = 0, value_hint = ValueHint::FilePath)]
     pub database: String,
 
@@ -22,6 +22,10 @@ pub struct HistoryArgs {
     /// A file with the database's password
     #[arg(long, value_name = "FILE", help_heading = INPUT)]
     pub password_file: Option<PathBuf>,
+
+    /// The role to act as after the login, in the transaction only
+    #[arg(long, value_name = "NAME", help_heading = INPUT)]
+    pub role: Option<String>,
 
     /// Read the receipts from the first to the last byte and check everything
     #[arg(long, conflicts_with = "prune", help_heading = OUTPUT)]
@@ -49,7 +53,7 @@ pub struct RollbackArgs {
     #[arg(help_heading = INPUT, display_order = 0, value_hint = ValueHint::Other)]
     pub batch: String,
 
-    /// The database that it is in: a .db file, sqlite:PATH, a postgresql:// URL or a libpq key=value
+    /// The database that it is in: a .db file, sqlite:PATH, env:NAME, a postgresql:// URL or a libpq key=value
     /// string
     #[arg(long, value_name = "DATABASE", help_heading = TARGET, value_hint = ValueHint::FilePath)]
     pub from: String,
@@ -65,6 +69,10 @@ pub struct RollbackArgs {
     /// A file with the database's password
     #[arg(long, value_name = "FILE", help_heading = TARGET)]
     pub password_file: Option<PathBuf>,
+
+    /// The role to act as after the login, in the transaction only
+    #[arg(long, value_name = "NAME", help_heading = TARGET)]
+    pub role: Option<String>,
 
     /// How long to wait for another import, restore or rollback in the same database [default: 10]
     #[arg(long, value_name = "SECONDS", help_heading = TARGET)]

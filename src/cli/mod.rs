@@ -29,6 +29,7 @@ mod manual;
 mod name_pattern;
 mod output;
 mod policy_args;
+mod prompt;
 mod read_back;
 mod report;
 mod restore;
@@ -86,7 +87,11 @@ fn log_of_environment() -> Option<PathBuf> {
 
 fn work(args: &Args, report: &Report) -> Result<u8> {
     let variable = |name: &str| std::env::var(name).ok();
-    let environment = Environment { variable: &variable, home: std::env::home_dir() };
+    let environment = Environment {
+        variable: &variable,
+        home: std::env::home_dir(),
+        role: args.command.role().cloned(),
+    };
     // what needs no database and no archive
     let printed = match &args.command {
         Command::Schema(args) => Some(schema::run(args, report).map(|()| 0)),
@@ -148,7 +153,7 @@ fn locate(
     environment: &Environment<'_>,
     report: &Report,
 ) -> Result<Location> {
-    let location = Location::parse(text, password_file, environment)?;
+    let location = Location::parse(text, password_file, environment)?.asking_by(prompt::password);
     if location.shows_password() {
         report.password_is_typed();
     } else if matches!(location, Location::Postgres(_)) && location.to_string() == text {

@@ -87,6 +87,7 @@ async fn dry_run(
         b: args.archive.clone(),
         layout: args.target.layout.clone(),
         password_file: args.password_file.clone(),
+        role: args.role.clone(),
         selection: args.selection.clone(),
         ignore: Vec::new(),
         assume_tz: args.plan.values.assume_tz.clone(),

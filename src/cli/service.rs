@@ -122,6 +122,13 @@ impl Database {
     ) -> Result<Database> {
         let location = Location::parse(name, args.password_file.as_deref(), environment);
         let location = location.map_err(|e| e.at(option))?;
+        if location.variable().is_some() {
+            let what = format!("{option}: a unit does not have the variables of this shell");
+            return Err(Error::new(Code::Usage, what).hint(
+                "write the connection string itself, without its password, and put that into ~/.pgpass, or into a file for \
+                 --password-file FILE",
+            ));
+        }
         if location.shows_password() {
             let what =
                 format!("{option}: a password is not put into a unit, which others may read");

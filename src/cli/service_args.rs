@@ -24,7 +24,7 @@ pub struct ServiceArgs {
     #[arg(help_heading = INPUT, display_order = 0, value_parser = words::<Scheduler>())]
     pub scheduler: Scheduler,
 
-    /// The database to read: a .db file, sqlite:PATH, a postgresql:// URL or a libpq key=value string; without it,
+    /// The database to read: a .db file, sqlite:PATH, env:NAME, a postgresql:// URL or a libpq key=value string; without it,
     /// Chronicle's own file as it is found now
     #[arg(long, value_name = "SOURCE", help_heading = INPUT, value_hint = ValueHint::FilePath)]
     pub from: Option<String>,

@@ -116,6 +116,7 @@ pub(super) fn import_command(
         words.extend(["chronicle-dump".into(), "export".into(), quoted(&source.to_type())]);
         own(&mut words, "--layout", args.from_layout.clone());
         own(&mut words, "--password-file", file.clone());
+        own(&mut words, "--role", args.role.clone());
         words.push("|".into());
     }
     words.extend(["chronicle-dump".into(), "import".into()]);
@@ -147,6 +148,7 @@ pub(super) fn import_command(
     words.extend(values.trust_zone.then(|| "--trust-zone".to_owned()));
     own(&mut words, "--instance", plan.references.instance.map(|id| id.to_string()));
     own(&mut words, "--password-file", file);
+    own(&mut words, "--role", args.role.clone());
     for [option, value] in settling {
         words.extend([option.clone(), quoted(value)]);
     }

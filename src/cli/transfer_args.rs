@@ -61,6 +61,10 @@ pub struct IntoArgs {
     #[arg(long, value_name = "FILE", help_heading = TARGET)]
     pub password_file: Option<PathBuf>,
 
+    /// The role to act as after the login, in the transaction only
+    #[arg(long, value_name = "NAME", help_heading = TARGET)]
+    pub role: Option<String>,
+
     /// How the import is recorded
     #[command(flatten)]
     pub batch: BatchArgs,

@@ -13,13 +13,14 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::advice;
 use super::cancel::cancel;
 use super::conninfo::{ConnInfo, Host, SslMode};
+use super::login::{self, Failure};
+use super::quoted;
 use crate::error::{Code, Error, Result};
 use chronicle_archive::{show_path, show_text};
 
-/// How long a login may take unless the connection string sets a limit.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// A transaction that sees what others commit meanwhile.
 pub const READ_COMMITTED: &str = "READ COMMITTED";
 /// A transaction that sees one moment, and writes nothing.
@@ -46,15 +47,23 @@ impl Connection {
     /// With the message of the server or the network, what it most likely means and what helps.
     pub async fn open(info: &ConnInfo) -> Result<Connection> {
         let tls = MakeRustlsConnect::new(tls_config()?);
-        let config = config(info)?;
-        let (client, connection) =
-            config.connect(tls.clone()).await.map_err(|e| login_failed(info, e))?;
+        let mut config = config(info)?;
+        let mut logged_in = login::log_in(info, &config, &tls).await;
+        if logged_in.as_ref().is_err_and(Failure::lacks_password)
+            && let Some(password) = info.ask().await?
+        {
+            config.password(password);
+            logged_in = login::log_in(info, &config, &tls).await;
+        }
+        let (client, connection) = logged_in.map_err(|failure| login_failed(info, failure))?;
         tokio::spawn(async move {
             // its errors reach the code that waits for an answer of the client
             let _ = connection.await;
         });
         let mut connection = Connection { client, version: 0, tls, info: info.clone() };
-        connection.version = connection.read_version().await?;
+        // a pooler lets clients in before it has a connection for them
+        let version = tokio::time::timeout(login::limit(info), connection.read_version()).await;
+        connection.version = version.unwrap_or_else(|_| Err(silent(info)))?;
         Ok(connection)
     }
 
@@ -131,6 +140,9 @@ impl Connection {
         if self.version >= 170_000 {
             sql.push_str(" SET LOCAL transaction_timeout = 0;");
         }
+        if let Some(role) = &self.info.role {
+            sql.push_str(&format!(" SET LOCAL ROLE {};", quoted(role)));
+        }
         sql
     }
 
@@ -176,10 +188,7 @@ pub fn failed(info: &ConnInfo, code: Code, what: String, e: &tokio_postgres::Err
         detail.map_or_else(String::new, |d| format!(" ({})", info.scrub(&show_server_text(d))));
     let error =
         Error::new(code, format!("{what}: {reason}{detail} [SQLSTATE {}]", server.code().code()));
-    let error = match hint_for(server.code(), server.message()) {
-        Some(hint) => error.hint(hint),
-        None => error,
-    };
+    let error = advised(info, error, server.code().code(), server.message());
     match *server.code() {
         SqlState::DISK_FULL => error.because(std::io::Error::new(
             std::io::ErrorKind::StorageFull,
@@ -201,55 +210,28 @@ fn show_server_text(text: &str) -> String {
     show_path(text.chars().take(MOST).chain(more.chars()).collect::<String>())
 }
 
-/// What helps against an error of the server.
-fn hint_for(state: &SqlState, message: &str) -> Option<&'static str> {
-    Some(match *state {
-        SqlState::INSUFFICIENT_PRIVILEGE if message.contains("row-level security") => {
-            "row-level security would hide rows from this role: connect as the tables' owner or \
-             as a role with BYPASSRLS (Supabase's postgres has it)"
-        }
-        SqlState::INSUFFICIENT_PRIVILEGE => "connect as the owner of Chronicle's tables",
-        SqlState::READ_ONLY_SQL_TRANSACTION => {
-            "the database is read-only: a replica, or a Supabase project over its disk quota"
-        }
-        SqlState::FEATURE_NOT_SUPPORTED if message.contains("RETURNING") => {
-            "a rule of the table changes what is loaded; import into a table without it"
-        }
-        SqlState::DISK_FULL => "the server's disk is full; nothing was changed",
-        SqlState::LOCK_NOT_AVAILABLE => {
-            "another session holds a lock on Chronicle's tables; try again when it is released"
-        }
-        SqlState::QUERY_CANCELED => "the server stopped the statement; nothing was changed",
-        SqlState::TOO_MANY_CONNECTIONS => "the server has no connection left; try again later",
-        _ => return None,
-    })
-}
-
-fn login_failed(info: &ConnInfo, e: tokio_postgres::Error) -> Error {
+fn login_failed(info: &ConnInfo, failure: Failure) -> Error {
     let place = info.redacted();
+    let e = match failure {
+        Failure::Said(e) => e,
+        Failure::Unknown(e) => return cannot_connect(info, &chain(&e)),
+        Failure::Silent => return silent(info),
+    };
     if let Some(server) = e.as_db_error() {
         let reason = info.scrub(&show_server_text(server.message()));
         let error = Error::new(
             Code::Connect,
             format!("{place}: the server says: {reason} [SQLSTATE {}]", server.code().code()),
         );
-        return match *server.code() {
-            SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION => error
-                .hint(
-                    "check the user and the password (PGPASSWORD or --password-file need no \
-                     percent-encoding); repeated wrong passwords may lock you out for a while",
-                ),
-            SqlState::INVALID_CATALOG_NAME => error.hint("check the name behind the last slash"),
-            _ => error,
-        };
+        return advised(info, error, server.code().code(), server.message());
     }
     let reason = info.scrub(&chain(&e));
     if reason.contains("bytes remaining on stream") {
         let message = format!("{place}: the server closed the connection, or it is not PostgreSQL");
         return Error::new(Code::Connect, message).hint("check host and port");
     }
-    let error = Error::new(Code::Connect, format!("{place}: cannot connect: {reason}"));
-    if reason.contains("password missing") || reason.contains("invalid configuration") {
+    let error = cannot_connect(info, &reason);
+    if login::lacks_password(&e) {
         return error.hint(
             "the server asks for a password: give it by PGPASSWORD, --password-file or ~/.pgpass",
         );
@@ -257,7 +239,30 @@ fn login_failed(info: &ConnInfo, e: tokio_postgres::Error) -> Error {
     if reason.contains("TLS") {
         return error.hint("the server and sslmode= in the connection string disagree: try disable, prefer or require");
     }
-    error.hint("check host and port, and whether the server accepts connections from here")
+    error
+}
+
+/// The error of a server that was not reached.
+fn cannot_connect(info: &ConnInfo, reason: &str) -> Error {
+    let message = format!("{}: cannot connect: {reason}", info.redacted());
+    let error = Error::new(Code::Connect, message)
+        .hint("check host and port, and whether the server accepts connections from here");
+    advised(info, error, "", reason)
+}
+
+/// The error of a server that says nothing.
+fn silent(info: &ConnInfo) -> Error {
+    let limit = login::limit(info).as_secs();
+    let hosts = if info.hosts.len() > 1 { " of each host" } else { "" };
+    cannot_connect(info, &format!("no answer within {limit} s{hosts}"))
+}
+
+/// An error with what to do about it, if anything is known.
+fn advised(info: &ConnInfo, error: Error, state: &str, words: &str) -> Error {
+    match advice::about(info, state, words) {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
 }
 
 /// An error with all its causes: the driver's own text names only the outermost.
@@ -272,21 +277,13 @@ fn chain(e: &dyn std::error::Error) -> String {
     show_text(&text)
 }
 
+/// Everything about a login but the host.
 fn config(info: &ConnInfo) -> Result<Config> {
     let mut config = Config::new();
     config.user(&info.user).dbname(&info.database);
     if let Some(password) = info.password() {
         config.password(password);
     }
-    // either every host has an address or none: the driver pairs them by position
-    let addressed = info.hosts.iter().all(|h| h.addr.is_some());
-    for host in &info.hosts {
-        config.host(&host.name).port(host.port);
-        if let (true, Some(address)) = (addressed, host.addr) {
-            config.hostaddr(address);
-        }
-    }
-    config.connect_timeout(info.connect_timeout.unwrap_or(CONNECT_TIMEOUT));
     config.application_name(info.application_name.as_deref().unwrap_or("chronicle-dump"));
     if let Some(options) = &info.options {
         config.options(options);

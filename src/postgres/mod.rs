@@ -1,9 +1,11 @@
 //! The Postgres room: the only place that names tokio-postgres.
 //!
-//! [`conninfo`] reads how a server is named, [`connection`] gets in, [`catalog`] looks at the
+//! [`conninfo`] reads how a server is named, [`connection`] gets in by way of `login`, and [`advice`] knows what helps
+//! if that fails; [`catalog`] looks at the
 //! tables, [`source`] reads them and [`load`] writes them; [`rollback`] takes back what was written.
 //! [`copy_codec`] is the form of COPY in which rows cross the wire, in both directions.
 
+pub mod advice;
 mod batch;
 mod cancel;
 pub mod catalog;
@@ -14,6 +16,7 @@ pub mod fields;
 mod free_value;
 mod history;
 pub mod load;
+mod login;
 mod narrow;
 mod noted;
 mod originals;

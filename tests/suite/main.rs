@@ -18,6 +18,7 @@ mod cat;
 mod catalogue;
 mod check;
 mod cli_output;
+mod connecting;
 mod contract;
 mod copy;
 mod diff;

@@ -166,7 +166,8 @@ fn looked_up() -> BTreeSet<String> {
             asked.borrow_mut().insert(name.to_owned());
             user.clone().filter(|_| name == "USER")
         };
-        let environment = Environment { variable: &variable, home: Some(home.path().into()) };
+        let environment =
+            Environment { variable: &variable, home: Some(home.path().into()), role: None };
         for name in ["postgresql://", "host=db.abcdefgh.supabase.co"] {
             let _ = Location::parse(name, None, &environment);
         }

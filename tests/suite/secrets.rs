@@ -94,7 +94,7 @@ fn said_of(text: &str) -> String {
     let variables = BTreeMap::from([("USER", "system")]);
     let variable =
         |name: &str| variables.get(name).map(|v| (*v).to_owned()).or_else(|| nothing(name));
-    let environment = Environment { variable: &variable, home: None };
+    let environment = Environment { variable: &variable, home: None, role: None };
     match Location::parse(text, None, &environment) {
         Ok(location @ Location::Postgres(_)) => {
             format!("{location} {location:?} {}", location.name())

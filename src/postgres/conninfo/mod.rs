@@ -23,7 +23,10 @@ mod url;
 
 use std::fmt;
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+use futures::future::BoxFuture;
 
 use crate::error::Result;
 use crate::notice::{Notice, NoticeKind};
@@ -40,6 +43,9 @@ pub use settings::{Keepalives, NO_LIMIT, SslMode};
 /// Longer than any string with a token as its password; bounds the search for readings.
 const LONGEST_STRING: usize = 64 * 1024;
 
+/// Asks a person for the password of what it is given; None if nobody is there or nothing is typed.
+pub type Prompt = fn(String) -> BoxFuture<'static, Option<String>>;
+
 /// A server, a database and a user, and how to log in. `Debug` and `Display` never show the
 /// password.
 #[derive(Debug, Clone)]
@@ -50,10 +56,16 @@ pub struct ConnInfo {
     pub user: String,
     /// The database.
     pub database: String,
+    /// The role to act as in every transaction, if not the one that logs in.
+    pub role: Option<String>,
     password: Option<Secret>,
+    prompt: Option<Prompt>,
+    /// What was typed at the prompt, for all connections of the command.
+    asked: Arc<OnceLock<Secret>>,
     /// Whether the connection string held the password.
     pub password_is_typed: bool,
     passfile: Option<String>,
+    variable: Option<String>,
     /// How much TLS is asked for; [`SslMode::Prefer`] unless given.
     pub sslmode: SslMode,
     /// Whether the string or PGSSLMODE gave `sslmode`; if not, the connector may choose.
@@ -173,7 +185,42 @@ impl ConnInfo {
 
     /// The password, for the connector only.
     pub fn password(&self) -> Option<&str> {
-        self.password.as_ref().map(Secret::reveal)
+        self.secret().map(Secret::reveal)
+    }
+
+    fn secret(&self) -> Option<&Secret> {
+        self.password.as_ref().or_else(|| self.asked.get())
+    }
+
+    /// Lets the password be asked for, if the server wants one and none was found.
+    pub fn ask_by(&mut self, prompt: Prompt) {
+        self.prompt = Some(prompt);
+    }
+
+    /// Asks for the password that was not found, once for all connections.
+    ///
+    /// # Errors
+    /// If what was typed cannot be a password.
+    pub async fn ask(&self) -> Result<Option<&str>> {
+        let Some(prompt) = self.prompt.filter(|_| self.password().is_none()) else {
+            return Ok(None);
+        };
+        if let Some(typed) = prompt(self.redacted()).await {
+            let secret = Secret::checked(typed, "the prompt")?;
+            let _ = self.asked.set(secret);
+        }
+        Ok(self.password())
+    }
+
+    /// Notes that the string was not typed: it is the value of this variable.
+    pub fn come_from_variable(&mut self, name: &str) {
+        self.variable = Some(name.to_owned());
+        self.password_is_typed = false;
+    }
+
+    /// The variable that holds the string, if that is not what was typed.
+    pub fn variable(&self) -> Option<&str> {
+        self.variable.as_deref()
     }
 
     /// The Supabase project of the database, as its host or, behind a pooler, its user names it.
@@ -209,8 +256,11 @@ impl ConnInfo {
         )
     }
 
-    /// [`redacted`](ConnInfo::redacted) with the settings that change what it leads to.
+    /// [`redacted`](ConnInfo::redacted) with the settings that change what it leads to, or the variable that holds it.
     pub fn to_type(&self) -> String {
+        if let Some(name) = &self.variable {
+            return format!("env:{name}");
+        }
         let schema = self.schema.as_ref().map(|name| format!("schema={}", text::encode(name)));
         let sslmode = self.sslmode_given.then(|| format!("sslmode={}", self.sslmode.word()));
         let settings: Vec<String> = schema.into_iter().chain(sslmode).collect();
@@ -225,7 +275,7 @@ impl ConnInfo {
     /// local stacks) stays: those names are shown anyway, and stars in their place would give away
     /// that the password is one of them.
     pub fn scrub(&self, text: &str) -> String {
-        match &self.password {
+        match self.secret() {
             Some(password) if !self.is_public_name(password.reveal()) => password.scrub(text),
             _ => text.to_owned(),
         }

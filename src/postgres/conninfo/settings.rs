@@ -1,5 +1,6 @@
 //! Builds and checks a [`ConnInfo`] from the string's settings and the environment.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::ConnInfo;
@@ -86,6 +87,10 @@ pub(super) fn build(given: Given, env: Env<'_>) -> Result<ConnInfo> {
         password_is_typed: password.is_some(),
         password,
         passfile: lookup.text("passfile", ""),
+        variable: None,
+        prompt: None,
+        asked: Arc::default(),
+        role: None,
         sslmode: sslmode.unwrap_or(SslMode::Prefer),
         sslmode_given: sslmode.is_some(),
         sslrootcert: lookup.text("sslrootcert", "PGSSLROOTCERT"),

@@ -4,6 +4,7 @@
 
 mod errors;
 mod notices;
+mod servers;
 mod texts;
 
 use std::fs;

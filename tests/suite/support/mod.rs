@@ -11,3 +11,4 @@ pub(crate) mod migrate;
 pub(crate) mod oracle;
 pub(crate) mod pooler;
 pub(crate) mod program;
+pub(crate) mod speaker;
