@@ -432,12 +432,21 @@ impl Walk {
         }
     }
 
-    /// Whether a batch was kept because a later one, which is there, has loaded rows with a column that it has added: such
-    /// rows may be the same ones, so that nothing seems to have been done since.
+    /// Whether a batch, or with --force its column, was kept because a later one, which is there, has loaded rows with a column
+    /// that it has added: such rows may be the same ones, so that nothing seems to have been done since.
     fn needs_its_column(&self, n: usize, done: &Output) -> bool {
         let is_import = |m: usize| self.past[m].undoes.is_none() && self.is_live(m);
-        done.code == Some(11)
-            && done.stderr.contains("a later batch has loaded rows with the columns of this one")
+        let is_kept = match done.code {
+            Some(0) => {
+                let columns = json_of(done)["columns"].as_array().cloned().unwrap_or_default();
+                columns.iter().any(|c| c["is_needed"] == true && c["dropped"] == false)
+            }
+            code => {
+                let why = "a later batch has loaded rows with the columns of this one";
+                code == Some(11) && done.stderr.contains(why)
+            }
+        };
+        is_kept
             && schema(&self.past[n].before) != schema(&self.past[n].after)
             && (n + 1..self.past.len()).any(is_import)
     }
