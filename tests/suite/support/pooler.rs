@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -36,36 +36,42 @@ pub(crate) struct Pooler {
 impl Pooler {
     /// Starts one for a database and a role, which gives a session back after every transaction.
     pub(crate) fn by_transaction(database: &Database, role: &str) -> Pooler {
-        let folder = tempfile::Builder::new().prefix("pooler-").tempdir().expect("a folder");
-        let (users, settings) = (folder.path().join("users"), folder.path().join("settings.ini"));
-        fs::write(&users, format!("\"{role}\" \"{PASSWORD}\"\n")).expect("the users");
-        let cluster = Cluster::get();
         for _ in 0..8 {
-            let port = free_port();
-            let text = format!(
-                "[databases]\n{name} = host=127.0.0.1 port={server} dbname={name}\n[pgbouncer]\n\
-                 listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = scram-sha-256\n\
-                 auth_file = {users}\npool_mode = transaction\ndefault_pool_size = {SESSIONS}\nmin_pool_size = {SESSIONS}\n\
-                 ignore_startup_parameters = extra_float_digits\nquery_wait_timeout = 20\n",
-                name = database.name(),
-                server = cluster.port(),
-                users = users.display(),
-            );
-            fs::write(&settings, text).expect("the settings");
-            for path in [folder.path(), &users, &settings] {
-                let mode = if path.is_dir() { 0o777 } else { 0o644 };
-                fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("permissions");
-            }
-            let mut shell = cluster.server_program(Path::new("/bin/sh"));
-            shell.args(["-c", WATCHED, program()]).arg(&settings);
-            shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-            let child = shell.spawn().expect("start pgbouncer");
-            if answers(port, &settings.with_extension("ended")) {
-                let (role, database) = (role.to_owned(), database.name().to_owned());
-                return Pooler { child, port, role, database, _folder: folder };
+            let (pooler, ended) = Pooler::start(database, role);
+            if answers(pooler.port, &ended) {
+                return pooler;
             }
         }
         panic!("no free port for PgBouncer in eight attempts");
+    }
+
+    /// Starts one on a port that may be taken by now; the file that is there once it has ended.
+    fn start(database: &Database, role: &str) -> (Pooler, PathBuf) {
+        let folder = tempfile::Builder::new().prefix("pooler-").tempdir().expect("a folder");
+        let (users, settings) = (folder.path().join("users"), folder.path().join("settings.ini"));
+        fs::write(&users, format!("\"{role}\" \"{PASSWORD}\"\n")).expect("the users");
+        let (cluster, port) = (Cluster::get(), free_port());
+        let text = format!(
+            "[databases]\n{name} = host=127.0.0.1 port={server} dbname={name}\n[pgbouncer]\n\
+             listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = scram-sha-256\n\
+             auth_file = {users}\npool_mode = transaction\ndefault_pool_size = {SESSIONS}\nmin_pool_size = {SESSIONS}\n\
+             ignore_startup_parameters = extra_float_digits\nquery_wait_timeout = 20\n",
+            name = database.name(),
+            server = cluster.port(),
+            users = users.display(),
+        );
+        fs::write(&settings, text).expect("the settings");
+        for path in [folder.path(), &users, &settings] {
+            let mode = if path.is_dir() { 0o777 } else { 0o644 };
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("permissions");
+        }
+        let mut shell = cluster.server_program(Path::new("/bin/sh"));
+        shell.args(["-c", WATCHED, program()]).arg(&settings);
+        shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = shell.spawn().expect("start pgbouncer");
+        let (role, database) = (role.to_owned(), database.name().to_owned());
+        let ended = settings.with_extension("ended");
+        (Pooler { child, port, role, database, _folder: folder }, ended)
     }
 
     /// The URL of the database.
