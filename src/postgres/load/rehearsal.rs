@@ -263,7 +263,7 @@ impl Merge<'_> {
         self.stream.added.iter().any(|a| a.name == column.name)
     }
 
-    /// Every unique index and exclusion constraint other than the key's.
+    /// Every unique index and exclusion constraint other than the key's, in the order in which the server asks them.
     async fn unique(&self) -> Result<Vec<Unique>> {
         let sql = format!(
             "SELECT i.indexrelid::regclass::text, \
@@ -280,7 +280,7 @@ impl Merge<'_> {
                FROM pg_catalog.pg_index i LEFT JOIN pg_catalog.pg_constraint k \
                  ON k.conindid = i.indexrelid AND k.contype IN ('u', 'x') \
               WHERE i.indrelid = {}::regclass AND (i.indisunique OR i.indisexclusion) \
-                AND NOT i.indisprimary AND i.indisready",
+                AND NOT i.indisprimary AND i.indisready ORDER BY i.indexrelid",
             literal(&self.full())
         );
         self.read(&sql, |row| {

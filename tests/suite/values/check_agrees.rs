@@ -169,6 +169,20 @@ fn agrees(case: &Case) -> Result<bool, TestCaseError> {
 }
 
 #[test]
+fn of_two_constraints_a_check_names_the_one_of_the_import() {
+    let rows = vec![(vec![Some(0), None, None], Some(4)), (vec![Some(1), Some(0), None], Some(4))];
+    let case = Case {
+        columns: vec![2],
+        extras: vec![3, 11],
+        partitioned: false,
+        rows,
+        there: 1,
+        policy: 2,
+    };
+    assert!(matches!(agrees(&case), Ok(false)), "both refuse the same");
+}
+
+#[test]
 fn a_check_is_clean_exactly_when_the_import_is() {
     let config = Config { cases: 32, max_shrink_iters: 24, ..Config::default() };
     let mut runner = TestRunner::new(config);
