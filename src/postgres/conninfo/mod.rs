@@ -23,10 +23,9 @@ mod url;
 
 use std::fmt;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-
-use futures::future::BoxFuture;
 
 use crate::error::Result;
 use crate::notice::{Notice, NoticeKind};
@@ -44,7 +43,7 @@ pub use settings::{Keepalives, NO_LIMIT, SslMode};
 const LONGEST_STRING: usize = 64 * 1024;
 
 /// Asks a person for the password of what it is given; None if nobody is there or nothing is typed.
-pub type Prompt = fn(String) -> BoxFuture<'static, Option<String>>;
+pub type Prompt = fn(String) -> Pin<Box<dyn Future<Output = Option<String>> + Send>>;
 
 /// A server, a database and a user, and how to log in. `Debug` and `Display` never show the
 /// password.
