@@ -40,8 +40,21 @@ pub struct Environment<'a> {
     pub variable: &'a dyn Fn(&str) -> Option<String>,
     /// The user's home directory.
     pub home: Option<PathBuf>,
-    /// The role to act as in the databases that are named.
+    /// How servers are reached, where their connection strings do not say it.
+    pub login: LoginOptions,
+}
+
+/// What options say of the login to a server.
+#[derive(Clone, Debug, Default)]
+pub struct LoginOptions {
+    /// A file with the password.
+    pub password_file: Option<PathBuf>,
+    /// The role to act as.
     pub role: Option<String>,
+    /// A file of root certificates, or `system`.
+    pub sslrootcert: Option<String>,
+    /// How long a server may owe an answer in silence; zero is for ever.
+    pub timeout: Option<Duration>,
 }
 
 impl Location {
@@ -50,16 +63,12 @@ impl Location {
     ///
     /// # Errors
     /// A text that is none of these, or a URL that cannot be read in one way only.
-    pub fn parse(
-        text: &str,
-        password_file: Option<&Path>,
-        environment: &Environment<'_>,
-    ) -> Result<Location> {
+    pub fn parse(text: &str, environment: &Environment<'_>) -> Result<Location> {
         let Some(name) = typed::variable(text) else {
-            return Location::read(text, password_file, environment);
+            return Location::read(text, environment);
         };
         let value = typed::value(name, environment.variable)?;
-        let location = Location::read(&value, password_file, environment);
+        let location = Location::read(&value, environment);
         match location.map_err(|e| e.at(typed::shown_variable(name)))? {
             Location::Postgres(mut info) => {
                 info.come_from_variable(name);
@@ -71,11 +80,7 @@ impl Location {
     }
 
     /// Reads what names a database by itself.
-    fn read(
-        text: &str,
-        password_file: Option<&Path>,
-        environment: &Environment<'_>,
-    ) -> Result<Location> {
+    fn read(text: &str, environment: &Environment<'_>) -> Result<Location> {
         if text.trim().is_empty() {
             return Err(Error::new(Code::Usage, "the name of the database is empty").hint(
                 "a variable in quotes may not be set; give a .db file or a postgresql:// URL",
@@ -94,14 +99,19 @@ impl Location {
             return Ok(Location::Sqlite(path.unwrap_or(text).into()));
         }
         let text = inner.unwrap_or(text);
-        let given = password_file.map(read_password_file).transpose()?;
-        let mut info = ConnInfo::parse(text, environment.variable)?;
+        let Environment { variable, home, login } = environment;
+        let given = login.password_file.as_deref().map(read_password_file).transpose()?;
+        let mut info = ConnInfo::parse(text, *variable)?;
         if inner.is_some() {
             let text = "the connection string was taken out of the text around it";
             info.notes.push(Notice::new(NoticeKind::Unwrapped, text));
         }
-        info.find_password(given, environment.variable, environment.home.as_deref())?;
-        info.role.clone_from(&environment.role);
+        info.find_password(given, *variable, home.as_deref())?;
+        info.tls.complete(login.sslrootcert.as_deref(), home.as_deref())?;
+        info.role.clone_from(&login.role);
+        if let Some(timeout) = login.timeout {
+            info.patience = Some(timeout).filter(|timeout| !timeout.is_zero());
+        }
         Ok(Location::Postgres(Box::new(info)))
     }
 

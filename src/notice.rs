@@ -61,6 +61,10 @@ kinds! {
     Unwrapped: Note, "the connection string was taken out of the text around it";
     /// A server that may be a transaction pooler.
     Pooler: Note, "this looks like a transaction pooler";
+    /// A connection to another machine that anybody on the way can read.
+    Unencrypted: Warning, "is not encrypted";
+    /// A server on another machine that has not proven to be the one that was meant.
+    Unverified: Note, "its certificate was not checked";
 
     // ---- a source
     /// The file was copied first.

@@ -11,6 +11,7 @@ use super::examples::{long_help, program_help};
 use super::groups::GroupArgs;
 use super::history_args::{HistoryArgs, RollbackArgs};
 use super::keep::KeepArgs;
+use super::login_args::LoginArgs;
 use super::policy_args::{BatchArgs, LoadArgs, PlanArgs, RestorePlanArgs, TargetArgs};
 use super::selection_args::SelectionArgs;
 use super::service_args::ServiceArgs;
@@ -24,6 +25,8 @@ pub(super) const INPUT: &str = "Input";
 pub(super) const SELECTION: &str = "Selection";
 /// The database that is written or compared with.
 pub(super) const TARGET: &str = "Target";
+/// How a server is reached.
+pub(super) const CONNECTION: &str = "Connection";
 /// How values and columns are handled.
 pub(super) const VALUES: &str = "Values";
 /// How ids and references that do not fit are handled.
@@ -157,18 +160,19 @@ impl Command {
         }
     }
 
-    /// The role to act as.
-    pub fn role(&self) -> Option<&String> {
+    /// How servers are reached; `None` if the command opens no database.
+    pub fn login(&self) -> Option<&LoginArgs> {
         match self {
-            Command::Export(a) => a.role.as_ref(),
-            Command::Import(a) => a.into.role.as_ref(),
-            Command::Copy(a) => a.into.role.as_ref(),
-            Command::Check(a) => a.role.as_ref(),
-            Command::Verify(a) => a.role.as_ref(),
-            Command::Diff(a) => a.role.as_ref(),
-            Command::Restore(a) => a.role.as_ref(),
-            Command::History(a) => a.role.as_ref(),
-            Command::Rollback(a) => a.role.as_ref(),
+            Command::Export(a) => Some(&a.login),
+            Command::Import(a) => Some(&a.into.login),
+            Command::Copy(a) => Some(&a.into.login),
+            Command::Check(a) => Some(&a.login),
+            Command::Verify(a) => Some(&a.login),
+            Command::Diff(a) => Some(&a.login),
+            Command::Restore(a) => Some(&a.login),
+            Command::History(a) => Some(&a.login),
+            Command::Rollback(a) => Some(&a.login),
+            Command::Service(a) => Some(&a.login),
             _ => None,
         }
     }
@@ -177,53 +181,45 @@ impl Command {
     /// a password.
     pub fn hidden_names(&self) -> Vec<String> {
         let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
-        let (names, password_file) = match self {
-            Command::Export(a) => {
-                (vec![a.source.clone(), path(&a.output), a.layout.clone()], &a.password_file)
-            }
+        let names: Vec<Option<String>> = match self {
+            Command::Export(a) => vec![a.source.clone(), path(&a.output), a.layout.clone()],
             Command::Import(a) => {
                 let archives = a.archives.iter().map(|path| Some(path.display().to_string()));
-                let names = archives.chain([Some(a.to.clone())]).chain(a.into.hidden_names());
-                (names.collect(), &a.into.password_file)
+                archives.chain([Some(a.to.clone())]).chain(a.into.hidden_names()).collect()
             }
-            Command::Copy(a) => (a.hidden_names(), &a.into.password_file),
+            Command::Copy(a) => a.hidden_names(),
             Command::Check(a) => {
                 let layouts = [a.from_layout.clone(), a.target.layout.clone()];
                 let what = a.what.iter().cloned().map(Some);
-                let databases = what.chain([a.from.clone(), a.to.clone()]);
-                (databases.chain(layouts).collect(), &a.password_file)
+                what.chain([a.from.clone(), a.to.clone()]).chain(layouts).collect()
             }
             Command::Verify(a) => {
                 let archives = a.archives.iter().map(|path| Some(path.display().to_string()));
-                let more = [a.against.clone(), a.layout.clone()];
-                (archives.chain(more).collect(), &a.password_file)
+                archives.chain([a.against.clone(), a.layout.clone()]).collect()
             }
-            Command::Diff(a) => {
-                (vec![Some(a.a.clone()), Some(a.b.clone()), a.layout.clone()], &a.password_file)
-            }
+            Command::Diff(a) => vec![Some(a.a.clone()), Some(a.b.clone()), a.layout.clone()],
             Command::Inspect(InspectArgs { archive, .. })
-            | Command::Cat(CatArgs { archive, .. }) => {
-                (vec![Some(archive.display().to_string())], &None)
-            }
+            | Command::Cat(CatArgs { archive, .. }) => vec![Some(archive.display().to_string())],
             Command::Restore(a) => {
                 let more = [path(&a.batch.backup), path(&a.batch.backup_db)];
                 let names = [Some(a.archive.clone()), Some(a.to.clone()), a.target.layout.clone()];
-                (names.into_iter().chain(more).collect(), &a.password_file)
+                names.into_iter().chain(more).collect()
             }
-            Command::History(a) => (vec![Some(a.database.clone())], &a.password_file),
-            Command::Rollback(a) => (vec![Some(a.from.clone())], &a.password_file),
-            Command::Env(a) => (vec![path(&a.write), path(&a.check), path(&a.database)], &None),
-            Command::Service(a) => (a.hidden_names(), &a.password_file),
-            Command::Schema(a) => (vec![a.layout.clone()], &None),
-            Command::Completions(_) => (Vec::new(), &None),
-            Command::Man(a) => (vec![path(&a.install)], &None),
+            Command::History(a) => vec![Some(a.database.clone())],
+            Command::Rollback(a) => vec![Some(a.from.clone())],
+            Command::Env(a) => vec![path(&a.write), path(&a.check), path(&a.database)],
+            Command::Service(a) => a.hidden_names(),
+            Command::Schema(a) => vec![a.layout.clone()],
+            Command::Completions(_) => Vec::new(),
+            Command::Man(a) => vec![path(&a.install)],
         };
+        // a password may have been typed in the place of its file
         let of_sources = match self {
             Command::Copy(a) => &a.from_password_file,
             _ => &None,
         };
-        // a password may have been typed in the place of its file
-        let files = [password_file, of_sources].map(path).into_iter().flatten();
+        let of_login = self.login().map_or(&None, |login| &login.password_file);
+        let files = [of_login, of_sources].map(path).into_iter().flatten();
         let secret = names.into_iter().flatten().filter(|name| may_be_secret(name));
         secret.chain(files.filter(|name| name.len() > 2)).collect()
     }
@@ -243,13 +239,9 @@ pub struct ExportArgs {
     #[arg(long, value_name = "FILE", help_heading = INPUT, value_hint = ValueHint::FilePath)]
     pub layout: Option<String>,
 
-    /// A file with the database's password
-    #[arg(long, value_name = "FILE", help_heading = INPUT)]
-    pub password_file: Option<PathBuf>,
-
-    /// The role to act as after the login, in the transaction only
-    #[arg(long, value_name = "NAME", help_heading = INPUT)]
-    pub role: Option<String>,
+    /// How a server is reached
+    #[command(flatten)]
+    pub login: LoginArgs,
 
     /// Which rows are wanted
     #[command(flatten)]
@@ -339,13 +331,9 @@ pub struct CheckArgs {
     #[command(flatten)]
     pub target: TargetArgs,
 
-    /// A file with the databases' password
-    #[arg(long, value_name = "FILE", help_heading = TARGET)]
-    pub password_file: Option<PathBuf>,
-
-    /// The role to act as after the login, in the transaction only
-    #[arg(long, value_name = "NAME", help_heading = TARGET)]
-    pub role: Option<String>,
+    /// How a server is reached
+    #[command(flatten)]
+    pub login: LoginArgs,
 
     /// How to handle values, columns and ids
     #[command(flatten)]
@@ -380,13 +368,9 @@ pub struct VerifyArgs {
     #[arg(value_hint = ValueHint::FilePath)]
     pub layout: Option<String>,
 
-    /// A file with the database's password
-    #[arg(long, value_name = "FILE", requires = "against", help_heading = TARGET)]
-    pub password_file: Option<PathBuf>,
-
-    /// The role to act as after the login, in the transaction only
-    #[arg(long, value_name = "NAME", requires = "against", help_heading = TARGET)]
-    pub role: Option<String>,
+    /// How a server is reached
+    #[command(flatten)]
+    pub login: LoginArgs,
 
     /// How an import handles values, columns and ids
     #[command(flatten)]
@@ -476,13 +460,9 @@ pub struct DiffArgs {
     #[arg(long, value_name = "FILE", help_heading = INPUT, value_hint = ValueHint::FilePath)]
     pub layout: Option<String>,
 
-    /// A file with the database's password
-    #[arg(long, value_name = "FILE", help_heading = INPUT)]
-    pub password_file: Option<PathBuf>,
-
-    /// The role to act as after the login, in the transaction only
-    #[arg(long, value_name = "NAME", help_heading = INPUT)]
-    pub role: Option<String>,
+    /// How a server is reached
+    #[command(flatten)]
+    pub login: LoginArgs,
 
     /// Which rows are compared
     #[command(flatten)]
@@ -531,13 +511,9 @@ pub struct RestoreArgs {
     #[arg(long, help_heading = TARGET)]
     pub dry_run: bool,
 
-    /// A file with the database's password
-    #[arg(long, value_name = "FILE", help_heading = TARGET)]
-    pub password_file: Option<PathBuf>,
-
-    /// The role to act as after the login, in the transaction only
-    #[arg(long, value_name = "NAME", help_heading = TARGET)]
-    pub role: Option<String>,
+    /// How a server is reached
+    #[command(flatten)]
+    pub login: LoginArgs,
 
     /// How the restore is recorded
     #[command(flatten)]

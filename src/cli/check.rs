@@ -59,9 +59,7 @@ pub(super) async fn run(
         return Err(Error::new(Code::Usage, "import options need --to")
             .hint("name the target: --to TARGET"));
     }
-    let target = (args.to.as_deref())
-        .map(|to| locate(to, args.password_file.as_deref(), environment, report))
-        .transpose()?;
+    let target = (args.to.as_deref()).map(|to| locate(to, environment, report)).transpose()?;
     let progress = Progress::default();
     let asked = Asked { args, what: &what, target: target.as_ref() };
     let watch = report.watch(&progress);
@@ -256,7 +254,7 @@ fn what(args: &CheckArgs, environment: &Environment<'_>, report: &Report) -> Res
         }
         return Ok(What::Archives(args.what.iter().map(PathBuf::from).collect()));
     }
-    let location = locate(name, args.password_file.as_deref(), environment, report)?;
+    let location = locate(name, environment, report)?;
     Ok(What::Database(Box::new(location)))
 }
 

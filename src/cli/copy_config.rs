@@ -12,7 +12,7 @@ use super::prompt;
 use super::report::Report;
 use crate::chronicle::config::{ConfiguredEnd, MigrationConfig, database_is_missing};
 use crate::error::{Code, Error, Result};
-use crate::location::{Environment, Location};
+use crate::location::{Environment, Location, LoginOptions};
 use crate::notice::Notice;
 use crate::typed::may_be_secret;
 use chronicle_archive::show_path;
@@ -92,19 +92,22 @@ fn sources(
     if args.expect.is_some() && args.from.len() > 1 {
         return Err(Error::new(Code::Usage, "--expect works with one source only"));
     }
-    let password_file = args.from_password_file.as_ref().or(args.into.password_file.as_ref());
-    let password_file = password_file.map(|file| file.as_path());
-    let role = args.from_role.as_ref().or(environment.role.as_ref());
-    let Environment { variable, home, .. } = environment;
-    let environment = &Environment { variable: *variable, home: home.clone(), role: role.cloned() };
+    let Environment { variable, home, login } = environment;
+    let login = LoginOptions {
+        password_file: args.from_password_file.clone().or_else(|| login.password_file.clone()),
+        role: args.from_role.clone().or_else(|| login.role.clone()),
+        sslrootcert: login.sslrootcert.clone(),
+        timeout: login.timeout,
+    };
+    let environment = &Environment { variable: *variable, home: home.clone(), login };
     if !args.from.is_empty() {
-        let locate = |text: &String| locate(text, password_file, environment, report);
+        let locate = |text: &String| locate(text, environment, report);
         return args.from.iter().map(locate).collect();
     }
     let end = End { part: "source", option: "--from-db-url", url: args.from_db_url.as_deref() };
     match (&config.source, &args.config) {
         (Some(configured), Some(file)) => {
-            let location = end.locate(configured, password_file, environment, report);
+            let location = end.locate(configured, environment, report);
             Ok(vec![location.map_err(|e| e.at(show_path(file.display())))?])
         }
         (None, Some(file)) => Err(end.is_missing(file, "--from SOURCE")),
@@ -118,14 +121,13 @@ fn target(
     environment: &Environment<'_>,
     report: &Report,
 ) -> Result<Location> {
-    let password_file = args.into.password_file.as_deref();
     if let Some(text) = &args.to {
-        return locate(text, password_file, environment, report);
+        return locate(text, environment, report);
     }
     let end = End { part: "target", option: "--to-db-url", url: args.to_db_url.as_deref() };
     match (&config.target, &args.config) {
         (Some(configured), Some(file)) => {
-            let location = end.locate(configured, password_file, environment, report);
+            let location = end.locate(configured, environment, report);
             location.map_err(|e| e.at(show_path(file.display())))
         }
         (_, Some(file)) => Err(end.is_missing(file, "--to TARGET")),
@@ -149,7 +151,6 @@ impl End<'_> {
     fn locate(
         &self,
         end: &ConfiguredEnd,
-        password_file: Option<&Path>,
         environment: &Environment<'_>,
         report: &Report,
     ) -> Result<Location> {
@@ -159,13 +160,11 @@ impl End<'_> {
             ConfiguredEnd::Project { name, database_url } => (name, database_url),
         };
         let (key, location) = match (self.url, database_url) {
-            (Some(url), _) => {
-                (self.option.to_owned(), locate(url, password_file, environment, report)?)
-            }
+            (Some(url), _) => (self.option.to_owned(), locate(url, environment, report)?),
             // nobody sees it in the list of processes
             (None, Some(url)) => (
                 format!("{part}.database_url"),
-                Location::parse(url, password_file, environment)?.asking_by(prompt::password),
+                Location::parse(url, environment)?.asking_by(prompt::password),
             ),
             (None, None) => return Err(database_is_missing(part, self.option)),
         };

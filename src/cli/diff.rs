@@ -51,8 +51,7 @@ pub(super) async fn run(
         return Err(Error::new(Code::Usage, "only one of the two can be stdin")
             .hint("name the other one as a file or a database"));
     }
-    let [a, b] = [&args.a, &args.b]
-        .map(|text| Place::find(text, args.password_file.as_deref(), environment, report));
+    let [a, b] = [&args.a, &args.b].map(|text| Place::find(text, environment, report));
     let (a, b) = (a?, b?);
     let [layout_a, layout_b] = layouts(args.layout.as_deref(), [&a, &b])?;
     let progress = Progress::default();
@@ -115,14 +114,13 @@ impl Place {
     /// A file is what it holds, whatever it is called; a pipe can only be an archive.
     pub(super) fn find(
         text: &str,
-        password_file: Option<&Path>,
         environment: &Environment<'_>,
         report: &Report,
     ) -> Result<Place> {
         if text == "-" {
             return Ok(Place::Stdin);
         }
-        let location = locate(text, password_file, environment, report)?;
+        let location = locate(text, environment, report)?;
         match &location {
             Location::Sqlite(path) if !text.starts_with("sqlite:") => match Content::of(path) {
                 Content::Archive => Ok(Place::Archive(path.clone())),

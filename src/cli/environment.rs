@@ -31,8 +31,38 @@ pub(super) const ALL: &[Variables] = &[
         commands: DATABASES,
     },
     Variables {
-        names: &["PGSSLMODE", "PGSSLNEGOTIATION", "PGSSLROOTCERT", "PGCHANNELBINDING"],
-        meaning: "how the connection is encrypted, as in libpq",
+        names: &[
+            "PGSSLMODE",
+            "PGSSLROOTCERT",
+            "PGSSLCRL",
+            "PGSSLCERT",
+            "PGSSLKEY",
+            "PGCHANNELBINDING",
+        ],
+        meaning: "how the connection is encrypted, and what the server has to prove, as in libpq",
+        commands: DATABASES,
+    },
+    Variables {
+        names: &[
+            "PGSSLNEGOTIATION",
+            "PGSSLSNI",
+            "PGSSLCERTMODE",
+            "PGSSLMINPROTOCOLVERSION",
+            "PGSSLMAXPROTOCOLVERSION",
+        ],
+        meaning: "details of the encryption, as in libpq",
+        commands: DATABASES,
+    },
+    Variables {
+        names: &[
+            "PGGSSENCMODE",
+            "PGREQUIREAUTH",
+            "PGREQUIREPEER",
+            "PGSSLCRLDIR",
+            "PGMINPROTOCOLVERSION",
+            "PGMAXPROTOCOLVERSION",
+        ],
+        meaning: "refused, unless their values ask for what is done anyway: they are not supported",
         commands: DATABASES,
     },
     Variables {
@@ -46,8 +76,8 @@ pub(super) const ALL: &[Variables] = &[
         commands: DATABASES,
     },
     Variables {
-        names: &["PGSERVICE"],
-        meaning: "ignored, with a note: service files are not read",
+        names: &["PGSERVICE", "PGSERVICEFILE", "PGSYSCONFDIR"],
+        meaning: "a section of a service file, and where that is, as in libpq",
         commands: DATABASES,
     },
     Variables {

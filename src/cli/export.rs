@@ -116,7 +116,7 @@ fn about(args: &ExportArgs, error: Error) -> Error {
 
 fn source(args: &ExportArgs, env: &Environment<'_>, report: &Report) -> Result<Location> {
     match &args.source {
-        Some(text) => locate(text, args.password_file.as_deref(), env, report),
+        Some(text) => locate(text, env, report),
         None => found(env, report),
     }
 }

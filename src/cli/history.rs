@@ -19,9 +19,10 @@ pub(super) async fn run(
     report: &Report,
     cancel: &Cancel,
 ) -> Result<u8> {
-    let location = locate(&args.database, args.password_file.as_deref(), environment, report)?;
+    let location = locate(&args.database, environment, report)?;
     let pruned = args.prune.then(|| prune_rule(args)).transpose()?;
     let mut database = location.open_history(args.prune, None, cancel).await?;
+    database.notices().iter().for_each(|notice| report.notice(notice));
     let history = cancel.or(database.history()).await?;
     let shown: Vec<BatchRecord> = match &args.batch {
         Some(name) => vec![find(&history, name)?.clone()],

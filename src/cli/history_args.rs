@@ -1,11 +1,10 @@
 //! The options of `history` and `rollback`.
 
-use std::path::PathBuf;
-
 use clap::ValueHint;
 
 use super::args::{CONFLICTS, INPUT, OUTPUT, TARGET};
 use super::examples::long_help;
+use super::login_args::LoginArgs;
 
 /// `history`
 #[derive(Debug, clap::Args)]
@@ -19,13 +18,9 @@ pub struct HistoryArgs {
     #[arg(help_heading = INPUT, value_hint = ValueHint::Other)]
     pub batch: Option<String>,
 
-    /// A file with the database's password
-    #[arg(long, value_name = "FILE", help_heading = INPUT)]
-    pub password_file: Option<PathBuf>,
-
-    /// The role to act as after the login, in the transaction only
-    #[arg(long, value_name = "NAME", help_heading = INPUT)]
-    pub role: Option<String>,
+    /// How a server is reached
+    #[command(flatten)]
+    pub login: LoginArgs,
 
     /// Read the receipts from the first to the last byte and check everything
     #[arg(long, conflicts_with = "prune", help_heading = OUTPUT)]
@@ -66,13 +61,9 @@ pub struct RollbackArgs {
     #[arg(long, help_heading = CONFLICTS)]
     pub force: bool,
 
-    /// A file with the database's password
-    #[arg(long, value_name = "FILE", help_heading = TARGET)]
-    pub password_file: Option<PathBuf>,
-
-    /// The role to act as after the login, in the transaction only
-    #[arg(long, value_name = "NAME", help_heading = TARGET)]
-    pub role: Option<String>,
+    /// How a server is reached
+    #[command(flatten)]
+    pub login: LoginArgs,
 
     /// How long to wait for another import, restore or rollback in the same database [default: 10]
     #[arg(long, value_name = "SECONDS", help_heading = TARGET)]

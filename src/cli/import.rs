@@ -31,7 +31,7 @@ pub(super) async fn run(
     let paths = archives(args)?;
     let in_groups = args.groups.are_asked_for(args)?;
     let selection = args.selection.selection(into.plan.values.assume_tz.as_deref())?;
-    let location = locate(&args.to, into.password_file.as_deref(), environment, report)?;
+    let location = locate(&args.to, environment, report)?;
     let names: Vec<String> = paths.iter().map(|path| stem(*path)).collect();
     let load = Load::prepare(into, &location, &names, args.expect.as_deref())?;
     let progress = Progress::default();

@@ -25,6 +25,7 @@ mod keep;
 mod load;
 mod loaded;
 mod log;
+mod login_args;
 mod manual;
 mod name_pattern;
 mod output;
@@ -48,7 +49,7 @@ mod usage;
 mod verify;
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Parser;
 
@@ -86,12 +87,13 @@ fn log_of_environment() -> Option<PathBuf> {
 }
 
 fn work(args: &Args, report: &Report) -> Result<u8> {
-    let variable = |name: &str| std::env::var(name).ok();
-    let environment = Environment {
-        variable: &variable,
-        home: std::env::home_dir(),
-        role: args.command.role().cloned(),
-    };
+    let set = |name: &str| std::env::var(name).ok();
+    let login = args.command.login().cloned().unwrap_or_default();
+    let file = login.variables(&set)?;
+    let in_file = |name: &str| file.as_ref()?.get(name).map(str::to_owned);
+    let variable = |name: &str| set(name).or_else(|| in_file(name));
+    let environment =
+        Environment { variable: &variable, home: std::env::home_dir(), login: login.options() };
     // what needs no database and no archive
     let printed = match &args.command {
         Command::Schema(args) => Some(schema::run(args, report).map(|()| 0)),
@@ -147,13 +149,8 @@ fn work(args: &Args, report: &Report) -> Result<u8> {
 }
 
 /// Reads the name of a database, and tells if it shows a password.
-fn locate(
-    text: &str,
-    password_file: Option<&Path>,
-    environment: &Environment<'_>,
-    report: &Report,
-) -> Result<Location> {
-    let location = Location::parse(text, password_file, environment)?.asking_by(prompt::password);
+fn locate(text: &str, environment: &Environment<'_>, report: &Report) -> Result<Location> {
+    let location = Location::parse(text, environment)?.asking_by(prompt::password);
     if location.shows_password() {
         report.password_is_typed();
     } else if matches!(location, Location::Postgres(_)) && location.to_string() == text {

@@ -42,8 +42,8 @@ pub(super) async fn run(
         return dry_run(args, environment, report, cancel).await;
     }
     let started = Instant::now();
-    let location = locate(&args.to, args.password_file.as_deref(), environment, report)?;
-    let from = Place::find(&args.archive, args.password_file.as_deref(), environment, report)?;
+    let location = locate(&args.to, environment, report)?;
+    let from = Place::find(&args.archive, environment, report)?;
     let mut options = ImportOptions { plan: plan(args)?, expect: None, batch: None };
     let wait = args.batch.wait.map(|seconds| Duration::from_secs(seconds.into()));
     let opening = TargetOptions { wait, ..opening(&args.target, &args.load, &location)? };
@@ -86,8 +86,7 @@ async fn dry_run(
         a: args.to.clone(),
         b: args.archive.clone(),
         layout: args.target.layout.clone(),
-        password_file: args.password_file.clone(),
-        role: args.role.clone(),
+        login: args.login.clone(),
         selection: args.selection.clone(),
         ignore: Vec::new(),
         assume_tz: args.plan.values.assume_tz.clone(),

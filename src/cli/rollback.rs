@@ -21,9 +21,10 @@ pub(super) async fn run(
     cancel: &Cancel,
 ) -> Result<u8> {
     let started = Instant::now();
-    let location = locate(&args.from, args.password_file.as_deref(), environment, report)?;
+    let location = locate(&args.from, environment, report)?;
     let wait = args.wait.map(|seconds| Duration::from_secs(seconds.into()));
     let database = location.open_history(!args.dry_run, wait, cancel).await?;
+    database.notices().iter().for_each(|notice| report.notice(notice));
     let options =
         RollbackOptions { batch: args.batch.clone(), dry_run: args.dry_run, force: args.force };
     let backend = location.backend().word();

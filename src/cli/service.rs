@@ -7,12 +7,14 @@ use serde_json::json;
 
 use super::args::Args;
 use super::export;
+use super::login_args::LoginArgs;
 use super::name_pattern::NamePattern;
 use super::report::Report;
 use super::service_args::ServiceArgs;
 use crate::error::{Code, Error, Result};
 use crate::location::{Environment, Location};
 use crate::policy::Policy;
+use crate::postgres::conninfo::SYSTEM;
 use crate::service::{Nightly, NightlyJob, ServiceAction, TimeOfDay};
 use crate::typed;
 use chronicle_archive::show_path;
@@ -48,14 +50,9 @@ pub(super) fn run(
             return Err(Error::new(Code::Usage, what).hint("give --archive-to or --sync-to"));
         }
     };
-    if args.password_file.as_ref().is_some_and(|file| !file.is_file()) {
-        // what was typed may be the password itself
-        return Err(Error::new(Code::NotFound, "--password-file: there is no such file"));
-    }
-    let password_file = args.password_file.as_deref().map(absolute).transpose()?;
-    let password_file = password_file.map(|file| format!("--password-file={file}"));
     let program = text(&program)?;
-    let words: Vec<String> = std::iter::once(program).chain(command).chain(password_file).collect();
+    let words: Vec<String> =
+        std::iter::once(program).chain(command).chain(login(&args.login)?).collect();
     // what would be refused every night is refused now
     Args::try_parse_from(&words).map_err(|e| {
         Error::new(Code::Internal, "the command line of the unit cannot be understood").because(e)
@@ -73,6 +70,24 @@ pub(super) fn run(
     }
     let texts: Vec<&str> = units.iter().map(|unit| unit.text.as_str()).collect();
     report.raw(texts.join("\n").as_bytes())
+}
+
+/// The options of the login, whose files are found from any folder.
+fn login(args: &LoginArgs) -> Result<Vec<String>> {
+    if args.password_file.as_ref().is_some_and(|file| !file.is_file()) {
+        // what was typed may be the password itself
+        return Err(Error::new(Code::NotFound, "--password-file: there is no such file"));
+    }
+    let file = |file: &Option<PathBuf>| file.as_deref().map(absolute).transpose();
+    let root = args.sslrootcert.as_deref().filter(|root| *root != SYSTEM).map(Path::new);
+    let absolute = LoginArgs {
+        password_file: file(&args.password_file)?.map(PathBuf::from),
+        env_file: file(&args.env_file)?.map(PathBuf::from),
+        sslrootcert: root.map(self::absolute).transpose()?.or_else(|| args.sslrootcert.clone()),
+        role: args.role.clone(),
+        timeout: args.timeout,
+    };
+    Ok(absolute.words().into_iter().map(|[option, value]| format!("{option}={value}")).collect())
 }
 
 /// The command that writes an archive.
@@ -120,13 +135,13 @@ impl Database {
         environment: &Environment<'_>,
         report: &Report,
     ) -> Result<Database> {
-        let location = Location::parse(name, args.password_file.as_deref(), environment);
+        let location = Location::parse(name, environment);
         let location = location.map_err(|e| e.at(option))?;
-        if location.variable().is_some() {
+        if location.variable().is_some() && args.login.env_file.is_none() {
             let what = format!("{option}: a unit does not have the variables of this shell");
             return Err(Error::new(Code::Usage, what).hint(
-                "write the connection string itself, without its password, and put that into ~/.pgpass, or into a file for \
-                 --password-file FILE",
+                "name a file that has it: --env-file FILE; or write the connection string itself, without its password, and \
+                 put that into ~/.pgpass, or into a file for --password-file FILE",
             ));
         }
         if location.shows_password() {

@@ -7,6 +7,7 @@ use clap::ValueHint;
 use super::args::{CONFLICTS, INPUT, OUTPUT, TARGET, VALUES};
 use super::examples::long_help;
 use super::keep::KeepArgs;
+use super::login_args::LoginArgs;
 use super::policy_args::words;
 use crate::policy::OnOrphans;
 use crate::service::{Scheduler, ServiceAction};
@@ -29,9 +30,9 @@ pub struct ServiceArgs {
     #[arg(long, value_name = "SOURCE", help_heading = INPUT, value_hint = ValueHint::FilePath)]
     pub from: Option<String>,
 
-    /// A file with the databases' password, which the command reads every night
-    #[arg(long, value_name = "FILE", help_heading = INPUT, value_hint = ValueHint::FilePath)]
-    pub password_file: Option<PathBuf>,
+    /// How servers are reached, every night
+    #[command(flatten)]
+    pub login: LoginArgs,
 
     /// Copy the database into this one every night: new rows are added, rows that differ become what the source has
     #[arg(long, value_name = "DATABASE", help_heading = TARGET, value_hint = ValueHint::FilePath)]

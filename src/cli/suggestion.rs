@@ -106,7 +106,6 @@ pub(super) fn import_command(
     if password {
         words.push("PGPASSWORD=...".into());
     }
-    let file = args.password_file.as_ref().map(|path| path.display().to_string());
     let own = |words: &mut Vec<String>, option: &str, value: Option<String>| {
         if let Some(value) = value.filter(|_| settling.iter().all(|[known, _]| known != option)) {
             words.extend([option.to_owned(), quoted(&value)]);
@@ -115,8 +114,7 @@ pub(super) fn import_command(
     if let Some(source) = source {
         words.extend(["chronicle-dump".into(), "export".into(), quoted(&source.to_type())]);
         own(&mut words, "--layout", args.from_layout.clone());
-        own(&mut words, "--password-file", file.clone());
-        own(&mut words, "--role", args.role.clone());
+        words.extend(login(args));
         words.push("|".into());
     }
     words.extend(["chronicle-dump".into(), "import".into()]);
@@ -147,12 +145,16 @@ pub(super) fn import_command(
     own(&mut words, "--assume-tz", values.assume_tz.clone());
     words.extend(values.trust_zone.then(|| "--trust-zone".to_owned()));
     own(&mut words, "--instance", plan.references.instance.map(|id| id.to_string()));
-    own(&mut words, "--password-file", file);
-    own(&mut words, "--role", args.role.clone());
+    words.extend(login(args));
     for [option, value] in settling {
         words.extend([option.clone(), quoted(value)]);
     }
     words.join(" ")
+}
+
+/// How the servers are reached, as words.
+fn login(args: &CheckArgs) -> impl Iterator<Item = String> {
+    args.login.words().into_iter().flat_map(|[option, value]| [option, quoted(&value)])
 }
 
 /// A word as a shell reads it.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::args::{OUTPUT, PERFORMANCE, TARGET};
+use super::login_args::LoginArgs;
 use super::policy_args::{BatchArgs, LoadArgs, PlanArgs, TargetArgs};
 
 /// How an archive is written.
@@ -57,13 +58,9 @@ pub struct IntoArgs {
     #[arg(long, help_heading = TARGET)]
     pub clear: bool,
 
-    /// A file with the database's password
-    #[arg(long, value_name = "FILE", help_heading = TARGET)]
-    pub password_file: Option<PathBuf>,
-
-    /// The role to act as after the login, in the transaction only
-    #[arg(long, value_name = "NAME", help_heading = TARGET)]
-    pub role: Option<String>,
+    /// How a server is reached
+    #[command(flatten)]
+    pub login: LoginArgs,
 
     /// How the import is recorded
     #[command(flatten)]

@@ -37,13 +37,15 @@ pub(super) async fn run(
         return Err(Error::new(Code::Usage, "import options need --against")
             .hint("name the database that the archive was imported into: --against DATABASE"));
     }
+    if args.against.is_none() {
+        args.login.refuse_without("--against DATABASE")?;
+    }
     if !args.plan.on_conflict.is_empty() {
         return Err(Error::new(Code::Usage, "--on-conflict has no effect on a comparison")
             .hint("omit it: rows that the target kept are reported as changed"));
     }
-    let database = (args.against.as_deref())
-        .map(|text| locate(text, args.password_file.as_deref(), environment, report))
-        .transpose()?;
+    let database =
+        (args.against.as_deref()).map(|text| locate(text, environment, report)).transpose()?;
     if !args.plan.matches.is_empty() {
         return Err(Error::new(Code::Usage, "--match has no effect on a comparison")
             .hint("omit it: rows are compared by their keys"));

@@ -205,6 +205,27 @@ const LOGIN: &[Advice] = &[
     advice(
         At::Any,
         &["28000"],
+        &["valid client certificate"],
+        "the server wants a certificate of this client: name it and its key: sslcert=FILE sslkey=FILE in the connection string, \
+         or PGSSLCERT and PGSSLKEY",
+    ),
+    advice(
+        At::Any,
+        &["28000"],
+        &["certificate authentication failed"],
+        "the client certificate is for another user: its common name has to be the user, unless the server's pg_ident.conf says \
+         otherwise",
+    ),
+    advice(
+        At::Any,
+        &[],
+        &["channel binding"],
+        "the login cannot be tied to the encryption: a pooler in between cannot do that, and neither can a password that the \
+         server keeps as MD5; use the direct connection, or channel_binding=prefer",
+    ),
+    advice(
+        At::Any,
+        &["28000"],
         &["no encryption", "ssl off"],
         "this server takes no connection without encryption from here: write sslmode=require in the connection string, or set \
          PGSSLMODE=require; if that is refused, too, its pg_hba.conf needs a line for this user, database and address",

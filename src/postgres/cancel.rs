@@ -5,12 +5,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
 use tokio_postgres::Client;
-use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::conninfo::{ConnInfo, Host};
+use super::conninfo::{ConnInfo, Wire};
+use super::link::{self, Socket};
+use super::login::{Place, connector_for};
+use super::tls::Encryption;
 
 /// Asks the server to stop the statement of a client. It does not say whether it has.
 ///
@@ -19,36 +19,15 @@ use super::conninfo::{ConnInfo, Host};
 pub(super) async fn cancel(
     client: &Client,
     info: &ConnInfo,
-    tls: &MakeRustlsConnect,
+    place: &Place,
+    encryption: &Encryption,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let [host] = &info.hosts[..] else {
-        // only the driver knows which of them it is
-        return Ok(client.cancel_token().cancel_query(tls.clone()).await?);
-    };
-    match host.socket() {
-        Some(socket) => send(client, host, UnixStream::connect(socket).await?, tls).await,
-        None => {
-            let stream = match host.addr {
-                Some(address) => TcpStream::connect((address, host.port)).await?,
-                None => TcpStream::connect((host.name.as_str(), host.port)).await?,
-            };
-            send(client, host, stream, tls).await
-        }
+    let mut socket = link::open(info, &place.host).await?;
+    if place.wire == Wire::Tls && !info.tls.direct && !link::may_begin_tls(&mut socket).await? {
+        return Err("the server has no TLS any more".into());
     }
-}
-
-async fn send<S>(
-    client: &Client,
-    host: &Host,
-    stream: S,
-    tls: &MakeRustlsConnect,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let mut tls = tls.clone();
-    let connect = MakeTlsConnect::<UntilClosed<S>>::make_tls_connect(&mut tls, &host.name)?;
-    Ok(client.cancel_token().cancel_query_raw(UntilClosed(stream), connect).await?)
+    let tls = connector_for::<UntilClosed<Socket>>(encryption.connector(place.proof)?, &place.host);
+    Ok(client.cancel_token().cancel_query_raw(UntilClosed(socket), tls).await?)
 }
 
 /// A stream that we close only after the server has: a pooler forgets a request whose client is gone before it has passed

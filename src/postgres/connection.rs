@@ -1,24 +1,24 @@
 //! Getting into a Postgres server, and what its errors mean.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use futures::pin_mut;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
-use tokio_postgres::config::{ChannelBinding, SslMode as Tls, TargetSessionAttrs};
-use tokio_postgres::error::SqlState;
+use tokio_postgres::config::ChannelBinding;
+use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::{Client, Config};
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::advice;
 use super::cancel::cancel;
-use super::conninfo::{ConnInfo, Host, SslMode};
-use super::login::{self, Failure};
+use super::conninfo::{ConnInfo, Proof, Wire};
+use super::inquiry::Inquirer;
+use super::link::{self, Guard, Watch};
+use super::login::{self, Failure, LoggedIn, Place};
 use super::quoted;
+use super::tls::{self, Encryption};
 use crate::error::{Code, Error, Result};
+use crate::notice::{Notice, NoticeKind};
 use chronicle_archive::{show_path, show_text};
 
 /// A transaction that sees what others commit meanwhile.
@@ -27,16 +27,21 @@ pub const READ_COMMITTED: &str = "READ COMMITTED";
 pub const SNAPSHOT: &str = "REPEATABLE READ READ ONLY";
 /// How long a server without work takes to answer.
 const BUSY_AFTER: Duration = Duration::from_millis(100);
-/// How long we wait for the server to stop what it is doing.
-const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long all of that may take: whoever has pressed Ctrl-C does not wait longer, and a session whose connection is
+/// dropped ends by itself.
+const ABORT_TIMEOUT: Duration = Duration::from_millis(900);
 
 /// An open connection. Dropping it ends the session, and with it an open transaction.
 pub struct Connection {
     /// The connection's front end.
-    pub client: Client,
+    pub client: Arc<Client>,
     /// The server's version as a number, for example 150004.
     pub version: u32,
-    tls: MakeRustlsConnect,
+    encryption: Encryption,
+    place: Place,
+    watch: Arc<Watch>,
+    /// The process of the session at the server.
+    process: Arc<AtomicI32>,
     info: ConnInfo,
 }
 
@@ -46,21 +51,34 @@ impl Connection {
     /// # Errors
     /// With the message of the server or the network, what it most likely means and what helps.
     pub async fn open(info: &ConnInfo) -> Result<Connection> {
-        let tls = MakeRustlsConnect::new(tls_config()?);
-        let mut config = config(info)?;
-        let mut logged_in = login::log_in(info, &config, &tls).await;
+        let encryption = Encryption::prepare(info)?;
+        let mut config = config(info);
+        let mut logged_in = login::log_in(info, &config, &encryption).await;
         if logged_in.as_ref().is_err_and(Failure::lacks_password)
             && let Some(password) = info.ask().await?
         {
             config.password(password);
-            logged_in = login::log_in(info, &config, &tls).await;
+            logged_in = login::log_in(info, &config, &encryption).await;
         }
-        let (client, connection) = logged_in.map_err(|failure| login_failed(info, failure))?;
-        tokio::spawn(async move {
-            // its errors reach the code that waits for an answer of the client
-            let _ = connection.await;
-        });
-        let mut connection = Connection { client, version: 0, tls, info: info.clone() };
+        let LoggedIn { client, place, watch } =
+            logged_in.map_err(|failure| login_failed(info, failure))?;
+        let process = Arc::new(AtomicI32::new(0));
+        let inquirer = Inquirer {
+            info: info.clone(),
+            config,
+            encryption: encryption.clone(),
+            process: Arc::clone(&process),
+        };
+        tokio::spawn(link::guard(Guard {
+            watch: Arc::clone(&watch),
+            client: Arc::downgrade(&client),
+            limit: info.patience,
+            inquiry: Box::new(move |limit| Box::pin(inquirer.clone().ask(limit))),
+        }));
+        let info = info.clone();
+        let mut connection =
+            Connection { client, version: 0, encryption, place, watch, process, info };
+        let info = &connection.info;
         // a pooler lets clients in before it has a connection for them
         let version = tokio::time::timeout(login::limit(info), connection.read_version()).await;
         connection.version = version.unwrap_or_else(|_| Err(silent(info)))?;
@@ -82,6 +100,21 @@ impl Connection {
             ));
         }
         Ok(version)
+    }
+
+    /// What the user should know about the connection string and the connection.
+    pub fn notices(&self) -> Vec<Notice> {
+        let Place { host, is_this_machine, wire, proof } = &self.place;
+        let about_wire = match (wire, proof) {
+            _ if *is_this_machine => None,
+            (Wire::Plain, _) => Some(Notice::new(
+                NoticeKind::Unencrypted,
+                format!("the connection to {} is not encrypted", show_text(&host.name)),
+            )),
+            (Wire::Tls, Proof::Nothing) => Some(tls::unverified(host)),
+            (Wire::Tls, Proof::Root | Proof::RootAndName) => None,
+        };
+        self.info.notices().into_iter().chain(about_wire).collect()
     }
 
     /// Runs statements without results.
@@ -113,21 +146,36 @@ impl Connection {
     /// A pooled session may have statements of somebody who was killed, under the names that the driver gives its own:
     /// these go first.
     pub async fn begin(&self, code: Code, what: &str, kind: &str) -> Result<()> {
-        let left = r"SELECT name FROM pg_catalog.pg_prepared_statements WHERE name ~ '^s[0-9]+$'";
-        let sql = format!("BEGIN ISOLATION LEVEL {kind}; {} {left}", self.settings());
-        for name in self.rows(code, what, &sql).await?.into_iter().flatten().flatten() {
-            self.run(code, what, &format!("DEALLOCATE {name}")).await?;
+        let asked = r"SELECT 'process', pg_catalog.pg_backend_pid()::text UNION ALL
+                      SELECT 'left', name FROM pg_catalog.pg_prepared_statements WHERE name ~ '^s[0-9]+$'";
+        let sql = format!("BEGIN ISOLATION LEVEL {kind}; {} {asked}", self.settings(kind));
+        for row in self.rows(code, what, &sql).await? {
+            match &row[..] {
+                [Some(key), Some(process)] if key == "process" => {
+                    self.process.store(process.parse().unwrap_or(0), Ordering::Relaxed);
+                }
+                [Some(_), Some(name)] => {
+                    self.run(code, what, &format!("DEALLOCATE {name}")).await?;
+                }
+                _ => {}
+            }
         }
         Ok(())
     }
 
     /// The settings of every transaction of ours: nothing is set for longer than that, so that
     /// nothing is left behind in a pooled session.
-    fn settings(&self) -> String {
+    ///
+    /// Work may take as long as it takes, but a session whose client has vanished ends, and with it its locks: the guard of
+    /// the connection keeps one alive that has only nothing to do.
+    fn settings(&self, kind: &str) -> String {
         let mut sql = String::from(
             "SET LOCAL statement_timeout = 0; \
              SET LOCAL lock_timeout = '10s'; \
-             SET LOCAL idle_in_transaction_session_timeout = 0; \
+             SET LOCAL idle_in_transaction_session_timeout = '15min'; \
+             SET LOCAL tcp_keepalives_idle = 30; \
+             SET LOCAL tcp_keepalives_interval = 10; \
+             SET LOCAL tcp_keepalives_count = 3; \
              SET LOCAL TimeZone = 'UTC'; \
              SET LOCAL DateStyle = 'ISO, YMD'; \
              SET LOCAL IntervalStyle = 'iso_8601'; \
@@ -137,6 +185,16 @@ impl Connection {
              SET LOCAL search_path = pg_catalog; \
              SET LOCAL row_security = off;",
         );
+        if kind != SNAPSHOT {
+            // not for readers: one whose own reader waits takes nothing for a long time
+            sql.push_str(" SET LOCAL tcp_user_timeout = '2min';");
+        }
+        if self.version >= 140_000 {
+            // other systems refuse any value but 0
+            sql.push_str(
+                " SELECT set_config('client_connection_check_interval', '10s', true) WHERE version() ~ 'linux';",
+            );
+        }
         if self.version >= 170_000 {
             sql.push_str(" SET LOCAL transaction_timeout = 0;");
         }
@@ -154,30 +212,47 @@ impl Connection {
     /// Stops what the server is doing for us and takes the transaction back.
     pub async fn roll_back(&self) {
         // if this fails the session ends with the connection, and the transaction with it
-        let rollback = self.client.batch_execute("ROLLBACK");
-        pin_mut!(rollback);
-        if tokio::time::timeout(BUSY_AFTER, &mut rollback).await.is_ok() {
-            return;
-        }
-        // a busy server answers a rollback only after its statement: ask it to stop that
-        let cancel = cancel(&self.client, &self.info, &self.tls);
-        let _ = tokio::time::timeout(CANCEL_TIMEOUT, cancel).await;
-        let _ = tokio::time::timeout(CANCEL_TIMEOUT, rollback).await;
+        let _ = tokio::time::timeout(ABORT_TIMEOUT, async {
+            let rollback = self.client.batch_execute("ROLLBACK");
+            pin_mut!(rollback);
+            if tokio::time::timeout(BUSY_AFTER, &mut rollback).await.is_ok() {
+                return;
+            }
+            // a busy server answers a rollback only after its statement: ask it to stop that
+            let _ = cancel(&self.client, &self.info, &self.place, &self.encryption).await;
+            let _ = rollback.await;
+        })
+        .await;
     }
 
     /// An error of the server in our words.
     pub fn failed(&self, code: Code, what: impl Into<String>, e: tokio_postgres::Error) -> Error {
-        failed(&self.info, code, what.into(), &e)
+        self.said(code, what.into(), &e)
+    }
+
+    /// What an error of the server says, without the rows that it likes to quote.
+    pub fn said(&self, code: Code, what: String, e: &tokio_postgres::Error) -> Error {
+        match e.as_db_error() {
+            Some(server) => said_by_server(&self.info, code, what, server),
+            None => self.lost(code, &what, e),
+        }
+    }
+
+    /// The error of a connection that has ended. Who waits for an answer is told no more than that by the driver.
+    fn lost(&self, code: Code, what: &str, e: &tokio_postgres::Error) -> Error {
+        let why = self.watch.lost().unwrap_or_else(|| chain(e));
+        let error = Error::new(
+            code,
+            format!("{what}: the connection to the server was lost: {}", self.info.scrub(&why)),
+        );
+        error.hint(
+            "nothing was changed; run the command again when the network and the server are well",
+        )
     }
 }
 
 /// What an error of the server says, without the rows that it likes to quote.
-pub fn failed(info: &ConnInfo, code: Code, what: String, e: &tokio_postgres::Error) -> Error {
-    let Some(server) = e.as_db_error() else {
-        let reason = info.scrub(&chain(e));
-        return Error::new(code, format!("{what}: {reason}"))
-            .hint("the connection to the server was lost; nothing was changed");
-    };
+fn said_by_server(info: &ConnInfo, code: Code, what: String, server: &DbError) -> Error {
     // details of unique and foreign keys name keys; all others may quote whole rows
     let detail = match *server.code() {
         SqlState::UNIQUE_VIOLATION | SqlState::FOREIGN_KEY_VIOLATION => server.detail(),
@@ -212,11 +287,17 @@ fn show_server_text(text: &str) -> String {
 
 fn login_failed(info: &ConnInfo, failure: Failure) -> Error {
     let place = info.redacted();
-    let e = match failure {
-        Failure::Said(e) => e,
-        Failure::Unknown(e) => return cannot_connect(info, &chain(&e)),
+    let (host, e) = match failure {
+        Failure::Said(host, e) => (host, e),
+        Failure::Unreached(e) => return cannot_connect(info, &chain(&e)),
+        Failure::HasNoTls => return has_no_tls(info),
         Failure::Silent => return silent(info),
+        Failure::Unsuited => return unsuited(info),
+        Failure::Untried(e) => return e,
     };
+    if let Some(reason) = tls::reason(&e) {
+        return tls::explained(info, &host, reason);
+    }
     if let Some(server) = e.as_db_error() {
         let reason = info.scrub(&show_server_text(server.message()));
         let error = Error::new(
@@ -236,9 +317,6 @@ fn login_failed(info: &ConnInfo, failure: Failure) -> Error {
             "the server asks for a password: give it by PGPASSWORD, --password-file or ~/.pgpass",
         );
     }
-    if reason.contains("TLS") {
-        return error.hint("the server and sslmode= in the connection string disagree: try disable, prefer or require");
-    }
     error
 }
 
@@ -248,6 +326,27 @@ fn cannot_connect(info: &ConnInfo, reason: &str) -> Error {
     let error = Error::new(Code::Connect, message)
         .hint("check host and port, and whether the server accepts connections from here");
     advised(info, error, "", reason)
+}
+
+/// The error of a server that cannot encrypt, where nothing may be said in the clear.
+fn has_no_tls(info: &ConnInfo) -> Error {
+    let message = format!(
+        "{}: the server has no TLS, and what is sent would be readable on the way",
+        info.redacted()
+    );
+    Error::new(Code::Connect, message).hint(
+        "turn it on at the server (ssl = on, with a certificate), or connect through a tunnel: ssh -L 5432:localhost:5432 HOST, \
+         and then to localhost",
+    )
+}
+
+/// The error of servers that are all of another kind.
+fn unsuited(info: &ConnInfo) -> Error {
+    let wanted = info.target_session_attrs.as_deref().unwrap_or("any");
+    let message = format!("{}: no server there is {wanted}", info.redacted());
+    Error::new(Code::Connect, message).hint(
+        "target_session_attrs= in the connection string or PGTARGETSESSIONATTRS asks for that",
+    )
 }
 
 /// The error of a server that says nothing.
@@ -278,7 +377,7 @@ fn chain(e: &dyn std::error::Error) -> String {
 }
 
 /// Everything about a login but the host.
-fn config(info: &ConnInfo) -> Result<Config> {
+fn config(info: &ConnInfo) -> Config {
     let mut config = Config::new();
     config.user(&info.user).dbname(&info.database);
     if let Some(password) = info.password() {
@@ -288,96 +387,12 @@ fn config(info: &ConnInfo) -> Result<Config> {
     if let Some(options) = &info.options {
         config.options(options);
     }
-    config.ssl_mode(tls_mode(info)?);
-    if let Some(mode) = &info.channel_binding {
+    if let Some(mode) = &info.tls.channel_binding {
         config.channel_binding(match mode.as_str() {
             "disable" => ChannelBinding::Disable,
             "require" => ChannelBinding::Require,
             _ => ChannelBinding::Prefer,
         });
     }
-    if info.target_session_attrs.as_deref() == Some("read-write") {
-        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-    }
-    // a dead network must not hang an import for hours
-    config.keepalives(info.keepalives.on.unwrap_or(true));
-    config.keepalives_idle(info.keepalives.idle.unwrap_or(Duration::from_secs(30)));
-    config.keepalives_interval(info.keepalives.interval.unwrap_or(Duration::from_secs(10)));
-    config.keepalives_retries(info.keepalives.count.unwrap_or(3));
-    if let Some(timeout) = info.tcp_user_timeout {
-        config.tcp_user_timeout(timeout);
-    }
-    Ok(config)
-}
-
-/// Which encryption is asked for. Verified certificates need a verifier that knows the root.
-fn tls_mode(info: &ConnInfo) -> Result<Tls> {
-    let supabase = info.hosts.iter().any(Host::is_supabase);
-    match info.sslmode {
-        _ if !info.sslmode_given && supabase => Ok(Tls::Require),
-        SslMode::Disable => Ok(Tls::Disable),
-        SslMode::Allow | SslMode::Prefer => Ok(Tls::Prefer),
-        SslMode::Require => Ok(Tls::Require),
-        SslMode::VerifyCa | SslMode::VerifyFull => Err(Error::new(
-            Code::Usage,
-            format!(
-                "sslmode={} is not in this version: it encrypts but does not check certificates",
-                info.sslmode.word()
-            ),
-        )
-        .hint("use sslmode=require on a network that you trust")),
-    }
-}
-
-fn tls_config() -> Result<ClientConfig> {
-    // named explicitly: with two providers in one build rustls could not choose
-    let provider = Arc::new(ring::default_provider());
-    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(|e| Error::new(Code::Internal, "cannot set up TLS").because(e))?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-        .with_no_client_auth();
-    Ok(config)
-}
-
-/// libpq's `require`: the connection is encrypted, whichever server answers.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        let known = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, known)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        let known = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, known)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
+    config
 }

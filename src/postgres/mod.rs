@@ -15,6 +15,8 @@ pub mod copy_codec;
 pub mod fields;
 mod free_value;
 mod history;
+mod inquiry;
+mod link;
 pub mod load;
 mod login;
 mod narrow;
@@ -27,6 +29,7 @@ mod same;
 mod sequences;
 mod silence;
 pub mod source;
+mod tls;
 mod undo;
 
 /// A name as SQL writes it.

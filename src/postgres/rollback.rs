@@ -21,6 +21,7 @@ use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::fault;
 use crate::history::BatchRecord;
+use crate::notice::Notice;
 use crate::undo::{AddedColumn, HistoryDatabase, Sequence, Shape, ShapeTable, UndoSql, Undoing};
 
 /// A database whose history is open.
@@ -31,6 +32,10 @@ pub struct PgHistory {
     schema: String,
     patience: Patience,
 }
+
+/// What helps if a database has neither a history nor tables that are known.
+const WHERE: &str = "check the name of the database behind the last slash; of a schema that is not public the name is given by \
+                     schema= in the connection string";
 
 impl PgHistory {
     /// Connects and looks for the history: that of the schema which is named or has tables of a known layout, else the
@@ -52,7 +57,7 @@ impl PgHistory {
             (None, all) => match (read_catalog(&connection, info, None, wait).await, all) {
                 (Ok(found), _) => found.schema,
                 (Err(_), [only]) => only.clone(),
-                (Err(error), _) => return Err(error),
+                (Err(error), _) => return Err(error.hint(WHERE)),
             },
         };
         let patience = Patience { wait, cancel: cancel.clone() };
@@ -119,6 +124,10 @@ impl PgHistory {
 }
 
 impl HistoryDatabase for PgHistory {
+    fn notices(&self) -> Vec<Notice> {
+        self.connection.notices()
+    }
+
     fn history(&mut self) -> BoxFuture<'_, Result<Vec<BatchRecord>>> {
         Box::pin(self.history_now())
     }

@@ -88,7 +88,7 @@ impl PgSource {
         connection.begin(Code::Source, "cannot start a snapshot", SNAPSHOT).await?;
         let catalog =
             PgCatalog::read(&connection, info.schema.as_deref(), options.layout.as_ref()).await?;
-        let mut notices = info.notices();
+        let mut notices = connection.notices();
         notices.extend(others(&catalog));
         let (mut streams, mut tables, mut recipes) = (Vec::new(), Vec::new(), Vec::new());
         let mut expected_rows = 0;

@@ -18,6 +18,7 @@ use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::fault;
 use crate::history::BatchRecord;
+use crate::notice::Notice;
 use crate::undo::{AddedColumn, HistoryDatabase, Shape, ShapeReference, UndoSql, Undoing};
 
 fn cannot(e: rusqlite::Error) -> Error {
@@ -172,6 +173,10 @@ fn references(shape: &Shape) -> Vec<(String, ShapeReference)> {
 }
 
 impl HistoryDatabase for SqliteHistory {
+    fn notices(&self) -> Vec<Notice> {
+        Vec::new()
+    }
+
     fn history(&mut self) -> BoxFuture<'_, Result<Vec<BatchRecord>>> {
         let read = history::read(&self.connection);
         Box::pin(async { read })

@@ -8,9 +8,13 @@ use uuid::Uuid;
 use super::{Shape, UndoSql};
 use crate::error::{Error, Result};
 use crate::history::BatchRecord;
+use crate::notice::Notice;
 
 /// A database whose history is open.
 pub trait HistoryDatabase: Send {
+    /// What the user should know about the way to it.
+    fn notices(&self) -> Vec<Notice>;
+
     /// Its batches, the oldest first; none if nothing of ours is in it.
     fn history(&mut self) -> BoxFuture<'_, Result<Vec<BatchRecord>>>;
 

@@ -50,6 +50,7 @@ mod snapshot;
 mod statistics;
 mod status;
 mod terminal;
+mod tls;
 mod undo_law;
 mod values;
 

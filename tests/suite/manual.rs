@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use chronicle_dump::chronicle::discover::{discover, places};
 use chronicle_dump::cli::args::Args;
-use chronicle_dump::location::{Environment, Location};
+use chronicle_dump::location::{Environment, Location, LoginOptions};
 use chronicle_dump::{postgres, sidecar};
 use clap::Parser;
 
@@ -166,10 +166,13 @@ fn looked_up() -> BTreeSet<String> {
             asked.borrow_mut().insert(name.to_owned());
             user.clone().filter(|_| name == "USER")
         };
-        let environment =
-            Environment { variable: &variable, home: Some(home.path().into()), role: None };
+        let environment = Environment {
+            variable: &variable,
+            home: Some(home.path().into()),
+            login: LoginOptions::default(),
+        };
         for name in ["postgresql://", "host=db.abcdefgh.supabase.co"] {
-            let _ = Location::parse(name, None, &environment);
+            let _ = Location::parse(name, &environment);
         }
         let _ = discover(&environment);
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chronicle_dump::location::{Environment, Location};
+use chronicle_dump::location::{Environment, Location, LoginOptions};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -94,8 +94,9 @@ fn said_of(text: &str) -> String {
     let variables = BTreeMap::from([("USER", "system")]);
     let variable =
         |name: &str| variables.get(name).map(|v| (*v).to_owned()).or_else(|| nothing(name));
-    let environment = Environment { variable: &variable, home: None, role: None };
-    match Location::parse(text, None, &environment) {
+    let environment =
+        Environment { variable: &variable, home: None, login: LoginOptions::default() };
+    match Location::parse(text, &environment) {
         Ok(location @ Location::Postgres(_)) => {
             format!("{location} {location:?} {}", location.name())
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::near_miss::{KEEP_PASSWORD_OUT, usage};
 use super::text::distance;
+use super::unmet;
 use crate::error::{Error, Result};
 use crate::notice::{Notice, NoticeKind};
 
@@ -11,7 +12,8 @@ use crate::notice::{Notice, NoticeKind};
 #[rustfmt::skip] // one word per line would hide the rest of the file
 pub(super) const USED: &[&str] = &[
     "host", "hostaddr", "port", "dbname", "user", "password", "passfile", "service",
-    "sslmode", "sslrootcert", "sslnegotiation", "connect_timeout", "application_name",
+    "sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "sslcertmode", "sslsni",
+    "ssl_min_protocol_version", "ssl_max_protocol_version", "sslnegotiation", "connect_timeout", "application_name",
     "fallback_application_name", "options", "channel_binding", "target_session_attrs",
     "load_balance_hosts", "keepalives", "keepalives_idle", "keepalives_interval",
     "keepalives_count", "tcp_user_timeout", "schema", "pgbouncer",
@@ -20,12 +22,7 @@ pub(super) const USED: &[&str] = &[
 /// Settings that libpq knows and that have no effect here.
 #[rustfmt::skip] // one word per line would hide the rest of the file
 pub(super) const UNUSED: &[&str] = &[
-    "authtype", "client_encoding", "gssdelegation", "gssencmode", "gsslib", "krbsrvname",
-    "max_protocol_version", "min_protocol_version", "oauth_client_id", "oauth_client_secret",
-    "oauth_issuer", "oauth_scope", "replication", "require_auth", "requirepeer",
-    "scram_client_key", "scram_server_key", "sslcert", "sslcertmode", "sslcompression",
-    "sslcrl", "sslcrldir", "sslkey", "sslkeylogfile", "sslpassword", "sslsni",
-    "ssl_max_protocol_version", "ssl_min_protocol_version",
+    "authtype", "client_encoding", "gssdelegation", "gsslib", "krbsrvname", "sslcompression",
 ];
 
 /// Settings of other clients (Prisma, JDBC, pgx, node, SQLAlchemy, Vercel), meaningless here.
@@ -68,7 +65,8 @@ impl Given {
             return Err(usage("the connection string contains a NUL character"));
         }
         let alias = ALIASES.iter().find(|(foreign, _)| *foreign == name).map(|(_, key)| *key);
-        match USED.iter().copied().find(|key| *key == alias.unwrap_or(name)) {
+        let known = USED.iter().copied().chain(unmet::keys());
+        match known.into_iter().find(|key| *key == alias.unwrap_or(name)) {
             Some("pgbouncer") => {
                 let on = matches!(value.as_str(), "true" | "1" | "on" | "yes");
                 self.pooled = Some(on);
@@ -104,8 +102,8 @@ impl Given {
             return usage("connection string: a parameter is unknown; its name is not shown")
                 .hint(format!("if it is part of the password, {KEEP_PASSWORD_OUT}"));
         }
-        let known = || USED.iter().chain(UNUSED).chain(FOREIGN);
-        let near = known().min_by_key(|key| distance(key, name)).copied().unwrap_or_default();
+        let known = USED.iter().chain(UNUSED).chain(FOREIGN).copied().chain(unmet::keys());
+        let near = known.min_by_key(|key| distance(key, name)).unwrap_or_default();
         usage(format!(
             "connection string: unknown parameter {name:?}; the nearest known one is {near:?}"
         ))
@@ -150,9 +148,9 @@ mod tests {
             assert_eq!(info.notes[0].text, expected, "the note names the setting, not its value");
         }
         let info = good("postgres://u@h/d?sslmode=no-verify&gssencmode=disable");
-        assert_eq!(info.sslmode, SslMode::Require);
+        assert_eq!(info.tls.mode, Some(SslMode::Require));
         assert!(info.notes.iter().any(|n| n.text == "sslmode=no-verify read as require"));
-        assert_eq!(good("postgres://u@h/d?ssl=true").sslmode, SslMode::Require);
+        assert_eq!(good("postgres://u@h/d?ssl=true").tls.mode, Some(SslMode::Require));
     }
 
     #[test]
@@ -167,7 +165,8 @@ mod tests {
 
     #[test]
     fn no_setting_is_listed_twice() {
-        let mut all: Vec<_> = USED.iter().chain(UNUSED).chain(FOREIGN).collect();
+        let listed = USED.iter().chain(UNUSED).chain(FOREIGN).copied();
+        let mut all: Vec<_> = listed.chain(unmet::keys()).collect();
         let len = all.len();
         all.sort_unstable();
         all.dedup();

@@ -17,8 +17,11 @@ mod lookup;
 mod near_miss;
 mod pgpass;
 mod secret;
+mod service;
 mod settings;
 mod text;
+mod tls;
+mod unmet;
 mod url;
 
 use std::fmt;
@@ -37,7 +40,8 @@ pub use hosts::{DEFAULT_PORT, Host, TRANSACTION_POOLER_PORT};
 pub use lookup::Env;
 pub use pgpass::read_password_file;
 pub use secret::Secret;
-pub use settings::{Keepalives, NO_LIMIT, SslMode};
+pub use settings::{Keepalives, NO_LIMIT};
+pub use tls::{NamedFile, Proof, Roots, SYSTEM, SslMode, TlsSettings, TlsVersion, Wire};
 
 /// Longer than any string with a token as its password; bounds the search for readings.
 const LONGEST_STRING: usize = 64 * 1024;
@@ -65,14 +69,8 @@ pub struct ConnInfo {
     pub password_is_typed: bool,
     passfile: Option<String>,
     variable: Option<String>,
-    /// How much TLS is asked for; [`SslMode::Prefer`] unless given.
-    pub sslmode: SslMode,
-    /// Whether the string or PGSSLMODE gave `sslmode`; if not, the connector may choose.
-    pub sslmode_given: bool,
-    /// A file of root certificates, or `system`.
-    pub sslrootcert: Option<String>,
-    /// `postgres` or `direct`.
-    pub sslnegotiation: Option<String>,
+    /// What is asked of the encryption.
+    pub tls: TlsSettings,
     /// How long to wait for one host; [`NO_LIMIT`] if the user asked for no limit.
     pub connect_timeout: Option<Duration>,
     /// The name that the server shows for the connection.
@@ -81,14 +79,14 @@ pub struct ConnInfo {
     pub options: Option<String>,
     /// The schema that Prisma's `schema` or JDBC's `currentSchema` names.
     pub schema: Option<String>,
-    /// `disable`, `prefer` or `require`.
-    pub channel_binding: Option<String>,
     /// `any`, `read-write`, `read-only`, `primary`, `standby` or `prefer-standby`.
     pub target_session_attrs: Option<String>,
     /// `disable` or `random`.
     pub load_balance_hosts: Option<String>,
     /// TCP keepalive.
     pub keepalives: Keepalives,
+    /// How long the server may owe an answer in silence before it is asked about; `None` is for ever.
+    pub patience: Option<Duration>,
     /// How long sent data may stay unacknowledged.
     pub tcp_user_timeout: Option<Duration>,
     /// Whether there is probably a transaction pooler in between (`pgbouncer=true`, port 6543).
@@ -261,7 +259,7 @@ impl ConnInfo {
             return format!("env:{name}");
         }
         let schema = self.schema.as_ref().map(|name| format!("schema={}", text::encode(name)));
-        let sslmode = self.sslmode_given.then(|| format!("sslmode={}", self.sslmode.word()));
+        let sslmode = self.tls.mode.map(|mode| format!("sslmode={}", mode.word()));
         let settings: Vec<String> = schema.into_iter().chain(sslmode).collect();
         let mark = if settings.is_empty() { "" } else { "?" };
         format!("{}{mark}{}", self.redacted(), settings.join("&"))

@@ -9,52 +9,16 @@ use super::hosts::{self, Host};
 use super::lookup::{Env, Lookup, variable};
 use super::near_miss::usage;
 use super::secret::Secret;
+use super::service;
+use super::tls::TlsSettings;
+use super::unmet;
 use crate::error::Result;
-use crate::notice::{Notice, NoticeKind};
 
 /// What `connect_timeout=0` ("no limit") becomes: long enough, and safe to add to a clock.
 pub const NO_LIMIT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// How much TLS is asked for, in the order of strictness; the words are libpq's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum SslMode {
-    /// No TLS.
-    Disable,
-    /// TLS only if the server insists.
-    Allow,
-    /// TLS if the server offers it.
-    Prefer,
-    /// TLS; the certificate is checked only if a root certificate is known.
-    Require,
-    /// TLS with a certificate that chains to a known root.
-    VerifyCa,
-    /// The same, and the certificate must name the host.
-    VerifyFull,
-}
-
-impl SslMode {
-    /// Every mode, in the order of strictness.
-    pub const ALL: [SslMode; 6] = [
-        SslMode::Disable,
-        SslMode::Allow,
-        SslMode::Prefer,
-        SslMode::Require,
-        SslMode::VerifyCa,
-        SslMode::VerifyFull,
-    ];
-
-    /// libpq's word for the mode.
-    pub fn word(self) -> &'static str {
-        match self {
-            SslMode::Disable => "disable",
-            SslMode::Allow => "allow",
-            SslMode::Prefer => "prefer",
-            SslMode::Require => "require",
-            SslMode::VerifyCa => "verify-ca",
-            SslMode::VerifyFull => "verify-full",
-        }
-    }
-}
+/// How long a server may owe an answer in silence, unless an option says otherwise.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// TCP keepalive, as in libpq's four settings; `None` leaves the default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -70,44 +34,34 @@ pub struct Keepalives {
 }
 
 /// Fills the gaps in `given` from the environment and checks every setting.
-pub(super) fn build(given: Given, env: Env<'_>) -> Result<ConnInfo> {
+pub(super) fn build(mut given: Given, env: Env<'_>) -> Result<ConnInfo> {
+    let password_is_typed = given.values.get("password").is_some_and(|typed| !typed.is_empty());
+    service::fill(&mut given, env)?;
     let Given { values, mut notes, pooled, .. } = given;
     let lookup = Lookup { values, env };
-    refuse_service(&lookup, &mut notes)?;
     let hosts = hosts::find(&lookup)?;
     let user = find_user(&lookup)?;
     let database = find_database(&lookup, &user)?;
-    let sslmode = find_sslmode(&lookup, &mut notes)?;
+    unmet::refuse(&lookup)?;
+    let tls = TlsSettings::find(&lookup, &mut notes)?;
     let password = lookup.text("password", "");
     let password = password.map(|p| Secret::checked(p, "connection string")).transpose()?;
     let application_name = lookup.text("application_name", "PGAPPNAME");
     Ok(ConnInfo {
         user,
         database,
-        password_is_typed: password.is_some(),
+        password_is_typed,
         password,
         passfile: lookup.text("passfile", ""),
         variable: None,
         prompt: None,
         asked: Arc::default(),
         role: None,
-        sslmode: sslmode.unwrap_or(SslMode::Prefer),
-        sslmode_given: sslmode.is_some(),
-        sslrootcert: lookup.text("sslrootcert", "PGSSLROOTCERT"),
-        sslnegotiation: lookup.word(
-            "sslnegotiation",
-            "PGSSLNEGOTIATION",
-            &["postgres", "direct"],
-        )?,
+        tls,
         connect_timeout: find_timeout(&lookup)?,
         application_name: application_name.or_else(|| lookup.text("fallback_application_name", "")),
         options: lookup.text("options", "PGOPTIONS"),
         schema: lookup.text("schema", ""),
-        channel_binding: lookup.word(
-            "channel_binding",
-            "PGCHANNELBINDING",
-            &["disable", "prefer", "require"],
-        )?,
         target_session_attrs: lookup.word(
             "target_session_attrs",
             "PGTARGETSESSIONATTRS",
@@ -118,6 +72,7 @@ pub(super) fn build(given: Given, env: Env<'_>) -> Result<ConnInfo> {
             "PGLOADBALANCEHOSTS",
             &["disable", "random"],
         )?,
+        patience: Some(PATIENCE),
         keepalives: find_keepalives(&lookup)?,
         tcp_user_timeout: lookup
             .get("tcp_user_timeout", "")
@@ -128,21 +83,6 @@ pub(super) fn build(given: Given, env: Env<'_>) -> Result<ConnInfo> {
         hosts,
         notes,
     })
-}
-
-/// Refuses `service=`: service files are not read, and half of the settings would be worse than
-/// none.
-fn refuse_service(lookup: &Lookup<'_>, notes: &mut Vec<Notice>) -> Result<()> {
-    if lookup.text("service", "").is_some() {
-        return Err(usage("connection string: service= is not supported").hint(
-            "write out the settings of the service: host=HOST port=5432 dbname=DATABASE user=USER",
-        ));
-    }
-    if variable(lookup.env, "PGSERVICE").is_some() {
-        let text = "ignored PGSERVICE (service files are not read)";
-        notes.push(Notice::new(NoticeKind::Ignored, text));
-    }
-    Ok(())
 }
 
 fn find_user(lookup: &Lookup<'_>) -> Result<String> {
@@ -171,16 +111,6 @@ fn find_database(lookup: &Lookup<'_>, user: &str) -> Result<String> {
     }
 }
 
-fn find_sslmode(lookup: &Lookup<'_>, notes: &mut Vec<Notice>) -> Result<Option<SslMode>> {
-    let Some(found) = lookup.get("sslmode", "PGSSLMODE") else { return Ok(None) };
-    if found.value == "no-verify" {
-        notes.push(Notice::new(NoticeKind::ReadAs, "sslmode=no-verify read as require"));
-        return Ok(Some(SslMode::Require));
-    }
-    let mode = SslMode::ALL.into_iter().find(|mode| mode.word() == found.value);
-    mode.map(Some).ok_or_else(|| found.refused(&SslMode::ALL.map(SslMode::word).join(", ")))
-}
-
 fn find_timeout(lookup: &Lookup<'_>) -> Result<Option<Duration>> {
     let Some(found) = lookup.get("connect_timeout", "PGCONNECT_TIMEOUT") else { return Ok(None) };
     let limit = found.span(Duration::from_secs)?;
@@ -201,6 +131,7 @@ fn find_keepalives(lookup: &Lookup<'_>) -> Result<Keepalives> {
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
+    use crate::postgres::conninfo::SslMode;
     use crate::postgres::conninfo::testing::{assert_refused, env, good};
 
     #[test]
@@ -218,13 +149,13 @@ mod tests {
         ]);
         let info = ConnInfo::parse("postgres://", &vars).unwrap();
         assert_eq!(info.redacted(), "postgresql://pguser@pg.example:5555/pgdb");
-        assert_eq!((info.sslmode, info.sslmode_given), (SslMode::VerifyCa, true));
+        assert_eq!(info.tls.mode, Some(SslMode::VerifyCa));
         assert_eq!(info.connect_timeout, Some(NO_LIMIT));
         assert_eq!(info.application_name.as_deref(), Some("app"));
         let info = ConnInfo::parse("postgres://me@h:1/d?sslmode=disable&application_name=z", &vars)
             .unwrap();
         assert_eq!(info.redacted(), "postgresql://me@h:1/d");
-        assert_eq!(info.sslmode, SslMode::Disable);
+        assert_eq!(info.tls.mode, Some(SslMode::Disable));
         assert_eq!(info.application_name.as_deref(), Some("z"));
     }
 
@@ -233,7 +164,7 @@ mod tests {
         let info = good("postgresql://");
         assert_eq!((info.user.as_str(), info.database.as_str()), ("system", "system"));
         assert!([hosts::SOCKET_DIRECTORY, "localhost"].contains(&info.hosts[0].name.as_str()));
-        assert_eq!((info.sslmode, info.sslmode_given), (SslMode::Prefer, false));
+        assert_eq!(info.tls.mode, None);
         let nobody = ConnInfo::parse("postgres://h", &|_| None).map(|_| ()).unwrap_err();
         assert!(nobody.to_string().contains("no user"));
     }
@@ -249,15 +180,8 @@ mod tests {
     }
 
     #[test]
-    fn services_and_nested_strings_are_refused() {
-        assert_refused("service=prod password=Zq7", "service=");
+    fn nested_strings_are_refused() {
         assert_refused("dbname=postgres://u:Zq7@h/d", "whole connection string");
         assert_refused("host=h user='host=h password=Zq7'", "whole connection string");
-    }
-
-    #[test]
-    fn a_service_in_the_environment_is_ignored_with_a_note() {
-        let info = ConnInfo::parse("host=h", &env(&[("PGSERVICE", "prod")])).unwrap();
-        assert!(info.notes[0].text.contains("ignored PGSERVICE"), "{:?}", info.notes);
     }
 }

@@ -201,10 +201,10 @@ fn url_hint() -> String {
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
-    use crate::postgres::conninfo::SslMode;
     use crate::postgres::conninfo::testing::{
         assert_refused, good, marked, parse as parse_string, refusal, visible, words,
     };
+    use crate::postgres::conninfo::{Roots, SslMode};
     use proptest::prelude::*;
     use std::time::Duration;
 
@@ -220,8 +220,8 @@ mod tests {
         assert_eq!((info.hosts.len(), info.hosts[0].port), (1, 5432));
         assert_eq!((info.user.as_str(), info.database.as_str()), ("postgres.abc", "post gres"));
         assert_eq!(info.password(), Some("s3cret"));
-        assert_eq!((info.sslmode, info.sslmode_given), (SslMode::VerifyFull, true));
-        assert_eq!(info.sslrootcert.as_deref(), Some("/ca.pem"));
+        assert_eq!(info.tls.mode, Some(SslMode::VerifyFull));
+        assert_eq!(info.tls.roots(), Some(&Roots::File("/ca.pem".into())));
         assert_eq!(info.connect_timeout, Some(Duration::from_secs(7)));
         assert_eq!(info.options.as_deref(), Some("reference=abc"));
         assert_eq!(info.schema.as_deref(), Some("app"));

@@ -19,8 +19,7 @@ use crate::load::{Rejected, Rows};
 use crate::plan::{Plan, TablePlan, key_of};
 use crate::policy::OnOrphans;
 use crate::postgres::catalog::PgCatalog;
-use crate::postgres::connection::failed;
-use crate::postgres::conninfo::ConnInfo;
+use crate::postgres::connection::Connection;
 use crate::postgres::{copy_codec, quoted};
 use crate::source::ENFORCED;
 use chronicle_archive::{Value, show_text};
@@ -40,7 +39,7 @@ impl PgLoading {
         let Some(load) = &mut self.current else { return Err(no_table()) };
         // staged rows are filled on their way into the table
         let fill = stream.batch.filter(|_| load.staging.is_none());
-        let refused = |e| refused(&self.db.info, stream, rows, &sent, &e);
+        let refused = |e| refused(&self.db.connection, stream, rows, &sent, &e);
         let sink = self
             .db
             .connection
@@ -250,7 +249,7 @@ impl StreamLoad {
 
 /// An error of a COPY, with the row that the server points at.
 pub(super) fn refused(
-    info: &ConnInfo,
+    connection: &Connection,
     stream: &TablePlan,
     rows: &Rows<'_>,
     sent: &[usize],
@@ -277,7 +276,7 @@ pub(super) fn refused(
         Some(state) if is_about_a_value(state) => Code::Value,
         _ => Code::Target,
     };
-    let error = failed(info, code, what, e);
+    let error = connection.said(code, what, e);
     match code {
         Code::Conflict => error.hint("two rows of the archive conflict with each other"),
         _ => with_hint(code, error),

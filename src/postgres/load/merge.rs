@@ -10,7 +10,6 @@ use super::sidecar::STAGED_DEFAULTS;
 use crate::catalog::{CatalogTable, ColumnType};
 use crate::error::{Code, Error, Result};
 use crate::plan::{ColumnPlan, TablePlan};
-use crate::postgres::connection::failed;
 use crate::postgres::{literal, quoted};
 use chronicle_archive::show_text;
 
@@ -240,7 +239,7 @@ impl Merge<'_> {
             Some(s) if is_about_a_value(s) => Code::Value,
             _ => Code::Target,
         };
-        let error = with_hint(code, failed(&self.db().info, code, what, &e));
+        let error = with_hint(code, self.db().connection.said(code, what, &e));
         let Some(constraint) = constraint else { return error };
         // only behind the savepoint does the server answer questions again
         if self.db().run("cannot go back", "ROLLBACK TO SAVEPOINT merge").await.is_err() {

@@ -135,7 +135,7 @@ impl PgTarget {
         // a session that waits for the tables must see what others have written meanwhile
         connection.begin(Code::Target, "cannot start to write", READ_COMMITTED).await?;
         connection.run(Code::Target, "cannot set the memory of this load", MEMORY).await?;
-        let mut notices = info.notices();
+        let mut notices = connection.notices();
         notices.extend(compress(&connection, options.compression).await?);
         if let Some(layout) = create {
             create_tables(&connection, info, layout).await?;

@@ -4,4 +4,5 @@ mod limits;
 mod prompt;
 mod refused;
 mod role;
+mod stalls;
 mod variables;

@@ -19,7 +19,7 @@ use crate::support::program::{Output, Program};
 const STARTS: [&str; 4] = ["error: ", "warning: ", "note: ", "hint: "];
 
 /// Compares a file of captured words with the real ones, or rewrites it.
-fn same_as_file(name: &str, real: &str) {
+pub(crate) fn same_as_file(name: &str, real: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/messages").join(name);
     if std::env::var_os("UPDATE_DOCS").is_some_and(|value| value == "1") {
         fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -1,6 +1,6 @@
 //! What servers, poolers and the network before them say, and what the program makes of it, in full words.
 
-use chronicle_dump::location::{Environment, Location};
+use chronicle_dump::location::{Environment, Location, LoginOptions};
 use chronicle_dump::postgres::advice;
 
 use super::same_as_file;
@@ -233,8 +233,7 @@ fn captured() -> String {
     for (host, reason) in MET {
         let info = match Location::parse(
             &string(host, "postgres", 5432),
-            None,
-            &Environment { variable: &|_| None, home: None, role: None },
+            &Environment { variable: &|_| None, home: None, login: LoginOptions::default() },
         ) {
             Ok(Location::Postgres(info)) => info,
             other => panic!("{other:?}"),

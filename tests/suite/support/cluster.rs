@@ -16,6 +16,8 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::runtime::Runtime;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
+use super::certificates::Authority;
+
 /// The password of every role; its characters all need escaping somewhere.
 pub(crate) const PASSWORD: &str = "p@ss:w/rd#1";
 /// The superuser, named as on Supabase. The program under test never connects as this one.
@@ -37,7 +39,6 @@ pub(crate) struct Cluster {
     port: u16,
     version: u32,
     folder: PathBuf,
-    tls: bool,
     /// Where the server's programs are.
     bin: PathBuf,
     runtime: Runtime,
@@ -63,10 +64,24 @@ impl Cluster {
         self.version
     }
 
-    /// The server's self-signed certificate (for `localhost` and 127.0.0.1), which is also its own root;
-    /// `None` where there is no `openssl` to make one, and then the server speaks no TLS.
-    pub(crate) fn certificate(&self) -> Option<PathBuf> {
-        self.tls.then(|| self.folder.join("data/server.crt"))
+    /// Where its data are.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    /// Writes a file among its data, which the server alone reads.
+    pub(crate) fn write_into_data(&self, name: &str, text: &str) {
+        write_private(&User::for_servers(), &self.data().join(name), text);
+    }
+
+    /// A program of its version.
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.bin.join(name)
+    }
+
+    /// Runs SQL as a role; the rows come back as `psql -At` prints them.
+    pub(crate) fn lines(&self, role: &str, database: &str, sql: &str) -> Result<String, String> {
+        self.query(role, database, sql).map(|rows| as_lines(&rows))
     }
 
     /// A program run by the user who runs the server, since some refuse root.
@@ -103,7 +118,8 @@ impl Cluster {
         format!("postgres://{role}:{password}@127.0.0.1:{}/{database}", self.port)
     }
 
-    fn start() -> Cluster {
+    /// One more cluster.
+    pub(crate) fn start() -> Cluster {
         let programs = Programs::find();
         let user = User::for_servers();
         let folder = tempfile::Builder::new()
@@ -130,8 +146,10 @@ impl Cluster {
             .output()
             .expect("run initdb");
         assert!(made.status.success(), "initdb failed:\n{}", String::from_utf8_lossy(&made.stderr));
-        let tls = certificate(&user, &folder);
-        let port = start_server(&programs, &user, &folder, tls);
+        let own = Authority::for_hosts("localhost", &["localhost", "127.0.0.1"]).as_server();
+        write_private(&user, &data.join("server.crt"), &own.certificate);
+        write_private(&user, &data.join("server.key"), &own.key);
+        let port = start_server(&programs, &user, &folder);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -141,7 +159,6 @@ impl Cluster {
             port,
             version: 0,
             folder,
-            tls,
             bin: programs.pg_ctl.parent().expect("a folder").to_owned(),
             runtime,
             databases: AtomicU32::new(0),
@@ -497,34 +514,15 @@ fn watchdog(programs: &Programs, user: &User, folder: &Path) -> Child {
         .expect("start the watchdog")
 }
 
-/// Makes a self-signed certificate in the data folder, where there is an `openssl`.
-fn certificate(user: &User, folder: &Path) -> bool {
-    const REQUEST: &str = "[req]\ndistinguished_name=name\nx509_extensions=extensions\nprompt=no\n[name]\nCN=localhost\n\
-        [extensions]\nsubjectAltName=DNS:localhost,IP:127.0.0.1\nbasicConstraints=critical,CA:FALSE\n";
-    let request = folder.join("certificate.cnf");
-    let data = folder.join("data");
-    fs::write(&request, REQUEST).expect("write the certificate request");
-    user.own(&request);
-    let mut command = user.command(Path::new("openssl"));
-    command
-        .args(["req", "-x509", "-nodes", "-days", "30", "-newkey", "rsa:2048", "-config"])
-        .arg(&request)
-        .arg("-keyout")
-        .arg(data.join("server.key"))
-        .arg("-out")
-        .arg(data.join("server.crt"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let made = command.status().is_ok_and(|status| status.success());
-    if made {
-        fs::set_permissions(data.join("server.key"), fs::Permissions::from_mode(0o600))
-            .expect("restrict the key");
-    }
-    made
+/// Writes a file that the server alone reads.
+fn write_private(user: &User, path: &Path, text: &str) {
+    fs::write(path, text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("restrict a file");
+    user.own(path);
 }
 
 /// Starts the server on a free port; another process may take the port first, so it tries a few.
-fn start_server(programs: &Programs, user: &User, folder: &Path, tls: bool) -> u16 {
+fn start_server(programs: &Programs, user: &User, folder: &Path) -> u16 {
     let data = folder.join("data");
     for _ in 0..8 {
         let port = free_port();
@@ -532,10 +530,9 @@ fn start_server(programs: &Programs, user: &User, folder: &Path, tls: bool) -> u
             .append(true)
             .open(data.join("postgresql.conf"))
             .expect("settings");
-        let ssl = if tls { "on" } else { "off" };
         write!(
             settings,
-            "\nlisten_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = ''\nssl = {ssl}\n\
+            "\nlisten_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = ''\nssl = on\n\
              wal_level = logical\nmax_connections = 60\nshared_buffers = 32MB\ntimezone = 'UTC'\nlog_timezone = 'UTC'\n\
              fsync = off\nfull_page_writes = off\nsynchronous_commit = off\nlogging_collector = off\n\
              log_line_prefix = '%m [%p] %q%u@%d '\n"

@@ -36,8 +36,13 @@ pub(crate) struct Pooler {
 impl Pooler {
     /// Starts one for a database and a role, which gives a session back after every transaction.
     pub(crate) fn by_transaction(database: &Database, role: &str) -> Pooler {
+        Pooler::with(database, role, "")
+    }
+
+    /// The same, with more settings.
+    pub(crate) fn with(database: &Database, role: &str, more: &str) -> Pooler {
         for _ in 0..8 {
-            let (pooler, ended) = Pooler::start(database, role);
+            let (pooler, ended) = Pooler::start(database, role, more);
             if answers(pooler.port, &ended) {
                 return pooler;
             }
@@ -46,7 +51,7 @@ impl Pooler {
     }
 
     /// Starts one on a port that may be taken by now; the file that is there once it has ended.
-    fn start(database: &Database, role: &str) -> (Pooler, PathBuf) {
+    fn start(database: &Database, role: &str, more: &str) -> (Pooler, PathBuf) {
         let folder = tempfile::Builder::new().prefix("pooler-").tempdir().expect("a folder");
         let (users, settings) = (folder.path().join("users"), folder.path().join("settings.ini"));
         fs::write(&users, format!("\"{role}\" \"{PASSWORD}\"\n")).expect("the users");
@@ -55,7 +60,7 @@ impl Pooler {
             "[databases]\n{name} = host=127.0.0.1 port={server} dbname={name}\n[pgbouncer]\n\
              listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = scram-sha-256\n\
              auth_file = {users}\npool_mode = transaction\ndefault_pool_size = {SESSIONS}\nmin_pool_size = {SESSIONS}\n\
-             ignore_startup_parameters = extra_float_digits\nquery_wait_timeout = 20\n",
+             ignore_startup_parameters = extra_float_digits\nquery_wait_timeout = 20\n{more}",
             name = database.name(),
             server = cluster.port(),
             users = users.display(),
