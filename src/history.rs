@@ -118,6 +118,10 @@ pub struct Details {
     /// How far it has come, if it is committed in groups and the last one is not in the database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<ResumePoint>,
+    /// What stands for the columns and the key of each table that its groups have written, until the last one is in the
+    /// database.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shapes: Vec<GroupTable>,
     /// The batch that it undid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undoes: Option<Uuid>,
@@ -152,6 +156,15 @@ pub struct ResumePoint {
     pub parents: Vec<String>,
     /// What stands for the options of the import: another run must have the same.
     pub options: String,
+}
+
+/// A table that groups have written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupTable {
+    /// Its name, with its schema if it has one.
+    pub table: String,
+    /// What stands for its columns and its key.
+    pub shape: String,
 }
 
 /// A chunk of an archive whose rows are in the database.
@@ -310,6 +323,38 @@ impl BatchRecord {
             self.completed_at = Some(now());
             self.details.process = None;
         }
+    }
+
+    /// Notes the columns and the key of the tables that a group has written, if others follow or were before: one rollback
+    /// undoes all of them, so that none may see a table that was changed meanwhile.
+    ///
+    /// # Errors
+    /// If a table is not as a group before has left it.
+    pub fn note_shapes(
+        &mut self,
+        shapes: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<()> {
+        let follows = self.details.resume.is_some();
+        if !follows && self.details.shapes.is_empty() {
+            return Ok(());
+        }
+        for (table, shape) in shapes {
+            let known = self.details.shapes.iter().find(|known| known.table == table);
+            if known.is_some_and(|known| known.shape != shape) {
+                let what = format!(
+                    "{table}: the columns or the key were changed since the groups before; this group is not loaded"
+                );
+                return Err(Error::new(Code::Plan, what)
+                    .hint("undo that change, and go on with --resume; or roll back what is done"));
+            }
+            if known.is_none() {
+                self.details.shapes.push(GroupTable { table, shape });
+            }
+        }
+        if !follows {
+            self.details.shapes.clear();
+        }
+        Ok(())
     }
 
     /// Goes on with it in this process.

@@ -11,6 +11,8 @@ use crate::error::{Code, Error, Result};
 use crate::load::{Preflight, Target, TargetOptions};
 use crate::notice::{Notice, NoticeKind};
 use crate::part::Selected;
+use crate::postgres::attached::Attached;
+pub use crate::postgres::conninfo::SYSTEM as SYSTEM_ROOTS;
 use crate::postgres::conninfo::{ConnInfo, Prompt, read_password_file};
 use crate::postgres::load::PgTarget;
 use crate::postgres::rollback::PgHistory;
@@ -220,6 +222,19 @@ impl Location {
             (Location::Postgres(one), Location::Postgres(two)) => one.is_same(two).await,
             _ => false,
         }
+    }
+
+    /// What another database on a server has beside the rows of its tables, and this one lacks; nothing where either of them
+    /// is a file.
+    ///
+    /// # Errors
+    /// If a server cannot be asked.
+    pub async fn lacks(&self, other: &Location, cancel: &Cancel) -> Result<Vec<Notice>> {
+        let (Location::Postgres(own), Location::Postgres(other)) = (self, other) else {
+            return Ok(Vec::new());
+        };
+        let theirs = cancel.or(Attached::read(other)).await?;
+        Ok(cancel.or(Attached::read(own)).await?.lacks(&theirs))
     }
 
     /// The Supabase project that it belongs to, if its name says so.

@@ -59,8 +59,6 @@ kinds! {
     ReadAs: Note, "read as";
     /// A connection string within other text.
     Unwrapped: Note, "the connection string was taken out of the text around it";
-    /// A server that may be a transaction pooler.
-    Pooler: Note, "this looks like a transaction pooler";
     /// A connection to another machine that anybody on the way can read.
     Unencrypted: Warning, "is not encrypted";
     /// A server on another machine that has not proven to be the one that was meant.
@@ -129,6 +127,12 @@ kinds! {
     More: Note, "more notes";
     /// Triggers of the target.
     Triggers: Note, "not fire";
+    /// Others who get every row that is loaded.
+    Listeners: Warning, "also goes to who reads";
+    /// What belongs to the tables of the source, and not to those of the target.
+    TargetLacks: Note, "the target lacks";
+    /// How much room a target takes up.
+    Room: Detail, "takes up";
     /// Policies of the target that this role is not subject to.
     RowSecurity: Detail, "row level security does not apply";
     /// What a check cannot foresee.

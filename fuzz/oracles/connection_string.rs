@@ -32,7 +32,7 @@ fn check_text(text: &str) -> String {
         Ok(parsed) => parsed,
         Err(error) => return format!("{error}\n{error:?}\n{}", error.full()),
     };
-    let notices: Vec<String> = parsed.notices().iter().map(ToString::to_string).collect();
+    let notices: Vec<String> = parsed.notes.iter().map(ToString::to_string).collect();
     let shown = format!("{parsed}\n{parsed:?}\n{}", notices.join("\n"));
     assert!(!parsed.redacted().contains(char::is_control), "a control character is shown");
     check_redacted(&parsed);

@@ -239,10 +239,6 @@ pub struct ExportArgs {
     #[arg(long, value_name = "FILE", help_heading = INPUT, value_hint = ValueHint::FilePath)]
     pub layout: Option<String>,
 
-    /// How a server is reached
-    #[command(flatten)]
-    pub login: LoginArgs,
-
     /// Which rows are wanted
     #[command(flatten)]
     pub selection: SelectionArgs,
@@ -251,6 +247,10 @@ pub struct ExportArgs {
     /// themselves, where they have none and the rows do [default: UTC]
     #[arg(long, value_name = "ZONE", allow_hyphen_values = true, help_heading = SELECTION)]
     pub assume_tz: Option<String>,
+
+    /// How a server is reached
+    #[command(flatten)]
+    pub login: LoginArgs,
 
     /// How the archive is written
     #[command(flatten)]
@@ -460,13 +460,13 @@ pub struct DiffArgs {
     #[arg(long, value_name = "FILE", help_heading = INPUT, value_hint = ValueHint::FilePath)]
     pub layout: Option<String>,
 
-    /// How a server is reached
-    #[command(flatten)]
-    pub login: LoginArgs,
-
     /// Which rows are compared
     #[command(flatten)]
     pub selection: SelectionArgs,
+
+    /// How a server is reached
+    #[command(flatten)]
+    pub login: LoginArgs,
 
     /// Leave a column out of the comparison; may be given several times
     #[arg(long, value_name = "COLUMN", help_heading = VALUES)]

@@ -21,7 +21,7 @@ use crate::error::{Code, Error, Result};
 use crate::export::ExportOptions;
 use crate::layout::{self, Layout};
 use crate::location::{Environment, Location};
-use crate::notice::Notice;
+use crate::notice::{Notice, NoticeKind};
 use crate::progress::Progress;
 use crate::source::{Source, SourceOptions};
 use chronicle_archive::read::reader::shown_digest;
@@ -62,7 +62,13 @@ pub(super) async fn run(
     let loaded = load.run(incoming, &progress, report, cancel).await;
     // whatever became of the import, no source stays open
     let fed = exports.end(loaded.is_ok()).await;
-    let imported = loaded?;
+    let mut imported = loaded?;
+    for source in sources.iter().filter(|_| !into.dry_run) {
+        let lacks = location.lacks(source, cancel).await.unwrap_or_else(|e| vec![unknown(&e)]);
+        if let Some(last) = imported.last_mut() {
+            last.stats.add_notices(lacks);
+        }
+    }
     let mut copied = Vec::new();
     for (((location, fed), place), notices) in sources.iter().zip(fed).zip(places).zip(about) {
         copied.push(Copied::keep(location, fed, place, notices)?);
@@ -71,6 +77,13 @@ pub(super) async fn run(
     let loaded =
         Loaded { archives: &archives, imported: &imported, location: &location, into, started };
     loaded.finish(say(&loaded, &copied, &notices, report), "the rows are copied", report)
+}
+
+/// What is said where it is not known what the target lacks: the rows are there all the same.
+fn unknown(error: &Error) -> Notice {
+    let text =
+        format!("it is not known whether the target lacks policies or grants: {}", error.full());
+    Notice::new(NoticeKind::TargetLacks, text)
 }
 
 /// Refuses to copy a database into itself.

@@ -54,15 +54,13 @@ pub(super) const ALL: &[Variables] = &[
         commands: DATABASES,
     },
     Variables {
-        names: &[
-            "PGGSSENCMODE",
-            "PGREQUIREAUTH",
-            "PGREQUIREPEER",
-            "PGSSLCRLDIR",
-            "PGMINPROTOCOLVERSION",
-            "PGMAXPROTOCOLVERSION",
-        ],
+        names: &["PGGSSENCMODE", "PGREQUIREAUTH", "PGREQUIREPEER", "PGSSLCRLDIR"],
         meaning: "refused, unless their values ask for what is done anyway: they are not supported",
+        commands: DATABASES,
+    },
+    Variables {
+        names: &["PGMINPROTOCOLVERSION", "PGMAXPROTOCOLVERSION"],
+        meaning: "refused, unless they allow version 3.0 of the protocol",
         commands: DATABASES,
     },
     Variables {

@@ -136,7 +136,7 @@ async fn history(location: &Location, cancel: &Cancel) -> Result<Vec<BatchRecord
 /// How a target is opened whose tables are there.
 fn as_it_is(opening: &TargetOptions) -> TargetOptions {
     let layout = opening.create.clone().or_else(|| opening.layout.clone());
-    TargetOptions { create: None, layout, ..opening.clone() }
+    TargetOptions { create: None, layout, in_groups: true, ..opening.clone() }
 }
 
 /// Reads back all rows of the batch, by its receipts; says so if others have changed some since their group was committed.

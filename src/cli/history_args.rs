@@ -57,13 +57,13 @@ pub struct RollbackArgs {
     #[arg(long, help_heading = TARGET)]
     pub dry_run: bool,
 
-    /// Leave rows as they are that were edited, are referred to or cannot come back, and undo the rest
-    #[arg(long, help_heading = CONFLICTS)]
-    pub force: bool,
-
     /// How a server is reached
     #[command(flatten)]
     pub login: LoginArgs,
+
+    /// Leave rows as they are that were edited, are referred to or cannot come back, and undo the rest
+    #[arg(long, help_heading = CONFLICTS)]
+    pub force: bool,
 
     /// How long to wait for another import, restore or rollback in the same database [default: 10]
     #[arg(long, value_name = "SECONDS", help_heading = TARGET)]

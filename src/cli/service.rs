@@ -12,9 +12,8 @@ use super::name_pattern::NamePattern;
 use super::report::Report;
 use super::service_args::ServiceArgs;
 use crate::error::{Code, Error, Result};
-use crate::location::{Environment, Location};
+use crate::location::{Environment, Location, SYSTEM_ROOTS};
 use crate::policy::Policy;
-use crate::postgres::conninfo::SYSTEM;
 use crate::service::{Nightly, NightlyJob, ServiceAction, TimeOfDay};
 use crate::typed;
 use chronicle_archive::show_path;
@@ -79,7 +78,7 @@ fn login(args: &LoginArgs) -> Result<Vec<String>> {
         return Err(Error::new(Code::NotFound, "--password-file: there is no such file"));
     }
     let file = |file: &Option<PathBuf>| file.as_deref().map(absolute).transpose();
-    let root = args.sslrootcert.as_deref().filter(|root| *root != SYSTEM).map(Path::new);
+    let root = args.sslrootcert.as_deref().filter(|root| *root != SYSTEM_ROOTS).map(Path::new);
     let absolute = LoginArgs {
         password_file: file(&args.password_file)?.map(PathBuf::from),
         env_file: file(&args.env_file)?.map(PathBuf::from),

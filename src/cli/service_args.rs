@@ -30,13 +30,13 @@ pub struct ServiceArgs {
     #[arg(long, value_name = "SOURCE", help_heading = INPUT, value_hint = ValueHint::FilePath)]
     pub from: Option<String>,
 
-    /// How servers are reached, every night
-    #[command(flatten)]
-    pub login: LoginArgs,
-
     /// Copy the database into this one every night: new rows are added, rows that differ become what the source has
     #[arg(long, value_name = "DATABASE", help_heading = TARGET, value_hint = ValueHint::FilePath)]
     pub sync_to: Option<String>,
+
+    /// How servers are reached, every night
+    #[command(flatten)]
+    pub login: LoginArgs,
 
     /// The time zone of times that were written without one, for --sync-to: Europe/Berlin, UTC, +02:00
     #[arg(long, value_name = "ZONE", requires = "sync_to", help_heading = VALUES)]

@@ -89,7 +89,11 @@ pub async fn import_in_groups<'a>(
         }
     }
     let opening = if resumed.is_some() { Opening::Next } else { Opening::First };
-    let target = (groups.open)(opening).await?;
+    let mut target = (groups.open)(opening).await?;
+    let held = match target.hold().await {
+        Ok(held) => held,
+        Err(error) => return Err(target.fail(error).await),
+    };
     let part = Part { rejects: part.rejects, ..Part::opened(part.name, archive_input) };
     let word = target.catalog().backend.word();
     let batch = match resumed {
@@ -134,6 +138,7 @@ pub async fn import_in_groups<'a>(
         was_shared: false,
         progress,
         cancel,
+        _held: held,
     };
     run.load(prepared, loading).await
 }
@@ -192,6 +197,8 @@ struct Run<'a> {
     was_shared: bool,
     progress: &'a Progress,
     cancel: &'a Cancel,
+    /// What keeps other batches away until the end.
+    _held: Option<Box<dyn Send + Sync>>,
 }
 
 impl Run<'_> {

@@ -55,6 +55,8 @@ pub struct TargetOptions {
     pub wait: Option<Duration>,
     /// Whether others may also read empty tables during the load; else their indexes may be built afterwards.
     pub readers_go_on: bool,
+    /// Whether the batch is committed in groups, and somebody holds the target for all of them.
+    pub in_groups: bool,
     /// Whether other connections of the same import load into the same tables at the same time.
     pub side_by_side: bool,
 }
@@ -175,6 +177,12 @@ pub trait Target: Send {
     /// What happens to what would stop an import.
     fn on_problem(&self) -> OnProblem {
         OnProblem::Stop
+    }
+
+    /// Holds the target for all groups of one import, where there is a way to do that: until what is given here is dropped,
+    /// no other batch begins. What is then opened is opened as `in_groups`.
+    fn hold(&mut self) -> BoxFuture<'_, Result<Option<Box<dyn Send + Sync>>>> {
+        Box::pin(async { Ok(None) })
     }
 
     /// Begins a batch, before the first transaction: it is in the history as started, and stays there whatever happens.

@@ -35,6 +35,30 @@ pub(super) struct Patience {
     pub(super) cancel: Cancel,
 }
 
+/// Whose turn it is to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Somebody holds the database for all groups of this import.
+    IsHeld,
+    /// The batch takes its turn, if no import in groups has it.
+    IsTaken,
+}
+
+/// The database, held for all groups of an import: between two of them no other batch begins.
+pub(super) struct Held {
+    _connection: Connection,
+}
+
+impl Held {
+    /// Waits until no other batch is at work, and holds the data in a schema until the value is dropped.
+    pub(super) async fn take(info: &ConnInfo, schema: &str, patience: &Patience) -> Result<Held> {
+        let connection = Short::begin(info).await?.0;
+        let wait = patience.wait.unwrap_or(WAIT);
+        patience.cancel.or(wait_for_lock(&connection, schema, wait, FOR_ALL_GROUPS)).await?;
+        Ok(Held { _connection: connection })
+    }
+}
+
 /// A batch that has begun.
 #[derive(Debug, Clone)]
 pub(super) struct OpenBatch {
@@ -56,11 +80,14 @@ impl OpenBatch {
         main: &Connection,
         info: &ConnInfo,
         schema: &str,
-        record: &BatchRecord,
+        (record, turn): (&BatchRecord, Turn),
         patience: &Patience,
     ) -> Result<std::result::Result<(OpenBatch, Option<Notice>), Denied>> {
         // what follows is short, and not interrupted: the history would not know how the batch has ended
         let wait = patience.wait.unwrap_or(WAIT);
+        if turn == Turn::IsTaken {
+            patience.cancel.or(wait_for_lock(main, schema, wait, BETWEEN_GROUPS)).await?;
+        }
         patience.cancel.or(wait_for_lock(main, schema, wait, ALONE)).await?;
         fault::point("history: before the start")?;
         let short = Short::begin(info).await?;
@@ -222,7 +249,7 @@ impl OpenBatch {
     async fn outcome(&self) -> Result<Option<bool>> {
         let short = Short::begin(&self.info).await?;
         // first: a batch that commits between the two would else look as if it had not
-        let ended = try_lock(&short.0, &self.schema).await?;
+        let ended = ALONE.try_it(&short.0, &self.schema).await?;
         let record = self.tables.get(&short.0, self.record.batch_id).await?;
         let committed = record.as_ref().is_some_and(|record| match record.status {
             BatchStatus::Completed | BatchStatus::RolledBack => true,
@@ -264,25 +291,34 @@ impl Short {
     }
 }
 
-/// The two numbers of the lock, as SQL.
-fn lock(schema: &str) -> [String; 2] {
-    ["chronicle_dump batch", schema].map(|text| format!("hashtext({})", literal(text)))
+/// A lock of the data in a schema, as it is taken until the transaction ends.
+#[derive(Clone, Copy)]
+struct Lock {
+    name: &'static str,
+    take: &'static str,
 }
 
-/// Takes a lock that nobody shares.
-const ALONE: &str = "pg_try_advisory_xact_lock";
-/// Takes a lock that the connections of one import share.
-const SHARED: &str = "pg_try_advisory_xact_lock_shared";
+/// Who writes a batch, or one group of it, alone.
+const ALONE: Lock = Lock { name: "chronicle_dump batch", take: "pg_try_advisory_xact_lock" };
+/// The connections that write groups of one import side by side.
+const SHARED: Lock = Lock { take: "pg_try_advisory_xact_lock_shared", ..ALONE };
+/// Who writes one group after the other.
+const FOR_ALL_GROUPS: Lock = Lock { name: "chronicle_dump groups", ..ALONE };
+/// Everybody else.
+const BETWEEN_GROUPS: Lock = Lock { name: FOR_ALL_GROUPS.name, ..SHARED };
 
-/// Takes the lock of the data in a schema until the transaction ends; false if somebody holds it.
-async fn try_lock(connection: &Connection, schema: &str) -> Result<bool> {
-    try_to(connection, schema, ALONE).await
-}
+impl Lock {
+    /// Its two numbers, as SQL.
+    fn numbers(self, schema: &str) -> [String; 2] {
+        [self.name, schema].map(|text| format!("hashtext({})", literal(text)))
+    }
 
-async fn try_to(connection: &Connection, schema: &str, take: &str) -> Result<bool> {
-    let sql = format!("SELECT {take}({})", lock(schema).join(", "));
-    let taken = connection.read(Code::Target, "cannot lock", &sql, |row| row.boolean()).await?;
-    Ok(taken == [true])
+    /// Takes it; false if somebody else has it.
+    async fn try_it(self, connection: &Connection, schema: &str) -> Result<bool> {
+        let sql = format!("SELECT {}({})", self.take, self.numbers(schema).join(", "));
+        let taken = connection.read(Code::Target, "cannot lock", &sql, |row| row.boolean()).await?;
+        Ok(taken == [true])
+    }
 }
 
 /// Reads the catalog. An import into empty tables keeps everybody from looking at them: it is waited for.
@@ -308,8 +344,11 @@ pub(super) async fn read_catalog(
         run("ROLLBACK TO SAVEPOINT look; RELEASE SAVEPOINT look").await?;
         if began.elapsed() >= wait {
             let schema = info.schema.as_deref().unwrap_or("public");
-            let by_a_batch = !try_lock(connection, schema).await?;
-            return Err(if by_a_batch { busy(connection, schema, wait).await } else { error });
+            let by_a_batch = !ALONE.try_it(connection, schema).await?;
+            return Err(match by_a_batch {
+                true => busy(connection, schema, wait, ALONE).await,
+                false => error,
+            });
         }
     }
 }
@@ -319,12 +358,12 @@ async fn wait_for_lock(
     connection: &Connection,
     schema: &str,
     wait: Duration,
-    take: &str,
+    lock: Lock,
 ) -> Result<()> {
     let began = Instant::now();
-    while !try_to(connection, schema, take).await? {
+    while !lock.try_it(connection, schema).await? {
         if began.elapsed() >= wait {
-            return Err(busy(connection, schema, wait).await);
+            return Err(busy(connection, schema, wait, lock).await);
         }
         tokio::time::sleep(STEP.min(wait)).await;
     }
@@ -332,7 +371,7 @@ async fn wait_for_lock(
 }
 
 /// The error of a lock that another batch holds.
-async fn busy(connection: &Connection, schema: &str, wait: Duration) -> Error {
+async fn busy(connection: &Connection, schema: &str, wait: Duration, lock: Lock) -> Error {
     let mut words = vec!["another batch writes to this database".to_owned()];
     if let Ok(Some(tables)) = HistoryTables::find(connection, schema).await
         && let Some(other) = tables.started(connection).await.ok().and_then(|mut all| all.pop())
@@ -342,7 +381,7 @@ async fn busy(connection: &Connection, schema: &str, wait: Duration) -> Error {
             process.map_or_else(String::new, |p| format!(", process {}@{}", p.pid, p.host));
         words.push(format!(": {other}{process}"));
     }
-    let [first, second] = lock(schema);
+    let [first, second] = lock.numbers(schema);
     let sql = format!(
         "SELECT coalesce(a.usename, ''), coalesce(a.application_name, ''), \
                 coalesce(host(a.client_addr), 'local') FROM pg_catalog.pg_locks l \

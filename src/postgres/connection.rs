@@ -114,7 +114,7 @@ impl Connection {
             (Wire::Tls, Proof::Nothing) => Some(tls::unverified(host)),
             (Wire::Tls, Proof::Root | Proof::RootAndName) => None,
         };
-        self.info.notices().into_iter().chain(about_wire).collect()
+        self.info.notes.iter().cloned().chain(about_wire).collect()
     }
 
     /// Runs statements without results.

@@ -119,7 +119,12 @@ impl HistoryTables {
         connection: &Connection,
         batch: Uuid,
     ) -> Result<Option<BatchRecord>> {
-        let lock = format!("SELECT 1 FROM {} WHERE batch_id = '{batch}' FOR UPDATE", self.history);
+        // whoever has it is another connection of the same import, or will say why this one may not go on
+        let lock = format!(
+            "SET LOCAL lock_timeout = 0; SELECT 1 FROM {} WHERE batch_id = '{batch}' FOR UPDATE; \
+             SET LOCAL lock_timeout = '10s'",
+            self.history
+        );
         connection.run(Code::Target, "cannot lock the batch in the history", &lock).await?;
         self.get(connection, batch).await
     }

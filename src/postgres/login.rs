@@ -233,8 +233,14 @@ where
     T: TlsStream + Unpin,
 {
     if let Err(e) = connection.await {
-        let cause = std::error::Error::source(&e).map(ToString::to_string);
-        watch.lose(cause.unwrap_or_else(|| e.to_string()));
+        let cause = std::error::Error::source(&e);
+        let is_closed = cause.and_then(|c| c.downcast_ref::<io::Error>());
+        let is_closed = is_closed.is_some_and(|e| e.kind() == io::ErrorKind::UnexpectedEof);
+        watch.lose(match (is_closed, cause) {
+            (true, _) => "the other side has closed it".to_owned(),
+            (false, Some(cause)) => cause.to_string(),
+            (false, None) => e.to_string(),
+        });
     }
 }
 

@@ -6,6 +6,7 @@
 //! [`copy_codec`] is the form of COPY in which rows cross the wire, in both directions.
 
 pub mod advice;
+pub mod attached;
 mod batch;
 mod cancel;
 pub mod catalog;

@@ -17,6 +17,7 @@ pub(super) async fn write_receipts(
     shape: &Shape,
     noted: &[Noted],
 ) -> Result<()> {
+    record.note_shapes(shape.fingerprints())?;
     let (mut file, written, tables) = collect(undo, shape, noted, kind).await?;
     let (connection, id) = (undo.connection(), record.batch_id);
     fault::point("receipts: before they are stored")?;

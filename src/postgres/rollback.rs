@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use uuid::Uuid;
 
-use super::batch::{OpenBatch, Patience, Short, read_catalog};
+use super::batch::{OpenBatch, Patience, Short, Turn, read_catalog};
 use super::connection::{Connection, READ_COMMITTED};
 use super::conninfo::ConnInfo;
 use super::history::{HistoryTables, schemas};
@@ -96,8 +96,14 @@ impl PgHistory {
         let batch = match rollback {
             // a user's own table that refuses the batch has refused the one that is undone
             Some(record) => {
-                let opened =
-                    OpenBatch::open(&connection, &info, &schema, record, &patience).await?;
+                let opened = OpenBatch::open(
+                    &connection,
+                    &info,
+                    &schema,
+                    (record, Turn::IsTaken),
+                    &patience,
+                )
+                .await?;
                 let denied = |d: Denied| d.error("cannot record the rollback in the history", "");
                 Some(opened.map_err(denied)?.0)
             }

@@ -180,6 +180,7 @@ impl Noting {
         if let Some(objects) = objects {
             shape.added_columns.extend(objects.added_columns);
         }
+        record.note_shapes(shape.fingerprints())?;
         let mut database =
             SqliteUndo { connection: &mut *connection, deletes: None, returning: &[] };
         let (file, written, mut changes) = collect(&mut database, &shape, &noted, kind).await?;

@@ -310,6 +310,11 @@ impl Receipts {
 }
 
 impl ReceiptsReader {
+    /// Whether they are those of several groups, each of which was a transaction of its own.
+    pub(super) fn is_in_groups(&self) -> bool {
+        self.parts.len() > 1
+    }
+
     /// Opens receipts that were [`verified`].
     ///
     /// # Errors

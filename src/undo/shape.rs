@@ -135,6 +135,18 @@ impl ShapeTable {
 }
 
 impl Shape {
+    /// What stands for the columns and the key of each of its tables.
+    pub fn fingerprints(&self) -> impl Iterator<Item = (String, String)> + '_ {
+        self.tables.iter().map(|table| {
+            let name = match &table.schema {
+                Some(schema) => format!("{schema}.{}", table.name),
+                None => table.name.clone(),
+            };
+            let shape = format!("{:?} {:?}", table.columns, table.key);
+            (name, chronicle_archive::hex::sha256(shape.as_bytes())[..16].to_owned())
+        })
+    }
+
     /// The table of entries, if the batch has touched it.
     pub fn sidecar(&self) -> Option<&ShapeTable> {
         self.tables.iter().find(|table| table.is_sidecar())

@@ -22,6 +22,7 @@ pub async fn take_back(
     mut receipts: ReceiptsReader,
     described: &[String],
 ) -> Result<(TakeBack, Standing)> {
+    let is_in_groups = receipts.is_in_groups();
     let mut back = TakeBack::new(receipts.shape.clone());
     back.require_shape(database).await?;
     for (n, table) in back.shape.tables.iter().enumerate() {
@@ -38,6 +39,9 @@ pub async fn take_back(
         database.index(&referred(n), &[vec!["reference".into()], keys].concat().join(", ")).await?;
     }
     for n in 0..back.shape.tables.len() {
+        if is_in_groups {
+            back.drop_replaced(database, n).await?;
+        }
         back.find(database, n).await?;
     }
     while back.mark_referred(database).await? {}
@@ -198,6 +202,25 @@ impl TakeBack {
             }
             database.insert(&staged(n), &out).await?;
         }
+        Ok(())
+    }
+
+    /// Drops what one group of the batch has noted about a row that a later one has inserted again: somebody had deleted
+    /// it in between.
+    async fn drop_replaced(&self, database: &mut dyn UndoSql, n: usize) -> Result<()> {
+        let (staged, width) = (staged(n), self.shape.tables[n].key.len());
+        if width == 0 {
+            return Ok(());
+        }
+        let keys = numbered("key", width).join(", ");
+        let same: Vec<String> = (0..width).map(|k| format!("u.key{k} = b.key{k}")).collect();
+        let sql = format!(
+            "DELETE FROM {staged} WHERE n IN (SELECT u.n FROM {staged} u JOIN \
+               (SELECT {keys}, max(n) AS n FROM {staged} WHERE restores = 0 GROUP BY {keys}) b \
+               ON {} WHERE u.n < b.n AND u.after <> {GONE})",
+            same.join(" AND ")
+        );
+        database.run("cannot look for rows that were inserted again", &sql).await?;
         Ok(())
     }
 

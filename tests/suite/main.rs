@@ -53,6 +53,7 @@ mod terminal;
 mod tls;
 mod undo_law;
 mod values;
+mod versions;
 
 // what is said of the program, and how it is built
 mod architecture;

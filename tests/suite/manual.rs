@@ -126,8 +126,16 @@ fn examples_of_the_manual_are_those_of_the_help() {
 
 #[test]
 fn every_option_is_in_a_group_and_the_groups_are_in_order() {
-    const GROUPS: [&str; 7] =
-        ["Input", "Selection", "Target", "Values", "Conflicts", "Performance", "Output"];
+    const GROUPS: [&str; 8] = [
+        "Input",
+        "Selection",
+        "Target",
+        "Connection",
+        "Values",
+        "Conflicts",
+        "Performance",
+        "Output",
+    ];
     for command in COMMANDS.into_iter().map(Some).chain([None]) {
         let help = help(command);
         let lines = help.lines().take_while(|line| *line != "Examples:");
@@ -171,7 +179,7 @@ fn looked_up() -> BTreeSet<String> {
             home: Some(home.path().into()),
             login: LoginOptions::default(),
         };
-        for name in ["postgresql://", "host=db.abcdefgh.supabase.co"] {
+        for name in ["postgresql://", "host=db.abcdefgh.supabase.co", "service=any"] {
             let _ = Location::parse(name, &environment);
         }
         let _ = discover(&environment);

@@ -8,7 +8,7 @@ use super::unmet;
 use crate::error::{Error, Result};
 use crate::notice::{Notice, NoticeKind};
 
-/// Settings that are kept or acted upon: libpq's, and Prisma's `schema` and `pgbouncer`.
+/// Settings that are kept or acted upon: libpq's, and Prisma's `schema`.
 #[rustfmt::skip] // one word per line would hide the rest of the file
 pub(super) const USED: &[&str] = &[
     "host", "hostaddr", "port", "dbname", "user", "password", "passfile", "service",
@@ -16,7 +16,7 @@ pub(super) const USED: &[&str] = &[
     "ssl_min_protocol_version", "ssl_max_protocol_version", "sslnegotiation", "connect_timeout", "application_name",
     "fallback_application_name", "options", "channel_binding", "target_session_attrs",
     "load_balance_hosts", "keepalives", "keepalives_idle", "keepalives_interval",
-    "keepalives_count", "tcp_user_timeout", "schema", "pgbouncer",
+    "keepalives_count", "tcp_user_timeout", "schema",
 ];
 
 /// Settings that libpq knows and that have no effect here.
@@ -31,7 +31,7 @@ const FOREIGN: &[&str] = &[
     "autosave", "binary_parameters", "charset", "connection_limit", "connectTimeout",
     "default_query_exec_mode", "encoding", "endpoint", "idle_in_transaction_session_timeout",
     "idle_timeout", "lock_timeout", "loginTimeout", "max", "max_idle_connection_lifetime",
-    "max_lifetime", "max_overflow", "min", "pool", "pool_max_conn_idle_time",
+    "max_lifetime", "max_overflow", "min", "pgbouncer", "pool", "pool_max_conn_idle_time",
     "pool_max_conn_lifetime", "pool_max_conns", "pool_min_conns", "pool_mode", "pool_recycle",
     "pool_size", "pool_timeout", "prepareThreshold", "prepare_threshold",
     "preparedStatementCacheQueries", "prepared_statement_cache_size", "prepared_statements",
@@ -52,8 +52,6 @@ pub(super) struct Given {
     pub(super) values: BTreeMap<&'static str, String>,
     /// What the user should know about how the string was read.
     pub(super) notes: Vec<Notice>,
-    /// What `pgbouncer` or `pool_mode` says; it overrides the guess from host and port.
-    pub(super) pooled: Option<bool>,
     /// Set once `password=` was read: an unknown name after it may be part of the password.
     hide_names: bool,
 }
@@ -67,22 +65,12 @@ impl Given {
         let alias = ALIASES.iter().find(|(foreign, _)| *foreign == name).map(|(_, key)| *key);
         let known = USED.iter().copied().chain(unmet::keys());
         match known.into_iter().find(|key| *key == alias.unwrap_or(name)) {
-            Some("pgbouncer") => {
-                let on = matches!(value.as_str(), "true" | "1" | "on" | "yes");
-                self.pooled = Some(on);
-                let not = if on { "" } else { "not " };
-                let text = format!("pgbouncer={on} read as: {not}behind a transaction pooler");
-                self.notes.push(Notice::new(NoticeKind::ReadAs, text));
-            }
             Some(key) => {
                 self.hide_names |= key == "password";
                 let value = if name == "ssl" { ssl_word(value) } else { value };
                 self.values.insert(key, value);
             }
             None if FOREIGN.contains(&name) => {
-                if name == "pool_mode" {
-                    self.pooled = Some(value != "session");
-                }
                 let text = format!("ignored {name} (a setting of another client)");
                 self.notes.push(Notice::new(NoticeKind::Ignored, text));
             }

@@ -12,9 +12,6 @@ use crate::error::Result;
 /// PostgreSQL's default port.
 pub const DEFAULT_PORT: u16 = 5432;
 
-/// The port on which Supabase's poolers share connections between transactions.
-pub const TRANSACTION_POOLER_PORT: u16 = 6543;
-
 /// The directory of the server's socket on Debian, Red Hat and Supabase's images.
 pub(super) const SOCKET_DIRECTORY: &str = "/var/run/postgresql";
 
@@ -40,12 +37,6 @@ impl Host {
     pub fn is_supabase(&self) -> bool {
         let name = self.name.trim_end_matches('.').to_ascii_lowercase();
         name.ends_with(".supabase.co") || name.ends_with(".supabase.com")
-    }
-
-    /// True if the name or the port is that of a transaction pooler.
-    pub(super) fn is_transaction_pooler(&self) -> bool {
-        let neon = self.name.contains("-pooler.") && self.name.ends_with(".neon.tech");
-        self.port == TRANSACTION_POOLER_PORT || neon
     }
 }
 

@@ -36,7 +36,7 @@ use given::Given;
 use lookup::variable;
 use near_miss::usage;
 
-pub use hosts::{DEFAULT_PORT, Host, TRANSACTION_POOLER_PORT};
+pub use hosts::{DEFAULT_PORT, Host};
 pub use lookup::Env;
 pub use pgpass::read_password_file;
 pub use secret::Secret;
@@ -89,8 +89,6 @@ pub struct ConnInfo {
     pub patience: Option<Duration>,
     /// How long sent data may stay unacknowledged.
     pub tcp_user_timeout: Option<Duration>,
-    /// Whether there is probably a transaction pooler in between (`pgbouncer=true`, port 6543).
-    pub pooled: bool,
     /// What the user should know about how the string was read.
     pub notes: Vec<Notice>,
 }
@@ -117,7 +115,7 @@ impl ConnInfo {
         let Some((name, _)) = string.split_once('=') else { return false };
         let name = name.trim_end_matches(text::is_space);
         // Prisma's names alone do not make a key=value string of libpq.
-        let ours = given::USED.iter().any(|k| *k == name && !matches!(*k, "schema" | "pgbouncer"));
+        let ours = given::USED.iter().any(|k| *k == name && *k != "schema");
         ours || given::UNUSED.contains(&name)
     }
 
@@ -226,17 +224,6 @@ impl ConnInfo {
         let mut direct = names.filter_map(|n| n.strip_prefix("db.")?.strip_suffix(".supabase.co"));
         let of_user = self.user.split_once('.').map(|(_, project)| project);
         direct.next().or(of_user.filter(|_| self.hosts.iter().any(Host::is_supabase)))
-    }
-
-    /// What the user should know about the connection string.
-    pub fn notices(&self) -> Vec<Notice> {
-        let mut notices = self.notes.clone();
-        if self.pooled {
-            let text = "this looks like a transaction pooler; if it fails, use the direct connection \
-                        or the session pooler on port 5432";
-            notices.push(Notice::new(NoticeKind::Pooler, text));
-        }
-        notices
     }
 
     /// `postgresql://user@host:port/database` without any secret, as `Display` prints it.

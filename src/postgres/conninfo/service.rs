@@ -27,7 +27,6 @@ pub(super) fn fill(given: &mut Given, env: Env<'_>) -> Result<()> {
         };
         if let Some(service) = find(&text, &name, &path)? {
             given.notes.extend(service.notes);
-            given.pooled = given.pooled.or(service.pooled);
             for (key, value) in service.values {
                 given.values.entry(key).or_insert(value);
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::ConnInfo;
 use super::given::Given;
-use super::hosts::{self, Host};
+use super::hosts;
 use super::lookup::{Env, Lookup, variable};
 use super::near_miss::usage;
 use super::secret::Secret;
@@ -37,7 +37,7 @@ pub struct Keepalives {
 pub(super) fn build(mut given: Given, env: Env<'_>) -> Result<ConnInfo> {
     let password_is_typed = given.values.get("password").is_some_and(|typed| !typed.is_empty());
     service::fill(&mut given, env)?;
-    let Given { values, mut notes, pooled, .. } = given;
+    let Given { values, mut notes, .. } = given;
     let lookup = Lookup { values, env };
     let hosts = hosts::find(&lookup)?;
     let user = find_user(&lookup)?;
@@ -79,7 +79,6 @@ pub(super) fn build(mut given: Given, env: Env<'_>) -> Result<ConnInfo> {
             .map(|found| found.span(Duration::from_millis))
             .transpose()?
             .flatten(),
-        pooled: pooled.unwrap_or_else(|| hosts.iter().any(Host::is_transaction_pooler)),
         hosts,
         notes,
     })
@@ -167,16 +166,6 @@ mod tests {
         assert_eq!(info.tls.mode, None);
         let nobody = ConnInfo::parse("postgres://h", &|_| None).map(|_| ()).unwrap_err();
         assert!(nobody.to_string().contains("no user"));
-    }
-
-    #[test]
-    fn a_pooler_is_recognised_by_parameter_port_or_name() {
-        assert!(good("postgres://u@h:6543/d").pooled);
-        assert!(good("postgres://u@h/d?pgbouncer=true").pooled);
-        assert!(good("postgres://u@ep-x-pooler.eu.aws.neon.tech/d").pooled);
-        assert!(!good("postgres://u@aws-0-eu.pooler.supabase.com:5432/d").pooled);
-        assert!(!good("postgres://u@h:6543/d?pgbouncer=false").pooled);
-        assert!(!good("postgres://u@h:6543/d?pool_mode=session").pooled);
     }
 
     #[test]

@@ -228,7 +228,7 @@ mod tests {
         assert_eq!(info.keepalives.on, Some(false));
         assert_eq!(info.keepalives.idle, Some(Duration::from_secs(30)));
         assert_eq!(info.tcp_user_timeout, Some(Duration::from_millis(1500)));
-        assert!(!info.pooled && info.notes.is_empty(), "{:?}", info.notes);
+        assert!(info.notes.is_empty(), "{:?}", info.notes);
         assert_eq!(
             info.to_string(),
             "postgresql://postgres.abc@aws-0-eu.pooler.supabase.com:5432/post%20gres"

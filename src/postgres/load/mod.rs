@@ -26,6 +26,7 @@ mod repoint;
 mod rules;
 mod sidecar;
 mod spelling;
+mod surroundings;
 mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,7 +44,7 @@ use self::receipts::Touched;
 pub use self::rehearsal::PgRehearsal;
 use self::repoint::LooseRows;
 use self::rules::Rule;
-use super::batch::{OpenBatch, Patience, read_catalog};
+use super::batch::{Held, OpenBatch, Patience, Turn, read_catalog};
 use super::catalog::PgCatalog;
 use super::connection::{Connection, READ_COMMITTED};
 use super::conninfo::ConnInfo;
@@ -106,6 +107,8 @@ pub struct PgTarget {
     readers_go_on: bool,
     /// Whether other connections of the same import load into the same tables.
     side_by_side: bool,
+    /// Whether somebody holds the target for all groups of this import.
+    in_groups: bool,
     /// The rows that a restore is about, if not all, until they are noted.
     part: Mutex<Option<Box<dyn PartKeys>>>,
     /// The temporary tables with their keys, by table; none if it is about all.
@@ -179,6 +182,7 @@ impl PgTarget {
             patience: Patience { wait: options.wait, cancel: cancel.clone() },
             readers_go_on: options.readers_go_on || options.side_by_side,
             side_by_side: options.side_by_side,
+            in_groups: options.in_groups,
             part: Mutex::default(),
             part_tables: None,
         })
@@ -189,6 +193,7 @@ impl PgTarget {
         self.lock().await?;
         self.start_receipts().await?;
         self.silence_triggers().await?;
+        self.say_who_listens(plan).await?;
         check_at_once(&self.connection).await?;
         self.forget_given_numbers(plan).await?;
         self.find_own_batches(plan).await?;
@@ -252,7 +257,8 @@ impl PgTarget {
             (self.batch, self.receipts) = (Some(batch), receipts);
             return Ok(true);
         }
-        let opened = OpenBatch::open(main, info, schema, record, patience).await;
+        let turn = if self.in_groups { Turn::IsHeld } else { Turn::IsTaken };
+        let opened = OpenBatch::open(main, info, schema, (record, turn), patience).await;
         match opened? {
             Ok((batch, notice)) => {
                 self.notices.extend(notice);
@@ -313,6 +319,14 @@ impl Target for PgTarget {
 
     fn catalog(&self) -> &Catalog {
         &self.catalog
+    }
+
+    fn hold(&mut self) -> BoxFuture<'_, Result<Option<Box<dyn Send + Sync>>>> {
+        Box::pin(async {
+            let held = Held::take(&self.info, &self.found.schema, &self.patience).await?;
+            self.in_groups = true;
+            Ok(Some(Box::new(held) as Box<dyn Send + Sync>))
+        })
     }
 
     fn open_batch<'a>(

@@ -60,6 +60,8 @@ impl PgTarget {
                 notices.push(Notice::new(NoticeKind::RowSecurity, text));
             }
         }
+        self.say_who_listens(plan).await?;
+        notices.extend(self.room().await?);
         self.notices.extend(notices);
         Ok(problems)
     }

@@ -299,7 +299,8 @@ impl PgLoading {
         let sql = format!(
             "SELECT s.table_name, n.key, count(*), to_json((array_agg(s.key ORDER BY s.key))[1:{SAMPLES}]) \
                FROM {STAGED_ENTRIES} s \
-               JOIN {} r ON {} AND r.table_name = s.table_name AND r.key = s.key \
+              CROSS JOIN LATERAL (SELECT r.entry FROM {} r WHERE {} AND r.table_name = s.table_name \
+                                     AND r.key = s.key AND r.entry <> s.entry OFFSET 0) r \
               CROSS JOIN LATERAL jsonb_each(s.entry::jsonb) n \
                JOIN LATERAL jsonb_each(r.entry::jsonb) o ON o.key = n.key \
               WHERE o.value <> n.value AND s.table_name IN ({}) GROUP BY 1, 2 ORDER BY 1, 2",

@@ -1,6 +1,7 @@
 //! What an import does, and above all what it refuses: one contract for both kinds of database.
 
 mod batches;
+mod between_groups;
 mod columns;
 mod conflicts;
 mod content;

@@ -1,13 +1,15 @@
 //! Every kind of notice, provoked by commands.
 
+use std::process::{Command, Stdio};
+
 use chronicle_dump::notice::{NoticeKind, Weight};
 
 use super::{Stage, same_as_file};
 use crate::archive::frames;
-use crate::support::cluster::{ADMIN, PASSWORD};
+use crate::support::cluster::{ADMIN, Cluster, PASSWORD};
 use crate::support::files::{fixture, sqlite_from};
 use crate::support::migrate::{fill, json_of};
-use crate::support::program::{mode, program_for_anybody};
+use crate::support::program::{mode, program_for_anybody, wait_until};
 
 use NoticeKind as Kind;
 
@@ -17,10 +19,7 @@ const CASES: &[(&[Kind], &str)] = &[
     (&[Kind::TableNotExported, Kind::Orphans], "export s.db -o a.zst --force"),
     (&[Kind::VisiblePassword, Kind::UnencodedPassword], "export $RAW -o raw.zst"),
     (&[Kind::PasswordChosen], "export $URL --password-file password -o chosen.zst"),
-    (
-        &[Kind::Ignored, Kind::ReadAs, Kind::Pooler],
-        "export $URL?pgbouncer=true&pool_mode=transaction -o pooler.zst",
-    ),
+    (&[Kind::Ignored, Kind::ReadAs], "export $URL?pgbouncer=true&sslmode=no-verify -o pooler.zst"),
     (&[Kind::Unwrapped], "export DATABASE_URL=$URL -o unwrapped.zst"),
     (&[Kind::SeekTable], "verify tableless.zst"),
     (&[Kind::SeekTable], "import tableless.zst --to t1.db --create"),
@@ -54,7 +53,10 @@ const CASES: &[(&[Kind], &str)] = &[
         "import many.zst --to $FIFTH --assume-tz UTC --trust-zone --orphans skip \
       --on-unrepresentable reject --rejects many-rejects.zst",
     ),
-    (&[Kind::RowSecurity, Kind::NotChecked], "check odd.zst --to $URL -v"),
+    (&[Kind::RowSecurity, Kind::NotChecked, Kind::Room], "check odd.zst --to $URL -v"),
+    (&[Kind::TargetLacks], "copy --from $URL --to $LACKS"),
+    (&[Kind::Unencrypted], "history $AWAY&sslmode=disable"),
+    (&[Kind::Unverified], "history $AWAY"),
     (
         &[Kind::Compression, Kind::OpenTables, Kind::Batch],
         "import bare.zst --to $OPEN --create --assume-tz UTC -v",
@@ -165,7 +167,7 @@ INSERT INTO chronicle_sessions (id, project_path, start_time) VALUES (1, '/p', '
 
 /// The databases that the commands name.
 fn servers(stage: &mut Stage) {
-    for name in ["SECOND", "THIRD", "FOURTH", "FIFTH", "TRAVEL", "JOBS"] {
+    for name in ["SECOND", "THIRD", "FOURTH", "FIFTH", "TRAVEL", "JOBS", "LACKS"] {
         stage.database(name, "SELECT 1");
     }
     stage.database(
@@ -182,6 +184,13 @@ fn servers(stage: &mut Stage) {
         "CREATE TABLE migration_history (batch_id text, status text CHECK (status = 'never'))",
     );
     stage.empty_database("OPEN");
+    let away = stage.database("HERE", "SELECT 1").url();
+    let away = away.replace("@127.0.0.1:", "@pg.example:") + "?hostaddr=127.0.0.1";
+    stage.name_url("AWAY", &away);
+    stage.database(
+        "HEARD",
+        "CREATE PUBLICATION dashboards FOR TABLE chronicle_events, chronicle_sessions",
+    );
     let team = stage.empty_database("TEAM");
     team.apply_file(concat!(env!("CARGO_MANIFEST_DIR"), "/schemas/ddl/postgres-team.sql"));
     let bare = stage.database(
@@ -254,6 +263,33 @@ fn unlisted(stage: &mut Stage) {
     output.success().stderr_has(start(Kind::NotRemoved)).stderr_has(Kind::NotRemoved.words());
 }
 
+/// An import into tables whose rows go to somebody who listens.
+fn heard(stage: &mut Stage) {
+    let heard = stage.databases.iter().find(|d| d.name().ends_with("heard")).unwrap();
+    let listen = |args: &[&str]| {
+        let mut listener = Command::new(Cluster::get().program("pg_recvlogical"));
+        listener.args(["--slot=dashboard", "--dbname", &heard.admin_url()]).args(args);
+        listener.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("pg_recvlogical")
+    };
+    assert!(listen(&["--create-slot", "--plugin=pgoutput"]).wait().unwrap().success());
+    let mut listener = listen(&[
+        "--start",
+        "--file=-",
+        "--option=proto_version=1",
+        "--option=publication_names=dashboards",
+    ]);
+    let active = "SELECT active FROM pg_replication_slots WHERE slot_name = 'dashboard'";
+    wait_until("somebody listens", || heard.psql(active) == "t");
+    let command = "import bare.zst --to $HEARD --assume-tz UTC";
+    let output = stage.program(command).run();
+    listener.kill().unwrap();
+    listener.wait().unwrap();
+    wait_until("nobody listens any more", || heard.psql(active) == "f");
+    heard.psql_as(ADMIN, "SELECT pg_drop_replication_slot('dashboard')");
+    stage.note("Listeners", command, &output);
+    output.success().stderr_has(start(Kind::Listeners)).stderr_has(Kind::Listeners.words());
+}
+
 /// An import that goes on after others have changed its rows.
 fn edited(stage: &mut Stage) {
     let file = stage.path("half.db");
@@ -301,10 +337,12 @@ fn every_kind_of_notice_has_its_captured_words() {
     stage.unset();
     unlisted(&mut stage);
     edited(&mut stage);
+    heard(&mut stage);
     let output = stage.unread("import a.zst --to t8.db --create");
     stage.note("Unreported", "import a.zst --to t8.db --create | true", &output);
     output.success().stderr_has(Kind::Unreported.words());
-    let others = [Kind::Found, Kind::NotRemoved, Kind::Unreported, Kind::EditedMeanwhile];
+    let others =
+        [Kind::Found, Kind::NotRemoved, Kind::Unreported, Kind::EditedMeanwhile, Kind::Listeners];
     open.retain(|kind| !others.contains(kind));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(open, [], "commands that print these kinds are missing");

@@ -74,9 +74,10 @@ impl Cluster {
         write_private(&User::for_servers(), &self.data().join(name), text);
     }
 
-    /// A program of its version.
+    /// A program of its version, else the one of this machine: some packages have the server alone.
     pub(crate) fn program(&self, name: &str) -> PathBuf {
-        self.bin.join(name)
+        let own = self.bin.join(name);
+        if own.is_file() { own } else { name.into() }
     }
 
     /// Runs SQL as a role; the rows come back as `psql -At` prints them.
@@ -118,9 +119,32 @@ impl Cluster {
         format!("postgres://{role}:{password}@127.0.0.1:{}/{database}", self.port)
     }
 
+    /// A cluster of another version, started on first use: the newest that `tests/run` has fetched.
+    pub(crate) fn of_another_version() -> &'static Cluster {
+        static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+        CLUSTER.get_or_init(|| {
+            let target = concat!(env!("CARGO_MANIFEST_DIR"), "/target");
+            let found = newest(target, "postgres-", "native").into_iter().next();
+            let native = found.expect("another version of PostgreSQL, which tests/run fetches");
+            // the server's user may not get to where it is
+            let copy = tempfile::Builder::new().prefix("pg-").tempdir().expect("a folder").keep();
+            fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("its mode");
+            let copied = Command::new("cp").arg("-r").args([&native, &copy]).status();
+            assert!(copied.is_ok_and(|status| status.success()), "{}", native.display());
+            let bin = copy.join("native/bin");
+            Cluster::start_with(&Programs {
+                initdb: bin.join("initdb"),
+                pg_ctl: bin.join("pg_ctl"),
+            })
+        })
+    }
+
     /// One more cluster.
     pub(crate) fn start() -> Cluster {
-        let programs = Programs::find();
+        Cluster::start_with(&Programs::find())
+    }
+
+    fn start_with(programs: &Programs) -> Cluster {
         let user = User::for_servers();
         let folder = tempfile::Builder::new()
             .prefix("chronicle-dump-pg-")
@@ -128,7 +152,7 @@ impl Cluster {
             .expect("a temporary folder")
             .keep();
         user.own(&folder);
-        let watchdog = watchdog(&programs, &user, &folder);
+        let watchdog = watchdog(programs, &user, &folder);
         let data = folder.join("data");
         let password_file = folder.join("password");
         fs::write(&password_file, PASSWORD).expect("write the password file");
@@ -149,7 +173,7 @@ impl Cluster {
         let own = Authority::for_hosts("localhost", &["localhost", "127.0.0.1"]).as_server();
         write_private(&user, &data.join("server.crt"), &own.certificate);
         write_private(&user, &data.join("server.key"), &own.key);
-        let port = start_server(&programs, &user, &folder);
+        let port = start_server(programs, &user, &folder);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -259,7 +283,7 @@ impl Database {
     /// What `pg_dump` writes of all rows and sequences, but those of these tables.
     #[track_caller]
     pub(crate) fn pg_dump(&self, without: &[&str]) -> String {
-        let mut dump = std::process::Command::new(self.cluster.bin.join("pg_dump"));
+        let mut dump = std::process::Command::new(self.cluster.program("pg_dump"));
         dump.args(["--data-only", "--no-owner", "--dbname", &self.admin_url()]);
         dump.args(without.iter().map(|table| format!("--exclude-table-data={table}")));
         let done = dump.output().expect("run pg_dump");
