@@ -6,6 +6,7 @@ use clap::{ArgAction, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 use super::copy_args::CopyArgs;
+use super::dump_args::DumpArgs;
 use super::env_args::EnvArgs;
 use super::examples::{long_help, program_help};
 use super::groups::GroupArgs;
@@ -179,7 +180,8 @@ impl Command {
         let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
         let (names, password_file) = match self {
             Command::Export(a) => {
-                (vec![a.source.clone(), path(&a.output), a.layout.clone()], &a.password_file)
+                let dump = path(&a.dump.from_dump);
+                (vec![a.source.clone(), dump, path(&a.output), a.layout.clone()], &a.password_file)
             }
             Command::Import(a) => {
                 let archives = a.archives.iter().map(|path| Some(path.display().to_string()));
@@ -237,6 +239,10 @@ pub struct ExportArgs {
     /// without it, Chronicle's own file is used
     #[arg(help_heading = INPUT, display_order = 0, value_hint = ValueHint::FilePath)]
     pub source: Option<String>,
+
+    /// A dump in place of a database
+    #[command(flatten)]
+    pub dump: DumpArgs,
 
     /// The layout of the tables, instead of recognising it: a layout file, or the name of a known
     /// layout
