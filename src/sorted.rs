@@ -154,10 +154,10 @@ impl SortedRows {
             next: 0,
             runs,
             heads: BinaryHeap::new(),
-            handed: None,
+            head: None,
         };
         for n in 0..rows.runs.len() {
-            rows.advance(n, Vec::new())?;
+            rows.read_next(n, Vec::new())?;
         }
         Ok(rows)
     }
@@ -193,30 +193,38 @@ pub struct RowsInOrder {
     runs: Vec<Run>,
     /// The keys of the runs' next rows, with the number of the run: the earlier one has what came earlier.
     heads: BinaryHeap<Reverse<(Vec<u8>, usize)>>,
-    /// The run whose row was handed over last, with that row's key.
-    handed: Option<(Vec<u8>, usize)>,
+    /// The run that has the row which was come to last, with that row's key.
+    head: Option<(Vec<u8>, usize)>,
 }
 
 impl RowsInOrder {
-    /// The next row.
+    /// Goes to the next row; false if there are no more.
     ///
     /// # Errors
     /// If the temporary file cannot be read.
-    pub fn next_row(&mut self) -> Result<Option<&[u8]>> {
-        if let Some(Entry { at, key, row }) = self.memory.entries.get(self.next) {
+    pub fn advance(&mut self) -> Result<bool> {
+        if self.next < self.memory.entries.len() {
             self.next += 1;
-            return Ok(Some(&self.memory.bytes[at + key..at + key + row]));
+            return Ok(true);
         }
-        if let Some((key, n)) = self.handed.take() {
-            self.advance(n, key)?;
+        if let Some((key, n)) = self.head.take() {
+            self.read_next(n, key)?;
         }
-        let Some(Reverse((key, n))) = self.heads.pop() else { return Ok(None) };
-        self.handed = Some((key, n));
-        Ok(Some(&self.runs[n].row))
+        self.head = self.heads.pop().map(|Reverse(head)| head);
+        Ok(self.head.is_some())
+    }
+
+    /// The row that was come to.
+    pub fn row(&self) -> &[u8] {
+        if let Some((_, n)) = &self.head {
+            return &self.runs[*n].row;
+        }
+        let entry = self.next.checked_sub(1).and_then(|n| self.memory.entries.get(n));
+        entry.map_or(&[], |Entry { at, key, row }| &self.memory.bytes[at + key..at + key + row])
     }
 
     /// Reads the next row of a run; `key` is a buffer for its key.
-    fn advance(&mut self, n: usize, mut key: Vec<u8>) -> Result<()> {
+    fn read_next(&mut self, n: usize, mut key: Vec<u8>) -> Result<()> {
         let Run { input, row } = &mut self.runs[n];
         if input.buffer().is_empty() && input.get_ref().range.is_empty() {
             return Ok(());
@@ -247,8 +255,8 @@ mod tests {
     fn all(sorted: &SortedRows) -> Vec<Vec<u8>> {
         let mut rows = sorted.read().unwrap();
         let mut all = Vec::new();
-        while let Some(row) = rows.next_row().unwrap() {
-            all.push(row.to_vec());
+        while rows.advance().unwrap() {
+            all.push(rows.row().to_vec());
         }
         all
     }

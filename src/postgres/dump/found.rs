@@ -34,7 +34,8 @@ pub(super) struct Found {
 
 /// The rows of a table of the layout.
 pub(super) struct Load {
-    name: FullName,
+    /// The table.
+    pub(super) name: FullName,
     columns: Vec<String>,
     types: Vec<String>,
     forms: Vec<Form>,
@@ -105,7 +106,7 @@ impl Found {
         table: &FullName,
         columns: &[String],
     ) -> Result<Vec<Taker>> {
-        self.sections.insert(table.clone());
+        let is_first = self.sections.insert(table.clone());
         let places = |wanted: &[String]| -> Result<Vec<usize>> {
             let place = |name: &String| {
                 columns.iter().position(|column| column == name).ok_or_else(|| {
@@ -129,6 +130,11 @@ impl Found {
             let columns: Vec<String> = OWN_COLUMNS[n].iter().map(|c| (*c).to_owned()).collect();
             takers.push(Taker::Own(n, places(&columns)?));
         }
+        // with --load-via-partition-root each partition brings rows of the same table
+        if !is_first && !takers.is_empty() && !schema.is_partitioned(table) {
+            let what = format!("the dump has the rows of {} twice", Schema::shown(table));
+            return Err(Error::new(Code::Source, what).hint("give one dump of the database"));
+        }
         Ok(takers)
     }
 
@@ -144,7 +150,11 @@ impl Found {
     pub(super) fn require_rows(&self, schema: &Schema) -> Result<()> {
         let tables = self.loads.iter().map(|load| &load.name);
         for table in tables.chain(self.own.tables.iter().flatten()) {
-            let missing = schema.parts(table).into_iter().find(|t| !self.sections.contains(t));
+            let has_come = |part: &FullName| {
+                let of = schema.ways_in(part);
+                of.iter().any(|table| self.sections.contains(table))
+            };
+            let missing = schema.parts(table).into_iter().find(|part| !has_come(part));
             if let Some(missing) = missing {
                 let what = format!(
                     "the dump has the table {}, but not its rows, as with --schema-only and \
@@ -178,7 +188,7 @@ impl Load {
                     "{}.{} is of the type {}, whose text depends on the session that wrote the dump",
                     table.name, column.name, column.declared
                 );
-                return Err(Error::new(Code::Source, show_text(&what)).hint(LIVE));
+                return Err(Error::new(Code::Source, show_text(&what)).hint(super::LIVE));
             };
             forms.push(form);
             types.push(column.declared.clone());
@@ -191,7 +201,10 @@ impl Load {
                     "{} is sorted by {}, of which only a server knows the order",
                     table.name, table.columns[n].name
                 );
-                let hint = format!("--unsorted keeps the rows in the order of the dump; or {LIVE}");
+                let hint = format!(
+                    "--unsorted keeps the rows in the order of the dump; or {}",
+                    super::LIVE
+                );
                 return Err(Error::new(Code::Source, show_text(&what)).hint(hint));
             };
             order.push((n, by));
@@ -226,9 +239,6 @@ impl Load {
         Error::new(Code::Source, show_text(&what))
     }
 }
-
-/// What to do where a dump does not say enough.
-const LIVE: &str = "restore the dump into a server and export from there: psql -f DUMP";
 
 impl OwnRows {
     /// Where our own tables are: both of a pair next to the data, else both in our own schema.

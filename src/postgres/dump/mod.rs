@@ -9,9 +9,11 @@ mod input;
 mod interval;
 mod order;
 mod restoring;
+mod row_text;
 mod schema;
 mod source;
 mod sql;
+mod stored;
 mod types;
 mod values;
 mod walk;
@@ -31,6 +33,9 @@ pub use source::DumpSource;
 /// What to do about a dump that is not whole.
 const CUT: &str =
     "it was cut or damaged in transit, or is still being written: fetch it or dump it again";
+
+/// What to do where a dump does not say enough.
+const LIVE: &str = "restore the dump into a server and export from there: psql -f DUMP";
 
 /// Reads a dump to its end: rows as stored, and how those of each stream are restored. Of several databases or schemas with
 /// Chronicle's tables, one must be named.

@@ -1,34 +1,31 @@
 //! What the sidecar of a dump says of the rows of a table: whether and how they are restored.
 
-use super::found::Found;
-use super::source::StoredRows;
-use crate::error::{Code, Error, Result};
-use crate::identity::key_text;
+use super::found::OwnRows;
+use super::row_text::RowText;
+use super::stored::{StoredRow, StoredRows};
+use crate::error::Result;
 use crate::layout::LayoutStream;
 use crate::postgres::catalog::PgTable;
 use crate::sidecar::{Recipe, Restorer, default_columns, default_of, is_default};
 use chronicle_archive::{Stream, Value};
 
-/// How the rows of a table are restored, if anything is stored of them.
+/// How the rows of a table are restored, if anything is stored of them; `text` makes texts of them.
 pub(super) fn recipe(
-    found: &Found,
+    own: &OwnRows,
     described: &LayoutStream,
     table: &PgTable,
     stream: &Stream,
-    rows: &StoredRows,
+    rows: &mut StoredRows,
+    text: RowText,
 ) -> Result<Option<Recipe>> {
-    let own = &found.own;
     let original_columns = own.original_columns_of(&stream.table);
     let space = own.space_of(&stream.table);
     if !own.has_sidecar() || (original_columns.is_empty() && space.is_none()) {
         return Ok(None);
     }
+    rows.read_entries(stream, space);
     if own.whole.contains(&stream.table) {
-        let what = format!("{}: an import has created rows for others to refer to", stream.table);
-        return Err(Error::new(Code::Source, what).hint(
-            "only a server knows whether they were edited since: restore the dump into one and export from there: \
-             psql -f DUMP",
-        ));
+        rows.leave_out_created(&stream.table, text);
     }
     let has_default = |name: &str| table.columns.iter().any(|c| c.name == name && c.has_default);
     let candidates = default_columns(described, stream, &original_columns, has_default);
@@ -38,12 +35,7 @@ pub(super) fn recipe(
         .collect();
     if !fillers.is_empty() {
         let mut rows = rows.read()?;
-        while let Some(values) = rows.next_row()? {
-            let key = key_text(stream.key.iter().map(|n| values[*n]));
-            let entry = match space {
-                Some(space) => own.entries.get(space, key.as_bytes())?,
-                None => None,
-            };
+        while let Some(StoredRow { values, entry }) = rows.next_kept(&own.entries)? {
             for filler in &mut fillers {
                 filler.look(entry.as_deref(), values[filler.place]);
             }

@@ -333,7 +333,8 @@ impl Schema {
         schemas.into_iter().collect()
     }
 
-    fn is_partitioned(&self, name: &FullName) -> bool {
+    /// Whether the rows of a table are those of its partitions.
+    pub(super) fn is_partitioned(&self, name: &FullName) -> bool {
         self.tables.get(name).is_some_and(|table| table.is_partitioned)
     }
 
@@ -355,6 +356,12 @@ impl Schema {
         let of = |part: &&FullName| self.with_parents(part).contains(name);
         let parts = self.tables.keys().filter(of);
         parts.filter(|part| !self.is_partitioned(part)).cloned().collect()
+    }
+
+    /// The tables by whose names the rows of a table may come: its own, and those that it is a partition of.
+    pub(super) fn ways_in(&self, name: &FullName) -> Vec<FullName> {
+        let all = self.with_parents(name).into_iter();
+        all.filter(|way| way == name || self.is_partitioned(way)).collect()
     }
 
     /// A table's name for messages.

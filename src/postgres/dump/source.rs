@@ -1,12 +1,14 @@
 //! A dump as a source: the rows that were read out of it, in their order.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
 use super::found::Found;
 use super::restoring::recipe;
+use super::row_text::RowText;
+use super::stored::{StoredRow, StoredRows, StoredRowsInOrder};
 use super::walk::Content;
 use crate::error::Result;
 use crate::identity::{key_text, show_id};
@@ -15,7 +17,6 @@ use crate::notice::Notice;
 use crate::postgres::catalog::{PgCatalog, may_be_ours, others};
 use crate::postgres::source::{computed, describe};
 use crate::sidecar::{Recipe, UNMAPPED_PREFIX, unmapped, with_sidecar};
-use crate::sorted::{RowsInOrder, SortedRows};
 use crate::source::{ORPHANS_NAMED, Orphans, Reading, Source, SourceOptions};
 use crate::spill::Spill;
 use crate::value_bytes;
@@ -40,19 +41,10 @@ pub struct DumpSource {
 
 /// Where the rows of a stream are.
 enum Table {
-    /// Rows of a table; with their entries, if those are read, too.
-    Stored(StoredRows, Entries),
+    /// Rows of a table, and whether their entries are read, too.
+    Stored(StoredRows, bool),
     /// Rows without a table: their entries, in the space with this number.
     Unmapped(u32),
-}
-
-/// What is read with a row.
-#[derive(Clone, Copy)]
-enum Entries {
-    /// Nothing else.
-    None,
-    /// Its entry as a column of its own, from the space with this number, if there are any.
-    Column(Option<u32>),
 }
 
 /// A stream that is being read.
@@ -66,43 +58,6 @@ enum Rows {
     Stored(StoredRowsInOrder),
     /// The key of the entry that was read last.
     Unmapped(Option<Vec<u8>>),
-}
-
-/// The rows of a table as they are stored.
-pub(super) struct StoredRows {
-    rows: SortedRows,
-    /// The column that is left out where it names a batch of the history.
-    batch: Option<usize>,
-    batches: Arc<HashSet<Vec<u8>>>,
-}
-
-/// The rows of a table, one after the other.
-pub(super) struct StoredRowsInOrder {
-    rows: RowsInOrder,
-    batch: Option<usize>,
-    batches: Arc<HashSet<Vec<u8>>>,
-}
-
-impl StoredRows {
-    /// Begins to read them.
-    pub(super) fn read(&self) -> Result<StoredRowsInOrder> {
-        let batches = Arc::clone(&self.batches);
-        Ok(StoredRowsInOrder { rows: self.rows.read()?, batch: self.batch, batches })
-    }
-}
-
-impl StoredRowsInOrder {
-    /// The values of the next row.
-    pub(super) fn next_row(&mut self) -> Result<Option<Vec<Value<'_>>>> {
-        let Some(row) = self.rows.next_row()? else { return Ok(None) };
-        let mut values = value_bytes::read(row);
-        if let Some(value) = self.batch.and_then(|n| values.get_mut(n))
-            && self.batches.contains(show_id(*value).as_bytes())
-        {
-            *value = Value::Null;
-        }
-        Ok(Some(values))
-    }
 }
 
 impl DumpSource {
@@ -129,21 +84,20 @@ impl DumpSource {
             notices.extend(computed(table));
             let stream = describe(described, table, options.sorted)?;
             let batch = described.batch.as_deref().and_then(|name| stream.column(name));
-            let batches = Arc::clone(&batches);
-            let rows = StoredRows { rows: load.sorter.finish()?, batch, batches };
+            let mut rows = StoredRows::new(load.sorter.finish()?, batch, &batches);
             let recipe = match options.as_stored {
                 true => None,
-                false => recipe(&found, described, table, &stream, &rows)?,
+                false => {
+                    let text = RowText::new(&schema, &load.name, table);
+                    recipe(&found.own, described, table, &stream, &mut rows, text)?
+                }
             };
-            let entries = match options.as_stored || recipe.is_some() {
-                true => Entries::Column(found.own.space_of(&stream.table)),
-                false => Entries::None,
-            };
-            streams.push(match entries {
-                Entries::Column(_) => with_sidecar(stream),
-                Entries::None => stream,
-            });
-            stored.push(Table::Stored(rows, entries));
+            let has_entries = options.as_stored || recipe.is_some();
+            if has_entries {
+                rows.read_entries(&stream, found.own.space_of(&stream.table));
+            }
+            streams.push(if has_entries { with_sidecar(stream) } else { stream });
+            stored.push(Table::Stored(rows, has_entries));
             recipes.push(recipe);
         }
         let of = found.own.original_columns.iter().map(|column| &column.table);
@@ -218,17 +172,14 @@ impl DumpSource {
 
     /// Appends the next row; false if there are no more.
     fn push_next(&self, running: &mut Running, batch: &mut Batch) -> Result<bool> {
-        let (stream, entries) = (&self.streams[running.stream], &self.found.own.entries);
+        let entries = &self.found.own.entries;
         match (&mut running.from, &self.tables[running.stream]) {
-            (Rows::Stored(rows), Table::Stored(_, with)) => {
-                let Some(values) = rows.next_row()? else { return Ok(false) };
+            (Rows::Stored(rows), Table::Stored(_, has_entries)) => {
+                let Some(StoredRow { values, entry }) = rows.next_kept(entries)? else {
+                    return Ok(false);
+                };
                 values.iter().for_each(|value| batch.push(*value));
-                if let Entries::Column(space) = with {
-                    let key = key_text(stream.key.iter().map(|n| values[*n]));
-                    let entry = match space {
-                        Some(space) => entries.get(*space, key.as_bytes())?,
-                        None => None,
-                    };
+                if *has_entries {
                     batch.push(entry.as_deref().map_or(Value::Null, Value::Text));
                 }
                 Ok(true)
@@ -283,9 +234,9 @@ impl DumpSource {
         };
         let (mut keys, mut name) = (Spill::new()?, Vec::new());
         let mut parents = parents.read()?;
-        while let Some(values) = parents.next_row()? {
+        while let Some(row) = parents.next_kept(&self.found.own.entries)? {
             name.clear();
-            value_bytes::push(&mut name, values[key]);
+            value_bytes::push(&mut name, row.values[key]);
             keys.put(0, &name, &[])?;
         }
         let (mut count, mut samples) = (0, Vec::new());
@@ -322,7 +273,7 @@ impl Source for DumpSource {
 
     fn expected_rows(&self) -> u64 {
         let rows = self.tables.iter().map(|table| match table {
-            Table::Stored(stored, _) => stored.rows.count(),
+            Table::Stored(stored, _) => stored.count(),
             Table::Unmapped(_) => 0,
         });
         rows.sum()

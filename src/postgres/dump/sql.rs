@@ -156,6 +156,8 @@ impl Script {
     /// If the file ends before.
     pub(super) fn row(&mut self, row: &mut Vec<u8>) -> Result<bool> {
         row.clear();
+        // one large row must not cost its memory until the end
+        row.shrink_to(8 << 20);
         self.input.read_until(b'\n', row).map_err(unreadable)?;
         if row.pop_if(|last| *last == b'\n').is_none() {
             return Err(self.cut("within the rows of a table"));

@@ -80,6 +80,8 @@ struct Ends {
     is_complete: bool,
 }
 
+const PG_DUMP: &str = "dump the database with pg_dump";
+
 const BEGIN: &str = "-- PostgreSQL database dump";
 const END: &str = "-- PostgreSQL database dump complete";
 const CLUSTER_BEGIN: &str = "-- PostgreSQL database cluster dump";
@@ -94,7 +96,35 @@ struct Walk<'a> {
     current: Dumped,
     server: Option<String>,
     ends: Ends,
-    is_utf8: bool,
+    settings: Settings,
+}
+
+/// What a dump says of the rows that follow.
+#[derive(Default)]
+struct Settings {
+    encoding: Option<String>,
+    /// Whether rows may be missing that the role was not allowed to see.
+    row_security: bool,
+}
+
+impl Settings {
+    /// Requires that rows can be read exactly, and are all there.
+    fn require_whole(&self, table: &FullName) -> Result<()> {
+        let (what, hint) = match self.encoding.as_deref() {
+            Some("utf8" | "utf-8") if self.row_security => (
+                "may not be all: the dump was made with --enable-row-security".to_owned(),
+                "dump it again without that option, as a role that may read all rows",
+            ),
+            Some("utf8" | "utf-8") => return Ok(()),
+            Some(other) => (
+                format!("are in the encoding {}", show_text(other)),
+                "dump the database in UTF-8: pg_dump -E UTF8",
+            ),
+            None => ("come before any client_encoding".to_owned(), PG_DUMP),
+        };
+        let what = format!("the rows of {} {what}", Schema::shown(table));
+        Err(Error::new(Code::Source, what).hint(hint))
+    }
 }
 
 /// Reads a dump to its end.
@@ -107,7 +137,7 @@ pub(super) fn read(input: Bytes, wanted: &Wanted, cancel: &Cancel) -> Result<Con
         current: Dumped::default(),
         server: None,
         ends: Ends::default(),
-        is_utf8: false,
+        settings: Settings::default(),
     };
     while let Some(piece) = walk.script.next()? {
         cancel.check()?;
@@ -144,7 +174,13 @@ impl Walk<'_> {
         let (word, rest) = command.split_once(' ').unwrap_or((command, ""));
         match word {
             "restrict" | "unrestrict" => Ok(()),
+            // in front of names of databases, whose encoding nobody knows
+            "encoding" => {
+                self.settings.encoding = Some(rest.trim().to_ascii_lowercase());
+                Ok(())
+            }
             "connect" | "c" => {
+                self.settings = Settings::default();
                 let next = Dumped { name: database_name(rest), ..Dumped::default() };
                 self.databases.push(std::mem::replace(&mut self.current, next));
                 Ok(())
@@ -152,7 +188,7 @@ impl Walk<'_> {
             _ => {
                 let (line, shown) = (self.script.line() - 1, show_text(word));
                 let what = format!("line {line}: \\{shown} is no command that pg_dump writes");
-                Err(Error::new(Code::Source, what).hint("dump the database with pg_dump"))
+                Err(Error::new(Code::Source, what).hint(PG_DUMP))
             }
         }
     }
@@ -200,19 +236,9 @@ impl Walk<'_> {
             _ => return Ok(()),
         };
         match (name, value.as_str()) {
-            ("client_encoding", "utf8" | "utf-8") => self.is_utf8 = true,
-            ("client_encoding", other) => {
-                let what = format!("the dump is in the encoding {}", show_text(other));
-                return Err(
-                    Error::new(Code::Source, what).hint("dump it in UTF-8: pg_dump -E UTF8")
-                );
-            }
+            ("client_encoding", encoding) => self.settings.encoding = Some(encoding.to_owned()),
             ("standard_conforming_strings", value) => self.script.standard_strings = value != "off",
-            ("row_security", "on") => {
-                let what = "the dump may lack rows: it was made with --enable-row-security";
-                return Err(Error::new(Code::Source, what)
-                    .hint("dump it again without that option, as a role that may read all rows"));
-            }
+            ("row_security", value) => self.settings.row_security = value == "on",
             _ => {}
         }
         Ok(())
@@ -227,15 +253,13 @@ impl Walk<'_> {
         }
         let name = name.unwrap_or_default();
         let may_be_ours = self.wanted.may_be_ours(&name);
-        if self.is_wanted() && may_be_ours && (!tokens.0.is_empty() || !self.is_utf8) {
-            let lacks = if self.is_utf8 {
-                "is no COPY that pg_dump writes"
-            } else {
-                "comes before any client_encoding"
-            };
-            let what =
-                format!("line {begins}: what brings the rows of {} {lacks}", Schema::shown(&name));
-            return Err(Error::new(Code::Source, what).hint("dump the database with pg_dump"));
+        if self.is_wanted() && may_be_ours {
+            let at = |e: Error| e.at(format!("line {begins}"));
+            self.settings.require_whole(&name).map_err(at)?;
+            if !tokens.0.is_empty() {
+                let what = format!("the COPY of {} is none of pg_dump", Schema::shown(&name));
+                return Err(at(Error::new(Code::Source, what)).hint(PG_DUMP));
+            }
         }
         let mut takers = Vec::new();
         if self.is_wanted() {
@@ -270,7 +294,6 @@ impl Walk<'_> {
             for taker in &takers {
                 found.take(taker, &line).map_err(at)?;
             }
-            row.shrink_to(8 << 20);
         }
         Ok(())
     }

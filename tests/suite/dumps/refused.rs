@@ -1,6 +1,12 @@
 //! What is not the whole of a plain dump is refused, and says what to type.
 
+use chronicle_dump::cancel::Cancel;
+use chronicle_dump::error::Code;
+use chronicle_dump::postgres::dump::open;
+use chronicle_dump::source::SourceOptions;
+
 use super::*;
+use crate::full_disks::with_small_files;
 use crate::support::generate::Random;
 use crate::support::migrate::postgres;
 
@@ -39,6 +45,45 @@ fn a_cut_dump_is_never_an_archive() {
         damaged[compressed.len() / 2] ^= 0x20;
         refuse(&damaged, &[]).fails_with(8);
     }
+}
+
+/// Reads a dump, as the program does.
+fn read(dump: Vec<u8>) -> chronicle_dump::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let (options, cancel) =
+        (SourceOptions { sorted: true, ..Default::default() }, Cancel::default());
+    let opened = open(Box::new(std::io::Cursor::new(dump)), [None, None], &options, &cancel);
+    runtime.block_on(opened).map(drop)
+}
+
+#[test]
+fn a_damaged_dump_is_read_or_refused_and_never_a_bug() {
+    let database = postgres(LAYOUT, "dump_damaged", &some_rows(2));
+    let dump = dump(&database, &[]);
+    read(dump.clone()).unwrap();
+    let mut random = Random::new(11);
+    let mut refused = 0;
+    for _ in 0..600 {
+        let mut damaged = dump.clone();
+        for _ in 0..=random.below(3) {
+            let at = random.below(damaged.len() as u64) as usize;
+            match random.below(4) {
+                0 => damaged[at] = random.pick(b"\\'\"$;()\n\t-/*\0\xff,."),
+                1 => drop(damaged.remove(at)),
+                2 => drop(damaged.splice(at..at, b"$x$ \"' (".iter().copied())),
+                _ => {
+                    let end = (at + random.below(200) as usize).min(damaged.len());
+                    let copy = damaged[at..end].to_vec();
+                    drop(damaged.splice(at..at, copy));
+                }
+            }
+        }
+        if let Err(error) = read(damaged) {
+            assert_ne!(error.code(), Code::Internal, "{}", error.full());
+            refused += 1;
+        }
+    }
+    assert!(refused > 60, "{refused}");
 }
 
 #[test]
@@ -91,18 +136,19 @@ fn what_a_dump_does_not_say_exactly_is_refused() {
     let latin = dump(&database, &["--encoding=LATIN1"]);
     refuse(&latin, &[]).fails_with(8).stderr_has("latin1").stderr_has("pg_dump -E UTF8");
     let rls = dump(&database, &["--enable-row-security"]);
-    refuse(&rls, &[]).fails_with(8).stderr_has("may lack rows");
+    refuse(&rls, &[]).fails_with(8).stderr_has("may not be all");
+    refuse(&[&plain[..], &plain[..]].concat(), &[]).fails_with(8).stderr_has("twice");
     let text = String::from_utf8(plain).unwrap();
     for (from, to, words) in [
         (
             "\t2025-08-19 ",
             "\tsoon ",
-            "chronicle_sessions.start_time: not a value of timestamp with time zone",
+            "chronicle_events.timestamp: not a value of timestamp with time zone",
         ),
         ("/home/kim/1", "/home\\kim", "an escape that COPY does not write"),
         ("/home/kim/1", "/home\tkim", "values in place of"),
         ("/home/kim/1", "a\0b", "not text in UTF-8"),
-        ("FROM stdin;", "FROM stdin WITH (FORMAT csv);", "no COPY that pg_dump writes"),
+        ("FROM stdin;", "FROM stdin WITH (FORMAT csv);", "is none of pg_dump"),
         ("SET client_encoding = 'UTF8';", "", "before any client_encoding"),
         ("SET lock_timeout", "\\i more.sql\nSET lock_timeout", "no command that pg_dump writes"),
         (
@@ -125,6 +171,26 @@ fn what_a_dump_does_not_say_exactly_is_refused() {
     }
     database.psql("ALTER TABLE chronicle_sessions ADD x tstzrange");
     refuse(&dump(&database, &[]), &[]).fails_with(8).stderr_has("tstzrange");
+}
+
+#[test]
+fn without_room_to_sort_a_dump_nothing_is_written() {
+    let database = postgres(LAYOUT, "dump_full_disk", &some_rows(1));
+    database.psql(
+        "INSERT INTO chronicle_events (session_id, event_type, timestamp, metadata) \
+         SELECT s.id, 'stop', now(), jsonb_build_object('text', repeat(md5(n::text), 60)) \
+           FROM chronicle_sessions s, generate_series(1, 6000) n;",
+    );
+    let scratch = scratch("dump_full_disk");
+    save(&scratch, &dump(&database, &[]));
+    std::fs::create_dir(scratch.path("tmp")).unwrap();
+    let folder = scratch.path("");
+    let export = ["export", "--from-dump", "dump.sql", "-o", "archive"];
+    let (code, said) = with_small_files(4_000, &folder, &export);
+    assert_eq!(code, Some(13), "{said}");
+    assert!(said.contains("no room for a temporary file") && said.contains("TMPDIR="), "{said}");
+    assert!(!scratch.path("archive").exists());
+    assert_eq!(std::fs::read_dir(scratch.path("tmp")).unwrap().count(), 0);
 }
 
 #[test]

@@ -174,6 +174,15 @@ fn rows_of_partitions_and_heirs_are_rows_of_their_tables() {
 }
 
 #[test]
+fn a_layout_can_be_named_for_a_dump() {
+    let database = postgres(LAYOUT, "dump_layout", &some_rows(2));
+    let dump = dump(&database, &[]);
+    assert_same(&database, &dump, &["--layout", "upstream"]);
+    refuse(&dump, &["--layout", "dashboard-guide"]).fails_with(9).stderr_has("do not fit");
+    refuse(&dump, &["--layout", "hooks"]).fails_with(2);
+}
+
+#[test]
 fn a_selection_takes_the_same_rows_out_of_a_dump() {
     let database = postgres(LAYOUT, "dump_selection", &some_rows(9));
     let dump = dump(&database, &[]);
@@ -229,10 +238,10 @@ fn a_cluster_dump_gives_its_one_chronicle_database() {
     let database = postgres(LAYOUT, "dump_cluster", &some_rows(3));
     let other = Cluster::get().database("dump_cluster_other");
     other.psql("CREATE TABLE chronicle_notes (id int); INSERT INTO chronicle_notes VALUES (1)");
-    let dump = cluster_dump(&[(&database, "z it's \"one\""), (&other, "z Other")]);
+    let dump = cluster_dump(&[(&database, "z it's one"), (&other, "z Other")]);
     assert!(memchr::memmem::find(&dump, b"\\connect").is_some());
     assert_same(&database, &dump, &[]);
-    let named = ["--dump-database", "z it's \"one\""];
+    let named = ["--dump-database", "z it's one"];
     let scratch = scratch("dump_cluster");
     let path = save(&scratch, &dump);
     export(&scratch, &[&["--from-dump", words(&path)][..], &named].concat());
@@ -263,10 +272,10 @@ fn of_several_databases_or_schemas_one_is_named() {
     assert!(named == export(&scratch, &["--reproducible", &url]).0);
     let without = dump(&database, &["--exclude-schema=public"]);
     refuse(&without, &[]).fails_with(9).stderr_has("several schemas").stderr_has("--dump-schema");
-    let copies = cluster_dump(&[(&database, "z first"), (&database, "z second")]);
+    let copies = cluster_dump(&[(&database, "y first"), (&database, "y second")]);
     refuse(&copies, &[])
         .fails_with(9)
-        .stderr_has("z first, z second")
+        .stderr_has("y first, y second")
         .stderr_has("--dump-database");
 }
 
