@@ -39,10 +39,6 @@ const COMMANDS: [(&str, &[Example]); 16] = [
                 "chronicle-dump export \"$DATABASE_URL\" --password-file ~/.supabase-password \\\n    \
                  -o supabase.ndjson.zst",
             ),
-            (
-                "The downloaded backup of a Supabase project, without a server",
-                "chronicle-dump export --from-dump db_cluster.backup.gz -o backup.ndjson.zst",
-            ),
         ],
     ),
     (

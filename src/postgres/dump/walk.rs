@@ -257,7 +257,8 @@ impl Walk<'_> {
             let at = |e: Error| e.at(format!("line {begins}"));
             self.settings.require_whole(&name).map_err(at)?;
             if !tokens.0.is_empty() {
-                let what = format!("the COPY of {} is none of pg_dump", Schema::shown(&name));
+                let what =
+                    format!("the COPY of {} is not as pg_dump writes it", Schema::shown(&name));
                 return Err(at(Error::new(Code::Source, what)).hint(PG_DUMP));
             }
         }

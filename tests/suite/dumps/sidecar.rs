@@ -76,7 +76,7 @@ fn streams_without_a_table_come_back_from_a_dump() {
 }
 
 #[test]
-fn rows_that_an_import_created_are_left_out_until_they_are_edited() {
+fn rows_that_an_import_created_are_left_out_until_edited() {
     let scratch = scratch("dump_adopted");
     let rows = [session(1), event(1, 1, "stop"), event(2, 7, "stop"), event(3, 8, "stop")].concat();
     let file = scratch.sqlite("hooks.db", &["sqlite-hooks.sql"], &rows);
