@@ -46,6 +46,7 @@ pub mod rollback;
 pub mod selection;
 pub mod service;
 pub mod sidecar;
+pub mod sorted;
 pub mod source;
 pub mod spill;
 pub mod sqlite;

@@ -14,6 +14,7 @@ use crate::part::Selected;
 use crate::postgres::attached::Attached;
 pub use crate::postgres::conninfo::SYSTEM as SYSTEM_ROOTS;
 use crate::postgres::conninfo::{ConnInfo, Prompt, read_password_file};
+use crate::postgres::dump;
 use crate::postgres::load::PgTarget;
 use crate::postgres::rollback::PgHistory;
 use crate::postgres::source::PgSource;
@@ -137,8 +138,7 @@ impl Location {
                 Restored::wrap(Box::new(source), recipes, options.stored_keys)
             }
         };
-        let select = |source, selection: &Selection| Selected::wrap(source, selection);
-        options.selections.iter().try_fold(source, select).map_err(|e| e.about(self))
+        select(source, &options).map_err(|e| e.about(self))
     }
 
     /// Opens the database for writing; creates its tables first if the options say so.
@@ -309,6 +309,67 @@ impl Location {
         match self {
             Location::Sqlite(_) => Backend::Sqlite,
             Location::Postgres(_) => Backend::Postgres,
+        }
+    }
+}
+
+/// The rows of a source that are wanted.
+fn select(source: Box<dyn Source>, options: &SourceOptions) -> Result<Box<dyn Source>> {
+    let select = |source, selection: &Selection| Selected::wrap(source, selection);
+    options.selections.iter().try_fold(source, select)
+}
+
+/// A file with what `pg_dump` writes of a database, as plain SQL.
+#[derive(Debug, Clone)]
+pub struct DumpFile {
+    /// The file; none is stdin.
+    pub path: Option<PathBuf>,
+    /// The database that is wanted, of several.
+    pub database: Option<String>,
+    /// The schema that is wanted, of several.
+    pub schema: Option<String>,
+}
+
+impl DumpFile {
+    /// What helps if it is a folder.
+    pub const FOLDER: &str = dump::RESTORE;
+
+    /// Reads all of its text, and gives the rows in it.
+    ///
+    /// # Errors
+    /// If it is not complete, not plain SQL, or its tables are of no known layout.
+    pub async fn open_source(
+        &self,
+        input: dump::Bytes,
+        options: SourceOptions,
+        cancel: &Cancel,
+    ) -> Result<Box<dyn Source>> {
+        let wanted = [&self.database, &self.schema].map(Option::as_deref);
+        let opened = dump::open(input, wanted, &options, cancel).await;
+        let (source, recipes) = opened.map_err(|e| e.about(self))?;
+        let source = Restored::wrap(Box::new(source), recipes, options.stored_keys);
+        select(source, &options).map_err(|e| e.about(self))
+    }
+
+    /// What it is called, for the name of a file: without the endings that say what it is.
+    pub fn name(&self) -> String {
+        let name = self.path.as_ref().and_then(|path| path.file_name());
+        let mut name = name.map_or("stdin".into(), |name| name.to_string_lossy().into_owned());
+        let endings = [".gz", ".zst", ".sql", ".backup", ".dump"];
+        while let Some(stem) = endings.iter().find_map(|ending| name.strip_suffix(ending))
+            && !stem.is_empty()
+        {
+            name = stem.to_owned();
+        }
+        name
+    }
+}
+
+impl fmt::Display for DumpFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.path {
+            Some(path) => f.write_str(&show_path(path.display())),
+            None => f.write_str("stdin"),
         }
     }
 }

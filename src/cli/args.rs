@@ -6,6 +6,7 @@ use clap::{ArgAction, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 use super::copy_args::CopyArgs;
+use super::dump_args::DumpArgs;
 use super::env_args::EnvArgs;
 use super::examples::{long_help, program_help};
 use super::groups::GroupArgs;
@@ -182,7 +183,10 @@ impl Command {
     pub fn hidden_names(&self) -> Vec<String> {
         let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
         let names: Vec<Option<String>> = match self {
-            Command::Export(a) => vec![a.source.clone(), path(&a.output), a.layout.clone()],
+            Command::Export(a) => {
+                let dump = path(&a.dump.from_dump);
+                vec![a.source.clone(), dump, path(&a.output), a.layout.clone()]
+            }
             Command::Import(a) => {
                 let archives = a.archives.iter().map(|path| Some(path.display().to_string()));
                 archives.chain([Some(a.to.clone())]).chain(a.into.hidden_names()).collect()
@@ -233,6 +237,10 @@ pub struct ExportArgs {
     /// without it, Chronicle's own file is used
     #[arg(help_heading = INPUT, display_order = 0, value_hint = ValueHint::FilePath)]
     pub source: Option<String>,
+
+    /// A dump in place of a database
+    #[command(flatten)]
+    pub dump: DumpArgs,
 
     /// The layout of the tables, instead of recognising it: a layout file, or the name of a known
     /// layout

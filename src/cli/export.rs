@@ -1,5 +1,6 @@
 //! `export`: a source, an output, and the result.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -7,6 +8,7 @@ use indicatif::HumanBytes;
 use serde_json::json;
 
 use super::args::ExportArgs;
+use super::dump_args::open_dump;
 use super::keep::{Keeping, Tidied};
 use super::locate;
 use super::output::Destination;
@@ -14,15 +16,16 @@ use super::report::Report;
 use super::selection_args::require_absolute;
 use super::transfer_args::{HeaderArgs, WriterArgs};
 use crate::cancel::Cancel;
+use crate::catalog::Backend;
 use crate::chronicle::discover::discover;
 use crate::error::{Code, Error, Result};
 use crate::export::{ExportOptions, Exported, export};
 use crate::layout;
-use crate::location::{Environment, Location};
+use crate::location::{DumpFile, Environment, Location};
 use crate::notice::{Notice, NoticeKind};
 use crate::progress::Progress;
 use crate::selection::filters_typed;
-use crate::source::SourceOptions;
+use crate::source::{Source, SourceOptions};
 use chronicle_archive::WriterOptions;
 use chronicle_archive::read::reader::shown_digest;
 use chronicle_archive::{show_count, show_path};
@@ -42,15 +45,54 @@ pub(super) async fn run(
         }
         _ => None,
     };
-    let NewArchive { exported, location, output, notices, .. } = &written;
-    say(exported, location, output, notices, tidied.as_ref(), started, report)?;
+    let NewArchive { exported, from, output, notices, .. } = &written;
+    say(exported, from, output, notices, tidied.as_ref(), started, report)?;
     Ok(0)
+}
+
+/// Where the rows come from.
+enum From {
+    Database(Location),
+    Dump(DumpFile),
+}
+
+impl From {
+    /// What it is called, for the name of a file.
+    fn name(&self) -> String {
+        match self {
+            From::Database(location) => location.name(),
+            From::Dump(dump) => dump.name(),
+        }
+    }
+
+    fn backend(&self) -> Backend {
+        match self {
+            From::Database(location) => location.backend(),
+            From::Dump(_) => Backend::Postgres,
+        }
+    }
+
+    async fn open(&self, options: SourceOptions, cancel: &Cancel) -> Result<Box<dyn Source>> {
+        match self {
+            From::Database(location) => location.open_source(options, cancel).await,
+            From::Dump(dump) => dump.open_source(open_dump(dump)?, options, cancel).await,
+        }
+    }
+}
+
+impl fmt::Display for From {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            From::Database(location) => location.fmt(f),
+            From::Dump(dump) => dump.fmt(f),
+        }
+    }
 }
 
 /// An archive that is complete.
 struct NewArchive {
     exported: Exported,
-    location: Location,
+    from: From,
     /// Where it is, as messages name it.
     output: String,
     /// The plain file that has it.
@@ -69,9 +111,9 @@ async fn write(
     if args.header.reproducible {
         require_absolute(&selection, "is not reproducible")?;
     }
-    let location = source(args, environment, report)?;
+    let from = source(args, environment, report)?;
     let output = args.output.as_deref();
-    let destination = Destination::find(output, "-o", args.force, &location.name())?;
+    let destination = Destination::find(output, "-o", args.force, &from.name())?;
     let keeping = args.keep.keeping(destination.pattern(), args.header.reproducible)?;
     if keeping.is_some() {
         require_absolute(&selection, "selects other rows each time: no older archive is like it")?;
@@ -80,7 +122,7 @@ async fn write(
         report.stdout_is_taken();
     }
     let output = destination.open(cancel).await?;
-    let layout = args.layout.as_deref().map(|l| layout::pick(l, location.backend())).transpose()?;
+    let layout = args.layout.as_deref().map(|l| layout::pick(l, from.backend())).transpose()?;
     let reading = SourceOptions {
         sorted: !args.writer.unsorted,
         reproducible: args.header.reproducible,
@@ -89,7 +131,7 @@ async fn write(
         stored_keys: false,
         selections: vec![selection],
     };
-    let source = location.open_source(reading, cancel).await?;
+    let source = from.open(reading, cancel).await?;
     let notices = source.notices().to_vec();
     notices.iter().for_each(|n| report.notice(n));
     let progress = Progress::default();
@@ -102,7 +144,7 @@ async fn write(
     let (file, exported) = exported.map_err(|e| reported.about(e))?;
     let file = place.finish(file).map_err(|e| reported.about(e))?;
     let output = reported.shown().to_owned();
-    Ok(NewArchive { exported, location, output, file, keeping, notices })
+    Ok(NewArchive { exported, from, output, file, keeping, notices })
 }
 
 /// The error of an export, which changes nothing, but writes.
@@ -114,10 +156,11 @@ fn about(args: &ExportArgs, error: Error) -> Error {
     if error.code() == Code::Cancelled { Error::new(Code::Cancelled, left) } else { error }
 }
 
-fn source(args: &ExportArgs, env: &Environment<'_>, report: &Report) -> Result<Location> {
-    match &args.source {
-        Some(text) => locate(text, env, report),
-        None => found(env, report),
+fn source(args: &ExportArgs, env: &Environment<'_>, report: &Report) -> Result<From> {
+    match (args.dump.file(), &args.source) {
+        (Some(dump), _) => Ok(From::Dump(dump)),
+        (None, Some(text)) => locate(text, env, report).map(From::Database),
+        (None, None) => found(env, report).map(From::Database),
     }
 }
 
@@ -149,7 +192,7 @@ pub(super) fn options(writer: &WriterArgs, header: &HeaderArgs) -> ExportOptions
 
 fn say(
     exported: &Exported,
-    location: &Location,
+    from: &From,
     output: &str,
     notices: &[Notice],
     tidied: Option<&Tidied>,
@@ -167,7 +210,7 @@ fn say(
     if report.is_json() {
         report.result_json(&json!({
             "command": "export",
-            "source": location.to_string(),
+            "source": from.to_string(),
             "archive_id": exported.archive_id,
             "digest": shown_digest(&exported.written.digest),
             "rows": rows_object(&manifest.rows),

@@ -11,6 +11,7 @@ mod copy;
 mod copy_args;
 mod copy_config;
 mod diff;
+mod dump_args;
 mod env;
 mod env_args;
 mod environment;

@@ -392,7 +392,10 @@ impl Report {
 fn is_in_pipe(command: &Command) -> bool {
     let stdin = |name: &Path| name == Path::new("-");
     let reads_stdin = match command {
-        Command::Export(args) => return args.output.is_none() && is_pipe(&std::io::stdout()),
+        Command::Export(args) if args.output.is_none() && is_pipe(&std::io::stdout()) => {
+            return true;
+        }
+        Command::Export(args) => args.dump.is_stdin(),
         Command::Import(args) => args.archives.is_empty() || args.archives.iter().any(|p| stdin(p)),
         Command::Check(args) => args.what.iter().any(|what| what == "-"),
         Command::Verify(args) => args.archives.iter().any(|path| stdin(path)),

@@ -14,10 +14,29 @@ use crate::sidecar::{COLUMNS, SIDECAR};
 use chronicle_archive::{Kind, show_text};
 
 /// Schemas that belong to the server or to Supabase, never to Chronicle.
-const RESERVED: &str = "'information_schema', 'auth', 'storage', 'realtime', 'vault', \
-    'extensions', 'graphql', 'graphql_public', 'pgbouncer', 'net', 'cron', 'pgsodium', \
-    'supabase_functions', 'supabase_migrations', '_analytics', '_realtime', '_supavisor', \
-    'chronicle_dump'";
+const RESERVED: [&str; 18] = [
+    "information_schema",
+    "auth",
+    "storage",
+    "realtime",
+    "vault",
+    "extensions",
+    "graphql",
+    "graphql_public",
+    "pgbouncer",
+    "net",
+    "cron",
+    "pgsodium",
+    "supabase_functions",
+    "supabase_migrations",
+    "_analytics",
+    "_realtime",
+    "_supavisor",
+    "chronicle_dump",
+];
+
+/// How the names of tables begin that may be Chronicle's, whatever the layout.
+const PREFIX: &str = "chronicle";
 
 /// A column as Postgres describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,44 +188,8 @@ impl PgCatalog {
         forced: Option<&Layout>,
     ) -> Result<PgCatalog> {
         let schemas = read_tables(connection, forced).await?;
-        let named = |tables: &[PgTable]| -> Vec<Table> {
-            let names = |t: &PgTable| t.columns.iter().map(|c| c.name.clone()).collect();
-            (tables.iter())
-                .map(|t| Table { name: t.name.clone(), columns: names(t), view: t.view })
-                .collect()
-        };
-        let mut fitting: Vec<(String, Vec<PgTable>, Layout)> = Vec::new();
-        let mut refused = None;
-        for (schema, tables) in schemas {
-            match fit(Backend::Postgres, &named(&tables), forced) {
-                Ok(layout) => fitting.push((schema, tables, layout)),
-                Err(e) if wanted.unwrap_or("public") == schema => refused = Some(e),
-                Err(_) => {}
-            }
-        }
-        let several: Vec<String> = fitting.iter().map(|(schema, ..)| schema.clone()).collect();
-        let position = match wanted {
-            Some(wanted) => fitting.iter().position(|(schema, ..)| schema == wanted),
-            None if fitting.len() == 1 => Some(0),
-            None => fitting.iter().position(|(schema, ..)| schema == "public"),
-        };
-        let Some(position) = position else {
-            if wanted.is_none() && several.len() > 1 {
-                return Err(Error::new(
-                    Code::Layout,
-                    format!("several schemas hold Chronicle's tables: {}", several.join(", ")),
-                )
-                .hint("name one at the end of the URL: ?schema=NAME"));
-            }
-            return Err(match refused {
-                Some(refused) => refused,
-                // nothing at all: recognition reports it
-                None => fit(Backend::Postgres, &[], forced)
-                    .err()
-                    .unwrap_or_else(|| Error::new(Code::Layout, "no tables")),
-            });
-        };
-        let (schema, mut tables, layout) = fitting.swap_remove(position);
+        let naming = "name one at the end of the URL: ?schema=NAME";
+        let (schema, mut tables, layout) = choose(schemas, wanted, forced, naming)?;
         tables.retain(|t| !t.view);
         let foreign_keys = read_foreign_keys(connection, &schema).await?;
         let mut checks = read_checks(connection, &schema).await?;
@@ -330,15 +313,76 @@ impl PgCatalog {
     }
 }
 
+/// Of the tables and views of all schemas, Chronicle's: in the schema that is wanted, else in `public`, else in the only
+/// other one that has them, with their layout, recognised or forced. `naming` says how a schema is named.
+///
+/// # Errors
+/// If no schema has tables of a known layout, or of the forced one, or several have and none is named.
+pub(super) fn choose(
+    schemas: Vec<(String, Vec<PgTable>)>,
+    wanted: Option<&str>,
+    forced: Option<&Layout>,
+    naming: &str,
+) -> Result<(String, Vec<PgTable>, Layout)> {
+    let named = |tables: &[PgTable]| -> Vec<Table> {
+        let names = |t: &PgTable| t.columns.iter().map(|c| c.name.clone()).collect();
+        (tables.iter())
+            .map(|t| Table { name: t.name.clone(), columns: names(t), view: t.view })
+            .collect()
+    };
+    let mut fitting: Vec<(String, Vec<PgTable>, Layout)> = Vec::new();
+    let mut refused = None;
+    for (schema, tables) in schemas {
+        match fit(Backend::Postgres, &named(&tables), forced) {
+            Ok(layout) => fitting.push((schema, tables, layout)),
+            Err(e) if wanted.unwrap_or("public") == schema => refused = Some(e),
+            Err(_) => {}
+        }
+    }
+    let several: Vec<String> = fitting.iter().map(|(schema, ..)| schema.clone()).collect();
+    let position = match wanted {
+        Some(wanted) => fitting.iter().position(|(schema, ..)| schema == wanted),
+        None if fitting.len() == 1 => Some(0),
+        None => fitting.iter().position(|(schema, ..)| schema == "public"),
+    };
+    let Some(position) = position else {
+        if wanted.is_none() && several.len() > 1 {
+            return Err(Error::new(
+                Code::Layout,
+                format!("several schemas hold Chronicle's tables: {}", several.join(", ")),
+            )
+            .hint(naming));
+        }
+        return Err(match refused {
+            Some(refused) => refused,
+            // nothing at all: recognition reports it
+            None => fit(Backend::Postgres, &[], forced)
+                .err()
+                .unwrap_or_else(|| Error::new(Code::Layout, "no tables")),
+        });
+    };
+    Ok(fitting.swap_remove(position))
+}
+
+/// The names of all tables that some layout has.
+pub(super) fn layout_tables(forced: Option<&Layout>) -> Result<Vec<String>> {
+    let layouts = all(Backend::Postgres)?.into_iter().chain(forced);
+    Ok(layouts.flat_map(Layout::tables).map(str::to_owned).collect())
+}
+
+/// Whether a table may be Chronicle's, as the query of [`read_tables`] has it; `names` are those of the layouts.
+pub(super) fn may_be_ours(schema: &str, table: &str, names: &[String]) -> bool {
+    !schema.starts_with("pg_")
+        && !RESERVED.contains(&schema)
+        && (table.starts_with(PREFIX) || names.iter().any(|name| name == table))
+}
+
 /// Every schema with the tables and views whose names some layout has.
 async fn read_tables(
     connection: &Connection,
     forced: Option<&Layout>,
 ) -> Result<Vec<(String, Vec<PgTable>)>> {
-    let mut names: Vec<String> = Vec::new();
-    for layout in all(Backend::Postgres)?.into_iter().chain(forced) {
-        names.extend(layout.tables().into_iter().map(literal));
-    }
+    let names: Vec<String> = layout_tables(forced)?.iter().map(|name| literal(name)).collect();
     let sql = format!(
         "SELECT n.nspname, c.relname, c.oid, greatest(c.reltuples, 0)::int8, \
                 c.relkind IN ('v', 'm'), a.attgenerated <> '', a.attname, \
@@ -360,10 +404,11 @@ async fn read_tables(
            LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation \
            LEFT JOIN pg_catalog.pg_namespace ln ON ln.oid = l.collnamespace \
           WHERE c.relkind IN ('r', 'p', 'v', 'm') AND NOT c.relispartition \
-            AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname NOT IN ({RESERVED}) \
-            AND (c.relname IN ({}) OR c.relname LIKE 'chronicle%') \
+            AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname NOT IN ({}) \
+            AND (c.relname IN ({}) OR c.relname LIKE '{PREFIX}%') \
             AND a.attnum > 0 AND NOT a.attisdropped \
           ORDER BY n.nspname, c.relname, a.attnum",
+        RESERVED.map(literal).join(", "),
         names.join(", ")
     );
     let columns = connection.read(Code::Source, "cannot read the catalog", &sql, |row| {

@@ -3,6 +3,7 @@
 //! [`conninfo`] reads how a server is named, [`connection`] gets in by way of `login`, and [`advice`] knows what helps
 //! if that fails; [`catalog`] looks at the
 //! tables, [`source`] reads them and [`load`] writes them; [`rollback`] takes back what was written.
+//! [`dump`] reads the rows of a dump without a server.
 //! [`copy_codec`] is the form of COPY in which rows cross the wire, in both directions.
 
 pub mod advice;
@@ -13,6 +14,7 @@ pub mod catalog;
 pub mod connection;
 pub mod conninfo;
 pub mod copy_codec;
+pub mod dump;
 pub mod fields;
 mod free_value;
 mod history;

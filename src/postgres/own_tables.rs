@@ -211,7 +211,7 @@ impl Beside {
 }
 
 /// The table of entries and that of original columns.
-const SIDECAR_TABLES: Pair = Pair {
+pub(super) const SIDECAR_TABLES: Pair = Pair {
     what: "the sidecar table",
     in_schema: ["sidecar", "sidecar_columns"],
     beside_data: [SIDECAR, COLUMNS],

@@ -94,11 +94,7 @@ impl PgSource {
         let mut expected_rows = 0;
         for described in &catalog.layout.streams {
             let Some(table) = catalog.table(described) else { continue };
-            for column in &table.computed {
-                let text =
-                    format!("{}.{column} is not exported; the server computes it", table.name);
-                notices.push(Notice::new(NoticeKind::ComputedColumn, text));
-            }
+            notices.extend(computed(table));
             let stream = describe(described, table, options.sorted)?;
             expected_rows += table.rows;
             let own = own_tables(&connection, &catalog, &mut notices).await?;
@@ -218,6 +214,14 @@ impl PgSource {
         })?;
         Ok(Running { table, stream: Box::pin(stream), reader: RowReader::default(), rows: 0 })
     }
+}
+
+/// What people may want to know of the columns of a table that the server computes.
+pub(super) fn computed(table: &PgTable) -> impl Iterator<Item = Notice> {
+    table.computed.iter().map(|column| {
+        let text = format!("{}.{column} is not exported; the server computes it", table.name);
+        Notice::new(NoticeKind::ComputedColumn, text)
+    })
 }
 
 /// Whose the integer ids of streams are, as an archive states it.
@@ -404,7 +408,8 @@ fn field(column: &PgColumn) -> Field {
     }
 }
 
-fn describe(described: &LayoutStream, table: &PgTable, sorted: bool) -> Result<Stream> {
+/// The stream of a table's rows.
+pub(super) fn describe(described: &LayoutStream, table: &PgTable, sorted: bool) -> Result<Stream> {
     let columns = table.columns.iter().map(|c| described.archive_column(&c.name, c.kind()));
     let mut stream = described.archive_stream(columns.collect(), sorted)?;
     for key in stream.key.clone() {

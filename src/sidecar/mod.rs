@@ -33,7 +33,7 @@ use crate::layout::LayoutStream;
 use chronicle_archive::{Column, Kind, Stream, TimeText};
 
 pub use fingerprint::Fingerprint;
-pub use restore::{Recipe, Restorer, UnmappedStream, unmapped};
+pub use restore::{Recipe, Restorer, UnmappedStream, default_of, is_default, unmapped};
 pub use value::{DEFAULT, SidecarValues, comes_back, in_ascii, is_same};
 
 /// The table of what rows cannot hold.

@@ -141,7 +141,7 @@ impl Restorer {
             let given = match tagged {
                 None => false,
                 Some(tagged) => match (tagged.get(DEFAULT), tagged.get(LOADED)) {
-                    (Some(default), _) if is_still(default, value) => {
+                    (Some(default), _) if is_default(default, value) => {
                         out.push(Value::Null);
                         true
                     }
@@ -197,6 +197,11 @@ impl Restorer {
     }
 }
 
+/// The default that an entry has for a column, as the database's own text.
+pub fn default_of(entry: &[u8], column: &str) -> Option<String> {
+    parse(entry).remove(column)?.remove(DEFAULT)
+}
+
 /// How the stored rows of a stream become those that were loaded.
 pub struct Recipe {
     /// The stream as it was where its rows came from.
@@ -236,7 +241,7 @@ pub fn unmapped(table_name: &str, original_columns: &[OriginalColumn]) -> Option
 }
 
 /// Whether a value is still the default, of which the database's own text is stored.
-fn is_still(default: &str, value: Value<'_>) -> bool {
+pub fn is_default(default: &str, value: Value<'_>) -> bool {
     match value {
         Value::Text(text) => text == default.as_bytes(),
         Value::Int(v) => default.parse() == Ok(v),

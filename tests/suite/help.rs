@@ -110,8 +110,9 @@ fn documents_name_every_option_and_no_other() {
         .chain([None])
         .flat_map(|command| options(&help(command)))
         .collect();
-    // of cargo and of systemctl
-    let foreign = ["--release", "--path", "--open", "--now", "--failed"].map(str::to_owned);
+    // of cargo, of systemctl and of supabase
+    let foreign =
+        ["--release", "--path", "--open", "--now", "--failed", "--use-copy"].map(str::to_owned);
     const DOCUMENTS: [&str; 8] = [
         "README.md",
         "docs/guide.md",

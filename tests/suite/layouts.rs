@@ -15,7 +15,7 @@ use crate::support::program::{Output, Program};
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/schemas/layouts/README.md");
 
-fn choices(backend: Backend) -> Vec<Choice> {
+pub(crate) fn choices(backend: Backend) -> Vec<Choice> {
     layout::choices().unwrap().into_iter().filter(|c| c.layout.backend == backend).collect()
 }
 
@@ -65,7 +65,7 @@ fn literal(column: &str, declared: &str, row: usize) -> String {
 }
 
 /// Two rows for a table with these columns.
-fn rows(table: &str, columns: &[(String, String)]) -> String {
+pub(crate) fn rows(table: &str, columns: &[(String, String)]) -> String {
     let names: Vec<String> = columns.iter().map(|(name, _)| format!("\"{name}\"")).collect();
     let mut sql = String::new();
     for row in 1..=2 {
@@ -80,6 +80,11 @@ fn sqlite_columns(database: &Connection, table: &str) -> Vec<(String, String)> {
     let mut found = database.prepare("SELECT name, type FROM pragma_table_info(?1)").unwrap();
     let rows = found.query_map([table], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
     rows.map(Result::unwrap).collect()
+}
+
+/// Two rows for a table of a file, which is there.
+pub(crate) fn sqlite_rows(database: &Connection, table: &str) -> String {
+    rows(table, &sqlite_columns(database, table))
 }
 
 /// Every value with its storage class, of the tables of a layout.
@@ -105,7 +110,7 @@ fn filled_sqlite<'a>(choice: &'a Choice, path: &Path) -> Vec<&'a str> {
     let is_there = |table: &&str| database.table_exists(Some("main"), table).unwrap();
     let tables: Vec<&str> = choice.layout.tables().into_iter().filter(is_there).collect();
     for table in &tables {
-        let sql = rows(table, &sqlite_columns(&database, table));
+        let sql = sqlite_rows(&database, table);
         database.execute_batch(&sql).unwrap_or_else(|e| panic!("{}: {e}\n{sql}", choice.name));
     }
     tables
@@ -199,7 +204,7 @@ fn what_stood_there_by_default_and_was_edited_since_comes_back() {
     assert_eq!(status, [Json::from("done"), Json::Null]);
 }
 
-fn postgres_columns(database: &Database, table: &str) -> Vec<(String, String)> {
+pub(crate) fn postgres_columns(database: &Database, table: &str) -> Vec<(String, String)> {
     let sql = format!(
         "SELECT a.attname, t.typname FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid \
           WHERE a.attrelid = '{table}'::regclass AND a.attnum > 0 ORDER BY a.attnum"
@@ -378,7 +383,7 @@ fn rows_that_are_kept_apart_are_there_already_the_second_time() {
     let database = Connection::open(at("many.db")).unwrap();
     database.execute_batch(many.ddl().unwrap()).unwrap();
     for table in ["sessions", "events", "tool_events"] {
-        database.execute_batch(&rows(table, &sqlite_columns(&database, table))).unwrap();
+        database.execute_batch(&sqlite_rows(&database, table)).unwrap();
     }
     drop(database);
     let (archive, _) = export(words(&at("many.db")), folder.path(), &[]);

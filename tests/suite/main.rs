@@ -23,6 +23,7 @@ mod contract;
 mod copy;
 mod diff;
 mod discover;
+mod dumps;
 mod env_files;
 mod faults;
 mod fidelity;

@@ -1,6 +1,6 @@
 //! What goes into an archive comes out of it, in every direction that the program knows.
 
-mod postgres;
+pub(crate) mod postgres;
 mod same_bytes;
 mod sqlite;
 

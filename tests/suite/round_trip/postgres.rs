@@ -3,7 +3,7 @@
 use super::*;
 
 /// Columns of every type that people add, and rows with the values that break programs.
-const EXTRA_COLUMNS: &str = "\
+pub(crate) const EXTRA_COLUMNS: &str = "\
     CREATE TYPE mood AS ENUM ('calm', 'hurried', 'it''s \"odd\"');
     ALTER TABLE chronicle_sessions
         ADD x_int2 int2, ADD x_int8 int8, ADD x_float4 float4, ADD x_float8 float8, ADD x_numeric numeric,
@@ -83,7 +83,7 @@ const EXTRA_VALUES: &[(&str, &[&str])] = &[
 ];
 
 /// The statement that makes a session for each odd value, and an event of each.
-fn odd_rows() -> String {
+pub(crate) fn odd_rows() -> String {
     let mut sql = String::new();
     let mut number = 0;
     let columns = EXTRA_VALUES.iter();

@@ -90,6 +90,11 @@ impl Cluster {
         User::for_servers().command(program)
     }
 
+    /// One of the client programs of the server's version, such as `pg_dump`.
+    pub(crate) fn client_program(&self, name: &str) -> Command {
+        Command::new(self.program(name))
+    }
+
     /// What the server has logged so far.
     pub(crate) fn log(&self) -> String {
         read_log(&self.folder)
@@ -283,7 +288,7 @@ impl Database {
     /// What `pg_dump` writes of all rows and sequences, but those of these tables.
     #[track_caller]
     pub(crate) fn pg_dump(&self, without: &[&str]) -> String {
-        let mut dump = std::process::Command::new(self.cluster.program("pg_dump"));
+        let mut dump = self.cluster.client_program("pg_dump");
         dump.args(["--data-only", "--no-owner", "--dbname", &self.admin_url()]);
         dump.args(without.iter().map(|table| format!("--exclude-table-data={table}")));
         let done = dump.output().expect("run pg_dump");
