@@ -177,6 +177,7 @@ fn say(
             "orphans": exported.orphans,
             "removed": tidied.map(Tidied::removed),
             "kept": tidied.map(Tidied::kept),
+            "damaged": tidied.map(Tidied::damaged),
             "notices": notices,
             "seconds": started.elapsed().as_secs_f64(),
         }))?;
