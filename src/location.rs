@@ -11,6 +11,7 @@ use crate::error::{Code, Error, Result};
 use crate::load::{Preflight, Target, TargetOptions};
 use crate::notice::{Notice, NoticeKind};
 use crate::part::Selected;
+pub use crate::postgres::conninfo::SYSTEM as SYSTEM_ROOTS;
 use crate::postgres::conninfo::{ConnInfo, Prompt, read_password_file};
 use crate::postgres::load::PgTarget;
 use crate::postgres::rollback::PgHistory;
@@ -206,6 +207,16 @@ impl Location {
             Location::Postgres(info) => {
                 Ok(Box::new(cancel.or(PgHistory::open(info, wait, cancel)).await?))
             }
+        }
+    }
+
+    /// Whether it is a file that does not exist.
+    pub fn is_no_file(&self) -> bool {
+        match self {
+            Location::Sqlite(path) => {
+                path.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound)
+            }
+            Location::Postgres(_) => false,
         }
     }
 
