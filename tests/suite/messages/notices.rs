@@ -260,9 +260,9 @@ fn damaged(stage: &mut Stage) {
     let rows = frames(&bytes)[1].clone();
     let mut spoilt = bytes.clone();
     spoilt[rows.start + (rows.end - rows.start) / 2] ^= 1;
-    stage.write("night-2025-08-19.zst", &bytes);
-    stage.write("night-2025-08-20.zst", &spoilt);
-    let command = "export bare.db -o night-{date}.zst --keep-daily 1";
+    stage.write("night-2025-08-19-02-30-00.zst", &bytes);
+    stage.write("night-2025-08-20-02-30-00.zst", &spoilt);
+    let command = "export bare.db -o night-{date}-{time}.zst --keep-daily 1";
     let output = stage.capture("DamagedArchive", command);
     output.success().stderr_has(Kind::DamagedArchive.words());
 }
