@@ -25,8 +25,8 @@ pub struct Constant {
     pub value: String,
     /// Whether rows with a value of their own get it, too.
     pub always: bool,
-    /// Whether nothing is wrong if the target has no such column.
-    pub optional: bool,
+    /// The key of a configuration file that it is from: then nothing is wrong if the target has no such column.
+    pub key: Option<String>,
 }
 
 /// A path that is another one where the rows go.
@@ -46,10 +46,15 @@ impl Amendments {
 }
 
 impl Constant {
-    /// A value for a column that the target need not have.
-    pub fn if_possible(column: &str, value: &str) -> Constant {
+    /// A value for a column that the target need not have, from a key of a configuration file.
+    pub fn if_possible(key: &str, column: &str, value: &str) -> Constant {
         let (column, value) = (column.to_owned(), value.to_owned());
-        Constant { stream: None, column, value, always: false, optional: true }
+        Constant { stream: None, column, value, always: false, key: Some(key.to_owned()) }
+    }
+
+    /// What messages call it: the key that it is from, or the option.
+    pub fn origin(&self) -> String {
+        self.key.clone().unwrap_or_else(|| format!("--set {self}"))
     }
 
     /// Reads `COLUMN=VALUE` or `STREAM.COLUMN=VALUE`, with `:=` for a value that replaces others.
@@ -64,7 +69,7 @@ impl Constant {
                 None => (None, name),
             };
             let (stream, column) = (stream.map(str::to_owned), column.to_owned());
-            Constant { stream, column, value: value.to_owned(), always, optional: false }
+            Constant { stream, column, value: value.to_owned(), always, key: None }
         });
         let whole = |c: &Constant| !c.column.is_empty() && c.stream.as_deref() != Some("");
         named.filter(whole).ok_or_else(|| {

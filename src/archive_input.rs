@@ -254,9 +254,8 @@ impl ArchiveInput {
 }
 
 fn other_archive() -> Error {
-    Error::new(Code::DigestMismatch, "these are not the rows that the batch began with").hint(
-        "go on with the very archive, or roll back what is done: chronicle-dump history DB lists the batches",
-    )
+    Error::new(Code::DigestMismatch, "these are not the rows that the batch began with")
+        .hint("give the archive that it began with: another one has the same id")
 }
 
 fn join(reader: JoinHandle<Result<Option<ArchiveEnd>>>) -> Result<Option<ArchiveEnd>> {

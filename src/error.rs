@@ -244,20 +244,33 @@ impl Error {
     }
 
     /// The same error where groups of a batch are in the target all the same: how many rows of the archive, and the batch.
+    /// The hint is what is true then: which command goes on, and what has to be done before.
     #[must_use]
     pub fn leaving_half(mut self, rows: &str, batch: impl fmt::Display) -> Error {
         self.message = self.message.replace("; nothing was changed", "");
-        let next = format!(
-            "{rows} of the archive are in the target: the same command with --resume goes on, \
-             chronicle-dump rollback {batch} --from DB takes them back"
-        );
-        self.hint = Some(match self.hint {
-            Some(hint) => {
-                let hint = hint.replace("nothing was changed; ", "");
-                format!("{}; {next}", hint.replace("; nothing was changed", ""))
-            }
-            None => next,
+        let hint = self.hint.take().map(|hint| {
+            hint.replace("nothing was changed; ", "").replace("; nothing was changed", "")
         });
+        // a new export is another archive, and no way out here
+        let hint = hint.filter(|hint| !FETCH.contains(&hint.as_str()));
+        let back = format!(
+            "chronicle-dump rollback {batch} --from DB takes back the {rows} of the archive that are in the target"
+        );
+        let next = match self.code {
+            Code::ArchiveDamaged | Code::ArchiveTruncated | Code::NotAnArchive => format!(
+                "fetch the same archive again, then the same command with --resume goes on; to begin with another one, \
+                 as a new export is, {back}"
+            ),
+            Code::DigestMismatch => format!("to begin with another one, {back}"),
+            Code::Usage | Code::Layout | Code::Plan => {
+                other_options(&back, "change what does not fit")
+            }
+            Code::Value => other_options(&back, "change what refuses the value"),
+            Code::Conflict => other_options(&back, "edit the rows"),
+            Code::Orphan => other_options(&back, "add the missing rows"),
+            _ => format!("the same command with --resume goes on; {back}"),
+        };
+        self.hint = Some(hint.into_iter().chain([next]).collect::<Vec<_>>().join("; "));
         self
     }
 
@@ -318,6 +331,14 @@ impl Error {
     }
 }
 
+/// What to do about rows that another run with the same options would stop at again.
+fn other_options(back: &str, mend: &str) -> String {
+    format!(
+        "--resume takes the options that it began with and no others: to begin with others, {back}; to go on with the \
+         same ones, {mend} in the target first"
+    )
+}
+
 /// Whether writing failed for want of room: the disk, a quota or the largest allowed file.
 pub fn is_full(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
@@ -360,15 +381,19 @@ fn code_of(kind: ErrorKind) -> Code {
     }
 }
 
+/// What to do with a file that is not as it was written.
+const FETCH: [&str; 2] = [
+    "the archive is not what its export wrote; fetch it again or use another copy",
+    "it was cut in transit or is still being written; fetch or export it again",
+];
+
 fn hint_of(kind: ErrorKind) -> Option<&'static str> {
     Some(match kind {
         ErrorKind::Empty => "if it comes through a pipe, see the error of the sending command",
         ErrorKind::NotAnArchive => {
             "give the file that `chronicle-dump export` wrote; a .db file is exported first"
         }
-        ErrorKind::Damaged => {
-            "the archive is not what its export wrote; fetch it again or use another copy"
-        }
+        ErrorKind::Damaged => FETCH[0],
         ErrorKind::Recompressed => {
             "if another program compressed the archive again, decompress it on the way: \
              zstd -dc FILE | chronicle-dump verify -"
@@ -376,9 +401,7 @@ fn hint_of(kind: ErrorKind) -> Option<&'static str> {
         ErrorKind::TrailingData => {
             "two archives in one file are not one archive: import them one after the other"
         }
-        ErrorKind::Truncated => {
-            "it was cut in transit or is still being written; fetch or export it again"
-        }
+        ErrorKind::Truncated => FETCH[1],
         ErrorKind::Unsupported => "install a newer chronicle-dump",
         _ => return None,
     })
@@ -408,6 +431,32 @@ mod tests {
         let inner = std::io::Error::other("disk on fire");
         let error = Error::new(Code::Output, "cannot write").because(inner);
         assert_eq!(error.full(), "cannot write: disk on fire");
+    }
+
+    #[test]
+    fn what_is_said_of_a_half_batch_can_be_done() {
+        let of = |code: Code, hint: &str| {
+            let error = Error::new(code, "it failed; nothing was changed").hint(hint);
+            let error = error.leaving_half("7 rows", "ID");
+            assert_eq!(error.full(), "it failed");
+            error.hint.unwrap_or_default()
+        };
+        let goes_on = "the same command with --resume goes on";
+        for code in Code::ALL {
+            let hint = of(code, "do this");
+            assert!(hint.starts_with("do this; "), "{hint}");
+            let back = "chronicle-dump rollback ID --from DB takes back the 7 rows of the archive";
+            assert!(hint.contains(back), "{hint}");
+            // with the same options it would fail again, and other rows are refused
+            let fails_again = matches!(code.exit(), 2 | 9 | 10 | 11 | 12);
+            assert_eq!(hint.contains("to begin with others, "), fails_again, "{code:?}: {hint}");
+            assert_eq!(hint.contains(goes_on), !fails_again && code.exit() != 5, "{hint}");
+        }
+        for (code, fetch) in [(Code::ArchiveDamaged, FETCH[0]), (Code::ArchiveTruncated, FETCH[1])]
+        {
+            let hint = of(code, fetch);
+            assert!(hint.starts_with("fetch the same archive again, then "), "{hint}");
+        }
     }
 
     #[test]

@@ -211,6 +211,16 @@ impl Location {
         }
     }
 
+    /// Whether it is a file that does not exist.
+    pub fn is_no_file(&self) -> bool {
+        match self {
+            Location::Sqlite(path) => {
+                path.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound)
+            }
+            Location::Postgres(_) => false,
+        }
+    }
+
     /// Whether another name leads to the same database, as far as that can be told without opening either: by another
     /// link to the file, or by another spelling of the server.
     pub async fn is_same(&self, other: &Location) -> bool {

@@ -85,6 +85,8 @@ kinds! {
     // ---- the files of an export
     /// An older archive that should be gone.
     NotRemoved: Warning, "could not be removed";
+    /// An older archive that does not count.
+    DamagedArchive: Warning, "is damaged; it was not removed";
     /// Files that are called like archives of the source.
     LeftAlone: Note, "left alone";
 
@@ -145,6 +147,8 @@ kinds! {
     ShiftedTimes: Note, "shifted twice by SQLite";
     /// Times that another zone fits better than the one they were read in.
     OtherZone: Warning, "do not fit --assume-tz";
+    /// An import that should go on, and begins.
+    Begun: Note, "this one begins";
     /// Groups that cannot be committed by themselves.
     OneTransaction: Note, "loaded in one transaction";
     /// Several connections that were asked for and could not load.
@@ -165,6 +169,8 @@ kinds! {
     Nonportable: Note, "plain JSON cannot express";
 
     // ---- a rollback
+    /// Batches that did nothing, where the last one was asked for.
+    PassedOver: Note, "changed nothing";
     /// What can be undone and what not.
     Standing: Note, "since";
 

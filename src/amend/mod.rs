@@ -91,8 +91,8 @@ impl Amender {
             for of in all.iter_mut().filter(|of| wanted(&of.stream.name)) {
                 any |= of.add(constant, catalog)?;
             }
-            if !any && constant.optional {
-                let text = format!("{constant} is ignored: the target has no such column");
+            if let (false, Some(key)) = (any, &constant.key) {
+                let text = format!("{key} is ignored: the target has no column {constant}");
                 ignored.push(Notice::new(NoticeKind::Ignored, text));
             } else if !any {
                 let what = format!(
@@ -176,7 +176,8 @@ impl StreamAmender {
             of_key || table.references.iter().any(|r| at.is_some_and(|at| r.columns.contains(&at)))
         });
         if refers {
-            let what = format!("--set {constant}: it says which row a row is or belongs to");
+            let of = constant.origin();
+            let what = format!("{of}: it says which row a row is or belongs to");
             return Err(Error::new(Code::Usage, what).hint("set a column that holds a value"));
         }
         let kind =
@@ -189,12 +190,7 @@ impl StreamAmender {
         values.start(0, self.constants.len() + 1, 1);
         (0..self.constants.len()).for_each(|n| values.push(self.values.value(0, n)));
         let Some(value) = typed(kind, &constant.value) else {
-            let what = format!(
-                "--set {constant}: \"{}\" is not a value of kind {}",
-                show_text(&constant.value),
-                kind.word()
-            );
-            return Err(Error::new(Code::Usage, what));
+            return Err(not_of_kind(constant, kind));
         };
         values.push(value);
         self.values = values;
@@ -250,6 +246,34 @@ fn kind_of(to: &CatalogColumn, value: &str) -> Kind {
         ColumnType::Sqlite(Affinity::Real) => number(Kind::Real),
         ColumnType::Sqlite(_) if to.json => Kind::Json,
         _ => Kind::Text,
+    }
+}
+
+/// The error of a text that is no value of a kind.
+fn not_of_kind(constant: &Constant, kind: Kind) -> Error {
+    let (expected, example) = match kind {
+        Kind::Int => ("a whole number", "250"),
+        Kind::Real => ("a number", "0.5"),
+        Kind::Numeric => ("a decimal number", "1.50"),
+        Kind::Bool => ("true or false", "true"),
+        Kind::Time => ("a time with its zone", "2025-08-19T12:00:00Z"),
+        Kind::Uuid => ("a UUID", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
+        Kind::Json | Kind::Jsonb => ("JSON", "'{\"a\": 1}'"),
+        // every text is one of these, and none is of the first
+        Kind::Bytes | Kind::Text | Kind::Date | Kind::Other => ("a value of this column", ""),
+    };
+    let what =
+        format!("{}: \"{}\" is not {expected}", constant.origin(), show_text(&constant.value));
+    let error = Error::new(Code::Usage, what);
+    let assigns = if constant.always { ":=" } else { "=" };
+    match (&constant.key, example) {
+        (Some(_), _) => error.hint(format!("its column takes {expected}, such as {example}")),
+        (None, "") => error.hint(
+            "its column takes bytes, which cannot be typed: --jq can remove or replace values",
+        ),
+        (None, example) => {
+            error.hint(format!("give {expected}, such as --set {constant}{assigns}{example}"))
+        }
     }
 }
 

@@ -62,6 +62,11 @@ const PARTS: &[(&str, &[(&str, Form)])] = &[
     ("filters", &[("user_id", Form::Text)]),
 ];
 
+/// The key of the value that `user_info` has for a column.
+pub fn user_info_key(column: &str) -> String {
+    format!("user_info.{column}")
+}
+
 /// The columns that `user_info` has values for.
 const USER_INFO: [&str; 2] = ["user_id", "team_id"];
 

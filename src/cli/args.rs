@@ -88,7 +88,7 @@ pub struct Args {
 pub enum Command {
     /// Write everything in a database to one archive, on stdout or in a file
     Export(ExportArgs),
-    /// Load an archive into a database: all of it or nothing
+    /// Load an archive into a database: completely or not at all, unless --resumable
     Import(ImportArgs),
     /// Load a database into another one, without a file in between: all of it or nothing
     Copy(CopyArgs),

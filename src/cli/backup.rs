@@ -10,6 +10,7 @@ use super::report::Report;
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::export::{ExportOptions, export};
+use crate::load::{CREATE_FILE, CREATE_TABLES};
 use crate::location::Location;
 use crate::notice::{Notice, NoticeKind};
 use crate::progress::Progress;
@@ -36,7 +37,8 @@ pub(super) async fn take(
             return Err(Error::new(Code::Usage, "--backup-db works with SQLite only")
                 .hint("--backup FILE writes an archive of the tables"));
         }
-        location.copy_file(path, cancel).map_err(|e| e.at("--backup-db"))?;
+        let copied = location.copy_file(path, cancel);
+        copied.map_err(|e| creatable(e, location).at("--backup-db"))?;
         made.push(show_path(path.display()));
     }
     let made = (!made.is_empty()).then(|| made.join(", "));
@@ -47,6 +49,17 @@ pub(super) async fn take(
     Ok(made)
 }
 
+/// An error of a target that cannot be saved because it is yet to be created, with the option that does so, as its import
+/// names it.
+fn creatable(error: Error, location: &Location) -> Error {
+    let known = error.next_step().map_or_else(String::new, |hint| format!("; {hint}"));
+    match (error.code(), location) {
+        (Code::NotFound, Location::Sqlite(_)) => error.hint(CREATE_FILE),
+        (Code::Layout, Location::Postgres(_)) => error.hint(format!("{CREATE_TABLES}{known}")),
+        _ => error,
+    }
+}
+
 /// Writes an archive of the target's tables, and reads it back.
 async fn archive(path: &Path, location: &Location, cancel: &Cancel) -> Result<String> {
     let destination = Destination::find(Some(path), "--backup", false, &location.name())?;
@@ -54,7 +67,8 @@ async fn archive(path: &Path, location: &Location, cancel: &Cancel) -> Result<St
         return Err(Error::new(Code::Usage, "--backup needs the name of a file"));
     }
     let options = SourceOptions { sorted: true, ..SourceOptions::default() };
-    let source = location.open_source(options, cancel).await.map_err(|e| e.at("--backup"))?;
+    let source = location.open_source(options, cancel).await;
+    let source = source.map_err(|e| creatable(e, location).at("--backup"))?;
     let (file, place, reported) = destination.open(cancel).await?.split();
     let progress = Progress::default();
     let exported = export(source, file, ExportOptions::default(), &progress, cancel).await;

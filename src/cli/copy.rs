@@ -38,7 +38,7 @@ pub(super) async fn run(
         Asked::read(args, environment, report)?;
     notices.iter().for_each(|notice| report.notice(notice));
     let (args, into) = (&args, &args.into);
-    refuse_itself(&sources, &location, cancel).await?;
+    refuse_itself(&sources, &location, "--to", cancel).await?;
     let names: Vec<String> = sources.iter().map(Location::name).collect();
     let tees = tees(args, &names, &location, report)?;
     let load = Load::prepare(into, &location, &names, args.expect.as_deref())?;
@@ -86,16 +86,23 @@ fn unknown(error: &Error) -> Notice {
     Notice::new(NoticeKind::TargetLacks, text)
 }
 
-/// Refuses to copy a database into itself.
-async fn refuse_itself(sources: &[Location], target: &Location, cancel: &Cancel) -> Result<()> {
+/// Refuses to copy a database into itself; `to` is the option that names the target.
+pub(super) async fn refuse_itself(
+    sources: &[Location],
+    target: &Location,
+    to: &str,
+    cancel: &Cancel,
+) -> Result<()> {
     for source in sources {
         if cancel.or(async { Ok(source.is_same(target).await) }).await? {
             let what = if source.to_string() == target.to_string() {
-                format!("--from and --to are the same database: {source}")
+                format!("--from and {to} are the same database: {source}")
             } else {
-                format!("--from and --to are the same database: {source} is {target}")
+                format!("--from and {to} are the same database: {source} is {target}")
             };
-            return Err(Error::new(Code::Usage, what).hint("name another database behind --to"));
+            return Err(
+                Error::new(Code::Usage, what).hint(format!("name another database behind {to}"))
+            );
         }
     }
     Ok(())

@@ -10,7 +10,9 @@ use super::export;
 use super::locate;
 use super::prompt;
 use super::report::Report;
-use crate::chronicle::config::{ConfiguredEnd, MigrationConfig, database_is_missing};
+use crate::chronicle::config::{
+    ConfiguredEnd, MigrationConfig, database_is_missing, user_info_key,
+};
 use crate::error::{Code, Error, Result};
 use crate::location::{Environment, Location, LoginOptions};
 use crate::notice::Notice;
@@ -73,8 +75,9 @@ fn joined(args: &CopyArgs, config: &MigrationConfig) -> CopyArgs {
         args.selection.user.extend(config.only_user.clone());
     }
     let of_file = config.user_info.iter();
-    args.into.plan.amendments.of_file =
-        of_file.map(|(column, value)| ((*column).to_owned(), value.clone())).collect();
+    args.into.plan.amendments.of_file = of_file
+        .map(|(column, value)| (user_info_key(column), (*column).to_owned(), value.clone()))
+        .collect();
     if let Some(file) = args.config.as_ref().filter(|_| config.create_backup) {
         let [of_source, of_target] = BACKUPS.map(|name| file.with_file_name(name));
         args.tee.get_or_insert(of_source);

@@ -220,6 +220,7 @@ fn say(
             "orphans": exported.orphans,
             "removed": tidied.map(Tidied::removed),
             "kept": tidied.map(Tidied::kept),
+            "damaged": tidied.map(Tidied::damaged),
             "notices": notices,
             "seconds": started.elapsed().as_secs_f64(),
         }))?;

@@ -29,7 +29,8 @@ pub struct GroupArgs {
     #[arg(conflicts_with = "resume")]
     pub resumable: bool,
 
-    /// Go on with the import that was stopped: the same archive and options
+    /// Go on with the import that was stopped, with the same archive and options; where nothing of it is in the target,
+    /// begin it, as --resumable does
     #[arg(long, help_heading = TARGET)]
     #[arg(conflicts_with_all = ["backup", "backup_db"])]
     pub resume: bool,
@@ -128,9 +129,17 @@ pub(super) async fn run(
     Ok(vec![imported])
 }
 
+/// The history of the target; none where the file or the tables are yet to be made.
 async fn history(location: &Location, cancel: &Cancel) -> Result<Vec<BatchRecord>> {
-    let mut database = location.open_history(false, None, cancel).await?;
-    cancel.or(database.history()).await
+    if location.is_no_file() {
+        return Ok(Vec::new());
+    }
+    match location.open_history(false, None, cancel).await {
+        Ok(mut database) => cancel.or(database.history()).await,
+        // whoever opens it as a target knows what to do
+        Err(error) if error.code() == Code::Layout => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
 }
 
 /// How a target is opened whose tables are there.
@@ -139,7 +148,7 @@ fn as_it_is(opening: &TargetOptions) -> TargetOptions {
     TargetOptions { create: None, layout, in_groups: true, ..opening.clone() }
 }
 
-/// Reads back all rows of the batch, by its receipts; says so if others have changed some since their group was committed.
+/// Reads back all rows of the batch, by its receipts; says so if others have changed or deleted some since their group was committed.
 async fn edited_since(
     imported: &Imported,
     location: &Location,
@@ -157,8 +166,10 @@ async fn edited_since(
     })?;
     let edited: u64 = found.standing.tables.iter().map(|table| table.edited.rows).sum();
     Ok((edited > 0).then(|| {
-        let text =
-            format!("{} edited by others since they were loaded", show_count(edited, "rows"));
+        let text = format!(
+            "{} edited or deleted by others since they were loaded",
+            show_count(edited, "rows")
+        );
         Notice::new(NoticeKind::EditedMeanwhile, text)
     }))
 }

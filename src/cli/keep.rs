@@ -1,18 +1,18 @@
 //! Which older archives stay when a new one is written: the options, and the removal of the others.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use super::args::OUTPUT;
+use super::aside;
 use super::name_pattern::NamePattern;
 use super::read_back::read_back;
 use super::report::Report;
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::notice::{Notice, NoticeKind};
-use crate::retention::{Retention, Sweep, sweep};
+use crate::retention::{Retention, Sweep, survey};
 use chronicle_archive::{show_count, show_path};
 
 /// Which older archives stay.
@@ -106,35 +106,40 @@ impl Keeping {
             }
             _ => e.hint(stays),
         })?;
-        let fits = |name: &str| self.pattern.fits(name);
-        let swept = sweep(self.retention, file, &verified.header, fits);
-        Ok(match swept {
-            Ok(sweep) => Tidied { sweep, unlisted: None },
-            Err(error) => {
-                let folder = file.parent().unwrap_or(file).to_owned();
-                let sweep = Sweep { kept: vec![file.to_owned()], ..Sweep::default() };
-                Tidied { sweep, unlisted: Some((folder, error)) }
+        let (retention, pattern) = (self.retention, self.pattern.clone());
+        let (newest, stop) = (file.to_owned(), cancel.clone());
+        let look =
+            move || survey(retention, &newest, &verified.header, |name| pattern.fits(name), &stop);
+        let found = aside(cancel, look).await.map_err(|e| match e.code() {
+            Code::Cancelled => {
+                let what = "interrupted while older archives were read; the new one is complete";
+                Error::new(Code::Cancelled, what).hint(stays)
             }
-        })
+            _ => e.hint(stays),
+        })?;
+        Ok(Tidied { sweep: found.sweep() })
     }
 }
 
 /// What was removed and what was kept.
 pub(super) struct Tidied {
     sweep: Sweep,
-    /// A folder that could not be listed, so that nothing was removed.
-    unlisted: Option<(PathBuf, io::Error)>,
 }
 
 impl Tidied {
     /// The paths as JSON.
     pub(super) fn removed(&self) -> Value {
-        paths(&self.sweep.removed)
+        paths(self.sweep.removed.iter())
     }
 
     /// The paths as JSON.
     pub(super) fn kept(&self) -> Value {
-        paths(&self.sweep.kept)
+        paths(self.sweep.kept.iter())
+    }
+
+    /// The paths as JSON.
+    pub(super) fn damaged(&self) -> Value {
+        paths(self.sweep.damaged.iter().map(|(path, _)| path))
     }
 
     /// What people should know of files that are still there.
@@ -143,21 +148,30 @@ impl Tidied {
             let text = format!("{} could not be removed: {error}", show_path(path.display()));
             Notice::new(NoticeKind::NotRemoved, text)
         });
-        let unlisted = self.unlisted.iter().map(|(folder, error)| {
+        let unlisted = self.sweep.unlisted.iter().map(|(folder, error)| {
             let folder = show_path(folder.display());
             let text = format!("older archives in {folder} could not be removed: {error}");
             Notice::new(NoticeKind::NotRemoved, text)
         });
-        let others = (!self.sweep.others.is_empty()).then(|| {
-            let files = show_count(self.sweep.others.len() as u64, "files");
+        let damaged = self.sweep.damaged.iter().map(|(path, error)| {
             let text = format!(
-                "{files} with such a name left alone, since they are not whole archives of this \
-                 database and selection: {}",
-                names(&self.sweep.others)
+                "{} is damaged; it was not removed and takes the place of no other: {}",
+                show_path(path.display()),
+                error.full()
             );
-            Notice::new(NoticeKind::LeftAlone, text)
+            Notice::new(NoticeKind::DamagedArchive, text)
         });
-        unremoved.chain(unlisted).chain(others).collect()
+        let others = left_alone(
+            &self.sweep.others,
+            "files",
+            "since they are not whole archives of this database and selection",
+        );
+        let ahead = left_alone(
+            &self.sweep.ahead,
+            "archives",
+            "since by their headers they are newer than this one: a clock is or was wrong",
+        );
+        unremoved.chain(unlisted).chain(damaged).chain(others).chain(ahead).collect()
     }
 
     /// Prints it: one line, or one for each archive.
@@ -176,8 +190,15 @@ impl Tidied {
     }
 }
 
-fn paths(paths: &[PathBuf]) -> Value {
-    paths.iter().map(|path| json!(path.display().to_string())).collect()
+fn paths<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> Value {
+    paths.map(|path| json!(path.display().to_string())).collect()
+}
+
+/// The notice of files that were not looked at further.
+fn left_alone(paths: &[PathBuf], noun: &str, why: &str) -> Option<Notice> {
+    let files = show_count(paths.len() as u64, noun);
+    let text = format!("{files} with such a name left alone, {why}: {}", names(paths));
+    (!paths.is_empty()).then(|| Notice::new(NoticeKind::LeftAlone, text))
 }
 
 /// The names of a few files.

@@ -99,10 +99,6 @@ fn work(args: &Args, report: &Report) -> Result<u8> {
     let printed = match &args.command {
         Command::Schema(args) => Some(schema::run(args, report).map(|()| 0)),
         Command::Env(args) => Some(env::run(args, &environment, report)),
-        Command::Service(args) => {
-            let program = std::env::current_exe();
-            Some(service::run(args, program, &environment, report).map(|()| 0))
-        }
         Command::Completions(args) => Some(completions::run(args, report).map(|()| 0)),
         Command::Man(args) => Some(manual::run(args, report).map(|()| 0)),
         _ => None,
@@ -136,11 +132,14 @@ fn work(args: &Args, report: &Report) -> Result<u8> {
             Command::Restore(args) => restore::run(args, &environment, report, &cancel).await,
             Command::History(args) => history::run(args, &environment, report, &cancel).await,
             Command::Rollback(args) => rollback::run(args, &environment, report, &cancel).await,
-            Command::Schema(_)
-            | Command::Env(_)
-            | Command::Service(_)
-            | Command::Completions(_)
-            | Command::Man(_) => Ok(0),
+            Command::Service(asked) => {
+                let program = std::env::current_exe();
+                let asked = service::Asked { service: asked, all: args };
+                service::run(asked, program, &environment, report, &cancel).await
+            }
+            Command::Schema(_) | Command::Env(_) | Command::Completions(_) | Command::Man(_) => {
+                Ok(0)
+            }
         };
         signals::or_interrupted(result, &cancel).await
     });

@@ -60,9 +60,9 @@ pub struct AmendArgs {
     #[arg(long = "jq", num_args = 2, value_names = ["STREAM", "FILTER"], help_heading = VALUES)]
     pub filters: Vec<String>,
 
-    /// Values that a configuration file has for columns which the target need not have.
+    /// Values that a configuration file has for columns which the target need not have: the key, the column and the value.
     #[arg(skip)]
-    pub of_file: Vec<(String, String)>,
+    pub of_file: Vec<(String, String, String)>,
 }
 
 impl AmendArgs {
@@ -78,9 +78,9 @@ impl AmendArgs {
             _ => None,
         };
         let mut constants = constants.collect::<Result<Vec<_>>>()?;
-        for (column, value) in &self.of_file {
+        for (key, column, value) in &self.of_file {
             if !constants.iter().any(|c| c.stream.is_none() && c.column == *column) {
-                constants.push(Constant::if_possible(column, value));
+                constants.push(Constant::if_possible(key, column, value));
             }
         }
         Ok(Amendments {

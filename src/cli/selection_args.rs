@@ -39,7 +39,8 @@ pub struct SelectionArgs {
     #[arg(long, value_name = "TIME", help_heading = SELECTION)]
     pub until: Option<String>,
 
-    /// Only rows of STREAM with this value, as `cat` prints it without quotes
+    /// Only rows of STREAM with this value, as `cat` prints it; the quotes of a text may be omitted: null is no value,
+    /// "null" the text
     #[arg(long = "where", value_name = "STREAM.COLUMN=VALUE", help_heading = SELECTION)]
     pub columns: Vec<String>,
 }

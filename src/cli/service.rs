@@ -6,25 +6,38 @@ use clap::Parser;
 use serde_json::json;
 
 use super::args::Args;
+use super::copy::refuse_itself;
 use super::export;
 use super::login_args::LoginArgs;
 use super::name_pattern::NamePattern;
 use super::report::Report;
 use super::service_args::ServiceArgs;
+use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::location::{Environment, Location, SYSTEM_ROOTS};
-use crate::policy::Policy;
-use crate::service::{Nightly, NightlyJob, ServiceAction, TimeOfDay};
+use crate::policy::{AssumeZone, Policy};
+use crate::service::{Nightly, NightlyJob, ServiceAction, TimeOfDay, UnitName};
 use crate::typed;
-use chronicle_archive::show_path;
+use chronicle_archive::{show_path, show_text};
+
+/// What was asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    /// The options of the command.
+    pub(super) service: &'a ServiceArgs,
+    /// Those of every command, which the one of the unit gets, too.
+    pub(super) all: &'a Args,
+}
 
 /// Prints the units; `program` is the running program.
-pub(super) fn run(
-    args: &ServiceArgs,
+pub(super) async fn run(
+    asked: Asked<'_>,
     program: std::io::Result<PathBuf>,
     environment: &Environment<'_>,
     report: &Report,
-) -> Result<()> {
+    cancel: &Cancel,
+) -> Result<u8> {
+    let Asked { service: args, all } = asked;
     let ServiceAction::Print = args.action;
     let at = TimeOfDay::parse(&args.at).map_err(|e| e.at("--at"))?;
     let program = program.map_err(|e| {
@@ -34,15 +47,18 @@ pub(super) fn run(
         Some(text) => Database::named("--from", text, args, environment, report)?,
         None => Database::of("", export::found(environment, report)?, "")?,
     };
-    let (job, command) = match (&args.archive_to, &args.sync_to) {
+    let (job, called, command) = match (&args.archive_to, &args.sync_to) {
         (Some(file), _) => {
             let command = archive(args, &source, file)?;
             report.reveal(&file.display().to_string());
-            (NightlyJob::Archive, command)
+            (NightlyJob::Archive, source.called(), command)
         }
         (None, Some(target)) => {
             let target = Database::named("--sync-to", target, args, environment, report)?;
-            (NightlyJob::Sync, sync(args, &source, &target))
+            let sources = std::slice::from_ref(&source.location);
+            refuse_itself(sources, &target.location, "--sync-to", cancel).await?;
+            let called = format!("{}-to-{}", source.called(), target.called());
+            (NightlyJob::Sync, called, sync(args, &source, &target)?)
         }
         (None, None) => {
             let what = "say what to do every night";
@@ -50,25 +66,47 @@ pub(super) fn run(
         }
     };
     let program = text(&program)?;
-    let words: Vec<String> =
-        std::iter::once(program).chain(command).chain(login(&args.login)?).collect();
-    // what would be refused every night is refused now
+    let options = login(&args.login)?.into_iter().chain(common(all)?);
+    let words: Vec<String> = std::iter::once(program).chain(command).chain(options).collect();
     Args::try_parse_from(&words).map_err(|e| {
         Error::new(Code::Internal, "the command line of the unit cannot be understood").because(e)
     })?;
     let home = environment.home.as_deref();
-    let units = Nightly { job, at, words: &words, home }.units(args.scheduler)?;
+    let name = UnitName::new(job, args.name.as_deref().map_or(Ok(called), named)?);
+    let units = Nightly { job, name, at, words: &words, home }.units(args.scheduler)?;
     if report.is_json() {
-        return report.result_json(&json!({
+        report.result_json(&json!({
             "command": "service",
             "scheduler": args.scheduler.word(),
             "job": job.word(),
             "words": words,
             "units": units.iter().map(|u| json!({"file": u.file, "text": u.text})).collect::<Vec<_>>(),
-        }));
+        }))?;
+        return Ok(0);
     }
     let texts: Vec<&str> = units.iter().map(|unit| unit.text.as_str()).collect();
-    report.raw(texts.join("\n").as_bytes())
+    report.raw(texts.join("\n").as_bytes())?;
+    Ok(0)
+}
+
+/// The name that was asked for.
+fn named(name: &str) -> Result<String> {
+    match UnitName::spelled(name) == name && !name.is_empty() {
+        true => Ok(name.to_owned()),
+        false => {
+            let what = format!("--name: no unit can be called \"{}\"", show_text(name));
+            Err(Error::new(Code::Usage, what)
+                .hint("use letters, digits, and - _ . between them, such as --name work"))
+        }
+    }
+}
+
+/// The options of every command, as the command of a unit gets them.
+fn common(all: &Args) -> Result<Vec<String>> {
+    let log = all.log.as_deref().map(absolute).transpose()?.map(|log| format!("--log={log}"));
+    let quiet = all.quiet.then(|| "--quiet".to_owned());
+    let verbose = all.verbose.then(|| "--verbose".to_owned());
+    Ok(log.into_iter().chain(quiet).chain(verbose).collect())
 }
 
 /// The options of the login, whose files are found from any folder.
@@ -110,13 +148,15 @@ fn archive(args: &ServiceArgs, source: &Database, file: &Path) -> Result<Vec<Str
 }
 
 /// The command that brings a database up to date with another one.
-fn sync(args: &ServiceArgs, source: &Database, target: &Database) -> Vec<String> {
+fn sync(args: &ServiceArgs, source: &Database, target: &Database) -> Result<Vec<String>> {
+    // what would be refused every night is refused now
+    args.assume_tz.as_deref().map(AssumeZone::parse).transpose()?;
     let ends = [format!("--from={}", source.name), format!("--to={}", target.name)];
     let zone = args.assume_tz.as_ref().map(|zone| format!("--assume-tz={zone}"));
     let orphans = args.orphans.map(|orphans| format!("--orphans={}", orphans.word()));
     let command = std::iter::once("copy".to_owned()).chain(ends);
     let policies = ["--on-conflict=update".to_owned()].into_iter().chain(zone).chain(orphans);
-    command.chain(policies).collect()
+    Ok(command.chain(policies).collect())
 }
 
 /// A database, and its name in a unit: the same from any folder, and never with a password.
@@ -161,13 +201,22 @@ impl Database {
         let name = match &location {
             Location::Sqlite(path) if !path.is_file() => {
                 let what = format!("{option}: {location}: no such file");
-                return Err(Error::new(Code::NotFound, what)
-                    .hint("a first chronicle-dump copy --create creates a target"));
+                return Err(Error::new(Code::NotFound, what).hint(match option {
+                    "--sync-to" => "a first chronicle-dump copy --create creates a target",
+                    _ => "name the database to read; without --from it is Chronicle's own file",
+                }));
             }
             Location::Sqlite(path) => absolute(path)?,
             Location::Postgres(_) => typed::unwrapped(typed).unwrap_or(typed).to_owned(),
         };
         Ok(Database { location, name })
+    }
+
+    /// What it is called in the name of a unit.
+    fn called(&self) -> String {
+        // every project's database has one name
+        let name = self.location.project().map_or_else(|| self.location.name(), str::to_owned);
+        UnitName::spelled(&name)
     }
 }
 

@@ -32,6 +32,7 @@ pub struct ServiceArgs {
 
     /// Copy the database into this one every night: new rows are added, rows that differ become what the source has
     #[arg(long, value_name = "DATABASE", help_heading = TARGET, value_hint = ValueHint::FilePath)]
+    #[arg(conflicts_with_all = ["keep_daily", "keep_weekly", "keep_monthly"])]
     pub sync_to: Option<String>,
 
     /// How servers are reached, every night
@@ -39,12 +40,13 @@ pub struct ServiceArgs {
     pub login: LoginArgs,
 
     /// The time zone of times that were written without one, for --sync-to: Europe/Berlin, UTC, +02:00
-    #[arg(long, value_name = "ZONE", requires = "sync_to", help_heading = VALUES)]
+    #[arg(long, value_name = "ZONE", requires = "sync_to", conflicts_with = "output", help_heading = VALUES)]
     #[arg(allow_hyphen_values = true)]
     pub assume_tz: Option<String>,
 
     /// How to handle rows that refer to rows which do not exist, for --sync-to
-    #[arg(long, requires = "sync_to", help_heading = CONFLICTS, value_parser = words::<OnOrphans>())]
+    #[arg(long, requires = "sync_to", conflicts_with = "output", help_heading = CONFLICTS)]
+    #[arg(value_parser = words::<OnOrphans>())]
     pub orphans: Option<OnOrphans>,
 
     /// Write an archive every night; the name needs {date}, and may have {time} and {source}
@@ -58,6 +60,11 @@ pub struct ServiceArgs {
     /// When the command starts, in the time of this machine
     #[arg(long, value_name = "HH:MM", default_value = "02:30", help_heading = OUTPUT)]
     pub at: String,
+
+    /// What the units are called behind chronicle-dump-archive- or -sync-, if not after the databases: each job needs a name of
+    /// its own
+    #[arg(long, value_name = "NAME", help_heading = OUTPUT, value_hint = ValueHint::Other)]
+    pub name: Option<String>,
 }
 
 impl ServiceArgs {

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use super::cuts::{Cuts, lacks_keys};
 use super::group::{OpenTarget, Opening, begin_group, done_chunk, end_group, next, write};
 use super::side_by_side::{Loaded, Share};
@@ -33,29 +35,47 @@ pub struct Groups<'a> {
     pub history: Option<Vec<BatchRecord>>,
 }
 
-/// The batch that a run can go on with: the newest import of an archive that has committed some groups and not the last one.
-fn resumable(history: &[BatchRecord], archive_id: &str) -> Result<BatchRecord> {
-    let half = || history.iter().filter(|b| b.is_half() && b.stands());
-    let is_it = |batch: &&BatchRecord| {
-        batch.details.resume.as_ref().is_some_and(|point| point.archive_id == archive_id)
-    };
-    if let Some(batch) = half().filter(is_it).max_by_key(|batch| batch.batch_id) {
-        return Ok(batch.clone());
+/// The imports that have committed some groups and not the last one, the newest last.
+fn halves(history: &[BatchRecord]) -> Vec<&BatchRecord> {
+    let mut halves: Vec<_> = history.iter().filter(|b| b.is_half() && b.stands()).collect();
+    halves.sort_by_key(|batch| batch.batch_id);
+    halves
+}
+
+/// The batch that a run goes on with: the newest import of an archive that has committed some groups and not the last one.
+/// None if there is nothing to go on with, so that the import begins.
+fn resumable(history: &[BatchRecord], archive_id: &str) -> Result<Option<BatchRecord>> {
+    let halves = halves(history);
+    let archive_of = |batch: &BatchRecord| Some(batch.details.resume.as_ref()?.archive_id.clone());
+    let is_it = |batch: &&&BatchRecord| archive_of(batch).as_deref() == Some(archive_id);
+    if let Some(batch) = halves.iter().rev().find(is_it) {
+        return Ok(Some(BatchRecord::clone(batch)));
     }
-    let begun = half().max_by_key(|batch| batch.batch_id);
-    Err(match begun.and_then(|batch| batch.details.resume.as_ref()) {
-        Some(point) => {
-            let begun = &point.archive_id;
-            let what = format!(
-                "this is archive {archive_id}, and the import has begun with archive {begun}"
-            );
-            Error::new(Code::Usage, what).hint(
-                "give that archive, or roll back what is done: chronicle-dump history DB lists the batches",
-            )
-        }
-        None => Error::new(Code::NotFound, "there is no import to go on with")
-            .hint("import --resumable begins one; chronicle-dump history DB lists the batches"),
+    let other = halves.last().and_then(|batch| Some((batch.batch_id, archive_of(batch)?)));
+    let Some((batch, begun)) = other else { return Ok(None) };
+    let what =
+        format!("this is archive {archive_id}, and the import has begun with archive {begun}");
+    let hint = format!(
+        "give that archive; to begin with this one, chronicle-dump rollback {batch} --from DB takes back what is done"
+    );
+    Err(Error::new(Code::Usage, what).hint(hint))
+}
+
+/// Whether the tables are there, since an import of the archive has committed something.
+fn was_loaded(history: &[BatchRecord], archive_id: &str) -> bool {
+    history.iter().any(|batch| {
+        let half = batch.details.resume.as_ref().map(|point| &point.archive_id);
+        let whole = batch.details.archives.iter().map(|archive| &archive.archive_id);
+        whole.chain(half).any(|id| id == archive_id)
     })
+}
+
+/// An error of a run, with what earlier ones have left in the target.
+fn with_half(error: Error, half: Option<&BatchRecord>) -> Error {
+    match half.and_then(|batch| Some((batch.batch_id, batch.details.resume.as_ref()?))) {
+        Some((id, point)) => error.leaving_half(&show_count(point.rows, "rows"), id),
+        None => error,
+    }
 }
 
 /// Loads an archive in groups of chunks. After an error, and after a kill, what the groups before have brought is in the
@@ -70,14 +90,16 @@ pub async fn import_in_groups<'a>(
     progress: &'a Progress,
     cancel: &'a Cancel,
 ) -> Result<Imported> {
-    let mut archive_input = part.open.await?;
+    let history = groups.history.as_deref().unwrap_or_default();
+    // of what is no archive it is not known which one it should be
+    let begun = halves(history).pop();
+    let mut archive_input = part.open.await.map_err(|e| with_half(e, begun))?;
     let asked = fingerprint(&options.plan);
     let archive_id = archive_input.header.archive_id.clone();
-    let resumed = groups.history.as_ref().map(|history| resumable(history, &archive_id));
-    let resumed = resumed.transpose()?;
+    let resumed = resumable(history, &archive_id)?;
     let point = resumed.as_ref().and_then(|batch| batch.details.resume.clone());
-    if let Some(point) = &point {
-        require_same(point, &asked)?;
+    if let (Some(point), Some(batch)) = (&point, &resumed) {
+        require_same(point, &asked, batch.batch_id)?;
         if point.chunks > 0 {
             let (number, checkpoint) = (point.chunks, point.checkpoint.clone());
             archive_input.require(ChunkPlace { number, checkpoint });
@@ -88,25 +110,25 @@ pub async fn import_in_groups<'a>(
             options.plan.conflicts = options.plan.conflicts.with(parent, OnConflict::Skip);
         }
     }
-    let opening = if resumed.is_some() { Opening::Next } else { Opening::First };
-    let mut target = (groups.open)(opening).await?;
+    let are_there = resumed.is_some() || was_loaded(history, &archive_id);
+    let opening = if are_there { Opening::Next } else { Opening::First };
+    let mut target = (groups.open)(opening).await.map_err(|e| with_half(e, resumed.as_ref()))?;
     let held = match target.hold().await {
         Ok(held) => held,
-        Err(error) => return Err(target.fail(error).await),
+        Err(error) => return Err(with_half(target.fail(error).await, resumed.as_ref())),
     };
     let part = Part { rejects: part.rejects, ..Part::opened(part.name, archive_input) };
     let word = target.catalog().backend.word();
-    let batch = match resumed {
-        Some(mut batch) => {
-            batch.go_on();
-            batch
-        }
-        None => BatchRecord::start(BatchKind::Import, word),
-    };
+    let begins = groups.history.is_some() && resumed.is_none();
+    let mut batch = resumed.clone().unwrap_or_else(|| BatchRecord::start(BatchKind::Import, word));
+    if resumed.is_some() {
+        batch.go_on();
+    }
     let numbers = batch.details.numbers.clone();
     let mut record = Some(batch);
-    let (prepared, loading) =
-        begin(part, target, &options, (&mut record, &numbers), true, cancel).await?;
+    let (prepared, loading) = begin(part, target, &options, (&mut record, &numbers), true, cancel)
+        .await
+        .map_err(|e| with_half(e, resumed.as_ref()))?;
     let Some(batch) = record else {
         let error = Error::new(Code::Internal, "a batch without a history");
         return Err(loading.fail(error).await);
@@ -121,6 +143,8 @@ pub async fn import_in_groups<'a>(
         parents: Vec::new(),
         options: asked,
     });
+    let mut total = ImportStats::default();
+    total.add_notices(begins.then(begun_anew));
     let run = Run {
         groups,
         cuts: Cuts::of(&plan),
@@ -129,7 +153,7 @@ pub async fn import_in_groups<'a>(
         before: done.clone(),
         batch,
         numbers,
-        total: ImportStats::default(),
+        total,
         done,
         begun: 0,
         last: None,
@@ -143,14 +167,23 @@ pub async fn import_in_groups<'a>(
     run.load(prepared, loading).await
 }
 
+/// What people should know who have asked to go on where there is nothing to go on with.
+fn begun_anew() -> Notice {
+    let text =
+        "--resume found nothing of this archive that an import had begun with: this one begins";
+    Notice::new(NoticeKind::Begun, text)
+}
+
 /// Refuses to go on with other options.
-fn require_same(point: &ResumePoint, options: &str) -> Result<()> {
+fn require_same(point: &ResumePoint, options: &str, batch: Uuid) -> Result<()> {
     if point.options == options {
         return Ok(());
     }
     let what = "the options are not those with which the import has begun";
-    Err(Error::new(Code::Usage, what)
-        .hint("give the same options, with --resume in the place of --resumable"))
+    Err(Error::new(Code::Usage, what).hint(format!(
+        "give the same options, with --resume in the place of --resumable; to begin with these, \
+         chronicle-dump rollback {batch} --from DB takes back what is done"
+    )))
 }
 
 /// What stands for the options of a plan.

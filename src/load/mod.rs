@@ -42,6 +42,11 @@ use crate::progress::Progress;
 use crate::sidecar::SidecarEntry;
 use chronicle_archive::{Batch, Value};
 
+/// What to type where a file is yet to be created.
+pub const CREATE_FILE: &str = "--create creates a new database in the layout of Chronicle's hooks";
+/// What to type where the tables are.
+pub const CREATE_TABLES: &str = "--create creates Chronicle's tables";
+
 /// How a target is opened.
 #[derive(Debug, Clone, Default)]
 pub struct TargetOptions {

@@ -283,8 +283,9 @@ impl Resolver<'_> {
             |other: &&ColumnValue| (&other.stream, &other.column) == (&value.stream, &value.column);
         let all: Vec<&ColumnValue> = self.selection.columns.iter().filter(same).collect();
         if all.first().is_some_and(|first| std::ptr::eq(*first, value)) {
-            let values: Vec<String> = all.iter().map(|v| v.value.clone()).collect();
-            self.add(n, column, &values);
+            let kind = self.streams[n].columns[column].kind;
+            let tests = all.iter().flat_map(|value| Test::printed(kind, &value.value));
+            self.rules[n].conditions.push(Condition::any(column, kind, tests));
         }
         Ok(())
     }

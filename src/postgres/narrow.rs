@@ -46,6 +46,7 @@ fn conditions(all: &[Condition], of: &str, stream: &Stream, zone: ZoneRule) -> V
 /// A test as SQL; None if only we can tell.
 fn says(column: &str, kind: Kind, test: &Test, zone: ZoneRule) -> Option<String> {
     match (test, kind) {
+        (Test::Null, _) => Some(format!("{column} IS NULL")),
         (Test::Is(value), _) if value.contains('\0') => Some("false".into()),
         (Test::Is(value), Kind::Text) => {
             Some(format!("{column} = {} COLLATE \"C\"", literal(value)))

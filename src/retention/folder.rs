@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 
 use super::Retention;
-use crate::verify::inspect;
+use crate::cancel::Cancel;
+use crate::error::{Code, Error, Result};
+use crate::progress::Progress;
+use crate::verify::{inspect, verify};
 use chronicle_archive::{Header, Limits};
 
 /// What was done in a folder.
@@ -18,13 +21,28 @@ pub struct Sweep {
     pub removed: Vec<PathBuf>,
     /// Those that are still there, the newest one among them.
     pub kept: Vec<PathBuf>,
-    /// Files with such a name that are no whole archives of the same source and selection: nothing was done to them.
+    /// Files with such a name that are no archives of the same source and selection: nothing was done to them.
     pub others: Vec<PathBuf>,
+    /// Those of `kept` that were created after the newest one, if their headers are right.
+    pub ahead: Vec<PathBuf>,
+    /// Archives that stay since they are damaged, and what is wrong with them. They are none of `kept`.
+    pub damaged: Vec<(PathBuf, Error)>,
     /// Those of `kept` that no rule keeps, and why they are still there.
     pub failed: Vec<(PathBuf, io::Error)>,
+    /// A folder that could not be listed, so that nothing was removed.
+    pub unlisted: Option<(PathBuf, io::Error)>,
+}
+
+/// What is to be done in a folder.
+#[derive(Debug)]
+pub struct Survey {
+    going: Vec<Dated>,
+    /// What else will be found.
+    staying: Sweep,
 }
 
 /// An archive of the source.
+#[derive(Debug)]
 struct Dated {
     path: PathBuf,
     created: DateTime<Utc>,
@@ -34,42 +52,81 @@ struct Dated {
 /// A file, whatever it is called: its device and its number there.
 type FileId = (u64, u64);
 
-/// Removes the archives that no longer stay from the folder of the newest one, of which `header` is the first line: only
-/// whole archives of the same source and selection whose names fit, and never the newest one itself.
+/// Finds the archives that no longer stay in the folder of the newest one, of which `header` is the first line: only whole
+/// archives of the same source and selection whose names fit, in whose place whole ones stay, and never the newest one
+/// itself, which is known to be whole. Whatever decides about one of them is read from its first to its last byte.
 ///
 /// # Errors
-/// If the folder cannot be listed.
-pub fn sweep(
+/// A stop.
+pub fn survey(
     retention: Retention,
     newest: &Path,
     header: &Header,
     fits: impl Fn(&str) -> bool,
-) -> io::Result<Sweep> {
-    let mut done = Sweep::default();
+    cancel: &Cancel,
+) -> Result<Survey> {
+    let mut staying = Sweep::default();
+    let (written, found) = match listed(newest, fits) {
+        Ok(listed) => listed,
+        Err(error) => {
+            staying.kept.push(newest.to_owned());
+            staying.unlisted = Some((newest.parent().unwrap_or(newest).to_owned(), error));
+            return Ok(Survey { going: Vec::new(), staying });
+        }
+    };
+    let now = created(header);
     let mut archives = Vec::new();
-    for path in candidates(newest, fits)? {
+    for path in found {
         match look(&path, header) {
+            // with a clock that was wrong once, it would take the place of those that are right
+            Some(archive) if archive.file != written && Some(archive.created) > now => {
+                staying.ahead.push(archive.path.clone());
+                staying.kept.push(archive.path);
+            }
             Some(archive) => archives.push(archive),
-            None => done.others.push(path),
+            None => staying.others.push(path),
         }
     }
-    let written = id(&newest.symlink_metadata()?);
-    let created: Vec<_> = archives.iter().map(|archive| archive.created).collect();
-    for (archive, stays) in archives.into_iter().zip(retention.staying(&created)) {
-        // with a clock that was wrong once, another one may look newer
-        if stays || archive.file == written {
-            done.kept.push(archive.path);
-            continue;
+    let times: Vec<_> = archives.iter().map(|archive| archive.created).collect();
+    let goes = retention.going(&times, |n| {
+        let archive = &archives[n];
+        let damage = if archive.file == written { None } else { damage(archive, cancel)? };
+        let is_whole = damage.is_none();
+        staying.damaged.extend(damage.map(|error| (archive.path.clone(), error)));
+        Ok::<_, Error>(is_whole)
+    })?;
+    let mut going = Vec::new();
+    for (n, archive) in archives.into_iter().enumerate() {
+        match archive.file != written && goes.contains(&n) {
+            true => going.push(archive),
+            false if staying.damaged.iter().any(|(path, _)| *path == archive.path) => {}
+            false => staying.kept.push(archive.path),
         }
-        match remove(&archive) {
-            Ok(()) => done.removed.push(archive.path),
-            Err(error) => {
-                done.kept.push(archive.path.clone());
-                done.failed.push((archive.path, error));
+    }
+    staying.kept.sort();
+    Ok(Survey { going, staying })
+}
+
+impl Survey {
+    /// Removes what no longer stays.
+    pub fn sweep(self) -> Sweep {
+        let mut done = self.staying;
+        for archive in self.going {
+            match remove(&archive) {
+                Ok(()) => done.removed.push(archive.path),
+                Err(error) => {
+                    done.kept.push(archive.path.clone());
+                    done.failed.push((archive.path, error));
+                }
             }
         }
+        done
     }
-    Ok(done)
+}
+
+/// The newest archive, and the files beside it whose names fit.
+fn listed(newest: &Path, fits: impl Fn(&str) -> bool) -> io::Result<(FileId, Vec<PathBuf>)> {
+    Ok((id(&newest.symlink_metadata()?), candidates(newest, fits)?))
 }
 
 /// The files beside the newest archive whose names fit, in the order of their names.
@@ -96,10 +153,39 @@ fn look(path: &Path, like: &Header) -> Option<Dated> {
     let is_alike = header.source.instance.is_some()
         && header.source.instance == like.source.instance
         && header.filters == like.filters;
-    let created = header.created_at.filter(|_| is_alike)?;
-    let created = DateTime::parse_from_rfc3339(&created).ok()?.to_utc();
+    let created = created(&header).filter(|_| is_alike)?;
     Some(Dated { path: path.to_owned(), created, file: id(&data) })
 }
+
+/// When an archive was created.
+fn created(header: &Header) -> Option<DateTime<Utc>> {
+    let created = DateTime::parse_from_rfc3339(header.created_at.as_deref()?);
+    Some(created.ok()?.to_utc())
+}
+
+/// What is wrong with an archive, read from its first to its last byte.
+///
+/// # Errors
+/// A stop.
+fn damage(archive: &Dated, cancel: &Cancel) -> Result<Option<Error>> {
+    let unreadable = |e| Error::new(Code::Output, "it cannot be read").because(e);
+    let read = File::open(&archive.path).map_err(unreadable).and_then(|file| {
+        match file.metadata().map_err(unreadable)? {
+            data if id(&data) == archive.file => {
+                verify(file, Limits::default(), false, &Progress::default(), cancel).map(|_| ())
+            }
+            _ => Err(Error::new(Code::Output, REPLACED)),
+        }
+    });
+    match read {
+        Ok(()) => Ok(None),
+        Err(error) if error.code() == Code::Cancelled => Err(error),
+        Err(error) => Ok(Some(error)),
+    }
+}
+
+/// A file that is not the one that was looked at.
+const REPLACED: &str = "it was replaced in the meantime";
 
 /// Removes the archive that was looked at; what has its name by now stays.
 fn remove(archive: &Dated) -> io::Result<()> {
@@ -109,7 +195,7 @@ fn remove(archive: &Dated) -> io::Result<()> {
         now => now?,
     };
     if id(&now) != archive.file {
-        return Err(io::Error::other("it was replaced in the meantime"));
+        return Err(io::Error::other(REPLACED));
     }
     std::fs::remove_file(&archive.path)
 }

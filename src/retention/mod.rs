@@ -2,7 +2,7 @@
 
 mod folder;
 
-pub use folder::{Sweep, sweep};
+pub use folder::{Survey, Sweep, survey};
 
 use std::cmp::Reverse;
 
@@ -49,6 +49,46 @@ impl Retention {
             }
         }
         stays
+    }
+
+    /// Which of the archives may go: those that no rule keeps, if they and all that stay in their place are whole. Of an
+    /// archive that is not whole it is as if it were not there. None is looked at unless one would go, and none twice.
+    ///
+    /// # Errors
+    /// That of `is_whole`.
+    pub fn going<E>(
+        &self,
+        created: &[DateTime<Utc>],
+        mut is_whole: impl FnMut(usize) -> Result<bool, E>,
+    ) -> Result<Vec<usize>, E> {
+        let mut known: Vec<Option<bool>> = vec![None; created.len()];
+        loop {
+            let there = (0..created.len()).filter(|n| known[*n] != Some(false));
+            let there: Vec<usize> = there.collect();
+            let times: Vec<_> = there.iter().map(|n| created[*n]).collect();
+            let stays = there.into_iter().zip(self.staying(&times));
+            let (staying, going): (Vec<_>, Vec<_>) = stays.partition(|(_, stays)| *stays);
+            let mut look = |n: usize| {
+                let whole = known[n].map_or_else(|| is_whole(n), Ok)?;
+                known[n] = Some(whole);
+                Ok(whole)
+            };
+            let mut whole = Vec::new();
+            for (n, _) in going {
+                if look(n)? {
+                    whole.push(n);
+                }
+            }
+            let Some(oldest) = whole.iter().map(|n| created[*n]).min() else { return Ok(whole) };
+            let mut all_whole = true;
+            // older ones took no place from those that go
+            for (n, _) in staying.into_iter().filter(|(n, _)| created[*n] >= oldest) {
+                all_whole &= look(n)?;
+            }
+            if all_whole {
+                return Ok(whole);
+            }
+        }
     }
 }
 
@@ -180,6 +220,29 @@ mod tests {
             for (now, more) in stays.iter().zip(larger.staying(&created)) {
                 prop_assert!(more || !now);
             }
+        }
+
+        #[test]
+        fn only_whole_archives_go_as_if_there_were_no_others(
+            retention in retentions(),
+            created in moments(),
+            damaged in proptest::collection::vec(proptest::bool::weighted(0.3), 40),
+        ) {
+            let mut looked = vec![0; created.len()];
+            let going = retention.going(&created, |n| {
+                looked[n] += 1;
+                Ok::<_, ()>(!damaged[n])
+            });
+            let whole: Vec<usize> = (0..created.len()).filter(|n| !damaged[*n]).collect();
+            let times: Vec<_> = whole.iter().map(|n| created[*n]).collect();
+            let expected: Vec<usize> = (whole.into_iter().zip(retention.staying(&times)))
+                .filter(|(_, stays)| !stays)
+                .map(|(n, _)| n)
+                .collect();
+            prop_assert_eq!(going, Ok(expected));
+            prop_assert!(looked.iter().all(|times| *times <= 1));
+            let nothing_goes = retention.staying(&created).into_iter().all(|stays| stays);
+            prop_assert!(!nothing_goes || looked.iter().all(|times| *times == 0));
         }
 
         #[test]

@@ -16,6 +16,8 @@ pub enum Test {
     Like(Pattern),
     /// This value.
     Is(String),
+    /// No value.
+    Null,
     /// A time in this span.
     Within(Span, Clock),
 }
@@ -41,6 +43,19 @@ impl Test {
         })
     }
 
+    /// A value of a column of this kind as `cat` prints it, where a text may lack its quotes; any of the tests. `null` is no
+    /// value, and of JSON also its null, which `cat` prints likewise.
+    pub fn printed(kind: Kind, text: &str) -> Vec<Test> {
+        let is_json = matches!(kind, Kind::Json | Kind::Jsonb);
+        let is = || Test::Is(text.to_owned());
+        match text {
+            "null" if is_json => vec![Test::Null, is()],
+            "null" => vec![Test::Null],
+            _ if is_json => vec![is()],
+            _ => vec![serde_json::from_str(text).map_or_else(|_| is(), Test::Is)],
+        }
+    }
+
     /// Whether a value of a column of this kind passes; None if it should be a time and cannot be read as one.
     pub fn accepts(&self, kind: Kind, value: Value<'_>, offset: Option<i32>) -> Option<bool> {
         match self {
@@ -49,6 +64,7 @@ impl Test {
                 _ => false,
             }),
             Test::Is(wanted) => Some(is(kind, value, wanted)),
+            Test::Null => Some(value == Value::Null),
             Test::Within(span, clock) => span.contains(*clock, value, offset),
         }
     }
@@ -174,6 +190,39 @@ mod tests {
             (Kind::Bytes, Value::Blob(b"x"), "x", false),
         ] {
             assert_eq!(is(kind, value, wanted), expected, "{value:?} {wanted}");
+        }
+    }
+
+    #[test]
+    fn a_printed_value_has_quotes_or_not() {
+        let (null, text) = (Value::Null, |text| Value::Text(text));
+        for (kind, value, printed, expected) in [
+            (Kind::Text, null, "null", true),
+            (Kind::Text, null, "\"null\"", false),
+            (Kind::Text, null, "", false),
+            (Kind::Text, text(b"null"), "null", false),
+            (Kind::Text, text(b"null"), "\"null\"", true),
+            (Kind::Text, text(b"Bash"), "Bash", true),
+            (Kind::Text, text(b"Bash"), "\"Bash\"", true),
+            (Kind::Text, text(b"a\"b\n"), "\"a\\\"b\\n\"", true),
+            (Kind::Text, text(b"\"a"), "\"a", true),
+            (Kind::Text, text(b"\"a\""), "\"\\\"a\\\"\"", true),
+            (Kind::Text, text(b""), "", true),
+            (Kind::Text, text(b""), "\"\"", true),
+            (Kind::Int, null, "null", true),
+            (Kind::Int, Value::Int(0), "null", false),
+            (Kind::Uuid, Value::Uuid([0; 16]), "\"00000000-0000-0000-0000-000000000000\"", true),
+            (Kind::Jsonb, null, "null", true),
+            (Kind::Jsonb, text(b"null"), "null", true),
+            (Kind::Jsonb, text(b"null"), "\"null\"", false),
+            (Kind::Jsonb, text(b"\"null\""), "\"null\"", true),
+            (Kind::Jsonb, text(b"{}"), "null", false),
+            (Kind::Bytes, null, "null", true),
+            (Kind::Bytes, Value::Blob(b""), "null", false),
+        ] {
+            let tests = Test::printed(kind, printed);
+            let passes = tests.iter().any(|test| test.accepts(kind, value, None) == Some(true));
+            assert_eq!(passes, expected, "{kind:?} {value:?} {printed}");
         }
     }
 

@@ -43,7 +43,7 @@ pub struct ColumnValue {
     pub stream: String,
     /// The logical name of the column.
     pub column: String,
-    /// The value, as `cat` prints it, without quotes.
+    /// The value, as `cat` prints it; a text may lack its quotes.
     pub value: String,
 }
 

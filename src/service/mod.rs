@@ -68,6 +68,39 @@ impl NightlyJob {
     }
 }
 
+/// What the files and labels of a job are called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnitName {
+    job: NightlyJob,
+    name: String,
+}
+
+impl UnitName {
+    /// The name of a job with these databases, as [`spelled`](UnitName::spelled) gives them.
+    pub fn new(job: NightlyJob, name: String) -> UnitName {
+        UnitName { job, name }
+    }
+
+    /// A name with the characters alone that every scheduler and every file system takes.
+    pub fn spelled(name: &str) -> String {
+        const MOST: usize = 60;
+        let plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+        let spelled: String = name.chars().map(|c| if plain(c) { c } else { '-' }).collect();
+        let words = spelled.split(['-']).filter(|word| !word.is_empty());
+        let spelled: String = words.collect::<Vec<_>>().join("-").chars().take(MOST).collect();
+        let spelled = spelled.trim_matches(['-', '.']);
+        if spelled.is_empty() { "database".to_owned() } else { spelled.to_owned() }
+    }
+
+    fn unit(&self) -> String {
+        format!("chronicle-dump-{}-{}", self.job.word(), self.name)
+    }
+
+    fn label(&self) -> String {
+        format!("local.chronicle-dump.{}.{}", self.job.word(), self.name)
+    }
+}
+
 /// A time of the day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeOfDay {
@@ -96,6 +129,8 @@ impl TimeOfDay {
 pub struct Nightly<'a> {
     /// What it is for.
     pub job: NightlyJob,
+    /// What its units are called.
+    pub name: UnitName,
     /// When it starts, in the time of the machine.
     pub at: TimeOfDay,
     /// The program and its arguments.
@@ -137,29 +172,30 @@ impl Nightly<'_> {
     }
 
     fn systemd_service(&self) -> ServiceUnit {
-        let file = format!("~/.config/systemd/user/chronicle-dump-{}.service", self.job.word());
+        let file = format!("~/.config/systemd/user/{}.service", self.name.unit());
         let text = format!(
             "# {file}\n\
              [Unit]\n\
-             Description={}\n\
+             Description={}: {}\n\
              \n\
              [Service]\n\
              Type=oneshot\n\
              ExecStart={}\n",
             self.job.title(),
+            self.name.name,
             systemd(self.words)
         );
         ServiceUnit { file: Some(file), text }
     }
 
     fn systemd_timer(&self) -> ServiceUnit {
-        let file = format!("~/.config/systemd/user/chronicle-dump-{}.timer", self.job.word());
+        let file = format!("~/.config/systemd/user/{}.timer", self.name.unit());
         let TimeOfDay { hour, minute } = self.at;
         // a machine that was off at that time does it when it is on again
         let text = format!(
             "# {file}\n\
              [Unit]\n\
-             Description={} every night\n\
+             Description={} every night: {}\n\
              \n\
              [Timer]\n\
              OnCalendar=*-*-* {hour:02}:{minute:02}:00\n\
@@ -167,13 +203,14 @@ impl Nightly<'_> {
              \n\
              [Install]\n\
              WantedBy=timers.target\n",
-            self.job.title()
+            self.job.title(),
+            self.name.name
         );
         ServiceUnit { file: Some(file), text }
     }
 
     fn launchd_agent(&self) -> ServiceUnit {
-        let label = format!("local.chronicle-dump.{}", self.job.word());
+        let label = self.name.label();
         let file = format!("~/Library/LaunchAgents/{label}.plist");
         let words = self.words.iter().map(|w| format!("        <string>{}</string>\n", xml(w)));
         let log = self.home.map(|home| home.join("Library/Logs").join(format!("{label}.log")));
@@ -219,6 +256,24 @@ impl Nightly<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_is_spelled_as_every_scheduler_takes_it() {
+        for (name, expected) in [
+            ("chronicle", "chronicle"),
+            ("my.data_2-b", "my.data_2-b"),
+            ("it's 50% \"of\" <é>; \\x", "it-s-50-of-x"),
+            ("a/b", "a-b"),
+            ("--", "database"),
+            ("..", "database"),
+            ("", "database"),
+            ("日本", "database"),
+        ] {
+            assert_eq!(UnitName::spelled(name), expected, "{name}");
+            assert_eq!(UnitName::spelled(expected), expected);
+        }
+        assert_eq!(UnitName::spelled(&"x".repeat(300)).len(), 60);
+    }
 
     #[test]
     fn a_time_of_the_day_has_hours_and_minutes() {

@@ -76,10 +76,27 @@ fn a_constant_is_of_the_column_s_type() {
         "--set=fine=true",
         "--set=share=0.25",
     ];
+    for (option, said, example) in [
+        ("--set=rank=x", "\"x\" is not a whole number", "250"),
+        ("--set=sessions.rank:=1.5", "\"1.5\" is not a whole number", "250"),
+        ("--set=seen=today", "\"today\" is not a time with its zone", "2025-08-19T12:00:00Z"),
+        ("--set=extra={", "\"{\" is not JSON", "{\"a\": 1}"),
+        ("--set=fine=maybe", "\"maybe\" is not true or false", "true"),
+        ("--set=owner=kim", "\"kim\" is not a UUID", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
+    ] {
+        let option = option.strip_prefix("--set=").unwrap();
+        let name = option.split([':', '=']).next().unwrap();
+        let assigns = if option.contains(":=") { ":=" } else { "=" };
+        let refused = import(archive, &server.url(), &["--set", option]).fails_with(2);
+        let refused = refused.stderr_has(&format!("error: --set {name}: {said}"));
+        let quotes = if example.contains('{') { "'" } else { "" };
+        let typed = format!("such as --set {name}{assigns}{quotes}{example}{quotes}");
+        refused.stderr_has(&typed);
+        // what is named can be typed
+        let given = format!("{name}{assigns}{example}");
+        import(archive, &server.url(), &["--set", &given, "--dry-run"]).success();
+    }
     for (option, said) in [
-        ("--set=rank=x", "--set rank: \"x\" is not a value of kind int"),
-        ("--set=seen=today", "--set seen: \"today\" is not a value of kind time"),
-        ("--set=extra={", "--set extra: \"{\" is not a value of kind jsonb"),
         ("--set=colour=red", "--set colour: no table of the target has this column"),
         ("--set=users.rank=1", "--set users.rank: no table of the target has this column"),
         ("--set=session_id=1", "--set session_id: it says which row a row is or belongs to"),

@@ -302,6 +302,8 @@ fn stopped_by_a_column(folder: &Path) -> Json {
     sql("ALTER TABLE sessions ADD COLUMN note TEXT; UPDATE sessions SET note = 'n'");
     run(&["export", "noted.db", "-o", "noted.zst"]).success();
     sql("ALTER TABLE sessions DROP COLUMN note");
+    fs::copy(folder.join("noted.db"), folder.join("kept.db")).unwrap();
+    run(&["import", "noted.zst", "--to", "kept.db", "--on-conflict", "update"]).success();
     let add = ["--on-missing-column", "add", "--on-conflict", "update"];
     run(&[&["import", "noted.zst", "--to", "noted.db"], &add[..]].concat()).success();
     sql("CREATE INDEX by_note ON sessions (note)");
@@ -538,10 +540,11 @@ fn undo_as_documented(folder: &Path, url: &str) {
                   WHERE id = (SELECT min(id) FROM chronicle_dump_migration_history)";
     file.execute(killed, []).unwrap();
     let half = half_history(folder);
+    let [kept, noted] = ["kept.db", "noted.db"].map(|name| result(&["history", name]));
     as_documented(
         "history",
         &["batches[].numbers"],
-        &[whole, damaged, pruned, history(&[]), result(&["history", "copy.db"]), half],
+        &[whole, damaged, pruned, history(&[]), result(&["history", "copy.db"]), half, kept, noted],
     );
 }
 

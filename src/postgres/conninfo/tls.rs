@@ -198,7 +198,7 @@ impl TlsSettings {
             (Some(mode @ (SslMode::VerifyCa | SslMode::VerifyFull)), None) => {
                 Err(usage(format!("sslmode={}: no root certificates are known", mode.word())).hint(
                     "name their file: --sslrootcert FILE, sslrootcert= in the connection string, PGSSLROOTCERT, or \
-                     ~/.postgresql/root.crt; `system` stands for those that this machine trusts",
+                     ~/.postgresql/root.crt; `system` means those that this machine trusts",
                 ))
             }
             _ => Ok(()),

@@ -58,7 +58,9 @@ use crate::error::{Code, Error, Result};
 use crate::fault;
 use crate::history::{BatchRecord, TableChanges};
 use crate::layout::Layout;
-use crate::load::{ExistingKey, ExistingKeys, KeysOf, Loading, PartKeys, Target, TargetOptions};
+use crate::load::{
+    CREATE_TABLES, ExistingKey, ExistingKeys, KeysOf, Loading, PartKeys, Target, TargetOptions,
+};
 use crate::notice::{Notice, NoticeKind};
 use crate::numbers::TableNumbers;
 use crate::plan::Plan;
@@ -150,7 +152,7 @@ impl PgTarget {
                 return e;
             }
             let known = e.next_step().unwrap_or_default().to_owned();
-            e.hint(format!("--create creates Chronicle's tables; {known}"))
+            e.hint(format!("{CREATE_TABLES}; {known}"))
         })?;
         let name = instance(&connection, &found.schema).await?;
         let narrow = "SELECT pg_catalog.getdatabaseencoding() NOT IN ('UTF8', 'SQL_ASCII')";

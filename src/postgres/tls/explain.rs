@@ -149,7 +149,7 @@ fn where_roots_are(host: &Host) -> String {
     match host.is_supabase() {
         true => SUPABASE_CA.to_owned(),
         false => "ask who runs the server for the root certificate, and name it: --sslrootcert FILE, PGSSLROOTCERT or \
-                  ~/.postgresql/root.crt; `system` stands for those that this machine trusts"
+                  ~/.postgresql/root.crt; `system` means those that this machine trusts"
             .to_owned(),
     }
 }

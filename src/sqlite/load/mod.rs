@@ -52,8 +52,8 @@ use crate::history::{BatchRecord, TableChanges};
 use crate::layout::Layout;
 use crate::load::row_sketch::RowSketch;
 use crate::load::{
-    ConflictList, ExistingKey, ExistingKeys, KeysOf, Loading, PartKeys, Problems, StreamStats,
-    Target, TargetOptions,
+    CREATE_FILE, ConflictList, ExistingKey, ExistingKeys, KeysOf, Loading, PartKeys, Problems,
+    StreamStats, Target, TargetOptions,
 };
 use crate::numbers::TableNumbers;
 use crate::plan::{Plan, TablePlan};
@@ -429,8 +429,7 @@ impl Target for SqliteTarget {
 fn existing(path: &Path) -> Result<PathBuf> {
     if !path.exists() {
         let shown = show_path(path.display());
-        return Err(Error::new(Code::NotFound, format!("{shown}: no such file"))
-            .hint("--create creates a new database in the layout of Chronicle's hooks"));
+        return Err(Error::new(Code::NotFound, format!("{shown}: no such file")).hint(CREATE_FILE));
     }
     let file = resolve(path)?;
     if Head::read(&file)?.empty {

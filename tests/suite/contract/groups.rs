@@ -14,6 +14,9 @@ both! {
     an_import_killed_at_any_time_ends_as_if_it_was_not
     a_half_import_is_undone_like_a_whole_one
     another_run_needs_the_archive_and_the_options
+    resume_begins_where_there_is_nothing_to_go_on_with
+    a_conflict_of_a_half_import_names_the_ways_out
+    a_cut_archive_of_a_half_import_is_fetched_again
     an_error_says_what_is_in_the_target
     rows_known_under_another_key_keep_what_refers_to_them
     rows_are_cleared_once
@@ -174,10 +177,8 @@ fn an_import_killed_at_any_time_ends_as_if_it_was_not(backend: Backend) {
     let (store, archive, after) = whole(backend, "groups_random");
     let before = store.everything();
     let (mut wait, mut kills) = (Duration::from_millis(30), 0);
-    let has_half = || store.history().last().is_some_and(|batch| batch.get("resume").is_some());
     loop {
-        let options = if has_half() { &RESUME } else { &RESUMABLE };
-        let mut running = importing(&archive, &store.url(), options).spawn();
+        let mut running = importing(&archive, &store.url(), &RESUME).spawn();
         std::thread::sleep(wait);
         if !running.is_running() {
             running.wait().success();
@@ -211,7 +212,6 @@ fn a_half_import_is_undone_like_a_whole_one(backend: Backend) {
         rehearsed.stdout_has("would roll back");
         store.rollback(&half, &[]).success();
         assert_same_rows(&before, &store.everything());
-        store.import(&archive, &[&RESUME[..], &["--on-conflict=update"]].concat()).fails_with(7);
         // what was undone is half again, and goes on
         store.rollback(&store.newest(), &[]).success();
         assert_ne!(store.everything(), before);
@@ -226,12 +226,13 @@ fn another_run_needs_the_archive_and_the_options(backend: Backend) {
     let store = backend.make("groups_refused");
     let archive = archive(&store);
     let other = in_small_chunks(&store.archive(&good()));
-    store.import(&archive, &RESUME).fails_with(7).stderr_has("no import to go on with");
     killed_at(&store, &archive, &RESUMABLE, "groups: between two=abort@2");
     let before = store.everything();
     store.import(&other, &RESUME).fails_with(2).stderr_has("has begun with archive");
     let changed = [&RESUME[..], &["--on-conflict=update"]].concat();
-    store.import(&archive, &changed).fails_with(2).stderr_has("the options are not those");
+    let half = batch(&store)["batch_id"].as_str().expect("an id").to_owned();
+    let refused = store.import(&archive, &changed).fails_with(2);
+    refused.stderr_has("the options are not those").stderr_has(&format!("rollback {half} --from"));
     // the same id, but other bytes
     let bytes = fs::read(&archive).expect("the archive");
     let forged = archive.with_extension("forged");
@@ -241,7 +242,9 @@ fn another_run_needs_the_archive_and_the_options(backend: Backend) {
     store
         .import(&forged, &RESUME)
         .fails_with(5)
-        .stderr_has("not the rows that the batch began with");
+        .stderr_has("not the rows that the batch began with")
+        .stderr_has(&format!("to begin with another one, chronicle-dump rollback {half} --from"))
+        .stderr_lacks("goes on");
     assert_same_rows(&before, &store.everything());
     for other in [&["--dry-run"][..], &["--no-undo"], &["--rejects=x.zst"]] {
         store.import(&archive, &[&RESUMABLE[..], other].concat()).fails_with(2);
@@ -250,6 +253,85 @@ fn another_run_needs_the_archive_and_the_options(backend: Backend) {
     let to = store.url();
     let archives = archive.to_str().expect("a path");
     Program::new(["import", archives, archives, "--to", &to, "--resumable"]).run().fails_with(2);
+    store.import(&archive, &RESUME).success();
+}
+
+/// One command, run until it succeeds, whenever the runs before were killed.
+fn resume_begins_where_there_is_nothing_to_go_on_with(backend: Backend) {
+    let note = "note: --resume found nothing of this archive that an import had begun with";
+    let options = [&RESUME[..], &["--create"]].concat();
+    let store = backend.nothing("groups_begun");
+    let archive = archive(&store);
+    // nothing is committed; then a group; then everything, but nobody was told
+    killed_at(&store, &archive, &options, "load: after rows=abort@1");
+    killed_at(&store, &archive, &options, "groups: between two=abort@1");
+    assert_eq!(batch(&store)["resume"]["chunks"], json!(1));
+    let (points, output) = traced(&store, &archive, &options);
+    output.success().stderr_lacks("this one begins");
+    let after = store.everything();
+    store.rollback("last", &[]).success();
+    // what was rolled back begins again, also with other options
+    let options = [&options[..], &["--on-conflict=update"]].concat();
+    let last = format!("commit: after=abort@{}", count(&points, "commit: after") + 1);
+    killed_at(&store, &archive, &options, &last);
+    assert_eq!(batch(&store)["status"], "completed");
+    let done = store.import(&archive, &options).success().stderr_has(note);
+    done.stderr_has("this one begins");
+    assert_eq!(batch(&store)["records_migrated"], json!(0));
+    assert_same_rows(&after, &store.everything());
+    // without --create a database has to be there
+    let store = backend.nothing("groups_begun_missing");
+    assert_ne!(store.import(&archive, &RESUME).stderr_has("--create").code, Some(0));
+}
+
+fn a_conflict_of_a_half_import_names_the_ways_out(backend: Backend) {
+    let store = backend.make("groups_conflict");
+    let archive = archive(&store);
+    let events = backend.events();
+    let last = id(100 + EVENTS);
+    let other = event_at(100 + EVENTS, 1, "stop", "2025-08-19T10:00:00Z", "7");
+    store.import(&store.archive(&(session(1, "cs-1") + &other)), &[]).success();
+    let stopped = store.import(&archive, &RESUMABLE).fails_with(11);
+    let half = batch(&store)["batch_id"].as_str().expect("an id").to_owned();
+    let ways = |stopped: Output| {
+        let back = format!("to begin with others, chronicle-dump rollback {half} --from DB");
+        let stopped = stopped.stderr_has("--on-conflict skip").stderr_has(&back);
+        let stopped = stopped.stderr_has("edit the rows in the target first");
+        stopped.stderr_lacks("the same command").stderr_lacks("nothing was changed");
+    };
+    ways(stopped);
+    ways(store.import(&archive, &RESUME).fails_with(11));
+    // the one way
+    store.rollback(&half, &[]).success();
+    store.import(&archive, &[&RESUME[..], &["--on-conflict=skip"]].concat()).success();
+    let duration = format!("SELECT duration_ms FROM {events} WHERE id = '{last}'");
+    assert_eq!(store.one(&duration), "7");
+    store.rollback("last", &[]).success();
+    // and the other
+    store.import(&archive, &RESUME).fails_with(11);
+    store.run(&format!("DELETE FROM {events} WHERE id = '{last}'"));
+    store.import(&archive, &RESUME).success();
+    assert_eq!(store.one(&duration), (100 + EVENTS).to_string());
+}
+
+fn a_cut_archive_of_a_half_import_is_fetched_again(backend: Backend) {
+    let store = backend.make("groups_cut");
+    let archive = archive(&store);
+    let bytes = fs::read(&archive).expect("the archive");
+    let half_of = |options: &[&str]| {
+        fs::write(&archive, &bytes[..bytes.len() * 3 / 4]).expect("a cut file");
+        let cut = store.import(&archive, options).fails_with(4);
+        let id = batch(&store)["batch_id"].as_str().expect("an id").to_owned();
+        let cut = cut.stderr_has("hint: fetch the same archive again, then the same command with");
+        cut.stderr_has(&format!("rollback {id} --from DB")).stderr_lacks("or export it");
+    };
+    half_of(&RESUMABLE);
+    half_of(&RESUME);
+    // not even its head has come
+    fs::write(&archive, &bytes[..20]).expect("a cut file");
+    let cut = store.import(&archive, &RESUME).fails_with(4);
+    cut.stderr_has("fetch the same archive again").stderr_lacks("or export it");
+    fs::write(&archive, &bytes).expect("the whole file");
     store.import(&archive, &RESUME).success();
 }
 
@@ -279,7 +361,10 @@ fn an_error_says_what_is_in_the_target(backend: Backend) {
     let failed = store.import(&archive, &RESUMABLE);
     assert_ne!(failed.code, Some(0));
     let id = batch(&store)["batch_id"].as_str().expect("an id").to_owned();
-    failed.stderr_has("--resume goes on").stderr_has(&id).stderr_lacks("nothing was changed");
+    failed
+        .stderr_has("change what refuses the value in the target first")
+        .stderr_has(&id)
+        .stderr_lacks("nothing was changed");
     assert_eq!(batch(&store)["status"], "failed");
     let url = store.url();
     Program::new(["history", &url]).run().success().stdout_has("--resume goes on");
@@ -326,13 +411,14 @@ fn what_others_edit_meanwhile_is_said(backend: Backend) {
     let (sessions, events) = (backend.sessions(), backend.events());
     store.run(&format!("UPDATE {events} SET duration_ms = 7 WHERE id = '{}'", id(101)));
     store.run(&format!("UPDATE {sessions} SET project_path = '/x' WHERE id = '{}'", id(2)));
+    store.run(&format!("DELETE FROM {events} WHERE id = '{}'", id(102)));
     let done = store.import(&archive, &RESUME).success();
-    done.stderr_has("2 rows edited by others since they were loaded");
+    done.stderr_has("3 rows edited or deleted by others since they were loaded");
     assert_eq!(
         store.one(&format!("SELECT count(*) FROM {sessions} WHERE project_path = '/x'")),
         "1"
     );
-    assert_eq!(store.one(&format!("SELECT count(*) FROM {events}")), EVENTS.to_string());
+    assert_eq!(store.one(&format!("SELECT count(*) FROM {events}")), (EVENTS - 1).to_string());
 }
 
 fn an_import_that_others_go_on_with_stops(backend: Backend) {

@@ -6,6 +6,7 @@ mod columns;
 mod conflicts;
 mod content;
 mod groups;
+mod last;
 mod later;
 mod mirror;
 mod moved;

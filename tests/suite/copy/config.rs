@@ -154,7 +154,8 @@ fn the_files_of_the_tutorial_move_rows_there_and_back() {
             ["copy", "--config", words(&path), "--create=tutorial-sqlite", "--from-db-url", &url];
         Program::new(args).env("HOME", &home)
     };
-    copy().run().success().stdout_has("copied 1 session");
+    let note = "user_info.user_id is ignored: the target has no column user_id";
+    copy().run().success().stdout_has("copied 1 session").stderr_has(note);
     assert_eq!(count(words(&home.join(".chronicle/chronicle.db"))), 1);
 }
 
@@ -279,6 +280,37 @@ fn create_backup_leaves_archives_of_both_ends() {
     fill(&target, "UPDATE sessions SET git_branch = 'other'");
     run(&scratch, &config, &[]).fails_with(11);
     assert!(beside(&scratch).iter().all(|name| name.starts_with("target-before-")));
+}
+
+#[test]
+fn a_target_that_is_yet_to_be_created_needs_no_backup() {
+    let (scratch, source, _) = files("config_backup_new");
+    let new = scratch.path("new.db");
+    let config = between(&source, words(&new), json!({"create_backup": true}));
+    let refused = run(&scratch, &config, &[]).fails_with(7);
+    refused.stderr_has("--backup: ").stderr_has("hint: --create creates a new database");
+    run(&scratch, &config, &["--create"]).success();
+    assert_eq!(count(words(&new)), count(&source));
+    let server = Cluster::get().database("config_backup_new");
+    let url = server.url();
+    let options = ["--to", &url, "--assume-tz=UTC", "--trust-zone"];
+    let refused = run(&scratch, &config, &options).fails_with(9);
+    let plain =
+        Program::new(["copy", "--from", &source].iter().chain(&options)).run().fails_with(9);
+    let hint = |output: &Output| {
+        let hint = output.stderr.lines().find(|line| line.starts_with("hint: "));
+        hint.map(str::to_owned)
+    };
+    assert_eq!(hint(&refused), hint(&plain), "{}", refused.stderr);
+    refused.stderr_has("--backup: ").stderr_has("hint: --create creates Chronicle's tables");
+    run(&scratch, &config, &[&options[..], &["--create"]].concat()).success();
+    // nor does an import, and --backup-db is no different
+    let archive = scratch.export(&source);
+    for option in ["--backup", "--backup-db"] {
+        let import = ["import", words(&archive), "--to", "none.db", option, "saved"];
+        let refused = Program::new(import).current_dir(scratch.path("")).run().fails_with(7);
+        refused.stderr_has(&format!("{option}: ")).stderr_has("hint: --create creates a new");
+    }
 }
 
 #[test]

@@ -290,6 +290,26 @@ fn heard(stage: &mut Stage) {
     output.success().stderr_has(start(Kind::Listeners)).stderr_has(Kind::Listeners.words());
 }
 
+/// An export after nights of which one was spoilt.
+fn damaged(stage: &mut Stage) {
+    let bytes = stage.read("named.zst");
+    let rows = frames(&bytes)[1].clone();
+    let mut spoilt = bytes.clone();
+    spoilt[rows.start + (rows.end - rows.start) / 2] ^= 1;
+    stage.write("night-2025-08-19-02-30-00.zst", &bytes);
+    stage.write("night-2025-08-20-02-30-00.zst", &spoilt);
+    let command = "export bare.db -o night-{date}-{time}.zst --keep-daily 1";
+    let output = stage.capture("DamagedArchive", command);
+    output.success().stderr_has(Kind::DamagedArchive.words());
+}
+
+/// The last batch, after an import that had nothing to do.
+fn passed_over(stage: &mut Stage) {
+    stage.prepare("import more.zst --to t4.db --on-missing-column fold").success();
+    let output = stage.capture("PassedOver", "rollback last --from t4.db");
+    output.success().stderr_has(Kind::PassedOver.words());
+}
+
 /// An import that goes on after others have changed its rows.
 fn edited(stage: &mut Stage) {
     let file = stage.path("half.db");
@@ -301,6 +321,8 @@ fn edited(stage: &mut Stage) {
     let command = "import travel.zst --to half.db --resume --commit-every 1";
     let output = stage.program(command).run();
     stage.note("EditedMeanwhile", command, &output);
+    let again = "import a.zst --to begun.db --create --resume";
+    stage.capture("Begun", again).success().stderr_has(Kind::Begun.words());
     output
         .success()
         .stderr_has(start(Kind::EditedMeanwhile))
@@ -336,13 +358,23 @@ fn every_kind_of_notice_has_its_captured_words() {
     stage.capture("Found", "export -o found.zst").stderr_has("note: using ");
     stage.unset();
     unlisted(&mut stage);
+    damaged(&mut stage);
+    passed_over(&mut stage);
     edited(&mut stage);
     heard(&mut stage);
     let output = stage.unread("import a.zst --to t8.db --create");
     stage.note("Unreported", "import a.zst --to t8.db --create | true", &output);
     output.success().stderr_has(Kind::Unreported.words());
-    let others =
-        [Kind::Found, Kind::NotRemoved, Kind::Unreported, Kind::EditedMeanwhile, Kind::Listeners];
+    let others = [
+        Kind::Found,
+        Kind::NotRemoved,
+        Kind::DamagedArchive,
+        Kind::PassedOver,
+        Kind::Unreported,
+        Kind::EditedMeanwhile,
+        Kind::Listeners,
+        Kind::Begun,
+    ];
     open.retain(|kind| !others.contains(kind));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(open, [], "commands that print these kinds are missing");

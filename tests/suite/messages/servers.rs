@@ -164,6 +164,8 @@ const SAID: &[(&str, &str, &str, &str)] = &[
         "no pg_hba.conf entry for host \"192.0.2.1\", user \"me\", database \"d\", SSL encryption",
     ),
     (OTHER, "me", "28000", "role \"me\" is not permitted to log in"),
+    (OTHER, "me", "28000", "connection requires a valid client certificate"),
+    (OTHER, "me", "28000", "certificate authentication failed for user \"me\""),
     (OTHER, "me", "3D000", "database \"d\" does not exist"),
     (OTHER, "me", "53300", "sorry, too many clients already"),
     (OTHER, "me", "57P03", "the database system is starting up"),
@@ -187,11 +189,12 @@ const SAID: &[(&str, &str, &str, &str)] = &[
 /// Errors of the network that no test can bring about without a network.
 const MET: &[(&str, &str)] = &[
     (DIRECT, "failed to lookup address information: No address associated with hostname"),
-    (DIRECT, "error connecting to server: Network is unreachable (os error 101)"),
-    (DIRECT, "error connecting to server: Cannot assign requested address (os error 99)"),
-    (DIRECT, "error connecting to server: No route to host (os error 113)"),
+    (DIRECT, "Network is unreachable (os error 101)"),
+    (DIRECT, "Cannot assign requested address (os error 99)"),
+    (DIRECT, "No route to host (os error 113)"),
     (POOLER, "failed to lookup address information: Name or service not known"),
     (OTHER, "failed to lookup address information: Name or service not known"),
+    (OTHER, "authentication error: server did not use channel binding"),
 ];
 
 /// The string that leads to a host which is here.

@@ -6,10 +6,11 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use chronicle_archive::{ArchiveReader, ArchiveWriter, Header, Limits, WriterOptions};
+use chronicle_archive::{ArchiveReader, ArchiveWriter, Batch, Header, Limits, WriterOptions};
 use chrono::{DateTime, Datelike, Days, Utc};
 use serde_json::Value;
 
+use crate::archive::frames;
 use crate::support::files::{sqlite_from, workdir};
 use crate::support::migrate::{event, fill, json_of, session};
 use crate::support::program::{Output, Program};
@@ -44,12 +45,17 @@ impl Nights {
     /// A whole archive with another header.
     fn archive(&self, name: &str, change: impl FnOnce(&mut Header)) -> PathBuf {
         let sample = File::open(self.folder.path().join("sample.zst")).unwrap();
-        let streams = ArchiveReader::open(sample, Limits::default()).unwrap().streams().to_vec();
+        let mut sample = ArchiveReader::open(sample, Limits::default()).unwrap();
         let mut header = self.header.clone();
         header.archive_id = uuid::Uuid::new_v4().to_string();
         change(&mut header);
         let options = WriterOptions::default();
-        let writer = ArchiveWriter::create(Vec::new(), &header, streams, options).unwrap();
+        let streams = sample.streams().to_vec();
+        let mut writer = ArchiveWriter::create(Vec::new(), &header, streams, options).unwrap();
+        let mut rows = Batch::default();
+        while sample.next_batch(&mut rows).unwrap() {
+            writer.write(&rows).unwrap();
+        }
         fs::write(self.path(name), writer.finish().unwrap().0).unwrap();
         self.path(name)
     }
@@ -59,6 +65,16 @@ impl Nights {
         let name = created.format("s-%Y-%m-%d-%H-%M-%S.zst").to_string();
         self.archive(&name, |header| header.created_at = Some(created.to_rfc3339()));
         name
+    }
+
+    /// Spoils a byte of the rows in an archive, whose ends stay as they are.
+    fn spoil(&self, name: &str) {
+        let mut bytes = fs::read(self.path(name)).unwrap();
+        let rows = frames(&bytes)[1].clone();
+        bytes[rows.start + (rows.end - rows.start) / 2] ^= 1;
+        fs::write(self.path(name), bytes).unwrap();
+        Program::new(["verify"]).arg(self.path(name)).run().fails_with(3);
+        Program::new(["inspect"]).arg(self.path(name)).run().success();
     }
 
     fn export(&self, options: &[&str]) -> Output {
@@ -215,9 +231,50 @@ fn a_new_archive_stays_although_another_looks_newer() {
     let nights = Nights::new("retention_clock");
     let ahead = nights.of(Utc::now().checked_add_days(Days::new(40)).unwrap());
     let old = nights.of("2025-03-01T02:30:00Z".parse().unwrap());
-    nights.export(&["--keep-daily=1"]).success();
+    let yesterday = nights.of(Utc::now().checked_sub_days(Days::new(1)).unwrap());
+    let done = nights.export(&["--keep-daily=2"]).success();
     let names = nights.names();
-    assert!(names.contains(&ahead) && !names.contains(&old) && names.len() == 2, "{names:?}");
+    // it takes the place of none that has the right time
+    assert!(names.contains(&ahead) && names.contains(&yesterday) && names.len() == 3, "{names:?}");
+    assert!(!names.contains(&old));
+    done.stderr_has("note: 1 archive with such a name left alone, since by their headers");
+}
+
+#[test]
+fn an_archive_goes_only_if_whole_ones_stay_in_its_place() {
+    let nights = Nights::new("retention_damaged");
+    let now = Utc::now();
+    let ago = |days| nights.of(now.checked_sub_days(Days::new(days)).unwrap());
+    let names: Vec<String> = (1..=10).map(ago).collect();
+    let (recent, old) = (&names[0], &names[7]);
+    nights.spoil(recent);
+    nights.spoil(old);
+    // as long as nothing would go, nobody reads them
+    let done = nights.export(&["--keep-daily=30", "--json"]).success();
+    assert_eq!(json_of(&done)["damaged"], serde_json::json!([]));
+    let first = nights.names();
+    assert_eq!(first.len(), 11);
+
+    std::thread::sleep(std::time::Duration::from_millis(1_100));
+    let done = nights.export(&["--keep-daily=3", "--json"]).success();
+    let result = json_of(&done);
+    let new: Vec<String> = nights.names().difference(&first).cloned().collect();
+    let whole: Vec<&String> = names.iter().filter(|name| ![recent, old].contains(name)).collect();
+    assert_eq!(names_in(&result["damaged"]), [recent, old].map(String::clone).into());
+    let is_same_day = now.day() == Utc::now().day();
+    if is_same_day {
+        // today's, and the two days before that have one which is whole
+        let kept = [&new[0], whole[0], whole[1]].map(String::clone);
+        assert_eq!(names_in(&result["kept"]), kept.into());
+    }
+    for name in [recent, old] {
+        let warning = format!("warning: kept/{name} is damaged; it was not removed");
+        assert!(done.stderr.contains(&warning), "{}", done.stderr);
+    }
+    let expected = names_in(&result["kept"]);
+    let expected: BTreeSet<String> =
+        expected.union(&names_in(&result["damaged"])).cloned().collect();
+    assert_eq!(nights.names(), expected);
 }
 
 #[test]

@@ -109,14 +109,14 @@ fn systemd_accepts_the_service_and_its_timer() {
     let machine = Machine::new("units_systemd");
     let both = machine.units("systemd", &ARCHIVE);
     let (service, timer) = both.split_once("\n# ").expect("two units");
-    let head = "# ~/.config/systemd/user/chronicle-dump-archive.service\n[Unit]\n";
+    let head = "# ~/.config/systemd/user/chronicle-dump-archive-s.service\n[Unit]\n";
     assert!(service.starts_with(head), "{service}");
-    assert!(timer.starts_with("~/.config/systemd/user/chronicle-dump-archive.timer\n[Unit]\n"));
+    assert!(timer.starts_with("~/.config/systemd/user/chronicle-dump-archive-s.timer\n[Unit]\n"));
     assert!(timer.contains("\nOnCalendar=*-*-* 02:30:00\nPersistent=true\n"), "{timer}");
     let line = service.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
     assert_eq!(systemd_words(line), machine.words(&ARCHIVE));
     let folder = workdir("units_systemd_verify");
-    let place = |name: &str| folder.path().join(format!("chronicle-dump-archive.{name}"));
+    let place = |name: &str| folder.path().join(format!("chronicle-dump-archive-s.{name}"));
     fs::write(place("service"), service).unwrap();
     fs::write(place("timer"), format!("# {timer}")).unwrap();
     let mut verify = Command::new("systemd-analyze");
@@ -158,7 +158,7 @@ fn systemd_words(line: &str) -> Vec<String> {
 fn a_property_list_has_the_command_and_the_time() {
     let machine = Machine::new("units_launchd");
     let list = machine.units("launchd", &[&ARCHIVE[..], &["--at=23:07"]].concat());
-    assert!(list.contains("<!-- ~/Library/LaunchAgents/local.chronicle-dump.archive.plist -->"));
+    assert!(list.contains("<!-- ~/Library/LaunchAgents/local.chronicle-dump.archive.s.plist -->"));
     let read =
         "import json, plistlib, sys; print(json.dumps(plistlib.loads(sys.stdin.buffer.read())))";
     let mut python = Command::new("python3");
@@ -170,10 +170,10 @@ fn a_property_list_has_the_command_and_the_time() {
     let done = python.wait_with_output().unwrap();
     assert!(done.status.success(), "{list}");
     let read: Value = serde_json::from_slice(&done.stdout).unwrap();
-    assert_eq!(read["Label"], "local.chronicle-dump.archive");
+    assert_eq!(read["Label"], "local.chronicle-dump.archive.s");
     assert_eq!(read["ProgramArguments"], Value::from(machine.words(&ARCHIVE)));
     assert_eq!(read["StartCalendarInterval"], serde_json::json!({"Hour": 23, "Minute": 7}));
-    let log = machine.home.join("Library/Logs/local.chronicle-dump.archive.log");
+    let log = machine.home.join("Library/Logs/local.chronicle-dump.archive.s.log");
     assert_eq!(read["StandardErrorPath"], log.to_str().unwrap());
 }
 
@@ -220,6 +220,127 @@ fn the_database_that_nobody_named_is_in_the_unit() {
     // cron knows none of the variables of a login
     let result = json_of(&run.env("CLAUDE_HOOKS_DB_PATH", &database).run().success());
     assert_eq!(result["words"][2], database.to_str().unwrap());
+}
+
+#[test]
+fn each_job_has_units_of_its_own() {
+    let machine = Machine::new("units_names");
+    for name in ["copy.db", "a b%.db"] {
+        sqlite_from(&["sqlite-hooks.sql"], &machine.home.join(name), "wal");
+    }
+    let files = |scheduler: &str, from: &str, job: &[&str]| {
+        let mut command = Command::new(&machine.program);
+        command.args(["service", "print", scheduler, "--json", "--from", from]).args(job);
+        let done = command.env("HOME", &machine.home).current_dir(&machine.home).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+        let result: Value = serde_json::from_slice(&done.stdout).unwrap();
+        let units = result["units"].as_array().unwrap().iter();
+        let files = units.map(|unit| unit["file"].as_str().unwrap().to_owned());
+        files.map(|file| file.rsplit('/').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let archive = ["--archive-to", "{date}.zst"];
+    let unit = |name: &str| ["service", "timer"].map(|end| format!("chronicle-dump-{name}.{end}"));
+    assert_eq!(files("systemd", "s.db", &archive), unit("archive-s"));
+    assert_eq!(files("systemd", "a b%.db", &archive), unit("archive-a-b"));
+    assert_eq!(files("systemd", "s.db", &["--sync-to", "copy.db"]), unit("sync-s-to-copy"));
+    let named = [&archive[..], &["--name", "work.2"]].concat();
+    assert_eq!(files("systemd", "s.db", &named), unit("archive-work.2"));
+    // of two projects each database is called postgres
+    let url = "postgresql://postgres.abcdefghijklmnopqrst@aws-0-eu-west-1.pooler.supabase.com:5432/postgres";
+    let sync = ["--sync-to", url];
+    let label = "local.chronicle-dump.sync.s-to-abcdefghijklmnopqrst.plist";
+    assert_eq!(files("launchd", "s.db", &sync), [label]);
+    for name in ["", "a b", "../x", "-x", "é"] {
+        let name = format!("--name={name}");
+        let args = ["service", "print", "cron", "--from", "s.db", "--archive-to", "{date}", &name];
+        Program::new(args).current_dir(&machine.home).run().fails_with(2).stderr_has("--name: ");
+    }
+}
+
+/// Every option of the command is in the unit's command or refused: none is dropped.
+#[test]
+fn no_option_is_dropped_on_its_way_into_a_unit() {
+    let folder = workdir("units_options");
+    for name in ["s.db", "copy.db"] {
+        sqlite_from(&["sqlite-hooks.sql"], &folder.path().join(name), "wal");
+    }
+    for name in ["password", "roots", "variables"] {
+        fs::write(folder.path().join(name), "A=b\n").unwrap();
+        mode(&folder.path().join(name), 0o600);
+    }
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    // what is typed, what the command gets, and for which of archive and copy; nothing for what is of the unit
+    let login = |option: &str, name: &str| {
+        (format!("--{option}={name}"), format!("--{option}={}", path(name)), [true, true])
+    };
+    let same = |option: &str, jobs: [bool; 2]| (option.to_owned(), option.to_owned(), jobs);
+    let cases = [
+        login("password-file", "password"),
+        login("sslrootcert", "roots"),
+        login("env-file", "variables"),
+        same("--role=kim", [true, true]),
+        same("--timeout=7", [true, true]),
+        same("--assume-tz=Europe/Berlin", [false, true]),
+        same("--orphans=skip", [false, true]),
+        same("--keep-daily=7", [true, false]),
+        same("--keep-weekly=4", [true, false]),
+        same("--keep-monthly=3", [true, false]),
+        (("--log=x.log").to_owned(), format!("--log={}", path("x.log")), [true, true]),
+        same("--quiet", [true, true]),
+        same("--verbose", [true, true]),
+    ];
+    for (typed, expected, jobs) in &cases {
+        for (job, fits) in [["--archive-to", "{date}"], ["--sync-to", "copy.db"]].iter().zip(jobs) {
+            let args = ["service", "print", "cron", "--json", "--from", "s.db"];
+            let args = args.iter().chain(job).copied().chain([typed.as_str()]);
+            let run = Program::new(args).current_dir(folder.path()).run();
+            match fits {
+                true => {
+                    let words = json_of(&run.success())["words"].clone();
+                    assert!(words.as_array().unwrap().contains(&Value::from(expected.as_str())));
+                }
+                false => drop(run.fails_with(2).stderr_has("cannot be used with")),
+            }
+        }
+    }
+    let help = Program::new(["service", "--help"]).run().success();
+    let options = help.text().lines().filter_map(|line| {
+        let line = line.trim_start().trim_start_matches("-q, ").trim_start_matches("-v, ");
+        line.strip_prefix("--")?.split([' ', '=']).next()
+    });
+    let of_the_unit = ["from", "archive-to", "sync-to", "at", "name", "json"];
+    let tried = |option: &str| {
+        let option = format!("--{option}");
+        cases.iter().any(|(typed, ..)| typed.split('=').next() == Some(&option))
+    };
+    let open: Vec<&str> =
+        options.filter(|option| !of_the_unit.contains(option) && !tried(option)).collect();
+    assert_eq!(open, [""; 0], "options that are not tried");
+}
+
+#[test]
+fn what_fails_every_night_is_refused_at_once() {
+    let folder = workdir("units_in_vain");
+    for name in ["s.db", "copy.db"] {
+        sqlite_from(&["sqlite-hooks.sql"], &folder.path().join(name), "wal");
+    }
+    std::os::unix::fs::symlink("copy.db", folder.path().join("link.db")).unwrap();
+    let run = |from: &str, options: &[&str]| {
+        let args = ["service", "print", "cron", "--from", from];
+        Program::new(args.iter().chain(options)).current_dir(folder.path()).run()
+    };
+    for to in ["copy.db", "link.db", "./copy.db"] {
+        let refused = run("copy.db", &["--sync-to", to]).fails_with(2);
+        assert!(refused.stdout.is_empty());
+        refused.stderr_has("--from and --sync-to are the same database");
+    }
+    let zone = run("s.db", &["--sync-to", "copy.db", "--assume-tz", "Foo/Bar"]).fails_with(2);
+    let copy = ["copy", "--from", "s.db", "--to", "copy.db", "--assume-tz", "Foo/Bar"];
+    let copied = Program::new(copy).current_dir(folder.path()).run().fails_with(2);
+    assert_eq!(zone.stderr, copied.stderr);
+    let missing = run("no.db", &["--archive-to", "{date}"]).fails_with(7);
+    missing.stderr_has("hint: name the database to read").stderr_lacks("--create");
+    run("s.db", &["--sync-to", "no.db"]).fails_with(7).stderr_has("copy --create creates a target");
 }
 
 #[test]

@@ -23,6 +23,11 @@ const PEOPLE: [&str; 2] = ["ada", "bob"];
 /// A moment: a number of hours since the tenth of August.
 type Hour = u32;
 
+type Tool = Option<&'static str>;
+
+/// One of them is spelled as no value is printed.
+const TOOLS: [&str; 3] = ["Bash", "Read", "null"];
+
 #[derive(Debug, Clone)]
 struct Session {
     project: Option<&'static str>,
@@ -35,7 +40,7 @@ struct Session {
 struct Event {
     session: usize,
     event_type: &'static str,
-    tool: Option<&'static str>,
+    tool: Tool,
     at: Hour,
 }
 
@@ -45,7 +50,8 @@ struct Filter {
     sessions: Vec<usize>,
     user: Option<&'static str>,
     types: Vec<&'static str>,
-    tool: Option<&'static str>,
+    /// A value, or that there is none.
+    tool: Option<Tool>,
     since: Option<(Hour, bool)>,
     until: Option<(Hour, bool)>,
 }
@@ -77,7 +83,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     let one = (
         0..8_usize,
         prop::sample::select(&TYPES[..]),
-        prop::option::of(prop::sample::select(&["Bash", "Read"][..])),
+        prop::option::of(prop::sample::select(&TOOLS[..])),
         0..240_u32,
     );
     let one =
@@ -89,7 +95,8 @@ fn filters() -> impl Strategy<Value = Filter> {
     let bound = || prop::option::weighted(0.4, (0..240_u32, any::<bool>()));
     let sessions = prop::option::weighted(0.2, prop::collection::vec(0..8_usize, 1..3));
     let user = prop::option::weighted(0.2, prop::sample::select(&PEOPLE[..]));
-    let tool = prop::option::weighted(0.2, prop::sample::select(&["Bash", "Read"][..]));
+    let tool = prop::option::of(prop::sample::select(&TOOLS[..]));
+    let tool = prop::option::weighted(0.3, tool);
     let all = (some_of(&PATTERNS), sessions, user, some_of(&TYPES), tool, bound(), bound());
     all.prop_map(|(projects, sessions, user, types, tool, since, until)| {
         let sessions = sessions.unwrap_or_default();
@@ -161,7 +168,12 @@ impl Filter {
         all.extend(self.sessions.iter().map(|n| format!("--session={}", by_id(n))));
         all.extend(self.user.map(|user| format!("--user={user}")));
         all.extend(self.types.iter().map(|event_type| format!("--event-type={event_type}")));
-        all.extend(self.tool.map(|tool| format!("--where=events.tool_name={tool}")));
+        let printed = |tool: Tool| match tool {
+            Some("null") => "\"null\"".to_owned(),
+            Some("Read") => "\"Read\"".to_owned(),
+            tool => tool.unwrap_or("null").to_owned(),
+        };
+        all.extend(self.tool.map(|tool| format!("--where=events.tool_name={}", printed(tool))));
         all.extend(self.since.map(|at| format!("--since={}", bound(at))));
         all.extend(self.until.map(|at| format!("--until={}", bound(at))));
         all
@@ -196,7 +208,10 @@ impl Filter {
             let one = |event_type: &&str| format!("e.event_type = '{event_type}'");
             own.push(format!("({})", self.types.iter().map(one).collect::<Vec<_>>().join(" OR ")));
         }
-        own.extend(self.tool.map(|tool| format!("e.tool_name = '{tool}'")));
+        own.extend(self.tool.map(|tool| match tool {
+            Some(tool) => format!("e.tool_name = '{tool}'"),
+            None => "e.tool_name IS NULL".to_owned(),
+        }));
         let mut times = Vec::new();
         times.extend(self.since.map(|(hour, _)| format!("e.timestamp >= {}", at(hour))));
         times.extend(self.until.map(|(hour, _)| format!("e.timestamp < {}", at(hour))));

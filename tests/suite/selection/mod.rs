@@ -47,6 +47,11 @@ fn each_option_selects_what_it_names() {
         (&["--event-type=error"], (0, 1)),
         (&["--event-type=stop"], (2, 3)),
         (&["--where=events.tool_name=Bash"], (1, 1)),
+        (&["--where=events.tool_name=\"Bash\""], (1, 1)),
+        (&["--where=events.tool_name=null"], (1, 3)),
+        (&["--where=events.tool_name=\"null\""], (0, 0)),
+        (&["--where=events.tool_name=null", "--where=events.tool_name=Bash"], (2, 4)),
+        (&["--where=sessions.git_branch=null"], (1, 1)),
         (&["--where=sessions.git_branch=main"], (1, 2)),
         (&["--where=events.data={\"a\":[1,2]}"], (1, 1)),
         // the open session lasts until its last event
