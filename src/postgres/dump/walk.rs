@@ -212,8 +212,8 @@ impl Walk<'_> {
         {
             let table = Schema::shown(&name);
             let what = format!(
-                "line {}: the rows of {table} are INSERTs, as pg_dump --inserts writes them, and \
-                 supabase db dump without --use-copy",
+                "line {}: the rows of {table} are INSERT statements, as pg_dump --inserts writes \
+                 them, and supabase db dump without --use-copy",
                 statement.line
             );
             return Err(Error::new(Code::Source, what).hint("dump them with COPY"));

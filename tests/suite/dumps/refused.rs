@@ -101,7 +101,7 @@ fn other_formats_of_pg_dump_are_refused_with_the_way_out() {
     dump(&database, &["--format=directory", "--file", words(&folder)]);
     let run = Program::new(["export", "--from-dump", words(&folder)]).run();
     run.fails_with(7).stderr_has("is a directory").stderr_has("pg_restore -f");
-    refuse(&dump(&database, &["--inserts"]), &[]).fails_with(8).stderr_has("are INSERTs");
+    refuse(&dump(&database, &["--inserts"]), &[]).fails_with(8).stderr_has("are INSERT statements");
     let schema = dump(&database, &["--schema-only"]);
     refuse(&schema, &[]).fails_with(8).stderr_has("but not its rows");
     let without = dump(&database, &["--exclude-table-data=chronicle_events"]);
