@@ -1,11 +1,7 @@
 //! The history of a database: every import, restore and rollback is a batch with an id, a status, and what it did.
 
-mod named;
-
 use std::collections::BTreeMap;
 use std::fmt;
-
-pub use self::named::{NamedBatch, find};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -116,12 +112,6 @@ pub struct Details {
     /// What was done to each table.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tables: Vec<TableChanges>,
-    /// The entries of the sidecar table that it inserted, changed or deleted, but for those of rows that it inserted.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub sidecar_entries: u64,
-    /// The columns that it added or dropped.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub columns: u64,
     /// Its receipts, if it has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipts: Option<ReceiptsDigest>,
@@ -168,12 +158,11 @@ pub struct ResumePoint {
     pub options: String,
 }
 
-/// A table that groups have written.
+/// A table that groups have written: its name, with its schema if it has one, and what stands for its columns and its key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "both are said above")]
 pub struct GroupTable {
-    /// Its name, with its schema if it has one.
     pub table: String,
-    /// What stands for its columns and its key.
     pub shape: String,
 }
 
@@ -244,27 +233,6 @@ pub struct TableChanges {
     pub deleted: u64,
 }
 
-/// What was done by a batch, or by a group of one.
-#[derive(Debug, Default)]
-pub struct BatchChanges {
-    /// To the rows of each table.
-    pub tables: Vec<TableChanges>,
-    /// To entries of the sidecar table, but for those of rows that were inserted.
-    pub sidecar_entries: u64,
-    /// The columns that were added or dropped.
-    pub columns: u64,
-}
-
-impl From<Vec<TableChanges>> for BatchChanges {
-    fn from(tables: Vec<TableChanges>) -> BatchChanges {
-        BatchChanges { tables, ..BatchChanges::default() }
-    }
-}
-
-fn is_zero(number: &u64) -> bool {
-    *number == 0
-}
-
 /// What the receipts of a batch are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReceiptsDigest {
@@ -293,11 +261,6 @@ pub struct PartDigest {
 }
 
 impl TableChanges {
-    /// All rows to which anything was done.
-    pub fn rows(&self) -> u64 {
-        self.inserted + self.updated + self.deleted
-    }
-
     /// Adds what else was done to the rows of the table.
     pub fn add(&mut self, other: &TableChanges) {
         self.inserted += other.inserted;
@@ -341,10 +304,8 @@ impl BatchRecord {
     }
 
     /// Seals what it did: it is in the database with the commit, which completes the batch unless other groups follow.
-    pub fn seal(&mut self, changes: BatchChanges, receipts: Option<ReceiptsDigest>) {
-        self.details.sidecar_entries += changes.sidecar_entries;
-        self.details.columns += changes.columns;
-        for table in changes.tables {
+    pub fn seal(&mut self, tables: Vec<TableChanges>, receipts: Option<ReceiptsDigest>) {
+        for table in tables {
             match self.details.tables.iter_mut().find(|known| known.table == table.table) {
                 Some(known) => known.add(&table),
                 None => self.details.tables.push(table),
@@ -354,7 +315,8 @@ impl BatchRecord {
             (Some(earlier), Some(next)) => Some(earlier.followed_by(next)),
             (earlier, next) => next.or(earlier),
         };
-        self.records_migrated = self.details.tables.iter().map(TableChanges::rows).sum();
+        let rows = |t: &TableChanges| t.inserted + t.updated + t.deleted;
+        self.records_migrated = self.details.tables.iter().map(rows).sum();
         if self.details.resume.is_none() {
             self.status = BatchStatus::Completed;
             self.completed_at = Some(now());
@@ -362,8 +324,7 @@ impl BatchRecord {
         }
     }
 
-    /// Notes the columns and the key of the tables that a group has written, if others follow or were before: one rollback
-    /// undoes all of them, so that none may see a table that was changed meanwhile.
+    /// Notes the shapes of the tables that a group has written, if there are others: one rollback undoes all of them.
     ///
     /// # Errors
     /// If a table is not as a group before has left it.
@@ -426,11 +387,6 @@ impl BatchRecord {
         }
     }
 
-    /// Whether it has done anything: to rows, to columns or to entries of the sidecar table.
-    pub fn changed_anything(&self) -> bool {
-        self.records_migrated > 0 || self.details.sidecar_entries > 0 || self.details.columns > 0
-    }
-
     /// Whether it is committed in groups, asked before one of them is sealed.
     pub fn is_in_groups(&self) -> bool {
         self.details.resume.is_some() || self.details.receipts.is_some()
@@ -456,7 +412,7 @@ impl BatchRecord {
     /// The error of a batch that somebody else went on with.
     pub fn taken_over(&self) -> Error {
         let what = format!("another process went on with {} or rolled it back", self.batch_id);
-        Error::new(Code::Target, what)
+        Error::new(Code::Conflict, what)
             .hint("chronicle-dump history DB shows what became of the batch")
     }
 
@@ -505,6 +461,36 @@ impl BatchRecord {
 impl fmt::Display for BatchRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} of {}", self.kind.word(), self.batch_id, self.started_at)
+    }
+}
+
+/// The batch that a name means: an id, the start of one, or `last`, the newest one that is no rollback and of which anything
+/// is in the database.
+///
+/// # Errors
+/// If there is none, or several begin like that.
+pub fn find<'a>(history: &'a [BatchRecord], name: &str) -> Result<&'a BatchRecord> {
+    let hint = "chronicle-dump history DB lists the batches";
+    if name == "last" {
+        let newest = history.iter().filter(|b| b.stands() && b.kind != BatchKind::Rollback);
+        return newest
+            .max_by_key(|b| b.batch_id)
+            .ok_or_else(|| Error::new(Code::NotFound, "there is no batch to undo").hint(hint));
+    }
+    let wanted = name.to_ascii_lowercase();
+    let found: Vec<&BatchRecord> = (history.iter())
+        .filter(|b| !wanted.is_empty() && b.batch_id.to_string().starts_with(&wanted))
+        .collect();
+    match found[..] {
+        [only] => Ok(only),
+        [] => {
+            let what = format!("there is no batch {}", chronicle_archive::show_text(name));
+            Err(Error::new(Code::NotFound, what).hint(hint))
+        }
+        _ => {
+            let what = format!("{} batches begin with {wanted}", found.len());
+            Err(Error::new(Code::Usage, what).hint("give more of the id"))
+        }
     }
 }
 
@@ -562,6 +548,26 @@ fn host() -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    fn batch(kind: BatchKind, status: BatchStatus) -> BatchRecord {
+        BatchRecord { status, ..BatchRecord::start(kind, "sqlite") }
+    }
+
+    #[test]
+    fn the_last_batch_is_no_rollback_and_not_rolled_back() {
+        let history = [
+            batch(BatchKind::Import, BatchStatus::Completed),
+            batch(BatchKind::Restore, BatchStatus::Completed),
+            batch(BatchKind::Import, BatchStatus::RolledBack),
+            batch(BatchKind::Rollback, BatchStatus::Completed),
+            batch(BatchKind::Import, BatchStatus::Failed),
+        ];
+        assert_eq!(find(&history, "last").unwrap().batch_id, history[1].batch_id);
+        let id = history[3].batch_id.to_string();
+        assert_eq!(find(&history, &id).unwrap().batch_id, history[3].batch_id);
+        assert_eq!(find(&history, "").unwrap_err().code(), Code::NotFound);
+        assert!(find(&history, &id[..2]).unwrap_err().full().contains("begin with"));
+    }
 
     #[test]
     fn chunks_that_close_a_gap_move_the_resume_point() {

@@ -169,8 +169,6 @@ kinds! {
     Nonportable: Note, "plain JSON cannot express";
 
     // ---- a rollback
-    /// Batches that did nothing, where the last one was asked for.
-    PassedOver: Note, "changed nothing";
     /// What can be undone and what not.
     Standing: Note, "since";
 

@@ -73,7 +73,7 @@ pub async fn rollback(
     cancel: &Cancel,
 ) -> Result<RolledBack> {
     let history = database.history().await?;
-    let undone = find(&history, &options.batch)?.batch.clone();
+    let undone = find(&history, &options.batch)?.clone();
     undone.require_undoable()?;
     let files = verified_receipts(database.as_mut(), &undone).await?;
     let mut receipts = ReceiptsReader::open(files)?.of_changed(&undone.details.tables);

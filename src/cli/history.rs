@@ -25,11 +25,7 @@ pub(super) async fn run(
     database.notices().iter().for_each(|notice| report.notice(notice));
     let history = cancel.or(database.history()).await?;
     let shown: Vec<BatchRecord> = match &args.batch {
-        Some(name) => {
-            let named = find(&history, name)?;
-            named.passed_over.iter().for_each(|notice| report.notice(notice));
-            vec![named.batch.clone()]
-        }
+        Some(name) => vec![find(&history, name)?.clone()],
         None => history,
     };
     let database = database.as_mut();
@@ -115,10 +111,6 @@ fn lines_of(batch: &BatchRecord) -> Vec<String> {
             .collect();
         more("rows", Some(format!("{}: {}", show_text(&table.table), parts.join(", "))));
     }
-    let entries = (details.sidecar_entries > 0)
-        .then(|| show_count(details.sidecar_entries, "sidecar entries"));
-    more("entries", entries);
-    more("columns", (details.columns > 0).then(|| show_number(details.columns)));
     more("backup", details.backup.as_deref().map(show_path));
     more("undoes", details.undoes.map(|id| id.to_string()));
     more("undone by", details.undone_by.map(|id| id.to_string()));

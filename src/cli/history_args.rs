@@ -43,8 +43,8 @@ pub struct HistoryArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = long_help("rollback"), next_display_order = 1)]
 pub struct RollbackArgs {
-    /// The batch: its id, the start of it, or `last`, the newest one that has changed anything, is not a rollback and is
-    /// not undone
+    /// The batch: its id, the start of it, or `last`, the newest one that is not a rollback and
+    /// is not undone
     #[arg(help_heading = INPUT, display_order = 0, value_hint = ValueHint::Other)]
     pub batch: String,
 

@@ -9,7 +9,6 @@ use super::locate;
 use super::report::Report;
 use crate::cancel::Cancel;
 use crate::error::Result;
-use crate::history::find;
 use crate::location::Environment;
 use crate::notice::{Notice, NoticeKind};
 use crate::rollback::{RollbackOptions, RolledBack, rollback};
@@ -24,13 +23,10 @@ pub(super) async fn run(
     let started = Instant::now();
     let location = locate(&args.from, environment, report)?;
     let wait = args.wait.map(|seconds| Duration::from_secs(seconds.into()));
-    let mut database = location.open_history(!args.dry_run, wait, cancel).await?;
+    let database = location.open_history(!args.dry_run, wait, cancel).await?;
     database.notices().iter().for_each(|notice| report.notice(notice));
-    let history = cancel.or(database.history()).await?;
-    let named = find(&history, &args.batch)?;
-    named.passed_over.iter().for_each(|notice| report.notice(notice));
-    let batch = named.batch.batch_id.to_string();
-    let options = RollbackOptions { batch, dry_run: args.dry_run, force: args.force };
+    let options =
+        RollbackOptions { batch: args.batch.clone(), dry_run: args.dry_run, force: args.force };
     let backend = location.backend().word();
     let done = rollback(database, backend, &options, cancel).await?;
     let shows = args.dry_run || done.standing.leaves_any();

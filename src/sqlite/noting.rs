@@ -186,7 +186,7 @@ impl Noting {
         let (file, written, mut changes) = collect(&mut database, &shape, &noted, kind).await?;
         let deleted = match deleted {
             Deleted::Written(rows) => {
-                self.count(&rows.rows, &mut changes.tables);
+                self.count(&rows.rows, &mut changes);
                 Some(*rows)
             }
             _ => None,

@@ -10,7 +10,7 @@ use super::receipts::CHANGED;
 use super::{GONE, ReceiptsWriter, Shape, ShapeReference, ShapeTable, UndoSql, entries_of, quoted};
 use crate::error::Result;
 use crate::fault;
-use crate::history::{BatchChanges, TableChanges};
+use crate::history::TableChanges;
 use chronicle_archive::{Kind, Value, Written};
 
 /// What was noted of one table.
@@ -38,7 +38,7 @@ pub fn before_name(table: usize) -> String {
 }
 
 /// Writes the receipts of a batch that has changed nothing any more; what was noted is in the order of the shape's
-/// tables. Gives their file, what was written, and what was done.
+/// tables. Gives their file, what was written, and what was done to each table.
 ///
 /// # Errors
 /// If the database cannot be read, or the file not be written.
@@ -47,11 +47,10 @@ pub async fn collect(
     shape: &Shape,
     noted_of: &[Noted],
     kind: impl Fn(&str) -> Kind,
-) -> Result<(File, Written, BatchChanges)> {
+) -> Result<(File, Written, Vec<TableChanges>)> {
     fault::point("receipts: before they are collected")?;
     let mut receipts = ReceiptsWriter::create(shape, kind)?;
-    let columns = shape.added_columns.len() as u64;
-    let mut changes = BatchChanges { columns, ..BatchChanges::default() };
+    let mut changes = Vec::new();
     for (n, (table, noted)) in shape.tables.iter().zip(noted_of).enumerate() {
         let mut done = TableChanges { table: table.name.clone(), ..TableChanges::default() };
         let what = format!("{}: cannot write the receipts", table.name);
@@ -99,13 +98,12 @@ pub async fn collect(
                 })
                 .await?;
         }
-        if table.is_sidecar() {
-            changes.sidecar_entries += done.rows();
-        } else if !table.own && done.rows() > 0 {
-            changes.tables.push(done);
+        if !table.own {
+            changes.push(done);
         }
     }
     let (file, written) = receipts.finish()?;
+    changes.retain(|t| t.inserted + t.updated + t.deleted > 0);
     Ok((file, written, changes))
 }
 

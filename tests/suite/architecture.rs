@@ -287,9 +287,7 @@ fn what_is_decided_knows_neither_ends_nor_backends() {
     never_names("import/", &["sqlite", "postgres", "cli"]);
     never_names("export.rs", &["sqlite", "postgres", "cli", "plan", "transform", "load"]);
     never_names("diff/", &["sqlite", "postgres", "cli"]);
-    for room in ["history.rs", "history/"] {
-        never_names(room, &["sqlite", "postgres", "cli", "undo", "load", "source"]);
-    }
+    never_names("history.rs", &["sqlite", "postgres", "cli", "undo", "load", "source"]);
     never_names("undo/", &["sqlite", "postgres", "cli", "plan", "transform", "import"]);
     never_names("rollback.rs", &["sqlite", "postgres", "cli", "plan", "transform", "import"]);
     never_names("sidecar/", &["sqlite", "postgres", "cli", "transform", "load"]);

@@ -322,7 +322,7 @@ impl PgLoading {
             false => self.db.sequence_moves().await?,
         });
         match &self.db.touched {
-            None => record.seal(self.written().into(), None),
+            None => record.seal(self.written(), None),
             Some(touched) => {
                 let (tables, noted) =
                     self.db.changed_tables(touched, record.is_in_groups()).await?;

@@ -93,7 +93,7 @@ impl SqliteLoading {
         if let Some(noting) = self.db.batch.as_ref().and_then(|batch| batch.noting.as_ref()) {
             return noting.seal(connection, record, &references, None, Deleted::None).await;
         }
-        record.seal(self.written().into(), None);
+        record.seal(self.written(), None);
         history::put(&self.db.connection, record)
     }
     /// What this archive of the batch and earlier ones have done, as far as they were counted.

@@ -6,7 +6,6 @@ mod columns;
 mod conflicts;
 mod content;
 mod groups;
-mod last;
 mod later;
 mod mirror;
 mod moved;

@@ -303,13 +303,6 @@ fn damaged(stage: &mut Stage) {
     output.success().stderr_has(Kind::DamagedArchive.words());
 }
 
-/// The last batch, after an import that had nothing to do.
-fn passed_over(stage: &mut Stage) {
-    stage.prepare("import more.zst --to t4.db --on-missing-column fold").success();
-    let output = stage.capture("PassedOver", "rollback last --from t4.db");
-    output.success().stderr_has(Kind::PassedOver.words());
-}
-
 /// An import that goes on after others have changed its rows.
 fn edited(stage: &mut Stage) {
     let file = stage.path("half.db");
@@ -359,7 +352,6 @@ fn every_kind_of_notice_has_its_captured_words() {
     stage.unset();
     unlisted(&mut stage);
     damaged(&mut stage);
-    passed_over(&mut stage);
     edited(&mut stage);
     heard(&mut stage);
     let output = stage.unread("import a.zst --to t8.db --create");
@@ -369,7 +361,6 @@ fn every_kind_of_notice_has_its_captured_words() {
         Kind::Found,
         Kind::NotRemoved,
         Kind::DamagedArchive,
-        Kind::PassedOver,
         Kind::Unreported,
         Kind::EditedMeanwhile,
         Kind::Listeners,
