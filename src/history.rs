@@ -118,8 +118,7 @@ pub struct Details {
     /// How far it has come, if it is committed in groups and the last one is not in the database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<ResumePoint>,
-    /// What stands for the columns and the key of each table that its groups have written, until the last one is in the
-    /// database.
+    /// The tables that its groups have written, until the last one is in the database.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shapes: Vec<GroupTable>,
     /// The batch that it undid.
@@ -158,11 +157,12 @@ pub struct ResumePoint {
     pub options: String,
 }
 
-/// A table that groups have written: its name, with its schema if it has one, and what stands for its columns and its key.
+/// A table that groups have written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "both are said above")]
 pub struct GroupTable {
+    /// Its name, with its schema if it has one.
     pub table: String,
+    /// What stands for its columns and its key.
     pub shape: String,
 }
 
