@@ -11,7 +11,7 @@ fn project(name: &str) -> Database {
     let database = Cluster::get().database_of(SUPA, name);
     database.apply_file(fixture("postgres-upstream.sql"));
     database.apply_file_as(ADMIN, fixture("postgres-supabase-extras.sql"));
-    let rows: String = (1..=3).map(|n| session(n)).collect::<String>()
+    let rows: String = (1..=3).map(session).collect::<String>()
         + &(11..=40).map(|n| event(n, n % 3 + 1, "stop")).collect::<String>();
     let archive = scratch.export(&scratch.sqlite("a.db", &["sqlite-hooks.sql"], &rows));
     let url = database.url();

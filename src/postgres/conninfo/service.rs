@@ -28,7 +28,11 @@ pub(super) fn fill(given: &mut Given, env: Env<'_>) -> Result<()> {
         if let Some(service) = find(&text, &name, &path)? {
             given.notes.extend(service.notes);
             for (key, value) in service.values {
-                given.values.entry(key).or_insert(value);
+                // an empty one is none
+                let own = given.values.entry(key).or_default();
+                if own.is_empty() {
+                    *own = value;
+                }
             }
             return Ok(());
         }
