@@ -14,7 +14,7 @@ use crate::archive_input::ChunkPlace;
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::history::{BatchKind, BatchRecord, ResumePoint};
-use crate::load::{BatchNumbers, ImportStats, Loading, note_numbers, require_same_numbers};
+use crate::load::{BatchNumbers, ImportStats, Loading, Target, note_numbers, require_same_numbers};
 use crate::notice::{Notice, NoticeKind};
 use crate::plan::Plan;
 use crate::policy::{OnConflict, OwnRows, PlanOptions};
@@ -112,11 +112,8 @@ pub async fn import_in_groups<'a>(
     }
     let are_there = resumed.is_some() || was_loaded(history, &archive_id);
     let opening = if are_there { Opening::Next } else { Opening::First };
-    let mut target = (groups.open)(opening).await.map_err(|e| with_half(e, resumed.as_ref()))?;
-    let held = match target.hold().await {
-        Ok(held) => held,
-        Err(error) => return Err(with_half(target.fail(error).await, resumed.as_ref())),
-    };
+    let opened = open_and_hold(&groups, opening).await;
+    let (target, held) = opened.map_err(|e| with_half(e, resumed.as_ref()))?;
     let part = Part { rejects: part.rejects, ..Part::opened(part.name, archive_input) };
     let word = target.catalog().backend.word();
     let begins = groups.history.is_some() && resumed.is_none();
@@ -172,6 +169,18 @@ fn begun_anew() -> Notice {
     let text =
         "--resume found nothing of this archive that an import had begun with: this one begins";
     Notice::new(NoticeKind::Begun, text)
+}
+
+/// A target, and what keeps other batches away from it until the last group.
+type HeldTarget = (Box<dyn Target>, Option<Box<dyn Send + Sync>>);
+
+/// Opens the target and holds it for all groups.
+async fn open_and_hold(groups: &Groups<'_>, opening: Opening) -> Result<HeldTarget> {
+    let mut target = (groups.open)(opening).await?;
+    match target.hold().await {
+        Ok(held) => Ok((target, held)),
+        Err(error) => Err(target.fail(error).await),
+    }
 }
 
 /// Refuses to go on with other options.

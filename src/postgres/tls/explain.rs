@@ -118,7 +118,7 @@ fn certificate(
         ),
         CertificateError::Revoked => (
             "the server's certificate was revoked".to_owned(),
-            "somebody else may have its key: do not go on, and ask who runs the server".to_owned(),
+            "its key may be in other hands: do not go on, and ask who runs the server".to_owned(),
         ),
         CertificateError::UnknownRevocationStatus => (
             "no list in sslcrl says whether the server's certificate was revoked".to_owned(),
