@@ -1,8 +1,8 @@
 //! Dumps: what `pg_dump`, `pg_dumpall` and `supabase db dump` write as plain SQL, read without a server.
 //!
-//! [`walk`] goes once over the text and has each part read: `input` decompresses it, `sql` tells statements apart, `schema` and
+//! `walk` goes once over the text and has each part read: `input` decompresses it, `sql` tells statements apart, `schema` and
 //! `types` learn the tables from them, and `found` takes the rows of Chronicle's tables, whose `values` become those of a
-//! live export and are sorted in its `order`. [`source`] hands them out, with what the sidecar stores, as a server's rows.
+//! live export and are sorted in its `order`. `source` hands them out, with what the sidecar stores, as a server's rows.
 
 mod found;
 mod input;
