@@ -41,13 +41,13 @@ fn a_network_that_stops_ends_an_export_in_time() {
     ] {
         let proxy = Proxy::to(database.port());
         let url = proxy.instead(&database.url(), database.port());
-        let run = export(&url, &scratch, &["--timeout=4"]).spawn();
+        let run = export(&url, &scratch, &["--timeout=16"]).spawn();
         wait_until("rows come", || proxy.carried() > 2_000_000);
         proxy.becomes(becomes);
         let since = Instant::now();
         let run = run.wait().fails_with(8);
         let took = since.elapsed();
-        assert!(took < Duration::from_secs(7), "{took:?}");
+        assert!(took < Duration::from_secs(20), "{took:?}");
         run.stderr_has("the connection to the server was lost: ").stderr_has(words);
         assert!(!scratch.path("out.zst").exists(), "no part of an archive stays");
     }
@@ -73,7 +73,7 @@ fn an_import_over_a_silent_network_changes_nothing() {
     let proxy = Proxy::to(target.port());
     proxy.is_silent_after(8_000_000);
     let (file, url) = (scratch.path("out.zst"), proxy.instead(&target.url(), target.port()));
-    let run = Program::new(["import", words(&file), "--to", &url, "--timeout=3"]).run();
+    let run = Program::new(["import", words(&file), "--to", &url, "--timeout=16"]).run();
     run.fails_with(8).stderr_has("the connection to the server was lost: ");
     target.psql_as(ADMIN, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()");
     assert_eq!(target.psql("SELECT count(*) FROM chronicle_events"), "0");
@@ -100,14 +100,14 @@ fn a_server_that_is_at_work_may_be_silent() {
     target.apply_file(fixture("postgres-upstream.sql"));
     target.psql(
         "CREATE FUNCTION rest() RETURNS boolean LANGUAGE plpgsql AS \
-         'BEGIN PERFORM pg_sleep(5); RETURN true; END'; \
+         'BEGIN PERFORM pg_sleep(20); RETURN true; END'; \
          ALTER TABLE chronicle_sessions ADD CHECK (rest())",
     );
     let archive = scratch.export(&scratch.sqlite("a.db", &["sqlite-hooks.sql"], &session(1)));
     let url = target.url();
-    let args = ["import", words(&archive), "--to", &url, "--timeout=2"];
+    let args = ["import", words(&archive), "--to", &url, "--timeout=16"];
     let run = Program::new(args).run().success();
-    assert!(run.time > Duration::from_secs(5), "{:?}", run.time);
+    assert!(run.time > Duration::from_secs(20), "{:?}", run.time);
 }
 
 #[test]
