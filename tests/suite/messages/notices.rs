@@ -187,6 +187,8 @@ fn servers(stage: &mut Stage) {
     let away = stage.database("HERE", "SELECT 1").url();
     let away = away.replace("@127.0.0.1:", "@pg.example:") + "?hostaddr=127.0.0.1";
     stage.name_url("AWAY", &away);
+    // as a result names it
+    stage.name_url("AWAY", away.split('?').next().unwrap());
     stage.database(
         "HEARD",
         "CREATE PUBLICATION dashboards FOR TABLE chronicle_events, chronicle_sessions",
