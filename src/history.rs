@@ -412,7 +412,7 @@ impl BatchRecord {
     /// The error of a batch that somebody else went on with.
     pub fn taken_over(&self) -> Error {
         let what = format!("another process went on with {} or rolled it back", self.batch_id);
-        Error::new(Code::Conflict, what)
+        Error::new(Code::Target, what)
             .hint("chronicle-dump history DB shows what became of the batch")
     }
 

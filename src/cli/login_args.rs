@@ -91,6 +91,7 @@ fn read(path: &Path, outside: &dyn Fn(&str) -> Option<String>) -> Result<EnvFile
     let text = std::fs::read_to_string(path).map_err(|e| {
         Error::new(Code::NotFound, format!("--env-file: cannot read {}", show_path(path.display())))
             .because(e)
+            .hint("name a file with NAME=VALUE in each line: --env-file FILE")
     })?;
     Ok(EnvFile::parse(text).expanded(outside))
 }

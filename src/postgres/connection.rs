@@ -63,8 +63,11 @@ impl Connection {
         let LoggedIn { client, place, watch } =
             logged_in.map_err(|failure| login_failed(info, failure))?;
         let process = Arc::new(AtomicI32::new(0));
+        // of several hosts only the one that was met knows of the session
+        let mut met = info.clone();
+        (met.hosts, met.target_session_attrs) = (vec![place.host.clone()], None);
         let inquirer = Inquirer {
-            info: info.clone(),
+            info: met,
             config,
             encryption: encryption.clone(),
             process: Arc::clone(&process),

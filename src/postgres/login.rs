@@ -110,12 +110,15 @@ async fn log_in_at(
             }
         };
         for address in addresses {
-            let tried = reach(info, base, encryption, &host, address);
-            failure = match timeout(limit, tried).await {
-                Ok(Ok(logged_in)) if suits(&logged_in.client, wanted).await => {
-                    return Ok(logged_in);
+            let tried = async {
+                let logged_in = reach(info, base, encryption, &host, address).await?;
+                match suits(&logged_in.client, wanted).await {
+                    true => Ok(logged_in),
+                    false => Err(Failure::Unsuited),
                 }
-                Ok(Ok(_)) => Failure::Unsuited,
+            };
+            failure = match timeout(limit, tried).await {
+                Ok(Ok(logged_in)) => return Ok(logged_in),
                 Ok(Err(Failure::Said(host, e))) if is_final(&e) => {
                     return Err(Failure::Said(host, e));
                 }

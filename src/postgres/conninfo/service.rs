@@ -39,7 +39,7 @@ pub(super) fn fill(given: &mut Given, env: Env<'_>) -> Result<()> {
         read.push(show_path(path.display()));
     }
     let place = match &read[..] {
-        [] => "and there is no service file".to_owned(),
+        [] => "there is no service file".to_owned(),
         read => format!("it is not in {}", read.join(" or ")),
     };
     Err(usage(format!("there is no service {:?}: {place}", show_text(&name)))

@@ -38,7 +38,7 @@ pub(in crate::postgres) struct Guard {
 pub(in crate::postgres) async fn guard(guard: Guard) {
     let Guard { watch, client, limit, inquiry } = guard;
     while watch.lost().is_none() && client.strong_count() > 0 {
-        tokio::time::sleep(LOOK.min(limit.unwrap_or(LOOK) / 4)).await;
+        tokio::time::sleep(limit.map_or(LOOK, |limit| LOOK.min(limit / 4))).await;
         if let Some(limit) = limit {
             // the inquiry has to end within the limit, too
             let part = limit / 4;
